@@ -1,0 +1,522 @@
+//! Every hyperparameter of a run, in one TOML file.
+//!
+//! [`RunConfig::default`] is the run that `grpo_r1` makes without arguments. A file given with `--config` is laid over it key by
+//! key; what the file does not name keeps its value, what it misspells is refused. The run folder holds the complete result.
+
+mod control;
+mod or_none;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use control::Control;
+
+/// A whole run: a seed, a price and one table of hyperparameters a concern.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunConfig {
+    /// Seeds the weights, the corpus, the problems and every sampled token.
+    pub seed: u64,
+    /// Dollars an hour of the device, for the cost table.
+    pub price: f64,
+    /// The DeepSeek-V3 model, in the words of its hub `config.json`.
+    pub model: ModelConfig,
+    /// Which problems there are.
+    pub task: TaskConfig,
+    /// Stage *base*: pre-training on traces and drills.
+    pub base: BaseConfig,
+    /// Stage *R1-Zero*: GRPO with rule rewards.
+    pub rl: RlConfig,
+    /// How often and how thoroughly the policy is measured.
+    pub eval: EvalConfig,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            // What two cores of a rented machine cost, within a factor of two; DeepSeek counts 2 dollars an H800 hour.
+            price: 0.10,
+            model: ModelConfig::default(),
+            task: TaskConfig::default(),
+            base: BaseConfig::default(),
+            rl: RlConfig::default(),
+            eval: EvalConfig::default(),
+        }
+    }
+}
+
+/// `[model]`: the keys of a DeepSeek-V3 `config.json` that a tiny model needs (arXiv 2412.19437); the tokenizer gives `vocab_size`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelConfig {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Transformer blocks.
+    pub num_hidden_layers: usize,
+    /// The first so many blocks have a dense MLP instead of experts.
+    pub first_k_dense_replace: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Rank of the query's low-rank projection; `"none"` projects directly.
+    #[serde(with = "or_none")]
+    pub q_lora_rank: Option<usize>,
+    /// Width of the compressed latent that MLA caches.
+    pub kv_lora_rank: usize,
+    /// Width of a head's query and key without position.
+    pub qk_nope_head_dim: usize,
+    /// Width of a head's rotated query and key; even.
+    pub qk_rope_head_dim: usize,
+    /// Width of a head's value.
+    pub v_head_dim: usize,
+    /// Experts a token can be routed to.
+    pub n_routed_experts: usize,
+    /// Experts a token is routed to.
+    pub num_experts_per_tok: usize,
+    /// Experts that see every token.
+    pub n_shared_experts: usize,
+    /// Inner width of an expert.
+    pub moe_intermediate_size: usize,
+    /// Inner width of a dense MLP.
+    pub intermediate_size: usize,
+    /// Groups the routed experts are cut into.
+    pub n_group: usize,
+    /// Groups a token may choose its experts from.
+    pub topk_group: usize,
+    /// Factor on the normalised routing weights.
+    pub routed_scaling_factor: f64,
+    /// Whether the chosen experts' weights are normalised to one.
+    pub norm_topk_prob: bool,
+    /// Multi-token-prediction modules behind the last block.
+    pub num_nextn_predict_layers: usize,
+    /// Added to the mean square in RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Standard deviation of the initial weights.
+    pub initializer_range: f64,
+    /// Step γ of the auxiliary-loss-free bias update; 0 leaves the biases alone.
+    pub bias_update_speed: f64,
+    /// Weight α of the sequence-wise balance loss.
+    pub seq_aux_alpha: f64,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            hidden_size: 128,
+            num_hidden_layers: 4,
+            first_k_dense_replace: 1,
+            num_attention_heads: 4,
+            q_lora_rank: None,
+            kv_lora_rank: 48,
+            qk_nope_head_dim: 16,
+            qk_rope_head_dim: 16,
+            v_head_dim: 32,
+            n_routed_experts: 8,
+            num_experts_per_tok: 2,
+            n_shared_experts: 1,
+            moe_intermediate_size: 96,
+            intermediate_size: 384,
+            n_group: 1,
+            topk_group: 1,
+            routed_scaling_factor: 1.0,
+            norm_topk_prob: true,
+            num_nextn_predict_layers: 0,
+            rms_norm_eps: 1e-6,
+            rope_theta: 10_000.0,
+            initializer_range: 0.05,
+            bias_update_speed: 1e-3,
+            seq_aux_alpha: 0.0,
+        }
+    }
+}
+
+/// `[task]`: Countdown as in TinyZero, and which of its problems nobody trains on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskConfig {
+    /// Numbers a problem gives.
+    pub numbers: usize,
+    /// Numbers are drawn from 1 to this.
+    pub max_value: usize,
+    /// The operators an answer may use, out of `+-*`.
+    pub operators: String,
+    /// Targets lie between 1 and this.
+    pub max_target: usize,
+    /// Share of the distinct problems that is kept from pre-training, drills and RL.
+    pub held_out: f64,
+}
+
+impl Default for TaskConfig {
+    fn default() -> Self {
+        Self {
+            numbers: 4,
+            max_value: 10,
+            operators: "+-".into(),
+            max_target: 99,
+            held_out: 0.2,
+        }
+    }
+}
+
+/// `[base]`: the corpus of uneven traces and the optimizer that learns it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaseConfig {
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Sequences a step.
+    pub batch_size: usize,
+    /// Every so many steps a batch holds full-length drills instead; 0 for never. Without them a longer limit in RL buys nothing.
+    pub long_every: usize,
+    /// Sequences in such a batch.
+    pub long_batch_size: usize,
+    /// Share of a batch that drills arithmetic and verdicts instead of showing traces.
+    pub drill_share: f64,
+    /// Share of a batch that is chain sums, the task with one right answer.
+    pub chain_sum_share: f64,
+    /// Probability that a trace checks an attempt against the target.
+    pub p_check: f64,
+    /// Probability that a trace tries again after a failed check. Rare and undirected: all the retrying that RL can build on.
+    pub p_continue: f64,
+    /// Fewest and most attempts in a drill.
+    pub drill_attempts: [usize; 2],
+    /// Fewest and most attempts in a full-length drill.
+    pub long_attempts: [usize; 2],
+    /// AdamW's learning rate at its height.
+    pub lr: f64,
+    /// Steps over which the learning rate rises from 0.
+    pub warmup_steps: usize,
+    /// Share of the steps after which the learning rate falls in a line.
+    pub decay_from: f64,
+    /// Where it ends, as a share of `lr`.
+    pub min_lr_ratio: f64,
+    /// AdamW's β₁ and β₂.
+    pub betas: [f64; 2],
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of the whole gradient.
+    pub grad_clip: f64,
+}
+
+impl Default for BaseConfig {
+    fn default() -> Self {
+        Self {
+            steps: 920,
+            batch_size: 128,
+            long_every: 6,
+            long_batch_size: 44,
+            drill_share: 0.4,
+            chain_sum_share: 0.1,
+            p_check: 0.55,
+            p_continue: 0.55,
+            drill_attempts: [1, 4],
+            long_attempts: [8, 19],
+            lr: 2e-3,
+            warmup_steps: 100,
+            decay_from: 0.6,
+            min_lr_ratio: 0.05,
+            betas: [0.9, 0.95],
+            weight_decay: 0.01,
+            grad_clip: 1.0,
+        }
+    }
+}
+
+impl BaseConfig {
+    /// Learning rate of a step, counted from 0: a linear warm-up, a plateau, a linear decay to `min_lr_ratio`.
+    pub fn lr_at(&self, step: usize) -> f64 {
+        let warmup = (step as f64 / self.warmup_steps.max(1) as f64).min(1.0);
+        let done = step as f64 / self.steps.max(1) as f64;
+        let decay = if done < self.decay_from {
+            1.0
+        } else {
+            ((1.0 - done) / (1.0 - self.decay_from)).max(self.min_lr_ratio)
+        };
+        self.lr * warmup * decay
+    }
+}
+
+/// How the policy's loss is averaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossType {
+    /// Each answer's mean over its tokens, then the mean over answers (arXiv 2402.03300).
+    Grpo,
+    /// The mean over all tokens of the batch, so that a long answer weighs more (DAPO, arXiv 2503.14476).
+    Dapo,
+    /// The sum over tokens divided by a constant length, so that length is no lever (Dr. GRPO, arXiv 2503.20783).
+    DrGrpo,
+}
+
+/// How a group's rewards become advantages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaleRewards {
+    /// Centred and divided by the group's standard deviation.
+    Group,
+    /// Centred only (Dr. GRPO).
+    None,
+}
+
+/// From a step on, answers may be so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LengthLimit {
+    /// First step, counted from 0, at which the limit holds.
+    pub from_step: usize,
+    /// Most tokens an answer may have.
+    pub limit: usize,
+}
+
+impl LengthLimit {
+    /// Answers of at most `limit` tokens from step `from_step` on.
+    pub fn new(from_step: usize, limit: usize) -> Self {
+        Self { from_step, limit }
+    }
+}
+
+/// Weights of the rule rewards.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardWeights {
+    /// For a right answer.
+    pub accuracy: f64,
+    /// For the template alone. The paper weighs both alike; at this size that rewards a short guess.
+    pub format: f64,
+}
+
+impl Default for RewardWeights {
+    fn default() -> Self {
+        Self {
+            accuracy: 1.0,
+            format: 0.0,
+        }
+    }
+}
+
+/// `[rl]`: GRPO, in TRL's words where it has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RlConfig {
+    /// Rollout steps; each makes `minibatches × num_iterations` optimizer steps.
+    pub steps: usize,
+    /// Questions a step.
+    pub questions: usize,
+    /// Answers sampled for each question: the group.
+    pub num_generations: usize,
+    /// Sampling temperature.
+    pub temperature: f64,
+    /// The limit on an answer's tokens, a schedule by step.
+    pub max_completion_length: Vec<LengthLimit>,
+    /// Leave answers cut by the limit out of the loss.
+    pub mask_truncated_completions: bool,
+    /// Weights of the rewards.
+    pub reward_weights: RewardWeights,
+    /// How rewards become advantages.
+    pub scale_rewards: ScaleRewards,
+    /// How the loss is averaged.
+    pub loss_type: LossType,
+    /// The ratio is clipped below `1 − epsilon` and, unless `epsilon_high` is set, above `1 + epsilon`.
+    pub epsilon: f64,
+    /// Upper clip of its own (DAPO's clip-higher); `"none"` takes `epsilon`.
+    #[serde(with = "or_none")]
+    pub epsilon_high: Option<f64>,
+    /// Weight of the KL divergence from the reference.
+    pub beta: f64,
+    /// The reference becomes a copy of the policy every so many steps; 0 for never.
+    pub ref_sync_steps: usize,
+    /// Optimizer steps over one pass of a rollout.
+    pub minibatches: usize,
+    /// Passes over a rollout (μ in the paper).
+    pub num_iterations: usize,
+    /// AdamW's learning rate.
+    pub lr: f64,
+    /// AdamW's β₁ and β₂.
+    pub betas: [f64; 2],
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest norm of the whole gradient.
+    pub grad_clip: f64,
+}
+
+impl Default for RlConfig {
+    fn default() -> Self {
+        Self {
+            steps: 80,
+            questions: 32,
+            num_generations: 16,
+            temperature: 1.0,
+            max_completion_length: vec![LengthLimit::new(0, 120), LengthLimit::new(40, 360)],
+            mask_truncated_completions: false,
+            reward_weights: RewardWeights::default(),
+            scale_rewards: ScaleRewards::Group,
+            loss_type: LossType::Dapo,
+            epsilon: 0.2,
+            epsilon_high: None,
+            beta: 1e-3,
+            ref_sync_steps: 50,
+            minibatches: 2,
+            num_iterations: 1,
+            lr: 2e-4,
+            betas: [0.9, 0.95],
+            weight_decay: 0.0,
+            grad_clip: 1.0,
+        }
+    }
+}
+
+impl RlConfig {
+    /// Most tokens an answer may have in a step, counted from 0.
+    pub fn max_completion_length_at(&self, step: usize) -> usize {
+        self.max_completion_length
+            .iter()
+            .rev()
+            .find(|l| l.from_step <= step)
+            .map_or(0, |l| l.limit)
+    }
+}
+
+/// `[eval]`: how the policy is measured on held-out problems.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalConfig {
+    /// Measure every so many RL steps, besides before the first and after the last; 0 for those two only.
+    pub every: usize,
+    /// Held-out Countdown problems.
+    pub problems: usize,
+    /// Held-out chain sums.
+    pub chain_sum_problems: usize,
+    /// Answers sampled for each problem at temperature 1.
+    pub samples: usize,
+    /// The k of pass@k.
+    pub k: Vec<usize>,
+    /// Problems whose answers the report shows.
+    pub shown: usize,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        Self {
+            every: 20,
+            problems: 128,
+            chain_sum_problems: 64,
+            samples: 16,
+            k: vec![1, 4, 16],
+            shown: 6,
+        }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML, a value of another type, or an unknown key (the message lists the known ones).
+    #[error("{}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column, and what was expected there.
+        message: String,
+    },
+    /// A value outside its range.
+    #[error("{key} = {value} is out of range: expected {expected}")]
+    Range {
+        /// The key with its table, as `rl.epsilon`.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What would do.
+        expected: String,
+    },
+    /// No such control experiment.
+    #[error("unknown control {0:?}: expected no-retries, no-drills or no-limit-jump")]
+    Control(String),
+}
+
+impl RunConfig {
+    /// A smoke run for CI: every stage once, nothing learned.
+    pub fn quick() -> Self {
+        let mut c = Self::default();
+        c.base = BaseConfig {
+            steps: 24,
+            batch_size: 32,
+            long_batch_size: 8,
+            warmup_steps: 4,
+            ..c.base
+        };
+        c.rl.steps = 4;
+        c.rl.questions = 8;
+        c.rl.num_generations = 8;
+        c.rl.max_completion_length = vec![LengthLimit::new(0, 40), LengthLimit::new(2, 80)];
+        c.eval = EvalConfig {
+            every: 2,
+            problems: 8,
+            chain_sum_problems: 4,
+            shown: 2,
+            ..c.eval
+        };
+        c
+    }
+
+    /// This configuration with the keys of a TOML file laid over it.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, has an unknown key, or leads to a value out of range.
+    pub fn overlay(&self, path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
+        self.overlay_str(&text, path)
+    }
+
+    /// As [`RunConfig::overlay`], of a text that came from `path`.
+    ///
+    /// # Errors
+    /// As [`RunConfig::overlay`].
+    pub fn overlay_str(&self, text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let refuse = |e: toml::de::Error| ConfigError::Parse {
+            path: path.into(),
+            message: e.to_string(),
+        };
+        // Straight from the text first: only there does an error know its line.
+        toml::from_str::<Self>(text).map_err(refuse)?;
+        let mut merged = toml::Table::try_from(self).expect("a configuration is a TOML table");
+        merge(&mut merged, toml::from_str(text).map_err(refuse)?);
+        let config: Self = merged.try_into().map_err(refuse)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// All of it as TOML; [`RunConfig::overlay_str`] over any configuration gives the same one back.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a configuration is a TOML table")
+    }
+}
+
+/// Lays `over` on `under`, table by table; any other value replaces what was there.
+fn merge(under: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(toml::Value::Table(u)), toml::Value::Table(o)) => merge(u, o),
+            (_, value) => drop(under.insert(key, value)),
+        }
+    }
+}

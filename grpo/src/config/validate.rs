@@ -1,0 +1,204 @@
+use std::{fmt, ops::RangeInclusive};
+
+use super::{BaseConfig, ConfigError, EvalConfig, ModelConfig, RlConfig, RunConfig, TaskConfig};
+
+impl RunConfig {
+    /// Checks every value against its range.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`] for the first that is outside.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        // TOML's integers are signed.
+        require(
+            "seed",
+            self.seed,
+            self.seed <= i64::MAX as u64,
+            "0 to 2^63 - 1",
+        )?;
+        not_negative("price", self.price)?;
+        model(&self.model)?;
+        task(&self.task)?;
+        base(&self.base)?;
+        rl(&self.rl)?;
+        eval(&self.eval)
+    }
+}
+
+fn model(m: &ModelConfig) -> Result<(), ConfigError> {
+    at_least("model.hidden_size", m.hidden_size, 1)?;
+    at_least("model.num_hidden_layers", m.num_hidden_layers, 1)?;
+    at_least("model.num_attention_heads", m.num_attention_heads, 1)?;
+    at_least("model.q_lora_rank", m.q_lora_rank.unwrap_or(1), 1)?;
+    at_least("model.kv_lora_rank", m.kv_lora_rank, 1)?;
+    at_least("model.qk_nope_head_dim", m.qk_nope_head_dim, 1)?;
+    let rope = m.qk_rope_head_dim;
+    let even = rope > 0 && rope.is_multiple_of(2);
+    require(
+        "model.qk_rope_head_dim",
+        rope,
+        even,
+        "an even number, 2 or more",
+    )?;
+    at_least("model.v_head_dim", m.v_head_dim, 1)?;
+    at_least("model.n_routed_experts", m.n_routed_experts, 1)?;
+    at_least("model.moe_intermediate_size", m.moe_intermediate_size, 1)?;
+    at_least("model.intermediate_size", m.intermediate_size, 1)?;
+    let divides = m.n_group > 0 && m.n_routed_experts.is_multiple_of(m.n_group);
+    require(
+        "model.n_group",
+        m.n_group,
+        divides,
+        "a divisor of n_routed_experts",
+    )?;
+    within("model.topk_group", m.topk_group, 1..=m.n_group)?;
+    // No more than there are in the groups that a token may choose from.
+    let reachable = m.topk_group * (m.n_routed_experts / m.n_group);
+    within(
+        "model.num_experts_per_tok",
+        m.num_experts_per_tok,
+        1..=reachable,
+    )?;
+    positive("model.routed_scaling_factor", m.routed_scaling_factor)?;
+    positive("model.rms_norm_eps", m.rms_norm_eps)?;
+    positive("model.rope_theta", m.rope_theta)?;
+    positive("model.initializer_range", m.initializer_range)?;
+    not_negative("model.bias_update_speed", m.bias_update_speed)?;
+    not_negative("model.seq_aux_alpha", m.seq_aux_alpha)
+}
+
+fn task(t: &TaskConfig) -> Result<(), ConfigError> {
+    within("task.numbers", t.numbers, 2..=6)?;
+    within("task.max_value", t.max_value, 1..=99)?;
+    let known = !t.operators.is_empty() && t.operators.chars().all(|c| "+-*".contains(c));
+    let operators = format!("{:?}", t.operators);
+    require("task.operators", operators, known, "one or more of + - *")?;
+    within("task.max_target", t.max_target, 1..=999)?;
+    let some = t.held_out > 0.0 && t.held_out < 1.0;
+    require(
+        "task.held_out",
+        t.held_out,
+        some,
+        "more than 0 and less than 1",
+    )
+}
+
+fn base(b: &BaseConfig) -> Result<(), ConfigError> {
+    at_least("base.batch_size", b.batch_size, 1)?;
+    at_least("base.long_batch_size", b.long_batch_size, 1)?;
+    share("base.drill_share", b.drill_share)?;
+    share("base.chain_sum_share", b.chain_sum_share)?;
+    let chains = b.chain_sum_share;
+    let fits = b.drill_share + chains <= 1.0;
+    require(
+        "base.chain_sum_share",
+        chains,
+        fits,
+        "at most 1 with drill_share",
+    )?;
+    share("base.p_check", b.p_check)?;
+    share("base.p_continue", b.p_continue)?;
+    rising("base.drill_attempts", b.drill_attempts)?;
+    rising("base.long_attempts", b.long_attempts)?;
+    share("base.decay_from", b.decay_from)?;
+    share("base.min_lr_ratio", b.min_lr_ratio)?;
+    positive("base.lr", b.lr)?;
+    betas("base.betas", b.betas)?;
+    not_negative("base.weight_decay", b.weight_decay)?;
+    positive("base.grad_clip", b.grad_clip)
+}
+
+fn rl(rl: &RlConfig) -> Result<(), ConfigError> {
+    at_least("rl.questions", rl.questions, 1)?;
+    // An advantage compares answers.
+    at_least("rl.num_generations", rl.num_generations, 2)?;
+    positive("rl.temperature", rl.temperature)?;
+    let limits = &rl.max_completion_length;
+    let schedule = limits.first().is_some_and(|l| l.from_step == 0)
+        && limits.windows(2).all(|w| w[0].from_step < w[1].from_step)
+        && limits.iter().all(|l| l.limit > 0);
+    let shown: Vec<_> = limits.iter().map(|l| (l.from_step, l.limit)).collect();
+    let expected = "limits of 1 or more, the first from step 0, steps rising";
+    require(
+        "rl.max_completion_length",
+        format!("{shown:?}"),
+        schedule,
+        expected,
+    )?;
+    not_negative("rl.reward_weights.accuracy", rl.reward_weights.accuracy)?;
+    not_negative("rl.reward_weights.format", rl.reward_weights.format)?;
+    positive("rl.epsilon", rl.epsilon)?;
+    positive("rl.epsilon_high", rl.epsilon_high.unwrap_or(rl.epsilon))?;
+    not_negative("rl.beta", rl.beta)?;
+    within(
+        "rl.minibatches",
+        rl.minibatches,
+        1..=rl.questions * rl.num_generations,
+    )?;
+    at_least("rl.num_iterations", rl.num_iterations, 1)?;
+    positive("rl.lr", rl.lr)?;
+    betas("rl.betas", rl.betas)?;
+    not_negative("rl.weight_decay", rl.weight_decay)?;
+    positive("rl.grad_clip", rl.grad_clip)
+}
+
+fn eval(e: &EvalConfig) -> Result<(), ConfigError> {
+    at_least("eval.problems", e.problems, 1)?;
+    at_least("eval.samples", e.samples, 1)?;
+    let sampled = e.k.contains(&1) && e.k.iter().all(|k| (1..=e.samples).contains(k));
+    let expected = "1 among values between 1 and eval.samples";
+    require("eval.k", format!("{:?}", e.k), sampled, expected)
+}
+
+fn require(
+    key: &'static str,
+    value: impl fmt::Display,
+    ok: bool,
+    expected: impl Into<String>,
+) -> Result<(), ConfigError> {
+    let refuse = || ConfigError::Range {
+        key,
+        value: value.to_string(),
+        expected: expected.into(),
+    };
+    if ok { Ok(()) } else { Err(refuse()) }
+}
+
+fn within(key: &'static str, v: usize, range: RangeInclusive<usize>) -> Result<(), ConfigError> {
+    require(
+        key,
+        v,
+        range.contains(&v),
+        format!("{} to {}", range.start(), range.end()),
+    )
+}
+
+fn at_least(key: &'static str, v: usize, least: usize) -> Result<(), ConfigError> {
+    require(key, v, v >= least, format!("{least} or more"))
+}
+
+fn positive(key: &'static str, v: f64) -> Result<(), ConfigError> {
+    require(key, v, v > 0.0 && v.is_finite(), "more than 0")
+}
+
+fn not_negative(key: &'static str, v: f64) -> Result<(), ConfigError> {
+    require(key, v, v >= 0.0 && v.is_finite(), "0 or more")
+}
+
+fn share(key: &'static str, v: f64) -> Result<(), ConfigError> {
+    require(key, v, (0.0..=1.0).contains(&v), "0 to 1")
+}
+
+fn rising(key: &'static str, v: [usize; 2]) -> Result<(), ConfigError> {
+    let ok = 1 <= v[0] && v[0] <= v[1];
+    require(
+        key,
+        format!("{v:?}"),
+        ok,
+        "the fewest, 1 or more, then the most",
+    )
+}
+
+fn betas(key: &'static str, v: [f64; 2]) -> Result<(), ConfigError> {
+    let ok = v.iter().all(|b| (0.0..1.0).contains(b));
+    require(key, format!("{v:?}"), ok, "two values from 0 to below 1")
+}

@@ -1,0 +1,181 @@
+//! What each stage cost, as the paper's table has it: device hours, tokens, FLOPs, dollars.
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Scores;
+
+/// The bill of one stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageCost {
+    /// The stage: `base`, `r1_zero`, `evaluation`.
+    pub name: String,
+    /// Wall-clock seconds on one device.
+    pub seconds: f64,
+    /// Tokens through the model, sampled and trained on.
+    pub tokens: u64,
+    /// Floating-point operations, counted from the shapes.
+    pub flops: u64,
+    /// Dollars.
+    pub cost_usd: f64,
+}
+
+impl StageCost {
+    /// Hours of the device.
+    pub fn device_hours(&self) -> f64 {
+        self.seconds / 3600.0
+    }
+}
+
+/// The bill of a run. It is part of the state that is saved, so that a resumed run goes on counting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Dollars a device hour.
+    pub price: f64,
+    /// In the order in which they began.
+    pub stages: Vec<StageCost>,
+}
+
+impl Ledger {
+    /// An empty bill at a price in dollars a device hour.
+    pub fn new(price: f64) -> Self {
+        Self {
+            price,
+            stages: Vec::new(),
+        }
+    }
+
+    /// Adds work to a stage.
+    pub fn add(&mut self, name: &str, seconds: f64, tokens: u64, flops: u64) {
+        let i = self
+            .stages
+            .iter()
+            .position(|s| s.name == name)
+            .unwrap_or_else(|| {
+                self.stages.push(StageCost {
+                    name: name.into(),
+                    seconds: 0.0,
+                    tokens: 0,
+                    flops: 0,
+                    cost_usd: 0.0,
+                });
+                self.stages.len() - 1
+            });
+        let stage = &mut self.stages[i];
+        stage.seconds += seconds;
+        stage.tokens += tokens;
+        stage.flops += flops;
+        stage.cost_usd = stage.device_hours() * self.price;
+    }
+
+    /// All stages together.
+    pub fn total(&self) -> StageCost {
+        total(&self.stages)
+    }
+}
+
+/// The sum of some stages, under the name `total`.
+pub fn total(stages: &[StageCost]) -> StageCost {
+    StageCost {
+        name: "total".into(),
+        seconds: stages.iter().map(|s| s.seconds).sum(),
+        tokens: stages.iter().map(|s| s.tokens).sum(),
+        flops: stages.iter().map(|s| s.flops).sum(),
+        cost_usd: stages.iter().map(|s| s.cost_usd).sum(),
+    }
+}
+
+/// Before and after.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BeforeAfter {
+    /// The base model.
+    pub base: Scores,
+    /// The policy at the end.
+    #[serde(rename = "final")]
+    pub last: Scores,
+}
+
+/// `summary.json`: the run in one object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Held-out Countdown, as `"base"` and `"final"`.
+    #[serde(flatten)]
+    pub countdown: BeforeAfter,
+    /// Held-out chain sums, where `cons@k` means something.
+    pub chain_sum: Option<BeforeAfter>,
+    /// What it cost.
+    pub stages: Vec<StageCost>,
+    /// Dollars a device hour behind `cost_usd`.
+    pub price: f64,
+    /// The seed.
+    pub seed: u64,
+    /// The device, in words, with its threads.
+    pub device: String,
+    /// Parameters of the model, all and those active for a token.
+    pub parameters: [u64; 2],
+    /// The control experiment, if it was one.
+    pub control: Option<String>,
+    /// The command line that repeats the run.
+    pub command: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_billed_by_the_hour() {
+        let mut ledger = Ledger::new(2.0);
+        ledger.add("base", 1800.0, 10, 100);
+        ledger.add("r1_zero", 3600.0, 1, 2);
+        ledger.add("base", 1800.0, 5, 50);
+        assert_eq!(
+            ledger.stages.iter().map(|s| s.cost_usd).collect::<Vec<_>>(),
+            [2.0, 2.0]
+        );
+        let total = ledger.total();
+        assert_eq!(
+            (
+                total.device_hours(),
+                total.tokens,
+                total.flops,
+                total.cost_usd
+            ),
+            (2.0, 16, 152, 4.0)
+        );
+    }
+
+    #[test]
+    fn the_summary_has_its_promised_shape() {
+        let mut scores = Scores::default();
+        scores.set_value("pass@1", 0.175);
+        scores.set_value("pass@16", 0.92);
+        scores.set_value("completion_length", 36.5);
+        let mut ledger = Ledger::new(0.1);
+        ledger.add("base", 60.0, 7, 9);
+        let summary = Summary {
+            countdown: BeforeAfter {
+                base: scores.clone(),
+                last: scores,
+            },
+            chain_sum: None,
+            stages: ledger.stages,
+            price: 0.1,
+            seed: 3,
+            device: "cpu".into(),
+            parameters: [1_354_560, 691_008],
+            control: None,
+            command: "grpo_r1 --seed 3".into(),
+        };
+        let json = serde_json::to_value(&summary).unwrap();
+        for side in ["base", "final"] {
+            for key in ["pass@1", "pass@16", "completion_length"] {
+                assert!(json[side][key].is_f64(), "{side} {key}");
+            }
+        }
+        for key in ["name", "seconds", "tokens", "flops", "cost_usd"] {
+            assert!(!json["stages"][0][key].is_null(), "{key}");
+        }
+        assert_eq!((&json["seed"], &json["device"]), (&3.into(), &"cpu".into()));
+        assert_eq!(serde_json::from_value::<Summary>(json).unwrap(), summary);
+    }
+}

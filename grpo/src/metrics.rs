@@ -1,0 +1,575 @@
+//! `metrics.jsonl`: a line a step, a line an evaluation.
+//!
+//! A value that a stage does not have is `null` (pre-training has no reward); a value that is not finite is never written, the
+//! writer refuses the record and names the key. A record is one `write`, so a run killed at any moment leaves at most one broken
+//! line, the last, which [`read`] leaves out and [`MetricsWriter::resume`] removes.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::rundir;
+
+/// A stage of the recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stage {
+    /// Pre-training on traces and drills.
+    #[serde(rename = "base")]
+    Base,
+    /// GRPO with rule rewards only.
+    #[serde(rename = "r1_zero")]
+    R1Zero,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Base => "base",
+            Self::R1Zero => "R1-Zero",
+        })
+    }
+}
+
+/// What answers do, beside being right or wrong. Means are over answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Behaviour {
+    /// Expressions tried in an answer.
+    pub attempts: Option<f64>,
+    /// Attempts checked against the target in an answer, whatever the verdict.
+    pub checks: Option<f64>,
+    /// Checks whose verdict was "wrong".
+    pub failed_checks: Option<f64>,
+    /// Share of failed checks after which another attempt was made.
+    pub retries: Option<f64>,
+    /// Share of verdicts that are true of the result they follow.
+    pub verdict_accuracy: Option<f64>,
+    /// Tokens of a right answer.
+    pub length_right: Option<f64>,
+    /// Tokens of a wrong answer.
+    pub length_wrong: Option<f64>,
+}
+
+/// One training step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Its stage.
+    pub stage: Stage,
+    /// Steps done in this stage, this one included.
+    pub step: usize,
+    /// Mean reward of the rollout.
+    pub reward: Option<f64>,
+    /// Mean over groups of the standard deviation of the reward.
+    pub reward_std: Option<f64>,
+    /// Share of groups whose answers all got the same reward: they teach nothing.
+    pub frac_reward_zero_std: Option<f64>,
+    /// Share of right answers.
+    pub accuracy: Option<f64>,
+    /// Share of answers in the template.
+    pub format: Option<f64>,
+    /// Mean tokens of an answer.
+    pub completion_length: Option<f64>,
+    /// The limit on them.
+    pub max_completion_length: Option<usize>,
+    /// Share of answers that the limit cut.
+    pub clipped_ratio: Option<f64>,
+    /// Mean k3 estimate of the KL divergence from the reference, a token.
+    pub kl: Option<f64>,
+    /// Mean entropy of the next-token distribution, in nats.
+    pub entropy: Option<f64>,
+    /// Share of tokens whose ratio was clipped.
+    pub clip_ratio: Option<f64>,
+    /// Largest |log-probability while sampling − log-probability in the training pass| before any update; 0 is bit for bit.
+    pub logprob_max_diff: Option<f64>,
+    /// The loss.
+    pub loss: f64,
+    /// Norm of the whole gradient before clipping.
+    pub grad_norm: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// For each MoE layer the busiest expert's load over the mean load.
+    pub expert_load: Vec<f64>,
+    /// Tokens that went through the model, sampled and trained on.
+    pub tokens: u64,
+    /// Those a second.
+    pub tokens_per_second: f64,
+    /// Wall-clock seconds of the step.
+    pub seconds: f64,
+    /// What the answers did.
+    #[serde(flatten)]
+    pub behaviour: Behaviour,
+}
+
+impl StepMetrics {
+    /// A step of a stage with everything absent or 0, to be filled with `..`.
+    pub fn new(stage: Stage, step: usize) -> Self {
+        Self {
+            stage,
+            step,
+            reward: None,
+            reward_std: None,
+            frac_reward_zero_std: None,
+            accuracy: None,
+            format: None,
+            completion_length: None,
+            max_completion_length: None,
+            clipped_ratio: None,
+            kl: None,
+            entropy: None,
+            clip_ratio: None,
+            logprob_max_diff: None,
+            loss: 0.0,
+            grad_norm: 0.0,
+            lr: 0.0,
+            expert_load: Vec::new(),
+            tokens: 0,
+            tokens_per_second: 0.0,
+            seconds: 0.0,
+            behaviour: Behaviour::default(),
+        }
+    }
+}
+
+/// A measured share or mean with its 95 % confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The point estimate.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// What a policy scores on one set of problems: the objects `base` and `final` of `summary.json`.
+///
+/// In JSON `{"pass@1": 0.17, "pass@16": 0.92, "completion_length": 36.4, …, "ci": {"pass@1": [0.15, 0.2], …}, "behaviour": {…}}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Intervals of the values that have one, by the value's key.
+    pub ci: BTreeMap<String, [f64; 2]>,
+    /// What the answers did.
+    pub behaviour: Behaviour,
+    /// By key: `pass@k` (unbiased estimator, arXiv 2107.03374), `cons@k` (accuracy of the majority of k answers, where one answer
+    /// is right), `completion_length`, `format`, `clipped_ratio`.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, f64>,
+}
+
+impl Scores {
+    /// Adds a value with its interval.
+    pub fn set(&mut self, key: &str, e: Estimate) {
+        self.values.insert(key.into(), e.value);
+        self.ci.insert(key.into(), [e.low, e.high]);
+    }
+
+    /// Adds a value without one.
+    pub fn set_value(&mut self, key: &str, value: f64) {
+        self.values.insert(key.into(), value);
+    }
+
+    /// A value with its interval; without one the interval is the value itself.
+    pub fn get(&self, key: &str) -> Option<Estimate> {
+        let value = *self.values.get(key)?;
+        let [low, high] = self.ci.get(key).copied().unwrap_or([value, value]);
+        Some(Estimate { value, low, high })
+    }
+}
+
+/// The problems of an evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvalTask {
+    /// The task that RL trains: many right answers a problem.
+    Countdown,
+    /// Sums in the base corpus that RL never sees: one right answer a problem, so that a majority means something.
+    ChainSum,
+}
+
+/// One answer, kept for the report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The question as a reader writes it.
+    pub question: String,
+    /// All that the policy wrote, tags and verdicts included.
+    pub text: String,
+    /// Whether it is right.
+    pub correct: bool,
+    /// Its tokens.
+    pub tokens: usize,
+}
+
+/// One evaluation on held-out problems.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalMetrics {
+    /// The stage whose policy was measured.
+    pub stage: Stage,
+    /// Steps done in that stage.
+    pub step: usize,
+    /// Which problems.
+    pub task: EvalTask,
+    /// How many.
+    pub problems: usize,
+    /// Answers sampled for each.
+    pub samples: usize,
+    /// The limit on an answer's tokens.
+    pub max_completion_length: usize,
+    /// Tokens sampled.
+    pub tokens: u64,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// A few answers; every evaluation shows the same problems.
+    pub answers: Vec<Answer>,
+    /// What came out.
+    #[serde(flatten)]
+    pub scores: Scores,
+}
+
+/// A line of `metrics.jsonl`: an evaluation has `"event": "eval"`, a step has `"event": "step"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Record {
+    /// A training step.
+    Step(StepMetrics),
+    /// An evaluation.
+    Eval(EvalMetrics),
+}
+
+/// What is wrong with a metrics file, or with a record for one.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line, not the last, is no record.
+    #[error("{}, line {line}: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What was expected.
+        message: String,
+    },
+    /// A value is NaN or infinite.
+    #[error("{key} is {value} at step {step} of stage {stage}")]
+    NonFinite {
+        /// The key of the value.
+        key: String,
+        /// NaN or an infinity.
+        value: f64,
+        /// Where it arose.
+        stage: Stage,
+        /// Where it arose.
+        step: usize,
+    },
+    /// The file holds fewer lines than the state that is resumed knows of.
+    #[error("{} has {found} lines, the saved state was written after {expected}", path.display())]
+    Shorter {
+        /// The file.
+        path: PathBuf,
+        /// Complete lines in it.
+        found: usize,
+        /// Lines there were.
+        expected: usize,
+    },
+}
+
+impl Record {
+    /// Refuses a record with a value that is not finite.
+    ///
+    /// # Errors
+    /// [`MetricsError::NonFinite`] names the first such key.
+    pub fn check_finite(&self) -> Result<(), MetricsError> {
+        // JSON would write NaN as null; TOML's value keeps it, with its key.
+        let value = toml::Value::try_from(self).expect("a record is a TOML table");
+        let (stage, step) = match self {
+            Self::Step(s) => (s.stage, s.step),
+            Self::Eval(e) => (e.stage, e.step),
+        };
+        match non_finite(&value, "") {
+            Some((key, value)) => Err(MetricsError::NonFinite {
+                key,
+                value,
+                stage,
+                step,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
+    let join = |k: &str| {
+        if key.is_empty() {
+            k.to_string()
+        } else {
+            format!("{key}.{k}")
+        }
+    };
+    match value {
+        toml::Value::Float(f) if !f.is_finite() => Some((key.into(), *f)),
+        toml::Value::Array(a) => a
+            .iter()
+            .enumerate()
+            .find_map(|(i, v)| non_finite(v, &format!("{key}[{i}]"))),
+        toml::Value::Table(t) => t.iter().find_map(|(k, v)| non_finite(v, &join(k))),
+        _ => None,
+    }
+}
+
+/// Appends records to `metrics.jsonl`.
+#[derive(Debug)]
+pub struct MetricsWriter {
+    path: PathBuf,
+    file: File,
+    lines: usize,
+}
+
+impl MetricsWriter {
+    /// Starts a new, empty file.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn create(path: &Path) -> Result<Self, MetricsError> {
+        let file = File::create(path).map_err(at(path))?;
+        Ok(Self {
+            path: path.into(),
+            file,
+            lines: 0,
+        })
+    }
+
+    /// Goes on after the first `lines` records, those there were when the resumed state was saved; what came later is dropped, for
+    /// it will be written again.
+    ///
+    /// # Errors
+    /// The file cannot be read or rewritten, or has fewer lines than that.
+    pub fn resume(path: &Path, lines: usize) -> Result<Self, MetricsError> {
+        let text = fs::read(path).map_err(at(path))?;
+        let ends = text
+            .iter()
+            .enumerate()
+            .filter(|(_, b)| **b == b'\n')
+            .map(|(i, _)| i + 1);
+        let ends: Vec<usize> = std::iter::once(0).chain(ends).collect();
+        let Some(&end) = ends.get(lines) else {
+            return Err(MetricsError::Shorter {
+                path: path.into(),
+                found: ends.len() - 1,
+                expected: lines,
+            });
+        };
+        if end < text.len() {
+            rundir::write_atomic(path, &text[..end]).map_err(at(path))?;
+        }
+        let file = OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map_err(at(path))?;
+        Ok(Self {
+            path: path.into(),
+            file,
+            lines,
+        })
+    }
+
+    /// Appends a record.
+    ///
+    /// # Errors
+    /// A value is not finite (nothing is written then), or the disk refuses.
+    pub fn write(&mut self, record: &Record) -> Result<(), MetricsError> {
+        record.check_finite()?;
+        let mut line = serde_json::to_vec(record).expect("a record is plain data");
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(at(&self.path))?;
+        self.lines += 1;
+        Ok(())
+    }
+
+    /// Records in the file: what a saved state must remember for [`MetricsWriter::resume`].
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+}
+
+/// Reads `metrics.jsonl`, without a last line that was cut while it was written.
+///
+/// # Errors
+/// The file cannot be read, or a complete line is no record.
+pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
+    let text = fs::read(path).map_err(at(path))?;
+    let complete = text.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+    let parse = |(i, line)| {
+        serde_json::from_slice(line).map_err(|e| MetricsError::Parse {
+            path: path.into(),
+            line: i + 1,
+            message: e.to_string(),
+        })
+    };
+    text[..complete]
+        .split_inclusive(|b| *b == b'\n')
+        .enumerate()
+        .map(parse)
+        .collect()
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> MetricsError {
+    let path = path.to_path_buf();
+    |source| MetricsError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(n: usize) -> Record {
+        let mut s = StepMetrics::new(Stage::R1Zero, n);
+        s.reward = Some(0.25);
+        s.expert_load = vec![1.5, 1.25];
+        s.behaviour.failed_checks = Some(3.0);
+        Record::Step(s)
+    }
+
+    fn eval() -> Record {
+        let mut scores = Scores::default();
+        scores.set(
+            "pass@1",
+            Estimate {
+                value: 0.5,
+                low: 0.4,
+                high: 0.6,
+            },
+        );
+        scores.set_value("format", 0.9);
+        scores.behaviour.attempts = Some(2.0);
+        Record::Eval(EvalMetrics {
+            stage: Stage::Base,
+            step: 20,
+            task: EvalTask::Countdown,
+            problems: 8,
+            samples: 16,
+            max_completion_length: 120,
+            tokens: 99,
+            seconds: 1.5,
+            answers: vec![Answer {
+                question: "1,2:3".into(),
+                text: "1+2=3?3v".into(),
+                correct: true,
+                tokens: 8,
+            }],
+            scores,
+        })
+    }
+
+    /// A path of this test's own, gone with the guard.
+    struct Temp(PathBuf);
+    impl Temp {
+        fn new(name: &str) -> Self {
+            let dir =
+                std::env::temp_dir().join(format!("grpo-metrics-{name}-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            Self(dir)
+        }
+        fn path(&self) -> PathBuf {
+            self.0.join("metrics.jsonl")
+        }
+    }
+    impl Drop for Temp {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn lines_have_the_promised_keys() {
+        let line = serde_json::to_value(StepMetrics::new(Stage::Base, 1)).unwrap();
+        for key in "stage step reward accuracy format completion_length kl entropy clip_ratio grad_norm lr loss tokens_per_second seconds".split(' ') {
+            assert!(line.get(key).is_some(), "{key} is not in {line}");
+        }
+        let line = serde_json::to_value(eval()).unwrap();
+        assert_eq!(
+            (&line["event"], &line["pass@1"], &line["ci"]["pass@1"][1]),
+            (&"eval".into(), &0.5.into(), &0.6.into())
+        );
+        assert_eq!(serde_json::to_value(step(1)).unwrap()["failed_checks"], 3.0);
+    }
+
+    #[test]
+    fn a_killed_run_goes_on_where_its_state_was_saved() {
+        let temp = Temp::new("resume");
+        let mut w = MetricsWriter::create(&temp.path()).unwrap();
+        for record in [step(1), eval(), step(2), step(3)] {
+            w.write(&record).unwrap();
+        }
+        // Killed while writing.
+        let mut bytes = fs::read(temp.path()).unwrap();
+        bytes.extend(br#"{"event":"step","sta"#);
+        fs::write(temp.path(), &bytes).unwrap();
+        assert_eq!(
+            read(&temp.path()).unwrap(),
+            [step(1), eval(), step(2), step(3)]
+        );
+
+        let mut w = MetricsWriter::resume(&temp.path(), 3).unwrap();
+        w.write(&step(3)).unwrap();
+        assert_eq!(w.lines(), 4);
+        assert_eq!(
+            read(&temp.path()).unwrap(),
+            [step(1), eval(), step(2), step(3)]
+        );
+        let e = MetricsWriter::resume(&temp.path(), 9)
+            .unwrap_err()
+            .to_string();
+        assert!(e.contains("has 4 lines") && e.contains("after 9"), "{e}");
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused_by_name() {
+        let temp = Temp::new("finite");
+        let mut w = MetricsWriter::create(&temp.path()).unwrap();
+        let broken = |f: fn(&mut StepMetrics)| {
+            let mut s = StepMetrics::new(Stage::R1Zero, 7);
+            f(&mut s);
+            Record::Step(s)
+        };
+        for (record, key) in [
+            (
+                broken(|s| s.loss = f64::NAN),
+                "loss is NaN at step 7 of stage R1-Zero",
+            ),
+            (broken(|s| s.kl = Some(f64::INFINITY)), "kl is inf"),
+            (
+                broken(|s| s.expert_load = vec![1.0, f64::NAN]),
+                "expert_load[1] is NaN",
+            ),
+            (
+                broken(|s| s.behaviour.length_wrong = Some(f64::NAN)),
+                "length_wrong is NaN",
+            ),
+        ] {
+            let e = w.write(&record).unwrap_err().to_string();
+            assert!(e.contains(key), "{key:?} is not in {e:?}");
+        }
+        assert_eq!(fs::read(temp.path()).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_broken_line_is_named() {
+        let temp = Temp::new("broken");
+        fs::write(temp.path(), "{\"event\":\"step\"}\n").unwrap();
+        let e = read(&temp.path()).unwrap_err().to_string();
+        assert!(e.contains("line 1") && e.contains("stage"), "{e}");
+    }
+}
