@@ -1,0 +1,500 @@
+//! Matrix multiplication: `C = A · B`, for any strides of A and B.
+//!
+//! **Order of accumulation.** `k` is cut into blocks of [`KC`], counted from zero. Inside a block each element of C is one
+//! chain of multiply-adds in ascending `k` from zero; blocks' sums are added in ascending order. The order depends on `k`
+//! alone: not on `m`, `n`, an element's place, strides, packing or the number of threads. A row multiplied alone
+//! is bit-equal to the same row inside a batch (*batch invariance*). The blocks also shorten the chains: the error grows
+//! with `KC + k / KC` instead of `k`.
+//!
+//! **Structure** (Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, 2008). A micro-kernel
+//! ([`kernel`]) holds a tile of C in registers, broadcasts elements of the left operand and loads registers of the right
+//! one. [`block`] walks it over a region of C, and this file cuts C into regions, a task each.
+//! The left operand is read in place, whatever its strides, unless they fall into few sets of the cache; then it is copied.
+//! The right operand is packed into panels once, before the tasks start; with few rows and contiguous columns it
+//! is read in place.
+//!
+//! **Few rows and a transposed B**, `x · Wᵀ` with few rows of `x`: packing `W` would cost more than the product. Then
+//! the product is computed as `Cᵀ = W · xᵀ`: `W` is broadcast in place and the little `xᵀ` is packed. Multiplication
+//! commutes, so bits do not change.
+
+mod block;
+mod kernel;
+mod pack;
+#[cfg(test)]
+mod tests;
+
+use crate::cpu::simd::{Isa, isa};
+use block::{Out, Right, block};
+use half::{bf16, f16};
+use kernel::{Kernels, Micro, Mode};
+use pack::{Scratch, left_pitch, pack_left, pack_right};
+use rayon::prelude::*;
+
+/// Length of a block of `k`: a panel of the right operand, `KC` x 32 floats, takes two thirds of a first-level cache of
+/// 48 KiB.
+pub const KC: usize = 256;
+
+/// Rows of C in a task, at most: the left operand's block, `MC` x `KC` floats, fits the second-level cache.
+const MC: usize = 336;
+
+/// Elements of the right operand that are packed at a time.
+const PACKED: usize = 1 << 24;
+
+/// Multiply-adds below which a product stays on the calling thread: about 10 µs of work.
+const SERIAL: usize = 1 << 20;
+
+/// A strided matrix: element `(i, j)` is `data[offset + i * row_stride + j * col_stride]`. A stride may be zero or negative.
+#[derive(Clone, Copy, Debug)]
+pub struct Mat<'a, T> {
+    /// The storage.
+    pub data: &'a [T],
+    /// Where element `(0, 0)` is.
+    pub offset: usize,
+    /// Distance from one row to the next.
+    pub row_stride: isize,
+    /// Distance from one column to the next.
+    pub col_stride: isize,
+}
+
+impl<'a, T> Mat<'a, T> {
+    /// A row-major matrix of `cols` columns that starts at `data[0]`.
+    pub fn row_major(data: &'a [T], cols: usize) -> Self {
+        Mat {
+            data,
+            offset: 0,
+            row_stride: cols as isize,
+            col_stride: 1,
+        }
+    }
+
+    /// The transpose, without a copy.
+    pub fn t(self) -> Self {
+        Mat {
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// Whether every element of `rows` x `cols` (neither of them zero) lies inside the storage.
+    fn covers(&self, rows: usize, cols: usize) -> bool {
+        let reach = |stride: isize, n: usize| stride as i128 * (n as i128 - 1);
+        let (r, c) = (reach(self.row_stride, rows), reach(self.col_stride, cols));
+        let low = self.offset as i128 + r.min(0) + c.min(0);
+        let high = self.offset as i128 + r.max(0) + c.max(0);
+        low >= 0 && high < self.data.len() as i128
+    }
+
+    /// The same as raw parts, once checked.
+    fn view(&self, rows: usize, cols: usize) -> View<T> {
+        assert!(
+            self.covers(rows, cols),
+            "gemm: a {rows} x {cols} operand leaves its storage"
+        );
+        View {
+            ptr: self.data[self.offset..].as_ptr(),
+            row: self.row_stride,
+            col: self.col_stride,
+        }
+    }
+}
+
+/// A matrix as raw parts, its bounds checked before.
+#[derive(Clone, Copy)]
+struct View<T> {
+    ptr: *const T,
+    row: isize,
+    col: isize,
+}
+
+// SAFETY: a view is only read, and made from a `&[T]` that outlives the tasks that share it.
+unsafe impl<T: Sync> Send for View<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for View<T> {}
+// SAFETY: tasks write disjoint regions of the one `&mut [T]` behind it.
+unsafe impl<T: Send> Send for Out<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Out<T> {}
+
+impl<T: Copy> View<T> {
+    /// # Safety
+    /// `(i, j)` lies in the matrix.
+    unsafe fn at(self, i: usize, j: usize) -> *const T {
+        // SAFETY: the caller's contract.
+        unsafe {
+            self.ptr
+                .offset(i as isize * self.row + j as isize * self.col)
+        }
+    }
+
+    /// The part from `(i, j)` on.
+    ///
+    /// # Safety
+    /// `(i, j)` lies in the matrix.
+    unsafe fn from(self, i: usize, j: usize) -> Self {
+        // SAFETY: the caller's contract.
+        View {
+            ptr: unsafe { self.at(i, j) },
+            ..self
+        }
+    }
+
+    fn t(self) -> Self {
+        View {
+            ptr: self.ptr,
+            row: self.col,
+            col: self.row,
+        }
+    }
+}
+
+/// Element types that can be multiplied. Integers wrap; `bf16` and `f16` accumulate in `f32` and round once at the end.
+pub trait Gemm: Copy + Send + Sync + 'static {
+    /// [`gemm`] on at most `threads` threads. The sizes are not zero.
+    #[doc(hidden)]
+    fn multiply(
+        size: Size,
+        a: Mat<Self>,
+        b: Mat<Self>,
+        c: &mut [Self],
+        c_row: usize,
+        accumulate: bool,
+        threads: usize,
+    );
+    #[doc(hidden)]
+    const ZERO: Self;
+}
+
+/// `(m, n, k)`.
+type Size = (usize, usize, usize);
+
+/// `C = A · B`, or `C += A · B` where `accumulate`: A is `[m, k]`, B `[k, n]`, and C `[m, n]` with rows `c_row` apart.
+/// Spread over the current rayon pool where that pays.
+///
+/// # Panics
+/// Where an operand leaves its slice.
+pub fn gemm<T: Gemm>(
+    size: Size,
+    a: Mat<T>,
+    b: Mat<T>,
+    c: &mut [T],
+    c_row: usize,
+    accumulate: bool,
+) {
+    let (m, n, k) = size;
+    let threads = if m * n * k < SERIAL {
+        1
+    } else {
+        rayon::current_num_threads()
+    };
+    gemm_on(size, a, b, c, c_row, accumulate, threads);
+}
+
+/// `batch` products, item `i` of A `[m, k]` and B `[k, n]` being `a(i)` and `b(i)`, into a contiguous C `[batch, m, n]`.
+/// Small items are spread over threads, large ones are threaded within.
+///
+/// # Panics
+/// Where an operand leaves its slice, or `c` has another length than `batch * m * n`.
+pub fn gemm_batch<'a, T: Gemm>(
+    batch: usize,
+    size: Size,
+    a: impl Fn(usize) -> Mat<'a, T> + Sync,
+    b: impl Fn(usize) -> Mat<'a, T> + Sync,
+    c: &mut [T],
+    accumulate: bool,
+) {
+    let (m, n, k) = size;
+    assert_eq!(
+        c.len(),
+        batch * m * n,
+        "gemm_batch: C is not [{batch}, {m}, {n}]"
+    );
+    if c.is_empty() {
+        return;
+    }
+    let threads = rayon::current_num_threads();
+    let one = |i: usize, c: &mut [T], threads| gemm_on(size, a(i), b(i), c, n, accumulate, threads);
+    let work = m * n * k;
+    if threads > 1 && batch > 1 && work * batch >= SERIAL && (batch >= 4 * threads || work < SERIAL)
+    {
+        let least = (SERIAL / 2).div_ceil(work.max(1));
+        c.par_chunks_mut(m * n)
+            .with_min_len(least)
+            .enumerate()
+            .for_each(|(i, c)| one(i, c, 1));
+    } else {
+        let threads = if work < SERIAL { 1 } else { threads };
+        c.chunks_mut(m * n)
+            .enumerate()
+            .for_each(|(i, c)| one(i, c, threads));
+    }
+}
+
+fn gemm_on<T: Gemm>(
+    size: Size,
+    a: Mat<T>,
+    b: Mat<T>,
+    c: &mut [T],
+    c_row: usize,
+    accumulate: bool,
+    threads: usize,
+) {
+    let (m, n, k) = size;
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(c_row >= n || m == 1, "gemm: rows of C overlap");
+    assert!((m - 1) * c_row + n <= c.len(), "gemm: C leaves its storage");
+    if k > 0 {
+        T::multiply(size, a, b, c, c_row, accumulate, threads);
+    } else if !accumulate {
+        c.chunks_mut(c_row)
+            .take(m)
+            .for_each(|row| row[..n].fill(T::ZERO));
+    }
+}
+
+macro_rules! float {
+    ($($t:ty)*) => {$(
+        impl Gemm for $t {
+            const ZERO: $t = 0.0;
+            fn multiply((m, n, k): Size, a: Mat<$t>, b: Mat<$t>, c: &mut [$t], c_row: usize, accumulate: bool, threads: usize) {
+                let out = Out { ptr: c.as_mut_ptr(), row: c_row as isize, col: 1 };
+                run((m, n, k), a.view(m, k), b.view(k, n), out, accumulate, threads, isa());
+            }
+        }
+    )*};
+}
+float!(f32 f64);
+
+/// Halves are widened to `f32` as they are, multiplied, and rounded.
+macro_rules! half {
+    ($($t:ty)*) => {$(
+        impl Gemm for $t {
+            const ZERO: $t = <$t>::ZERO;
+            fn multiply((m, n, k): Size, a: Mat<$t>, b: Mat<$t>, c: &mut [$t], c_row: usize, accumulate: bool, threads: usize) {
+                let (mut wide_a, mut wide_b, mut wide_c) = (Scratch::take(m * k), Scratch::take(k * n), Scratch::take(m * n));
+                let a = widen(m, k, a.view(m, k), &mut wide_a, <$t>::to_f32);
+                let b = widen(k, n, b.view(k, n), &mut wide_b, <$t>::to_f32);
+                if accumulate {
+                    for (wide, c) in wide_c.chunks_mut(n).zip(c.chunks(c_row)) {
+                        wide.iter_mut().zip(c).for_each(|(wide, c)| *wide = c.to_f32());
+                    }
+                }
+                let out = Out { ptr: wide_c.as_mut_ptr(), row: n as isize, col: 1 };
+                run((m, n, k), a, b, out, accumulate, threads, isa());
+                for (wide, c) in wide_c.chunks(n).zip(c.chunks_mut(c_row)) {
+                    wide.iter().zip(c).for_each(|(wide, c)| *c = <$t>::from_f32(*wide));
+                }
+            }
+        }
+    )*};
+}
+half!(bf16 f16);
+
+/// Widens a matrix into `dst`, rows or columns contiguous as they are in `src`.
+fn widen<T: Copy>(
+    m: usize,
+    k: usize,
+    src: View<T>,
+    dst: &mut [f32],
+    widen: impl Fn(T) -> f32,
+) -> View<f32> {
+    let by_rows = src.col.unsigned_abs() <= src.row.unsigned_abs();
+    let (src, lines, len) = if by_rows {
+        (src, m, k)
+    } else {
+        (src.t(), k, m)
+    };
+    for (i, line) in dst.chunks_exact_mut(len).take(lines).enumerate() {
+        for (p, x) in line.iter_mut().enumerate() {
+            // SAFETY: a view was checked for `m` x `k`.
+            *x = widen(unsafe { *src.at(i, p) });
+        }
+    }
+    let wide = View {
+        ptr: dst.as_ptr(),
+        row: len as isize,
+        col: 1,
+    };
+    if by_rows { wide } else { wide.t() }
+}
+
+macro_rules! integer {
+    ($($t:ty)*) => {$(
+        impl Gemm for $t {
+            const ZERO: $t = 0;
+            fn multiply((m, n, k): Size, a: Mat<$t>, b: Mat<$t>, c: &mut [$t], c_row: usize, accumulate: bool, _: usize) {
+                let (a, b) = (a.view(m, k), b.view(k, n));
+                for (i, row) in c.chunks_mut(c_row).take(m).enumerate() {
+                    let row = &mut row[..n];
+                    if !accumulate {
+                        row.fill(0);
+                    }
+                    for p in 0..k {
+                        // SAFETY (both): the views were checked for these sizes.
+                        let x = unsafe { *a.at(i, p) };
+                        for (j, c) in row.iter_mut().enumerate() {
+                            *c = c.wrapping_add(x.wrapping_mul(unsafe { *b.at(p, j) }));
+                        }
+                    }
+                }
+            }
+        }
+    )*};
+}
+integer!(i64 i32 u8);
+
+/// The product of floats: decides which operand is packed, packs it and deals C to tasks.
+fn run<T: Micro>(
+    (m, n, k): Size,
+    a: View<T>,
+    b: View<T>,
+    c: Out<T>,
+    accumulate: bool,
+    threads: usize,
+    isa: Isa,
+) {
+    let kernels = T::kernels(isa);
+    if b.col != 1 && n > 1 && m * (k + n) < n * k / 2 {
+        // Few rows: compute the transpose, so that B stays where it is.
+        return run_right((n, m, k), b.t(), a.t(), c.t(), accumulate, threads, kernels);
+    }
+    run_right((m, n, k), a, b, c, accumulate, threads, kernels);
+}
+
+/// Packs the right operand, as many columns at a time as [`PACKED`] allows.
+fn run_right<T: Micro>(
+    (m, n, k): Size,
+    a: View<T>,
+    b: View<T>,
+    c: Out<T>,
+    accumulate: bool,
+    threads: usize,
+    kernels: &'static Kernels<T>,
+) {
+    let in_place = (b.col == 1 || n == 1) && m < 64;
+    if in_place {
+        return tasks((m, n, k), a, b, None, c, accumulate, threads, kernels);
+    }
+    let width = kernels.panel_cols();
+    let most = (PACKED / k / width).max(1) * width;
+    for j in (0..n).step_by(most) {
+        let n = most.min(n - j);
+        let panels = n.div_ceil(width);
+        let mut packed = Scratch::take(k * panels * width);
+        // SAFETY: columns `j..j + n` lie in `b` and `c`.
+        let (b, c) = unsafe { (b.from(0, j), c.from(0, j)) };
+        // A block of k holds all its panels, one after the other; each is `kc` x `width`.
+        let pack = |p: usize, q: usize, dst: &mut [T]| {
+            // SAFETY: rows from `p` and columns from `q * width` lie in `b`; the instruction set is `run`'s.
+            unsafe {
+                pack_right(
+                    kernels,
+                    dst.len() / width,
+                    width.min(n - q * width),
+                    b.from(p, q * width),
+                    dst,
+                );
+            }
+        };
+        let panel = |block: &[T]| block.len() / panels;
+        if threads > 1 && k * n >= 1 << 17 {
+            packed
+                .par_chunks_mut(KC * panels * width)
+                .enumerate()
+                .for_each(|(p, block)| {
+                    let panel = panel(block);
+                    block
+                        .par_chunks_mut(panel)
+                        .enumerate()
+                        .for_each(|(q, dst)| pack(p * KC, q, dst));
+                });
+        } else {
+            for (p, block) in packed.chunks_mut(KC * panels * width).enumerate() {
+                let panel = panel(block);
+                block
+                    .chunks_mut(panel)
+                    .enumerate()
+                    .for_each(|(q, dst)| pack(p * KC, q, dst));
+            }
+        }
+        tasks(
+            (m, n, k),
+            a,
+            b,
+            Some(&packed),
+            c,
+            accumulate,
+            threads,
+            kernels,
+        );
+    }
+}
+
+/// Deals regions of C to tasks.
+#[allow(clippy::too_many_arguments, reason = "one call, two callers")]
+fn tasks<T: Micro>(
+    (m, n, k): Size,
+    a: View<T>,
+    b: View<T>,
+    packed: Option<&[T]>,
+    c: Out<T>,
+    accumulate: bool,
+    threads: usize,
+    kernels: &'static Kernels<T>,
+) {
+    let width = kernels.panel_cols();
+    let tiles = m.div_ceil(kernels.rows());
+    let strips = n.div_ceil(width);
+    // Rows first, a multiple of the number of threads; columns only where the rows do not suffice.
+    let row_tasks = m.div_ceil(MC).next_multiple_of(threads).min(tiles);
+    let col_tasks = threads.div_ceil(row_tasks).min(strips);
+    let region = |task: usize| {
+        let (i, j) = (task % row_tasks, task / row_tasks);
+        let rows = m * i / row_tasks..m * (i + 1) / row_tasks;
+        let cols = strips * j / col_tasks * width..(strips * (j + 1) / col_tasks * width).min(n);
+        let (rows, i, cols, j) = (rows.len(), rows.start, cols.len(), cols.start);
+        // Lines 2 KiB apart fall into at most two sets of the first-level cache.
+        let line = a.row.unsigned_abs().max(a.col.unsigned_abs()) * size_of::<T>();
+        let copy_left = cols > width && line.is_multiple_of(2048);
+        let room = KC.max(rows) * left_pitch(KC.min(rows));
+        let mut left =
+            copy_left.then(|| Scratch::take(room.max(KC.min(rows) * left_pitch(KC.max(rows)))));
+        for p in (0..k).step_by(KC) {
+            let kc = KC.min(k - p);
+            let mode = if p > 0 || accumulate {
+                Mode::Add
+            } else {
+                Mode::Store
+            };
+            // SAFETY: the region lies in C and belongs to this task; rows `i..`, columns `j..` and `p..p + kc` lie in the
+            // operands; packed panels are where `run_right` put them; the instruction set is `run`'s.
+            unsafe {
+                let mut l = a.from(i, p);
+                if let Some(left) = &mut left {
+                    l = pack_left(rows, kc, l, left);
+                }
+                let r = match packed {
+                    Some(packed) => Right {
+                        ptr: packed[p * strips * width + j * kc..].as_ptr(),
+                        row: width as isize,
+                        panel: Some(kc * width),
+                    },
+                    None => Right {
+                        ptr: b.at(p, j),
+                        row: b.row,
+                        panel: None,
+                    },
+                };
+                block(kernels, (rows, cols, kc), l, r, c.from(i, j), mode);
+            }
+        }
+    };
+    let count = row_tasks * col_tasks;
+    if threads > 1 && count > 1 {
+        (0..count).into_par_iter().for_each(region);
+    } else {
+        (0..count).for_each(region);
+    }
+}
