@@ -1,0 +1,114 @@
+//! Working out an expression from left to right, one operation at a time, as the traces of both tasks do.
+
+use serde::{Deserialize, Serialize};
+
+/// An arithmetic operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Operator {
+    /// `+`
+    #[serde(rename = "+")]
+    Add,
+    /// `-`
+    #[serde(rename = "-")]
+    Subtract,
+    /// `*`
+    #[serde(rename = "*")]
+    Multiply,
+    /// `/`, only where it leaves no remainder
+    #[serde(rename = "/")]
+    Divide,
+}
+
+impl Operator {
+    /// How it is written.
+    pub fn symbol(self) -> char {
+        match self {
+            Operator::Add => '+',
+            Operator::Subtract => '-',
+            Operator::Multiply => '*',
+            Operator::Divide => '/',
+        }
+    }
+
+    /// The operator written as `symbol`.
+    pub fn from_symbol(symbol: char) -> Option<Operator> {
+        [Operator::Add, Operator::Subtract, Operator::Multiply, Operator::Divide]
+            .into_iter()
+            .find(|operator| operator.symbol() == symbol)
+    }
+
+    /// `left ∘ right`; `None` for a division with a remainder or by zero, and on overflow.
+    pub fn apply(self, left: i64, right: i64) -> Option<i64> {
+        match self {
+            Operator::Add => left.checked_add(right),
+            Operator::Subtract => left.checked_sub(right),
+            Operator::Multiply => left.checked_mul(right),
+            Operator::Divide => (left.checked_rem(right)? == 0).then(|| left / right),
+        }
+    }
+}
+
+/// An expression worked out from left to right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// Every operation with its result: `2+4=6*7=42`.
+    pub working: String,
+    /// The expression alone, with brackets where the usual precedence would read it otherwise: `(2+4)*7`.
+    pub expression: String,
+    /// What it equals: 42.
+    pub value: i64,
+}
+
+impl Attempt {
+    /// Works out `first ∘ n₁ ∘ n₂ …`; `None` where an operator does not apply.
+    pub fn left_to_right(first: i64, rest: &[(Operator, i64)]) -> Option<Attempt> {
+        let mut attempt = Attempt { working: first.to_string(), expression: first.to_string(), value: first };
+        let mut is_sum = false;
+        for &(operator, number) in rest {
+            let symbol = operator.symbol();
+            attempt.value = operator.apply(attempt.value, number)?;
+            attempt.working += &format!("{symbol}{number}={}", attempt.value);
+            let adds = matches!(operator, Operator::Add | Operator::Subtract);
+            if is_sum && !adds {
+                attempt.expression = format!("({})", attempt.expression);
+            }
+            is_sum = adds;
+            attempt.expression += &format!("{symbol}{number}");
+        }
+        Some(attempt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::{Expression, Rational};
+    use proptest::prelude::*;
+
+    #[test]
+    fn works_from_left_to_right() {
+        use Operator::*;
+        let attempt = Attempt::left_to_right(2, &[(Add, 4), (Multiply, 7), (Subtract, 50), (Divide, 4)]).unwrap();
+        assert_eq!(attempt.working, "2+4=6*7=42-50=-8/4=-2");
+        assert_eq!(attempt.expression, "((2+4)*7-50)/4");
+        assert_eq!(attempt.value, -2);
+        assert_eq!(Attempt::left_to_right(7, &[(Divide, 2)]), None);
+        assert_eq!(Attempt::left_to_right(7, &[(Divide, 0)]), None);
+        assert_eq!(Attempt::left_to_right(i64::MAX, &[(Add, 1)]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_expression_means_what_was_worked_out(
+            first in 0i64..30,
+            rest in prop::collection::vec((prop::sample::select(vec!['+', '-', '*', '/']), 0i64..30), 0..6),
+        ) {
+            let rest: Vec<_> = rest.iter().map(|&(symbol, n)| (Operator::from_symbol(symbol).unwrap(), n)).collect();
+            if let Some(attempt) = Attempt::left_to_right(first, &rest) {
+                let parsed = Expression::parse(&attempt.expression).unwrap();
+                prop_assert_eq!(parsed.value, Rational::from(attempt.value));
+                prop_assert_eq!(parsed.numbers.len(), rest.len() + 1);
+            }
+        }
+    }
+}

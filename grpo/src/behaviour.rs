@@ -1,0 +1,248 @@
+//! What a solver does while it thinks: attempts, checks, verdicts, retries, arithmetic.
+
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+
+use crate::arithmetic::Operator;
+use crate::problem::Problem;
+use crate::reward::Completion;
+
+/// Counts over the thinking of one completion, or, added up, of many.
+///
+/// Thinking is read as attempts (`2+4=6-1=5`), each of which may end in a check of its value against the target with a
+/// verdict (`?7x`, or `?5v`). A policy may write anything; what does not read so is counted as far as it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behaviour {
+    /// Stretches of working, each up to a verdict or to the end of the thinking.
+    pub attempts: usize,
+    /// `?`
+    pub checks: usize,
+    /// Checks with the verdict `x`.
+    pub failed_checks: usize,
+    /// Attempts begun right after a failed check.
+    pub retries: usize,
+    /// `a∘b=c`
+    pub steps: usize,
+    /// Steps whose result is right.
+    pub right_steps: usize,
+    /// Verdicts on an attempt whose value can be read, against the truth.
+    pub verdicts: Verdicts,
+}
+
+/// Verdicts against the truth. The truth is whether the value that the attempt *states* is the problem's target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// `v` where the value is the target.
+    pub accepted_right: usize,
+    /// `v` where it is not.
+    pub accepted_wrong: usize,
+    /// `x` where the value is the target.
+    pub rejected_right: usize,
+    /// `x` where it is not.
+    pub rejected_wrong: usize,
+}
+
+impl Verdicts {
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.accepted_right + self.accepted_wrong + self.rejected_right + self.rejected_wrong
+    }
+
+    /// Those that say the truth.
+    pub fn right(&self) -> usize {
+        self.accepted_right + self.rejected_wrong
+    }
+
+    /// The share that says the truth; `None` without verdicts.
+    pub fn accuracy(&self) -> Option<f64> {
+        ratio(self.right(), self.total())
+    }
+
+    /// The mean of the shares of right verdicts on hits and on misses, so that calling everything a miss, which is mostly
+    /// true, scores only one half; `None` unless both occur.
+    pub fn balanced_accuracy(&self) -> Option<f64> {
+        let on_hits = ratio(self.accepted_right, self.accepted_right + self.rejected_right)?;
+        let on_misses = ratio(self.rejected_wrong, self.rejected_wrong + self.accepted_wrong)?;
+        Some((on_hits + on_misses) / 2.0)
+    }
+}
+
+fn ratio(part: usize, whole: usize) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+impl AddAssign for Verdicts {
+    fn add_assign(&mut self, other: Verdicts) {
+        self.accepted_right += other.accepted_right;
+        self.accepted_wrong += other.accepted_wrong;
+        self.rejected_right += other.rejected_right;
+        self.rejected_wrong += other.rejected_wrong;
+    }
+}
+
+impl AddAssign for Behaviour {
+    fn add_assign(&mut self, other: Behaviour) {
+        self.attempts += other.attempts;
+        self.checks += other.checks;
+        self.failed_checks += other.failed_checks;
+        self.retries += other.retries;
+        self.steps += other.steps;
+        self.right_steps += other.right_steps;
+        self.verdicts += other.verdicts;
+    }
+}
+
+impl Behaviour {
+    /// Reads the thinking of `completion`.
+    pub fn of(problem: &Problem, completion: &Completion) -> Behaviour {
+        let target = match problem {
+            Problem::Countdown(problem) => Some(problem.target()),
+            Problem::ChainSum(_) | Problem::Question(_) => problem.right_number().and_then(|number| number.to_integer()),
+        };
+        let mut counts = Behaviour::default();
+        let mut after_failure = false;
+        for stretch in completion.think().split_inclusive(['x', 'v']) {
+            let verdict = stretch.chars().last().filter(|last| ['x', 'v'].contains(last));
+            let body = stretch.trim_end_matches(['x', 'v']);
+            let (working, check) = match body.split_once('?') {
+                Some((working, check)) => (working, Some(check)),
+                None => (body, None),
+            };
+            if !working.is_empty() {
+                counts.attempts += 1;
+                counts.retries += usize::from(after_failure);
+            }
+            let value = counts.read_working(working);
+            counts.checks += body.matches('?').count();
+            counts.failed_checks += usize::from(check.is_some() && verdict == Some('x'));
+            let checks_a_number = check.is_some_and(|check| check.parse::<i64>().is_ok());
+            if let (Some(value), Some(verdict), true) = (value, verdict, checks_a_number) {
+                let count = match (verdict == 'v', Some(value) == target) {
+                    (true, true) => &mut counts.verdicts.accepted_right,
+                    (true, false) => &mut counts.verdicts.accepted_wrong,
+                    (false, true) => &mut counts.verdicts.rejected_right,
+                    (false, false) => &mut counts.verdicts.rejected_wrong,
+                };
+                *count += 1;
+            }
+            after_failure = check.is_some() && verdict == Some('x');
+        }
+        counts
+    }
+
+    /// Counts the steps of one attempt. Gives the last stated value if all of the working can be read.
+    fn read_working(&mut self, working: &str) -> Option<i64> {
+        let (mut value, mut rest) = leading_integer(working)?;
+        while let Some(symbol) = rest.chars().next() {
+            let operator = Operator::from_symbol(symbol)?;
+            let (operand, after) = leading_integer(&rest[1..])?;
+            let (stated, after) = leading_integer(after.strip_prefix('=')?)?;
+            self.steps += 1;
+            self.right_steps += usize::from(operator.apply(value, operand) == Some(stated));
+            // The next step goes on from what was stated, so that one slip is counted once.
+            (value, rest) = (stated, after);
+        }
+        Some(value)
+    }
+}
+
+/// Splits `-12+3` into −12 and `+3`.
+fn leading_integer(text: &str) -> Option<(i64, &str)> {
+    let sign = usize::from(text.starts_with('-'));
+    let digits = text[sign..].bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at(sign + digits);
+    Some((number.parse().ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chain_sum::ChainSum;
+    use crate::countdown::Countdown;
+    use proptest::prelude::{any, prop_assert, proptest};
+
+    fn behaviour(think: &str) -> Behaviour {
+        let text = format!("{think}</think><answer>1</answer><eos>");
+        Behaviour::of(&Countdown::new([1, 1, 6, 6], 12).into(), &Completion::from_text(text, 0))
+    }
+
+    #[test]
+    fn counts_a_typical_answer() {
+        let counts = behaviour("1+6=7+6=13+1=14?12x6-6=0-1=-1+1=0?12x6+6=12-1=11+1=12?12v");
+        let verdicts = Verdicts { accepted_right: 1, rejected_wrong: 2, ..Verdicts::default() };
+        let expected =
+            Behaviour { attempts: 3, checks: 3, failed_checks: 2, retries: 2, steps: 9, right_steps: 9, verdicts };
+        assert_eq!(counts, expected);
+        assert_eq!(verdicts.accuracy(), Some(1.0));
+    }
+
+    #[test]
+    fn an_unchecked_attempt_and_none() {
+        let once = Behaviour { attempts: 1, steps: 1, right_steps: 1, ..Behaviour::default() };
+        assert_eq!(behaviour("1+6=7"), once);
+        assert_eq!(behaviour(""), Behaviour::default());
+        let once_more = Behaviour {
+            attempts: 2,
+            checks: 1,
+            failed_checks: 1,
+            retries: 1,
+            steps: 2,
+            right_steps: 2,
+            verdicts: Verdicts { rejected_wrong: 1, ..Verdicts::default() },
+        };
+        assert_eq!(behaviour("1+6=7?12x1+1=2"), once_more);
+    }
+
+    #[test]
+    fn mistakes_are_told_from_truth() {
+        // The sum is wrong, the verdict on the stated value right; then a wrong verdict on a hit, and one on a miss.
+        let counts = behaviour("1+6=12?12v6+6=12?12x6+1=7?12v");
+        assert_eq!((counts.steps, counts.right_steps), (3, 2));
+        assert_eq!(
+            counts.verdicts,
+            Verdicts { accepted_right: 1, accepted_wrong: 1, rejected_right: 1, rejected_wrong: 0 }
+        );
+        assert_eq!((counts.verdicts.right(), counts.verdicts.total()), (1, 3));
+        assert_eq!(counts.verdicts.balanced_accuracy(), Some(0.25));
+        // A slip counts once: 7+6=14 is wrong, 14-1=13 follows from it.
+        let slip = behaviour("1+6=7+6=14-1=13");
+        assert_eq!((slip.steps, slip.right_steps), (3, 2));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_verdict() {
+        for think in ["6+6?12v", "6++6=12?12v", "6+6=12?v", "6+6=12??12v", "6+6=12v", "=12?12v"] {
+            assert_eq!(behaviour(think).verdicts.total(), 0, "{think}");
+        }
+        assert_eq!(behaviour("6+6=12??12v").checks, 2);
+        assert_eq!(behaviour("6+6=12x").failed_checks, 0);
+    }
+
+    #[test]
+    fn chain_sums_count_steps_too() {
+        let problem = Problem::from(ChainSum::parse("3+8-2").unwrap());
+        let completion = Completion::from_text("3+8=11-2=9</think><answer>9</answer><eos>", 0);
+        let expected = Behaviour { attempts: 1, steps: 2, right_steps: 2, ..Behaviour::default() };
+        assert_eq!(Behaviour::of(&problem, &completion), expected);
+    }
+
+    #[test]
+    fn counts_add_up() {
+        let mut total = behaviour("1+6=7?12x");
+        total += behaviour("6+6=12?12v");
+        assert_eq!((total.attempts, total.checks, total.failed_checks, total.steps), (2, 2, 1, 2));
+        assert_eq!(total.verdicts.balanced_accuracy(), Some(1.0));
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_counted(text in any::<String>(), working in "[-+*/=?xv0-9]{0,60}") {
+            for think in [text, working] {
+                let counts = behaviour(&think);
+                prop_assert!(counts.right_steps <= counts.steps && counts.retries <= counts.failed_checks);
+                prop_assert!(counts.verdicts.total() <= counts.checks && counts.failed_checks <= counts.checks);
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Countdown: make the target from the given numbers, each used once.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::arithmetic::{Attempt, Operator};
+use crate::problem::TaskError;
+use crate::rng::Rng;
+
+/// A Countdown problem.
+///
+/// The numbers are kept sorted: two problems are the same when their sorted numbers and their targets are, and the prompt
+/// says nothing about the order that leads to the target.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Countdown {
+    numbers: Vec<i64>,
+    target: i64,
+}
+
+impl Countdown {
+    /// The problem of making `target` from `numbers`, given in any order.
+    pub fn new(numbers: impl Into<Vec<i64>>, target: i64) -> Countdown {
+        let mut numbers = numbers.into();
+        numbers.sort_unstable();
+        Countdown { numbers, target }
+    }
+
+    /// The numbers to use, ascending.
+    pub fn numbers(&self) -> &[i64] {
+        &self.numbers
+    }
+
+    /// The value to reach.
+    pub fn target(&self) -> i64 {
+        self.target
+    }
+
+    /// The problem as the model reads it: `2,3,7,8:20`.
+    pub fn text(&self) -> String {
+        let numbers: Vec<String> = self.numbers.iter().map(i64::to_string).collect();
+        format!("{}:{}", numbers.join(","), self.target)
+    }
+
+    /// Reads what [`text`](Self::text) writes; spaces do no harm.
+    pub fn parse(text: &str) -> Option<Countdown> {
+        let (numbers, target) = text.split_once(':')?;
+        let numbers: Result<Vec<i64>, _> = numbers.split(',').map(|number| number.trim().parse()).collect();
+        Some(Countdown::new(numbers.ok()?, target.trim().parse().ok()?))
+    }
+}
+
+/// The range of the Countdown task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CountdownConfig {
+    /// How many numbers are given.
+    pub numbers: usize,
+    /// The largest number; the smallest is 1.
+    pub max_number: i64,
+    /// The operators, applied from left to right; `+` must be among them.
+    pub operators: Vec<Operator>,
+    /// The largest target; the smallest is 1.
+    pub max_target: i64,
+}
+
+impl Default for CountdownConfig {
+    /// Four numbers of 1 to 10, `+` and `-`, targets of 1 to 99.
+    fn default() -> Self {
+        CountdownConfig {
+            numbers: 4,
+            max_number: 10,
+            operators: vec![Operator::Add, Operator::Subtract],
+            max_target: 99,
+        }
+    }
+}
+
+impl CountdownConfig {
+    /// Checks that the ranges make a task.
+    ///
+    /// # Errors
+    /// [`TaskError::Config`], naming the key.
+    pub fn validate(&self) -> Result<(), TaskError> {
+        let require = |ok, key, expected: &str, found: String| {
+            if ok { Ok(()) } else { Err(TaskError::Config { key, expected: expected.into(), found }) }
+        };
+        // Six numbers below 1000 multiply to less than 10^18, inside i64.
+        require((2..=6).contains(&self.numbers), "countdown.numbers", "2 to 6", self.numbers.to_string())?;
+        require((1..1000).contains(&self.max_number), "countdown.max_number", "1 to 999", self.max_number.to_string())?;
+        require(
+            self.operators.contains(&Operator::Add),
+            "countdown.operators",
+            "a list of operators with \"+\" among them",
+            format!("{:?}", self.operators.iter().map(|operator| operator.symbol()).collect::<Vec<_>>()),
+        )?;
+        // The smallest sum of all is always reachable; a lower bound could leave nothing to draw.
+        require(
+            self.max_target >= self.numbers as i64,
+            "countdown.max_target",
+            "at least the number of numbers",
+            self.max_target.to_string(),
+        )
+    }
+
+    /// Checks that `problem` is one this task could pose.
+    ///
+    /// # Errors
+    /// [`TaskError::Problem`]: a wrong count, a number or target outside the range, or a target that no expression
+    /// (worked out from left to right with these operators) reaches.
+    pub fn check(&self, problem: &Countdown) -> Result<(), TaskError> {
+        let error = |expected, found| Err(TaskError::Problem { expected, found });
+        if problem.numbers.len() != self.numbers {
+            return error(format!("{} numbers", self.numbers), format!("{}", problem.numbers.len()));
+        }
+        if let Some(number) = problem.numbers.iter().find(|&&number| !(1..=self.max_number).contains(&number)) {
+            return error(format!("numbers of 1 to {}", self.max_number), number.to_string());
+        }
+        if !(1..=self.max_target).contains(&problem.target) {
+            return error(format!("a target of 1 to {}", self.max_target), problem.target.to_string());
+        }
+        if !self.reachable(&problem.numbers).contains(&problem.target) {
+            let symbols: String = self.operators.iter().map(|operator| operator.symbol()).collect();
+            let expected = format!("a target that {:?} reach with {symbols}", problem.numbers);
+            return error(expected, problem.target.to_string());
+        }
+        Ok(())
+    }
+
+    /// Every value that some order of `numbers` and some choice of operators reaches from left to right.
+    pub fn reachable(&self, numbers: &[i64]) -> HashSet<i64> {
+        let mut states: HashSet<(u32, i64)> = numbers.iter().enumerate().map(|(i, &n)| (1 << i, n)).collect();
+        for _ in 1..numbers.len() {
+            let extended = states.iter().flat_map(|&(used, value)| {
+                let unused = numbers.iter().enumerate().filter(move |&(i, _)| used & (1 << i) == 0);
+                unused.flat_map(move |(i, &number)| {
+                    let values = self.operators.iter().filter_map(move |operator| operator.apply(value, number));
+                    values.map(move |value| (used | 1 << i, value))
+                })
+            });
+            states = extended.collect();
+        }
+        states.into_iter().map(|(_, value)| value).collect()
+    }
+
+    /// An attempt at random: the numbers in a random order, an operator at random between them.
+    pub fn attempt(&self, numbers: &[i64], rng: &mut Rng) -> Attempt {
+        let mut order = numbers.to_vec();
+        loop {
+            rng.shuffle(&mut order);
+            let rest: Vec<_> = order[1..].iter().map(|&number| (rng.choose(&self.operators), number)).collect();
+            if let Some(attempt) = Attempt::left_to_right(order[0], &rest) {
+                return attempt;
+            }
+        }
+    }
+
+    /// A problem at random: numbers drawn uniformly, the target the value of a random attempt at them.
+    pub fn draw(&self, rng: &mut Rng) -> Countdown {
+        loop {
+            let numbers: Vec<i64> = (0..self.numbers).map(|_| rng.between(1, self.max_number)).collect();
+            let target = self.attempt(&numbers, rng).value;
+            if (1..=self.max_target).contains(&target) {
+                return Countdown::new(numbers, target);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::{Uses, check_expression};
+    use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, proptest};
+
+    #[test]
+    fn order_does_not_matter() {
+        assert_eq!(Countdown::new([8, 2, 3, 7], 20), Countdown::new([3, 8, 7, 2], 20));
+        assert_ne!(Countdown::new([8, 2, 3, 7], 20), Countdown::new([8, 2, 3, 7], 4));
+        assert_eq!(Countdown::new([8, 2, 3, 7], 20).text(), "2,3,7,8:20");
+        assert_eq!(Countdown::parse("3, 8,7,2: 20"), Some(Countdown::new([2, 3, 7, 8], 20)));
+        assert_eq!(Countdown::parse("3,8"), None);
+        assert_eq!(Countdown::parse("3,,8:2"), None);
+    }
+
+    #[test]
+    fn a_problem_outside_the_range_is_refused() {
+        let config = CountdownConfig::default();
+        let check = |numbers: &[i64], target| config.check(&Countdown::new(numbers, target)).map_err(|e| e.to_string());
+        assert_eq!(check(&[3, 8, 7, 2], 20), Ok(()));
+        assert_eq!(check(&[3, 8, 7], 18), Err("expected 4 numbers, found 3".into()));
+        assert_eq!(check(&[3, 8, 70, 2], 20), Err("expected numbers of 1 to 10, found 70".into()));
+        assert_eq!(check(&[3, 8, 0, 2], 13), Err("expected numbers of 1 to 10, found 0".into()));
+        assert_eq!(check(&[3, 8, 7, 2], 100), Err("expected a target of 1 to 99, found 100".into()));
+        let unreachable = "expected a target that [2, 3, 7, 8] reach with +-, found 19";
+        assert_eq!(check(&[3, 8, 7, 2], 19), Err(unreachable.into()));
+    }
+
+    #[test]
+    fn a_config_that_makes_no_task_is_refused() {
+        assert_eq!(CountdownConfig::default().validate(), Ok(()));
+        let refused = |config: CountdownConfig| config.validate().unwrap_err().to_string();
+        let default = CountdownConfig::default;
+        assert!(refused(CountdownConfig { numbers: 7, ..default() }).starts_with("countdown.numbers"));
+        assert!(refused(CountdownConfig { max_number: 0, ..default() }).starts_with("countdown.max_number"));
+        assert!(refused(CountdownConfig { operators: vec![], ..default() }).starts_with("countdown.operators"));
+        assert!(refused(CountdownConfig { max_target: 3, ..default() }).starts_with("countdown.max_target"));
+    }
+
+    #[test]
+    fn reachable_values_of_sums_are_the_signed_sums() {
+        // With + and −, orders and operators give exactly the sums with any signs but all negative.
+        let numbers = [1, 5, 5, 9];
+        let signed = (1u32..16).map(|plus| {
+            let signed = numbers.iter().enumerate().map(|(i, n)| if plus & 1 << i != 0 { *n } else { -n });
+            signed.sum::<i64>()
+        });
+        assert_eq!(CountdownConfig::default().reachable(&numbers), signed.collect());
+    }
+
+    fn config() -> impl Strategy<Value = CountdownConfig> {
+        let symbols = prop::sample::subsequence(vec!['-', '*', '/'], 0..=3);
+        (2usize..=5, 1i64..=30, symbols, 5i64..=200).prop_map(|(numbers, max_number, symbols, max_target)| {
+            let others = symbols.into_iter().filter_map(Operator::from_symbol);
+            let operators = std::iter::once(Operator::Add).chain(others).collect();
+            CountdownConfig { numbers, max_number, operators, max_target }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn drawn_problems_are_in_range_and_attempts_use_each_number(config in config(), seed: u64) {
+            prop_assert_eq!(config.validate(), Ok(()));
+            let mut rng = Rng::new(seed, "test", 0);
+            let problem = config.draw(&mut rng);
+            prop_assert_eq!(config.check(&problem), Ok(()));
+            prop_assert_eq!(Countdown::parse(&problem.text()), Some(problem.clone()));
+            let attempt = config.attempt(problem.numbers(), &mut rng);
+            let checked = check_expression(&attempt.expression, problem.numbers(), attempt.value, Uses::ExactlyOnce);
+            prop_assert_eq!(checked, Ok(()));
+            prop_assert!(config.reachable(problem.numbers()).contains(&attempt.value));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A user's own problems: JSON lines with `question`, `answer` and `metadata`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::chain_sum::{ChainSum, ChainSumConfig};
+use crate::countdown::{Countdown, CountdownConfig};
+use crate::problem::Question;
+use crate::verify::{final_answer, parse_number};
+
+/// Why a file of problems was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line that is not what it should be.
+    #[error("{}:{line}: {message}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What was expected there and what was found.
+        message: String,
+    },
+    /// A file without problems.
+    #[error("{}: no problems in it", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// One line of a file: the fields that data sets agree on. Others are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// The question in words.
+    pub question: Option<String>,
+    /// The answer, in GSM8K with its solution before it.
+    pub answer: Option<String>,
+    /// Whatever the generator wrote down.
+    pub metadata: Map<String, Value>,
+}
+
+impl Record {
+    fn metadata(&self, key: &str) -> &Value {
+        self.metadata.get(key).unwrap_or(&Value::Null)
+    }
+}
+
+/// Reads a file line by line; `problem` makes a problem of each record or says what is wrong with it. Blank lines are skipped.
+///
+/// # Errors
+/// [`DataError`]: the first line that is not UTF-8, not a JSON object, or that `problem` refuses, by its number.
+pub fn read<T>(path: &Path, problem: impl Fn(&Record) -> Result<T, String>) -> Result<Vec<T>, DataError> {
+    let bytes = fs::read(path).map_err(|source| DataError::Io { path: path.into(), source })?;
+    let mut problems = Vec::new();
+    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        let refused = |message| DataError::Line { path: path.into(), line: index + 1, message };
+        let line = std::str::from_utf8(line).map_err(|error| refused(format!("expected UTF-8: {error}")))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let record: Record = serde_json::from_str(line).map_err(|error| {
+            // serde_json counts lines within the text it is given, which is one line; only the column means something.
+            let error = error.to_string();
+            let error = error.replace(" at line 1 column ", " at column ");
+            refused(format!("expected a JSON object with question, answer, metadata: {error}"))
+        })?;
+        problems.push(problem(&record).map_err(refused)?);
+    }
+    if problems.is_empty() {
+        return Err(DataError::Empty { path: path.into() });
+    }
+    Ok(problems)
+}
+
+/// Reads Countdown problems as reasoning-gym writes them, from `metadata.numbers` and `metadata.target`.
+///
+/// # Errors
+/// As [`read`]; also a problem outside the range of `config`.
+pub fn read_countdown(path: &Path, config: &CountdownConfig) -> Result<Vec<Countdown>, DataError> {
+    read(path, |record| {
+        let integer = |key: &str, value: &Value| {
+            value.as_i64().ok_or_else(|| format!("metadata.{key}: expected an integer, found {}", brief(value)))
+        };
+        let numbers = record.metadata("numbers");
+        let Some(list) = numbers.as_array() else {
+            return Err(format!("metadata.numbers: expected a list of integers, found {}", brief(numbers)));
+        };
+        let numbers: Vec<i64> = list.iter().map(|number| integer("numbers", number)).collect::<Result<_, _>>()?;
+        let problem = Countdown::new(numbers, integer("target", record.metadata("target"))?);
+        config.check(&problem).map_err(|error| error.to_string())?;
+        Ok(problem)
+    })
+}
+
+/// Reads chain sums as reasoning-gym writes them, from `metadata.expression`.
+///
+/// # Errors
+/// As [`read`]; also a problem outside the range of `config`.
+pub fn read_chain_sum(path: &Path, config: &ChainSumConfig) -> Result<Vec<ChainSum>, DataError> {
+    read(path, |record| {
+        let expression = record.metadata("expression");
+        let problem = expression.as_str().and_then(ChainSum::parse).ok_or_else(|| {
+            format!("metadata.expression: expected a sum of positive integers, found {}", brief(expression))
+        })?;
+        config.check(&problem).map_err(|error| error.to_string())?;
+        Ok(problem)
+    })
+}
+
+/// Reads questions with a numeric answer, as in GSM8K (`#### 72` at the end of `answer`) or the answer alone.
+///
+/// # Errors
+/// As [`read`]; also an answer that is no number.
+pub fn read_questions(path: &Path) -> Result<Vec<Question>, DataError> {
+    read(path, |record| {
+        let text = record.question.clone().ok_or("question: expected a string, found nothing")?;
+        let answer = record.answer.as_deref().ok_or("answer: expected a string, found nothing")?;
+        let answer = final_answer(answer);
+        let number = parse_number(answer).map_err(|error| format!("answer: {error}, found {answer:?}"))?;
+        Ok(Question { text, answer: number })
+    })
+}
+
+/// A value in an error message: all of a short one, the start of a long one.
+fn brief(value: &Value) -> String {
+    let text = if value.is_null() { "nothing".to_string() } else { value.to_string() };
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{any, prop, prop_assert, proptest};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Writes `content` into a fresh file, reads it, and gives the error without the path.
+    fn with_file<T>(content: &[u8], read: impl Fn(&Path) -> Result<T, DataError>) -> Result<T, String> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("scratchwork-jsonl-{}-{count}.jsonl", std::process::id()));
+        fs::write(&path, content).unwrap();
+        let result = read(&path).map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"));
+        fs::remove_file(&path).unwrap();
+        result
+    }
+
+    fn countdown(content: &str) -> Result<Vec<Countdown>, String> {
+        with_file(content.as_bytes(), |path| read_countdown(path, &CountdownConfig::default()))
+    }
+
+    const GOOD: &str = r#"{"question": "Using all the numbers 3, 8, 7, 2, create an expression that equals 20.", "answer": "8 + 2 + 7 + 3", "metadata": {"source_index": 0, "numbers": [3, 8, 7, 2], "target": 20, "difficulty": {"value": [1, 10]}}}"#;
+
+    #[test]
+    fn reads_countdown_rows() {
+        let problems = countdown(&format!("{GOOD}\r\n\n{GOOD}\n")).unwrap();
+        assert_eq!(problems, [Countdown::new([2, 3, 7, 8], 20), Countdown::new([2, 3, 7, 8], 20)]);
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let error = |line: &str| countdown(&format!("{GOOD}\n{line}\n")).unwrap_err();
+        for (line, expected) in [
+            (r#"{"metadata": {"numbers": [3, 8, 7, 2], "target": 250}}"#, "FILE:2: expected a target of 1 to 99, found 250"),
+            (r#"{"metadata": {"numbers": [3, 8, 7, 25], "target": 20}}"#, "FILE:2: expected numbers of 1 to 10, found 25"),
+            (r#"{"metadata": {"numbers": [3, 8, 7], "target": 18}}"#, "FILE:2: expected 4 numbers, found 3"),
+            (r#"{"metadata": {"numbers": [3, 8, 7, 2.5], "target": 18}}"#, "FILE:2: metadata.numbers: expected an integer, found 2.5"),
+            (r#"{"metadata": {"numbers": "3 8", "target": 18}}"#, "FILE:2: metadata.numbers: expected a list of integers, found \"3 8\""),
+            (r#"{"metadata": {"numbers": [3, 8, 7, 2]}}"#, "FILE:2: metadata.target: expected an integer, found nothing"),
+            (r#"{"question": "?", "answer": "1"}"#, "FILE:2: metadata.numbers: expected a list of integers, found nothing"),
+        ] {
+            assert_eq!(error(line), expected);
+        }
+        for line in ["{\"metadata\": ", "[1]", "7", "not json", "{\"question\": 3}"] {
+            let error = error(line);
+            assert!(error.starts_with("FILE:2: expected a JSON object") && error.contains("column"), "{error}");
+        }
+        assert_eq!(countdown("\n \n").unwrap_err(), "FILE: no problems in it");
+        let error = with_file(b"\n\xff\xfe\n", |path| read_countdown(path, &CountdownConfig::default())).unwrap_err();
+        assert!(error.starts_with("FILE:2: expected UTF-8"), "{error}");
+        let missing = read_questions(Path::new("/no/such/file.jsonl")).unwrap_err().to_string();
+        assert!(missing.starts_with("/no/such/file.jsonl: "), "{missing}");
+    }
+
+    #[test]
+    fn reads_questions_and_chain_sums() {
+        let questions = |content: &str| with_file(content.as_bytes(), read_questions);
+        let read = questions(r#"{"question": "How much?", "answer": "2*540=<<2*540=1080>>1080\n#### 1,080"}"#).unwrap();
+        assert_eq!(read, [Question { text: "How much?".into(), answer: 1080.into() }]);
+        assert_eq!(
+            questions(r#"{"question": "Sort", "answer": "['1']"}"#).unwrap_err(),
+            "FILE:1: answer: expected an integer, a decimal or a fraction, found \"['1']\""
+        );
+        assert_eq!(questions(r#"{"answer": "1"}"#).unwrap_err(), "FILE:1: question: expected a string, found nothing");
+
+        let sums = |content: &str| with_file(content.as_bytes(), |path| read_chain_sum(path, &ChainSumConfig::default()));
+        let row = r#"{"metadata": {"expression": "7 + 2 - 10"}}"#;
+        assert_eq!(sums(row).unwrap(), [ChainSum::parse("7+2-10").unwrap()]);
+        let row = r#"{"metadata": {"expression": "7 * 2"}}"#;
+        assert!(sums(row).unwrap_err().contains("metadata.expression: expected a sum"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let result = with_file(&bytes, |path| read_countdown(path, &CountdownConfig::default()));
+            prop_assert!(result.is_err()); // eighty random bytes are no Countdown problem
+        }
+    }
+}

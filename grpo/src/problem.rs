@@ -1,0 +1,324 @@
+//! Problems of every kind, and where training takes them from: never from the held-out set.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::chain_sum::{ChainSum, ChainSumConfig};
+use crate::countdown::{Countdown, CountdownConfig};
+use crate::rng::Rng;
+use crate::tokenizer::{EncodeError, Tokenizer};
+use crate::verify::{Rational, Uses, check_expression, final_answer, parse_number};
+
+/// A range that makes no task, or a problem outside a task's range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TaskError {
+    /// A key of a configuration.
+    #[error("{key}: expected {expected}, found {found}")]
+    Config {
+        /// The key, with its table.
+        key: &'static str,
+        /// What it may be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A problem.
+    #[error("expected {expected}, found {found}")]
+    Problem {
+        /// What the task allows.
+        expected: String,
+        /// What the problem has.
+        found: String,
+    },
+    /// So much is held out that drawing training problems found none.
+    #[error("the held-out set leaves no {task} problem to train on")]
+    NothingLeft {
+        /// The task.
+        task: &'static str,
+    },
+}
+
+/// A question in words with a number for an answer, as in GSM8K.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// The question.
+    pub text: String,
+    /// The one right answer.
+    pub answer: Rational,
+}
+
+/// A problem to solve. Two problems are the same when they are equal, whatever the order of a Countdown's numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Problem {
+    /// Many right answers: any expression that uses the numbers and equals the target.
+    Countdown(Countdown),
+    /// One right answer.
+    ChainSum(ChainSum),
+    /// One right answer.
+    Question(Question),
+}
+
+impl Problem {
+    /// The problem as the model reads it.
+    pub fn text(&self) -> String {
+        match self {
+            Problem::Countdown(problem) => problem.text(),
+            Problem::ChainSum(problem) => problem.text(),
+            Problem::Question(problem) => problem.text.clone(),
+        }
+    }
+
+    /// The token ids of the prompt, `<bos>…<think>`: a completion begins with thinking.
+    ///
+    /// # Errors
+    /// A character of the problem that has no token; its position counts from the problem's start.
+    pub fn prompt(&self, tokenizer: &Tokenizer) -> Result<Vec<i64>, EncodeError> {
+        use crate::tokenizer::token::{BOS, THINK};
+        let text = tokenizer.encode(&self.text())?;
+        Ok([&[BOS], &text[..], &[THINK]].concat())
+    }
+
+    /// Whether `answer`, the text between the answer tags, is right. `uses` is the rule for a Countdown's numbers.
+    pub fn is_right(&self, answer: &str, uses: Uses) -> bool {
+        match self {
+            Problem::Countdown(problem) => {
+                check_expression(answer, problem.numbers(), problem.target(), uses).is_ok()
+            }
+            Problem::ChainSum(_) | Problem::Question(_) => self.right_number() == parse_number(final_answer(answer)).ok(),
+        }
+    }
+
+    /// The number that is the one right answer; `None` for a task with several.
+    pub fn right_number(&self) -> Option<Rational> {
+        match self {
+            Problem::Countdown(_) => None,
+            Problem::ChainSum(problem) => Some(problem.answer().into()),
+            Problem::Question(problem) => Some(problem.answer),
+        }
+    }
+}
+
+impl From<Countdown> for Problem {
+    fn from(problem: Countdown) -> Problem {
+        Problem::Countdown(problem)
+    }
+}
+
+impl From<ChainSum> for Problem {
+    fn from(problem: ChainSum) -> Problem {
+        Problem::ChainSum(problem)
+    }
+}
+
+/// How much is held out from training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeldOutConfig {
+    /// Decides which problems are held out. Not the run's seed: runs of several seeds are judged by the same problems.
+    pub seed: u64,
+    /// Draws of the Countdown generator that list the distinct problems.
+    pub draws: usize,
+    /// The share of the distinct problems that is held out.
+    pub share: f64,
+    /// How many chain sums are held out.
+    pub chain_sums: usize,
+}
+
+impl Default for HeldOutConfig {
+    fn default() -> Self {
+        HeldOutConfig { seed: 0, draws: 20_000, share: 0.2, chain_sums: 256 }
+    }
+}
+
+/// The problems of a run: those held out, and an endless supply of others.
+///
+/// Pre-training, drills and reinforcement learning all draw from [`countdown`](Self::countdown) and
+/// [`chain_sum`](Self::chain_sum), or pass what they make through [`is_held_out`](Self::is_held_out).
+#[derive(Clone, Debug)]
+pub struct ProblemSet {
+    countdown: CountdownConfig,
+    chain_sum: ChainSumConfig,
+    held_out: HashSet<Problem>,
+    held_out_countdown: Vec<Countdown>,
+    held_out_chain_sum: Vec<ChainSum>,
+}
+
+impl ProblemSet {
+    /// Lists the distinct problems that `draws` draws find and holds out a random share of them.
+    ///
+    /// # Errors
+    /// [`TaskError`] for ranges that make no task.
+    pub fn new(
+        countdown: CountdownConfig,
+        chain_sum: ChainSumConfig,
+        held_out: &HeldOutConfig,
+    ) -> Result<ProblemSet, TaskError> {
+        countdown.validate()?;
+        chain_sum.validate()?;
+        if !(0.0..=0.9).contains(&held_out.share) {
+            let (expected, found) = ("0 to 0.9".to_string(), held_out.share.to_string());
+            return Err(TaskError::Config { key: "held_out.share", expected, found });
+        }
+        let mut rng = Rng::new(held_out.seed, "held-out countdown", 0);
+        let distinct: BTreeSet<Countdown> = (0..held_out.draws).map(|_| countdown.draw(&mut rng)).collect();
+        let mut distinct = Vec::from_iter(distinct);
+        rng.shuffle(&mut distinct);
+        distinct.truncate((distinct.len() as f64 * held_out.share) as usize);
+
+        let mut rng = Rng::new(held_out.seed, "held-out chain sum", 0);
+        let sums: BTreeSet<ChainSum> = (0..held_out.chain_sums).map(|_| chain_sum.draw(&mut rng)).collect();
+        let mut sums = Vec::from_iter(sums);
+        rng.shuffle(&mut sums);
+
+        let set = ProblemSet {
+            countdown,
+            chain_sum,
+            held_out: HashSet::new(),
+            held_out_countdown: Vec::new(),
+            held_out_chain_sum: sums,
+        };
+        set.evaluated_on(distinct)
+    }
+
+    /// The same with `problems` (a user's own) as the held-out Countdown problems.
+    ///
+    /// # Errors
+    /// [`TaskError::Problem`] for a problem outside the range, [`TaskError::NothingLeft`] if they are all there is.
+    pub fn evaluated_on(mut self, problems: Vec<Countdown>) -> Result<ProblemSet, TaskError> {
+        problems.iter().try_for_each(|problem| self.countdown.check(problem))?;
+        self.held_out = problems.iter().cloned().map(Problem::from).collect();
+        self.held_out.extend(self.held_out_chain_sum.iter().cloned().map(Problem::from));
+        self.held_out_countdown = problems;
+        // Training redraws what is held out. If a thousand draws find nothing else, it would redraw (nearly) for ever.
+        let mut rng = Rng::new(0, "is anything left", 0);
+        if (0..1000).all(|_| self.is_held_out(&self.countdown.draw(&mut rng).into())) {
+            return Err(TaskError::NothingLeft { task: "countdown" });
+        }
+        if (0..1000).all(|_| self.is_held_out(&self.chain_sum.draw(&mut rng).into())) {
+            return Err(TaskError::NothingLeft { task: "chain-sum" });
+        }
+        Ok(self)
+    }
+
+    /// The range of Countdown.
+    pub fn countdown_config(&self) -> &CountdownConfig {
+        &self.countdown
+    }
+
+    /// The held-out Countdown problems, in an order that is random (any first few are a fair sample) or the user's.
+    pub fn held_out_countdown(&self) -> &[Countdown] {
+        &self.held_out_countdown
+    }
+
+    /// The held-out chain sums, in random order.
+    pub fn held_out_chain_sum(&self) -> &[ChainSum] {
+        &self.held_out_chain_sum
+    }
+
+    /// Whether training must not see `problem`.
+    pub fn is_held_out(&self, problem: &Problem) -> bool {
+        self.held_out.contains(problem)
+    }
+
+    /// A Countdown problem to train on.
+    pub fn countdown(&self, rng: &mut Rng) -> Countdown {
+        loop {
+            let problem = self.countdown.draw(rng);
+            if !self.is_held_out(&problem.clone().into()) {
+                return problem;
+            }
+        }
+    }
+
+    /// A chain sum to train on.
+    pub fn chain_sum(&self, rng: &mut Rng) -> ChainSum {
+        loop {
+            let problem = self.chain_sum.draw(rng);
+            if !self.is_held_out(&problem.clone().into()) {
+                return problem;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::{ProptestConfig, prop_assert, proptest};
+
+    fn problems(held_out: HeldOutConfig) -> ProblemSet {
+        ProblemSet::new(CountdownConfig::default(), ChainSumConfig::default(), &held_out).unwrap()
+    }
+
+    #[test]
+    fn the_held_out_set_depends_on_its_seed_alone() {
+        let first = problems(HeldOutConfig::default());
+        assert_eq!(first.held_out_countdown(), problems(HeldOutConfig::default()).held_out_countdown());
+        assert_ne!(
+            first.held_out_countdown(),
+            problems(HeldOutConfig { seed: 1, ..HeldOutConfig::default() }).held_out_countdown()
+        );
+        // 4049 distinct problems exist (715 multisets, their positive signed sums); 20,000 draws find most of them.
+        let count = first.held_out_countdown().len();
+        assert!((720..=809).contains(&count), "{count}");
+        assert!((250..=256).contains(&first.held_out_chain_sum().len()));
+    }
+
+    #[test]
+    fn a_users_problems_replace_the_held_out_ones() {
+        let mine = Countdown::new([1, 2, 3, 4], 10);
+        let set = problems(HeldOutConfig::default()).evaluated_on(vec![mine.clone()]).unwrap();
+        assert_eq!(set.held_out_countdown(), [mine.clone()]);
+        assert!(set.is_held_out(&Countdown::new([4, 3, 2, 1], 10).into()));
+        assert!(!set.is_held_out(&Countdown::new([1, 2, 3, 4], 8).into()));
+        assert!(set.is_held_out(&set.held_out_chain_sum()[0].clone().into()));
+        assert!(set.evaluated_on(vec![Countdown::new([1, 2, 3, 4], 11)]).is_err());
+    }
+
+    #[test]
+    fn a_task_that_is_all_held_out_is_refused() {
+        let one = CountdownConfig { numbers: 2, max_number: 1, max_target: 2, ..CountdownConfig::default() };
+        let nothing = HeldOutConfig { share: 0.0, ..HeldOutConfig::default() };
+        let set = ProblemSet::new(one, ChainSumConfig::default(), &nothing).unwrap();
+        let error = set.evaluated_on(vec![Countdown::new([1, 1], 2)]).unwrap_err();
+        assert_eq!(error, TaskError::NothingLeft { task: "countdown" });
+    }
+
+    #[test]
+    fn answers_are_judged_by_the_task() {
+        let countdown = Problem::from(Countdown::new([1, 2, 3, 4], 10));
+        assert!(countdown.is_right("4+3+2+1", Uses::ExactlyOnce));
+        assert!(!countdown.is_right("10", Uses::ExactlyOnce));
+        assert!(!countdown.is_right("4+3*2", Uses::ExactlyOnce));
+        assert!(countdown.is_right("4+3*2", Uses::AtMostOnce));
+        let sum = Problem::from(ChainSum::parse("3-8").unwrap());
+        assert!(sum.is_right("-5", Uses::ExactlyOnce));
+        assert!(!sum.is_right("3-8", Uses::ExactlyOnce));
+        assert!(!sum.is_right("", Uses::ExactlyOnce));
+    }
+
+    #[test]
+    fn a_prompt_opens_thinking() {
+        let tokenizer = Tokenizer::new();
+        let ids = Problem::from(Countdown::new([4, 3, 2, 10], 7)).prompt(&tokenizer).unwrap();
+        assert_eq!(tokenizer.decode(&ids), "<bos>2,3,4,10:7<think>");
+        let question = Problem::Question(Question { text: "3 + 4".into(), answer: 7.into() });
+        assert_eq!(question.prompt(&tokenizer).unwrap_err().position, 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn training_never_draws_what_is_held_out(held_out_seed: u64, seed: u64, share in 0.0..0.9) {
+            let set = problems(HeldOutConfig { seed: held_out_seed, draws: 2000, share, chain_sums: 100 });
+            let mut rng = Rng::new(seed, "test", 0);
+            for _ in 0..500 {
+                let problem = set.countdown(&mut rng);
+                prop_assert!(!set.held_out_countdown().contains(&problem));
+                let sum = set.chain_sum(&mut rng);
+                prop_assert!(!set.held_out_chain_sum().contains(&sum));
+            }
+        }
+    }
+}

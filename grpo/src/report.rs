@@ -1,0 +1,133 @@
+//! `report.html` and `curve.svg`: the run folder as a page, written from the files in it and nothing else.
+//!
+//! The page is one file without scripts or links, so that it can be sent, and it can be written while the run goes on.
+
+mod answers;
+mod figures;
+mod page;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::chart;
+use crate::config::{ConfigError, RunConfig};
+use crate::cost::Summary;
+use crate::metrics::{self, EvalMetrics, EvalTask, MetricsError, Record, Stage, StepMetrics};
+use crate::rundir::write_atomic;
+
+/// A run as it lies in its folder.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// `config.toml`.
+    pub config: RunConfig,
+    /// `metrics.jsonl`.
+    pub records: Vec<Record>,
+    /// `summary.json`, once the run has ended.
+    pub summary: Option<Summary>,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// `metrics.jsonl` is missing or broken.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// `config.toml` is missing or broken.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// `summary.json` is broken.
+    #[error("{}: {message}", path.display())]
+    Summary {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Run {
+    /// Reads `config.toml`, `metrics.jsonl` and, if there is one, `summary.json` of a run folder.
+    ///
+    /// # Errors
+    /// A file is missing or broken.
+    pub fn load(dir: &Path) -> Result<Self, ReportError> {
+        let config = RunConfig::default().overlay(&dir.join("config.toml"))?;
+        let records = metrics::read(&dir.join("metrics.jsonl"))?;
+        let path = dir.join("summary.json");
+        let broken = |message: String| ReportError::Summary { path: path.clone(), message };
+        let summary = match fs::read(&path) {
+            Ok(text) => Some(serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(broken(e.to_string())),
+        };
+        Ok(Self { config, records, summary })
+    }
+
+    /// The steps of a stage.
+    pub fn steps(&self, stage: Stage) -> impl Iterator<Item = &StepMetrics> {
+        let steps = self.records.iter().filter_map(|r| match r {
+            Record::Step(s) => Some(s),
+            Record::Eval(_) => None,
+        });
+        steps.filter(move |s| s.stage == stage)
+    }
+
+    /// The evaluations on a task.
+    pub fn evals(&self, task: EvalTask) -> impl Iterator<Item = &EvalMetrics> {
+        let evals = self.records.iter().filter_map(|r| match r {
+            Record::Eval(e) => Some(e),
+            Record::Step(_) => None,
+        });
+        evals.filter(move |e| e.task == task)
+    }
+
+    /// The evaluations on a task of the base model and, after at least one RL step, of the policy as it is now.
+    pub fn before_and_after(&self, task: EvalTask) -> (Option<&EvalMetrics>, Option<&EvalMetrics>) {
+        let last = |stage| self.evals(task).filter(|e| e.stage == stage).last();
+        (last(Stage::Base), last(Stage::R1Zero))
+    }
+}
+
+/// Writes `report.html` and `curve.svg` into a run folder.
+///
+/// # Errors
+/// A file of the run is missing or broken, or a file cannot be written.
+pub fn write(dir: &Path) -> Result<(), ReportError> {
+    let run = Run::load(dir)?;
+    for (name, text) in [("report.html", page::html(&run)), ("curve.svg", curve(&run))] {
+        let path = dir.join(name);
+        write_atomic(&path, text.as_bytes()).map_err(|source| ReportError::Write { path, source })?;
+    }
+    Ok(())
+}
+
+/// The learning curve as a picture of its own: accuracy above, length below.
+pub fn curve(run: &Run) -> String {
+    chart::svg(&figures::curve(run), 860.0, 230.0, true)
+}
+
+/// The curves of several runs, by name and `metrics.jsonl`, in one picture of its own.
+///
+/// # Errors
+/// A file is missing or broken.
+pub fn compare(runs: &[(&str, &Path)]) -> Result<String, ReportError> {
+    let load = |&(name, path): &(_, &Path)| {
+        let records = metrics::read(path)?;
+        Ok((name, Run { config: RunConfig::default(), records, summary: None }))
+    };
+    let runs: Vec<_> = runs.iter().map(load).collect::<Result<_, ReportError>>()?;
+    Ok(chart::svg(&figures::comparison(&runs), 860.0, 250.0, true))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Which values of a run are drawn, and how they are called.
+
+use crate::chart::{Ink, Mark, Panel, Point, Series, Unit};
+use crate::metrics::{EvalMetrics, EvalTask, Stage, StepMetrics};
+
+use super::Run;
+
+/// A value of a step.
+type Get = fn(&StepMetrics) -> Option<f64>;
+
+/// Most points of a line: beyond that, neighbours are averaged.
+const MOST_POINTS: usize = 160;
+
+/// Accuracy over length, in training and held out: the picture of the paper's Figure 1 and 2.
+pub fn curve(run: &Run) -> Vec<Panel> {
+    let held_out = |key: &str| held_out(run, key);
+    let accuracy = vec![
+        line("in training", 0, Ink::Pale, run, |s| s.accuracy),
+        Series { name: "held out".into(), color: 0, ink: Ink::Dots, points: held_out("pass@1") },
+    ];
+    let length = vec![
+        line("in training", 1, Ink::Pale, run, |s| s.completion_length),
+        Series { name: "held out".into(), color: 1, ink: Ink::Dots, points: held_out("completion_length") },
+    ];
+    present(vec![
+        panel("Right answers (pass@1)", Unit::Share, "", limit_jumps(run), accuracy),
+        panel("Tokens an answer", Unit::Number, "RL steps", limit_jumps(run), length),
+    ])
+}
+
+/// How answers change, each a small picture.
+pub fn behaviour(run: &Run) -> Vec<Panel> {
+    let small = |title, unit, lines: Vec<(&str, usize, Get)>| rl_panel(run, title, unit, lines);
+    present(vec![
+        small(
+            "Checks an answer",
+            Unit::Number,
+            vec![
+                ("all", 2, |s| s.behaviour.checks.or(s.behaviour.failed_checks)),
+                ("failed", 1, |s| s.behaviour.failed_checks),
+            ],
+        ),
+        small("Failed checks followed by a new attempt", Unit::Share, vec![("", 3, |s| s.behaviour.retries)]),
+        small("Verdicts that are true", Unit::Share, vec![("", 2, |s| s.behaviour.verdict_accuracy)]),
+        small(
+            "Tokens of an answer",
+            Unit::Number,
+            vec![("right", 2, |s| s.behaviour.length_right), ("wrong", 1, |s| s.behaviour.length_wrong)],
+        ),
+        small("Answers cut by the limit", Unit::Share, vec![("", 1, |s| s.clipped_ratio)]),
+        small("Answers in the template", Unit::Share, vec![("", 0, |s| s.format)]),
+    ])
+}
+
+/// How the optimisation goes, each a small picture.
+pub fn optimisation(run: &Run) -> Vec<Panel> {
+    let small = |title, unit, get: Get| rl_panel(run, title, unit, vec![("", 0, get)]);
+    let mut panels = vec![
+        small("Entropy, nats a token", Unit::Number, |s| s.entropy),
+        small("KL from the reference, a token", Unit::Number, |s| s.kl),
+        small("Tokens clipped", Unit::Share, |s| s.clip_ratio),
+        small("Gradient norm", Unit::Number, |s| Some(s.grad_norm)),
+        small("Groups without variance", Unit::Share, |s| s.frac_reward_zero_std),
+        small("Busiest expert's load over the mean", Unit::Number, busiest),
+        small("Tokens a second", Unit::Number, |s| Some(s.tokens_per_second)),
+    ];
+    let points = points(run, Stage::Base, |s| Some(s.loss));
+    let loss = Series { name: String::new(), color: 4, ink: Ink::Line, points }.thinned(MOST_POINTS);
+    panels.push(panel("Pre-training loss, nats a token", Unit::Number, "base steps", vec![], vec![loss]));
+    let points = self::points(run, Stage::Base, busiest);
+    let load = Series { name: String::new(), color: 4, ink: Ink::Line, points }.thinned(MOST_POINTS);
+    panels.push(panel("Busiest expert in pre-training", Unit::Number, "base steps", vec![], vec![load]));
+    present(panels)
+}
+
+/// The same two panels as [`curve`] with a line a run.
+pub fn comparison(runs: &[(&str, Run)]) -> Vec<Panel> {
+    let mut accuracy = Vec::new();
+    let mut length = Vec::new();
+    for (color, (name, run)) in runs.iter().enumerate() {
+        let color = color % 6;
+        let points = held_out(run, "pass@1");
+        accuracy.push(Series { name: name.to_string(), color, ink: Ink::Dots, points });
+        length.push(line(name, color, Ink::Line, run, |s| s.completion_length));
+    }
+    // Runs share their limits, or have fewer of them: each event is said once.
+    let mut marks: Vec<Mark> = runs.iter().flat_map(|(_, run)| limit_jumps(run)).collect();
+    marks.sort_by(|a, b| a.x.total_cmp(&b.x));
+    marks.dedup();
+    present(vec![
+        panel("Held-out right answers (pass@1)", Unit::Share, "", marks.clone(), accuracy),
+        panel("Tokens an answer, in training", Unit::Number, "RL steps", marks, length),
+    ])
+}
+
+fn busiest(s: &StepMetrics) -> Option<f64> {
+    s.expert_load.iter().copied().reduce(f64::max)
+}
+
+fn points(run: &Run, stage: Stage, get: Get) -> Vec<Point> {
+    let steps = run.steps(stage);
+    steps.filter_map(|s| Some(Point::new(s.step as f64, get(s)?))).collect()
+}
+
+fn line(name: &str, color: usize, ink: Ink, run: &Run, get: Get) -> Series {
+    let points = points(run, Stage::R1Zero, get);
+    Series { name: name.into(), color, ink, points }.thinned(MOST_POINTS)
+}
+
+/// A score at each evaluation of the held-out problems; the base model stands at step 0.
+fn held_out(run: &Run, key: &str) -> Vec<Point> {
+    let point = |e: &EvalMetrics| {
+        let score = e.scores.get(key)?;
+        let x = if e.stage == Stage::Base { 0.0 } else { e.step as f64 };
+        Some(Point { x, y: score.value, ci: Some([score.low, score.high]) })
+    };
+    let base = run.evals(EvalTask::Countdown).filter(|e| e.stage == Stage::Base).last();
+    let rl = run.evals(EvalTask::Countdown).filter(|e| e.stage == Stage::R1Zero);
+    base.into_iter().chain(rl).filter_map(point).collect()
+}
+
+/// Where the length limit changes.
+fn limit_jumps(run: &Run) -> Vec<Mark> {
+    let limits: Vec<_> =
+        run.steps(Stage::R1Zero).filter_map(|s| Some((s.step, s.max_completion_length?))).collect();
+    let jump = |w: &[(usize, usize)]| {
+        let [(before, from), (_, to)] = [w[0], w[1]];
+        (from != to).then(|| Mark { x: before as f64, label: format!("limit {from} → {to} tokens") })
+    };
+    limits.windows(2).filter_map(jump).collect()
+}
+
+fn rl_panel(run: &Run, title: &str, unit: Unit, lines: Vec<(&str, usize, Get)>) -> Panel {
+    let series = lines.into_iter().map(|(name, color, get)| line(name, color, Ink::Line, run, get)).collect();
+    let unlabelled = limit_jumps(run).into_iter().map(|m| Mark { label: String::new(), ..m }).collect();
+    panel(title, unit, "RL steps", unlabelled, series)
+}
+
+fn panel(title: &str, unit: Unit, x_label: &str, marks: Vec<Mark>, mut series: Vec<Series>) -> Panel {
+    series.retain(|s| !s.points.is_empty());
+    Panel { title: title.into(), unit, x_label: x_label.into(), marks, series }
+}
+
+/// Panels that have anything to show.
+fn present(mut panels: Vec<Panel>) -> Vec<Panel> {
+    panels.retain(|p| !p.series.is_empty());
+    panels
+}

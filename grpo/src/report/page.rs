@@ -1,0 +1,337 @@
+//! The page: what happened, in the order in which a reader asks.
+
+use std::fmt::Write;
+
+use crate::chart::{self, Panel, Unit, escape};
+use crate::cost::{self, StageCost};
+use crate::metrics::{EvalTask, Estimate, Scores, Stage};
+
+use super::{Run, answers, figures};
+
+/// The whole document.
+pub fn html(run: &Run) -> String {
+    let mut out = String::with_capacity(1 << 18);
+    let style = [chart::STYLE, include_str!("page.css")].concat();
+    let _ = write!(
+        out,
+        r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>R1-Zero at desk scale</title><style>{style}</style></head><body><main>"#
+    );
+    header(&mut out, run);
+    headline(&mut out, run);
+    learning_curve(&mut out, run);
+    pictures(&mut out, "What the answers do", figures::behaviour(run));
+    samples(&mut out, run);
+    chain_sums(&mut out, run);
+    costs(&mut out, run);
+    pictures(&mut out, "How the optimisation went", figures::optimisation(run));
+    agreement(&mut out, run);
+    meaning(&mut out, run);
+    reproduce(&mut out, run);
+    out.push_str("</main></body></html>\n");
+    out
+}
+
+fn header(out: &mut String, run: &Run) {
+    let (numbers, max) = (run.config.task.numbers, run.config.task.max_value);
+    let summary = run.summary.as_ref();
+    let size = summary.map_or(String::new(), |s| {
+        let [all, active] = s.parameters.map(|n| Unit::Number.format((n as f64 / 1e4).round() / 100.0));
+        format!(" of {all} million parameters, {active} of them active for a token,")
+    });
+    let _ = write!(
+        out,
+        "<header><p class=\"kicker\">Scratchwork · grpo_r1</p><h1>R1-Zero at desk scale</h1><p class=\"lead\">A DeepSeek-V3 model{size} \
+         learns to write from traces of uneven quality, and then to reason by reinforcement alone: a rule says whether its final \
+         answer is right, nothing else. The task is Countdown: from {numbers} numbers up to {max}, each used once, make the target.</p>"
+    );
+    if let Some(control) = summary.and_then(|s| s.control.as_deref()) {
+        let _ = write!(out, r#"<p class="flag">Control experiment: <b>{}</b>.</p>"#, escape(control));
+    }
+    if summary.is_none() {
+        out.push_str(r#"<p class="flag">This run has not ended: the page shows what there is so far.</p>"#);
+    }
+    out.push_str("</header>");
+}
+
+fn headline(out: &mut String, run: &Run) {
+    let (Some(before), after) = run.before_and_after(EvalTask::Countdown) else { return };
+    let after = after.map(|e| &e.scores);
+    out.push_str(r#"<section class="cards">"#);
+    card(out, "Right at the first try", Unit::Share, &before.scores, after, "pass@1", |before, after| {
+        let key = before.values.keys().filter_map(|k| k.strip_prefix("pass@")?.parse::<usize>().ok()).max()?;
+        let at_k = |s: &Scores| s.get(&format!("pass@{key}")).map(|e| Unit::Share.format(e.value));
+        Some(format!("in {key} tries: {} → {}", at_k(before)?, at_k(after)?))
+    });
+    card(out, "Tokens an answer", Unit::Number, &before.scores, after, "completion_length", |before, after| {
+        let ratio = after.get("completion_length")?.value / before.get("completion_length")?.value;
+        Some(format!("{} times as long", Unit::Number.format((ratio * 10.0).round() / 10.0)))
+    });
+    let behaviour = |s: &Scores| s.behaviour.checks.or(s.behaviour.failed_checks);
+    if let (Some(checks), true) = (behaviour(&before.scores), after.is_some()) {
+        let now = after.and_then(behaviour);
+        let true_share = after.and_then(|s| s.behaviour.verdict_accuracy);
+        let foot = true_share.map_or(String::new(), |v| format!("{} of the verdicts are true", Unit::Share.format(v)));
+        numbers(out, "Checks an answer", &Unit::Number.format(checks), now.map(|v| Unit::Number.format(v)), &foot);
+    }
+    if let Some(summary) = &run.summary {
+        let total = cost::total(&summary.stages);
+        let foot = format!("on {}", summary.device);
+        let cost = format!("${:.2}", total.cost_usd);
+        numbers(out, "Time and cost", &duration(total.seconds), Some(cost), &foot);
+    }
+    out.push_str("</section>");
+}
+
+/// One number before and after, with the interval of the latter, and a remark.
+fn card(
+    out: &mut String,
+    title: &str,
+    unit: Unit,
+    before: &Scores,
+    after: Option<&Scores>,
+    key: &str,
+    remark: impl Fn(&Scores, &Scores) -> Option<String>,
+) {
+    let Some(was) = before.get(key) else { return };
+    let now = after.and_then(|s| s.get(key));
+    let interval = interval(unit, now.unwrap_or(was));
+    let remark = after.and_then(|s| remark(before, s)).unwrap_or_default();
+    let foot = [interval, remark].join(" · ");
+    numbers(out, title, &unit.format(was.value), now.map(|e| unit.format(e.value)), foot.trim_end_matches(" · "));
+}
+
+fn numbers(out: &mut String, title: &str, first: &str, second: Option<String>, foot: &str) {
+    let second = second.map_or(String::new(), |s| {
+        let sign = if s.starts_with('$') { "·" } else { "→" };
+        format!("<i>{sign}</i><b>{s}</b>")
+    });
+    let foot = escape(foot);
+    let _ = write!(out, r#"<div class="card"><h2>{title}</h2><p class="big">{first}{second}</p><p class="foot">{foot}</p></div>"#);
+}
+
+fn interval(unit: Unit, e: Estimate) -> String {
+    if e.low == e.high {
+        return String::new();
+    }
+    let [low, high] = [e.low, e.high].map(|v| unit.format(v));
+    format!("95\u{202f}% CI {low} to {high}")
+}
+
+fn learning_curve(out: &mut String, run: &Run) {
+    let panels = figures::curve(run);
+    if panels.is_empty() {
+        return;
+    }
+    let eval = run.evals(EvalTask::Countdown).last();
+    let measured = eval.map_or(String::new(), |e| {
+        format!("Held out: {} problems that no stage trains on, {} answers each at temperature 1. ", e.problems, e.samples)
+    });
+    let _ = write!(
+        out,
+        "<section><h2>The curve</h2><figure class=\"wide\">{}<figcaption>{measured}In training: the problems of the step. Bars are \
+         95\u{202f}% confidence intervals. The paper's DeepSeek-R1-Zero went from 15.6\u{202f}% to 77.9\u{202f}% on AIME 2024, its \
+         answers grew with it, and both jumped when its length limit was raised.</figcaption></figure></section>",
+        chart::svg(&panels, 1040.0, 250.0, false)
+    );
+}
+
+fn pictures(out: &mut String, title: &str, panels: Vec<Panel>) {
+    if panels.is_empty() {
+        return;
+    }
+    let _ = write!(out, r#"<section><h2>{title}</h2><div class="grid">"#);
+    for panel in panels {
+        let _ = write!(out, "<figure>{}</figure>", chart::svg(&[panel], 340.0, 210.0, false));
+    }
+    out.push_str("</div></section>");
+}
+
+fn samples(out: &mut String, run: &Run) {
+    let (Some(before), Some(after)) = run.before_and_after(EvalTask::Countdown) else { return };
+    let pairs = answers::before_and_after(&before.answers, &after.answers);
+    if pairs.is_empty() {
+        return;
+    }
+    let _ = write!(
+        out,
+        "<section><h2>The same problems, before and after</h2><p>One sampled answer each, none chosen. A line is an attempt; \
+         <span class=\"check no\">20? ✗</span> is a check of its result against the target, with the verdict that the model gave.</p>{pairs}</section>"
+    );
+}
+
+fn chain_sums(out: &mut String, run: &Run) {
+    let (Some(before), after) = run.before_and_after(EvalTask::ChainSum) else { return };
+    out.push_str(
+        "<section><h2>Chain sums: a task with one right answer</h2><p>Taught in the base corpus and never seen by RL. Where only one \
+         answer is right a majority vote means something: cons@k is the accuracy of the most frequent of k answers.</p>",
+    );
+    table_of_scores(out, &before.scores, after.map(|e| &e.scores));
+    out.push_str("</section>");
+}
+
+fn table_of_scores(out: &mut String, before: &Scores, after: Option<&Scores>) {
+    out.push_str("<table><thead><tr><th></th><th>base model</th><th>after RL</th></tr></thead><tbody>");
+    // pass@1 before pass@16, and both before cons@k: by name, then by number.
+    let mut keys: Vec<(&str, usize)> = before
+        .values
+        .keys()
+        .filter_map(|key| {
+            let (name, k) = key.split_once('@')?;
+            Some((name, k.parse().ok()?))
+        })
+        .collect();
+    keys.sort_by_key(|&(name, k)| (name != "pass", k));
+    let mut row = |name: &str, key: &str, unit: Unit| {
+        let cell = |scores: Option<&Scores>| {
+            scores.and_then(|s| s.get(key)).map_or("–".into(), |e| {
+                format!("{} <small>{}</small>", unit.format(e.value), interval(unit, e).replace("95\u{202f}% CI ", ""))
+            })
+        };
+        let _ = write!(out, "<tr><th>{name}</th><td>{}</td><td>{}</td></tr>", cell(Some(before)), cell(after));
+    };
+    for (name, k) in keys {
+        let key = format!("{name}@{k}");
+        row(&key, &key, Unit::Share);
+    }
+    row("tokens an answer", "completion_length", Unit::Number);
+    out.push_str("</tbody></table>");
+}
+
+fn costs(out: &mut String, run: &Run) {
+    let Some(summary) = &run.summary else { return };
+    let _ = write!(
+        out,
+        "<section><h2>What it cost</h2><table><thead><tr><th>stage</th><th>device hours</th><th>tokens</th><th>tokens a second</th>\
+         <th>FLOPs</th><th>cost at ${} an hour</th></tr></thead><tbody>",
+        summary.price
+    );
+    let mut row = |class: &str, s: &StageCost| {
+        let (hours, tokens, flops) = (s.device_hours(), grouped(s.tokens), scientific(s.flops as f64));
+        let name = match s.name.as_str() {
+            "r1_zero" => "R1-Zero",
+            name => name,
+        };
+        let name = escape(name);
+        let speed = grouped((s.tokens as f64 / s.seconds.max(1e-9)) as u64);
+        let cost = s.cost_usd;
+        let _ = write!(
+            out,
+            r#"<tr class="{class}"><th>{name}</th><td>{hours:.3}</td><td>{tokens}</td><td>{speed}</td><td>{flops}</td><td>${cost:.3}</td></tr>"#
+        );
+    };
+    summary.stages.iter().for_each(|s| row("", s));
+    row("total", &cost::total(&summary.stages));
+    // Nature s41586-025-09422-z, supplement: 512 H800 for 198 hours, at 2 dollars an hour.
+    out.push_str(
+        "<tr class=\"aside\"><th>DeepSeek-R1-Zero, for scale</th><td>101,000</td><td>–</td><td>–</td><td>–</td><td>$202,000 at $2 an H800 \
+         hour</td></tr></tbody></table></section>",
+    );
+}
+
+/// Whether what was sampled is what was trained on.
+fn agreement(out: &mut String, run: &Run) {
+    let differences = run.steps(Stage::R1Zero).filter_map(|s| s.logprob_max_diff);
+    let Some(worst) = differences.reduce(f64::max) else { return };
+    let verdict = if worst == 0.0 {
+        "0 at every step: they agree bit for bit, and the ratio of the first update is exactly 1".into()
+    } else {
+        format!("{worst:.1e} at the worst step")
+    };
+    let _ = write!(
+        out,
+        "<p class=\"after-grid\">Largest difference between a token's log-probability when it was sampled and in the training pass before \
+         any update: {verdict}.</p>"
+    );
+}
+
+fn meaning(out: &mut String, run: &Run) {
+    let base = &run.config.base;
+    let again = if base.p_continue > 0.0 {
+        format!(
+            "a trace checks an attempt with probability {} and tries again after a failed check with probability {}, at random, \
+             whatever it has seen",
+            base.p_check, base.p_continue
+        )
+    } else {
+        format!("a trace checks an attempt with probability {} and never tries again", base.p_check)
+    };
+    let (before, _) = run.before_and_after(EvalTask::Countdown);
+    let reach = before.and_then(|e| {
+        let k = e.scores.values.keys().filter_map(|k| k.strip_prefix("pass@")?.parse::<usize>().ok()).max()?;
+        let share = Unit::Share.format(e.scores.get(&format!("pass@{k}"))?.value);
+        Some(format!(" The base model already solves {share} of the problems within {k} tries: RL makes it find in one answer what it could find in many."))
+    });
+    let drills = if base.drill_share > 0.0 {
+        "Arithmetic and honest verdicts are taught by drills beforehand"
+    } else {
+        "This run had no drills, so its verdicts are only as good as the traces made them"
+    };
+    let _ = write!(
+        out,
+        "<section class=\"prose\"><h2>What this shows, and what it does not</h2>\
+         <p><b>It shows</b> that a reward for right final answers is enough to turn a habit that is rare into a strategy: to check, and to go \
+         on until a check passes. Longer answers follow from that, nobody asks for them, and room to think longer is put to use.{}</p>\
+         <p><b>It does not show</b> that RL invents reasoning. Retrying is in the corpus: {again}. RL elicits it. {drills}; without them the \
+         policy has nothing to rely on. Most of the gain is search with verification; whether the attempts themselves get better is a \
+         different question, and this task, small sums over small numbers, says nothing about mathematics. One run is one seed: the control \
+         experiments (<code>--control</code>) and other seeds belong beside it.</p></section>",
+        reach.unwrap_or_default()
+    );
+}
+
+fn reproduce(out: &mut String, run: &Run) {
+    let config = escape(&run.config.to_toml());
+    out.push_str("<section><h2>Once more</h2>");
+    if let Some(s) = &run.summary {
+        let (command, device) = (escape(&s.command), escape(&s.device));
+        let _ = write!(
+            out,
+            "<pre><code>{command}</code></pre><p>Seed {}, on {device}. The same seed gives the same run on the same kind of device, with any \
+             number of threads, and also if it is killed and resumed.</p>",
+            s.seed
+        );
+    }
+    let _ = write!(out, "<details><summary>Every hyperparameter (config.toml)</summary><pre><code>{config}</code></pre></details></section>");
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0}\u{202f}s"),
+        s if s < 5400.0 => format!("{:.0}\u{202f}min", s / 60.0),
+        s => format!("{:.1}\u{202f}h", s / 3600.0),
+    }
+}
+
+/// 1234567 as 1,234,567.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// 1.2e14 as 1.2 × 10¹⁴.
+fn scientific(v: f64) -> String {
+    if v <= 0.0 {
+        return "–".into();
+    }
+    let power = v.log10().floor();
+    format!("{:.1}\u{202f}×\u{202f}10<sup>{power}</sup>", v / 10f64.powf(power))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(scientific(1.24e14), "1.2\u{202f}×\u{202f}10<sup>14</sup>");
+        assert_eq!([45.0, 1230.0, 7200.0].map(duration), ["45\u{202f}s", "20\u{202f}min", "2.0\u{202f}h"]);
+    }
+}
