@@ -120,11 +120,7 @@ macro_rules! real {
         impl Real for $t {
             #[inline(always)]
             fn fma<const FMA: bool>(self, b: $t, c: $t) -> $t {
-                if FMA {
-                    self.mul_add(b, c)
-                } else {
-                    self * b + c
-                }
+                if FMA { self.mul_add(b, c) } else { self * b + c }
             }
             #[inline(always)]
             fn plus(self, b: $t) -> $t {
@@ -204,11 +200,7 @@ mod tests {
             let x: Vec<f32> = (0..37).map(|i| i as f32).collect();
             let mut y = vec![1.0; 37];
             axpy(2.0, &x, &mut y);
-            assert!(
-                y.iter()
-                    .enumerate()
-                    .all(|(i, &y)| y == 1.0 + 2.0 * i as f32)
-            );
+            assert!(y.iter().enumerate().all(|(i, &y)| y == 1.0 + 2.0 * i as f32));
             seen.push(isa);
         });
         assert_eq!(seen.last(), Some(&Isa::detect()));

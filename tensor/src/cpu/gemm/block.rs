@@ -28,21 +28,11 @@ impl<T: Copy> Out<T> {
     /// `(i, j)` lies in the matrix.
     pub unsafe fn from(self, i: usize, j: usize) -> Self {
         // SAFETY: the caller's contract.
-        Out {
-            ptr: unsafe {
-                self.ptr
-                    .offset(i as isize * self.row + j as isize * self.col)
-            },
-            ..self
-        }
+        Out { ptr: unsafe { self.ptr.offset(i as isize * self.row + j as isize * self.col) }, ..self }
     }
 
     pub fn t(self) -> Self {
-        Out {
-            ptr: self.ptr,
-            row: self.col,
-            col: self.row,
-        }
+        Out { ptr: self.ptr, row: self.col, col: self.row }
     }
 }
 
@@ -107,11 +97,7 @@ pub unsafe fn block<T: Micro>(
                         for y in 0..rows {
                             let sum = *tile.c.add(y * width + x);
                             let c = Out { ptr: out, ..c }.from(y, x).ptr;
-                            *c = if mode == Mode::Add {
-                                (*c).plus(sum)
-                            } else {
-                                sum
-                            };
+                            *c = if mode == Mode::Add { (*c).plus(sum) } else { sum };
                         }
                     }
                 }

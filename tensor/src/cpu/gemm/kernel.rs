@@ -131,9 +131,7 @@ impl<T: Real, const N: usize> Lanes<T> for Array<T, N> {
     }
     #[inline(always)]
     unsafe fn mul_add(self, b: Self, c: Self) -> Self {
-        Array(std::array::from_fn(|i| {
-            self.0[i].fma::<BASELINE_FMA>(b.0[i], c.0[i])
-        }))
+        Array(std::array::from_fn(|i| self.0[i].fma::<BASELINE_FMA>(b.0[i], c.0[i])))
     }
     #[inline(always)]
     unsafe fn add(self, b: Self) -> Self {
@@ -145,12 +143,7 @@ impl<T: Real, const N: usize> Lanes<T> for Array<T, N> {
 ///
 /// # Safety
 /// `src` and `dst` are valid for `N` rows of `N` elements at their strides.
-unsafe fn transpose_plain<T: Copy, const N: usize>(
-    src: *const T,
-    src_row: isize,
-    dst: *mut T,
-    dst_row: isize,
-) {
+unsafe fn transpose_plain<T: Copy, const N: usize>(src: *const T, src_row: isize, dst: *mut T, dst_row: isize) {
     for j in 0..N as isize {
         for i in 0..N as isize {
             // SAFETY: in range by the contract above.
@@ -180,32 +173,15 @@ unsafe fn micro<T: Real, V: Lanes<T>, const MR: usize, const NV: usize>(t: &Tile
 /// # Safety
 /// As [`Kernel`].
 #[inline(always)]
-unsafe fn run<T: Real, V: Lanes<T>, const MR: usize, const NV: usize, const PARTIAL: bool>(
-    t: &Tile<T>,
-) {
+unsafe fn run<T: Real, V: Lanes<T>, const MR: usize, const NV: usize, const PARTIAL: bool>(t: &Tile<T>) {
     let last = t.cols - (NV - 1) * V::LANES;
-    let Tile {
-        k,
-        mut l,
-        l_row,
-        l_col,
-        mut r,
-        r_row,
-        c,
-        c_row,
-        mode,
-        ..
-    } = *t;
+    let Tile { k, l, l_row, l_col, mut r, r_row, c, c_row, mode, .. } = *t;
     // SAFETY: the caller's contract covers each address below. `l` and `r` step with `wrapping_offset`, because the step
     // after the last element may leave the operand.
     unsafe {
         let at = |i: usize, v: usize| c.offset(i as isize * c_row).add(v * V::LANES);
         let load = |p: *const T, v: usize| {
-            if PARTIAL && v + 1 == NV {
-                V::load_first(p, last)
-            } else {
-                V::load(p)
-            }
+            if PARTIAL && v + 1 == NV { V::load_first(p, last) } else { V::load(p) }
         };
         let mut acc = [[V::splat(T::default()); NV]; MR];
         if mode == Mode::Resume {
@@ -215,18 +191,25 @@ unsafe fn run<T: Real, V: Lanes<T>, const MR: usize, const NV: usize, const PART
                 }
             }
         }
+        // A second pointer for the lower half of the rows, hidden from the compiler: it computes each row's address from the
+        // one before, and one chain of such additions would take as long as the multiply-adds.
+        let half = MR.div_ceil(2);
+        let mut upper = l;
+        let mut lower = std::hint::black_box(l.wrapping_offset(half as isize * l_row));
         for _ in 0..k {
             let mut right = [V::splat(T::default()); NV];
             for (v, right) in right.iter_mut().enumerate() {
                 *right = load(r.add(v * V::LANES), v);
             }
             for (i, acc) in acc.iter_mut().enumerate() {
-                let left = V::splat(*l.offset(i as isize * l_row));
+                let left = if i < half { upper.offset(i as isize * l_row) } else { lower.offset((i - half) as isize * l_row) };
+                let left = V::splat(*left);
                 for (acc, right) in acc.iter_mut().zip(right) {
                     *acc = left.mul_add(right, *acc);
                 }
             }
-            l = l.wrapping_offset(l_col);
+            upper = upper.wrapping_offset(l_col);
+            lower = lower.wrapping_offset(l_col);
             r = r.wrapping_offset(r_row);
         }
         for (i, acc) in acc.into_iter().enumerate() {
@@ -235,11 +218,7 @@ unsafe fn run<T: Real, V: Lanes<T>, const MR: usize, const NV: usize, const PART
                 if mode == Mode::Add {
                     acc = load(p, v).add(acc);
                 }
-                if PARTIAL && v + 1 == NV {
-                    acc.store_first(p, last)
-                } else {
-                    acc.store(p)
-                }
+                if PARTIAL && v + 1 == NV { acc.store_first(p, last) } else { acc.store(p) }
             }
         }
     }

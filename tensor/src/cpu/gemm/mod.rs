@@ -59,21 +59,12 @@ pub struct Mat<'a, T> {
 impl<'a, T> Mat<'a, T> {
     /// A row-major matrix of `cols` columns that starts at `data[0]`.
     pub fn row_major(data: &'a [T], cols: usize) -> Self {
-        Mat {
-            data,
-            offset: 0,
-            row_stride: cols as isize,
-            col_stride: 1,
-        }
+        Mat { data, offset: 0, row_stride: cols as isize, col_stride: 1 }
     }
 
     /// The transpose, without a copy.
     pub fn t(self) -> Self {
-        Mat {
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
+        Mat { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
     /// Whether every element of `rows` x `cols` (neither of them zero) lies inside the storage.
@@ -87,15 +78,8 @@ impl<'a, T> Mat<'a, T> {
 
     /// The same as raw parts, once checked.
     fn view(&self, rows: usize, cols: usize) -> View<T> {
-        assert!(
-            self.covers(rows, cols),
-            "gemm: a {rows} x {cols} operand leaves its storage"
-        );
-        View {
-            ptr: self.data[self.offset..].as_ptr(),
-            row: self.row_stride,
-            col: self.col_stride,
-        }
+        assert!(self.covers(rows, cols), "gemm: a {rows} x {cols} operand leaves its storage");
+        View { ptr: self.data[self.offset..].as_ptr(), row: self.row_stride, col: self.col_stride }
     }
 }
 
@@ -121,10 +105,7 @@ impl<T: Copy> View<T> {
     /// `(i, j)` lies in the matrix.
     unsafe fn at(self, i: usize, j: usize) -> *const T {
         // SAFETY: the caller's contract.
-        unsafe {
-            self.ptr
-                .offset(i as isize * self.row + j as isize * self.col)
-        }
+        unsafe { self.ptr.offset(i as isize * self.row + j as isize * self.col) }
     }
 
     /// The part from `(i, j)` on.
@@ -133,18 +114,11 @@ impl<T: Copy> View<T> {
     /// `(i, j)` lies in the matrix.
     unsafe fn from(self, i: usize, j: usize) -> Self {
         // SAFETY: the caller's contract.
-        View {
-            ptr: unsafe { self.at(i, j) },
-            ..self
-        }
+        View { ptr: unsafe { self.at(i, j) }, ..self }
     }
 
     fn t(self) -> Self {
-        View {
-            ptr: self.ptr,
-            row: self.col,
-            col: self.row,
-        }
+        View { ptr: self.ptr, row: self.col, col: self.row }
     }
 }
 
@@ -152,15 +126,7 @@ impl<T: Copy> View<T> {
 pub trait Gemm: Copy + Send + Sync + 'static {
     /// [`gemm`] on at most `threads` threads. The sizes are not zero.
     #[doc(hidden)]
-    fn multiply(
-        size: Size,
-        a: Mat<Self>,
-        b: Mat<Self>,
-        c: &mut [Self],
-        c_row: usize,
-        accumulate: bool,
-        threads: usize,
-    );
+    fn multiply(size: Size, a: Mat<Self>, b: Mat<Self>, c: &mut [Self], c_row: usize, accumulate: bool, threads: usize);
     #[doc(hidden)]
     const ZERO: Self;
 }
@@ -173,20 +139,9 @@ type Size = (usize, usize, usize);
 ///
 /// # Panics
 /// Where an operand leaves its slice.
-pub fn gemm<T: Gemm>(
-    size: Size,
-    a: Mat<T>,
-    b: Mat<T>,
-    c: &mut [T],
-    c_row: usize,
-    accumulate: bool,
-) {
+pub fn gemm<T: Gemm>(size: Size, a: Mat<T>, b: Mat<T>, c: &mut [T], c_row: usize, accumulate: bool) {
     let (m, n, k) = size;
-    let threads = if m * n * k < SERIAL {
-        1
-    } else {
-        rayon::current_num_threads()
-    };
+    let threads = if m * n * k < SERIAL { 1 } else { rayon::current_num_threads() };
     gemm_on(size, a, b, c, c_row, accumulate, threads);
 }
 
@@ -204,41 +159,23 @@ pub fn gemm_batch<'a, T: Gemm>(
     accumulate: bool,
 ) {
     let (m, n, k) = size;
-    assert_eq!(
-        c.len(),
-        batch * m * n,
-        "gemm_batch: C is not [{batch}, {m}, {n}]"
-    );
+    assert_eq!(c.len(), batch * m * n, "gemm_batch: C is not [{batch}, {m}, {n}]");
     if c.is_empty() {
         return;
     }
     let threads = rayon::current_num_threads();
     let one = |i: usize, c: &mut [T], threads| gemm_on(size, a(i), b(i), c, n, accumulate, threads);
     let work = m * n * k;
-    if threads > 1 && batch > 1 && work * batch >= SERIAL && (batch >= 4 * threads || work < SERIAL)
-    {
+    if threads > 1 && batch > 1 && work * batch >= SERIAL && (batch >= 4 * threads || work < SERIAL) {
         let least = (SERIAL / 2).div_ceil(work.max(1));
-        c.par_chunks_mut(m * n)
-            .with_min_len(least)
-            .enumerate()
-            .for_each(|(i, c)| one(i, c, 1));
+        c.par_chunks_mut(m * n).with_min_len(least).enumerate().for_each(|(i, c)| one(i, c, 1));
     } else {
         let threads = if work < SERIAL { 1 } else { threads };
-        c.chunks_mut(m * n)
-            .enumerate()
-            .for_each(|(i, c)| one(i, c, threads));
+        c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c, threads));
     }
 }
 
-fn gemm_on<T: Gemm>(
-    size: Size,
-    a: Mat<T>,
-    b: Mat<T>,
-    c: &mut [T],
-    c_row: usize,
-    accumulate: bool,
-    threads: usize,
-) {
+fn gemm_on<T: Gemm>(size: Size, a: Mat<T>, b: Mat<T>, c: &mut [T], c_row: usize, accumulate: bool, threads: usize) {
     let (m, n, k) = size;
     if m == 0 || n == 0 {
         return;
@@ -248,9 +185,7 @@ fn gemm_on<T: Gemm>(
     if k > 0 {
         T::multiply(size, a, b, c, c_row, accumulate, threads);
     } else if !accumulate {
-        c.chunks_mut(c_row)
-            .take(m)
-            .for_each(|row| row[..n].fill(T::ZERO));
+        c.chunks_mut(c_row).take(m).for_each(|row| row[..n].fill(T::ZERO));
     }
 }
 
@@ -293,30 +228,16 @@ macro_rules! half {
 half!(bf16 f16);
 
 /// Widens a matrix into `dst`, rows or columns contiguous as they are in `src`.
-fn widen<T: Copy>(
-    m: usize,
-    k: usize,
-    src: View<T>,
-    dst: &mut [f32],
-    widen: impl Fn(T) -> f32,
-) -> View<f32> {
+fn widen<T: Copy>(m: usize, k: usize, src: View<T>, dst: &mut [f32], widen: impl Fn(T) -> f32) -> View<f32> {
     let by_rows = src.col.unsigned_abs() <= src.row.unsigned_abs();
-    let (src, lines, len) = if by_rows {
-        (src, m, k)
-    } else {
-        (src.t(), k, m)
-    };
+    let (src, lines, len) = if by_rows { (src, m, k) } else { (src.t(), k, m) };
     for (i, line) in dst.chunks_exact_mut(len).take(lines).enumerate() {
         for (p, x) in line.iter_mut().enumerate() {
             // SAFETY: a view was checked for `m` x `k`.
             *x = widen(unsafe { *src.at(i, p) });
         }
     }
-    let wide = View {
-        ptr: dst.as_ptr(),
-        row: len as isize,
-        col: 1,
-    };
+    let wide = View { ptr: dst.as_ptr(), row: len as isize, col: 1 };
     if by_rows { wide } else { wide.t() }
 }
 
@@ -346,15 +267,7 @@ macro_rules! integer {
 integer!(i64 i32 u8);
 
 /// The product of floats: decides which operand is packed, packs it and deals C to tasks.
-fn run<T: Micro>(
-    (m, n, k): Size,
-    a: View<T>,
-    b: View<T>,
-    c: Out<T>,
-    accumulate: bool,
-    threads: usize,
-    isa: Isa,
-) {
+fn run<T: Micro>((m, n, k): Size, a: View<T>, b: View<T>, c: Out<T>, accumulate: bool, threads: usize, isa: Isa) {
     let kernels = T::kernels(isa);
     if b.col != 1 && n > 1 && m * (k + n) < n * k / 2 {
         // Few rows: compute the transpose, so that B stays where it is.
@@ -389,46 +302,22 @@ fn run_right<T: Micro>(
         let pack = |p: usize, q: usize, dst: &mut [T]| {
             // SAFETY: rows from `p` and columns from `q * width` lie in `b`; the instruction set is `run`'s.
             unsafe {
-                pack_right(
-                    kernels,
-                    dst.len() / width,
-                    width.min(n - q * width),
-                    b.from(p, q * width),
-                    dst,
-                );
+                pack_right(kernels, dst.len() / width, width.min(n - q * width), b.from(p, q * width), dst);
             }
         };
         let panel = |block: &[T]| block.len() / panels;
         if threads > 1 && k * n >= 1 << 17 {
-            packed
-                .par_chunks_mut(KC * panels * width)
-                .enumerate()
-                .for_each(|(p, block)| {
-                    let panel = panel(block);
-                    block
-                        .par_chunks_mut(panel)
-                        .enumerate()
-                        .for_each(|(q, dst)| pack(p * KC, q, dst));
-                });
+            packed.par_chunks_mut(KC * panels * width).enumerate().for_each(|(p, block)| {
+                let panel = panel(block);
+                block.par_chunks_mut(panel).enumerate().for_each(|(q, dst)| pack(p * KC, q, dst));
+            });
         } else {
             for (p, block) in packed.chunks_mut(KC * panels * width).enumerate() {
                 let panel = panel(block);
-                block
-                    .chunks_mut(panel)
-                    .enumerate()
-                    .for_each(|(q, dst)| pack(p * KC, q, dst));
+                block.chunks_mut(panel).enumerate().for_each(|(q, dst)| pack(p * KC, q, dst));
             }
         }
-        tasks(
-            (m, n, k),
-            a,
-            b,
-            Some(&packed),
-            c,
-            accumulate,
-            threads,
-            kernels,
-        );
+        tasks((m, n, k), a, b, Some(&packed), c, accumulate, threads, kernels);
     }
 }
 
@@ -459,15 +348,10 @@ fn tasks<T: Micro>(
         let line = a.row.unsigned_abs().max(a.col.unsigned_abs()) * size_of::<T>();
         let copy_left = cols > width && line.is_multiple_of(2048);
         let room = KC.max(rows) * left_pitch(KC.min(rows));
-        let mut left =
-            copy_left.then(|| Scratch::take(room.max(KC.min(rows) * left_pitch(KC.max(rows)))));
+        let mut left = copy_left.then(|| Scratch::take(room.max(KC.min(rows) * left_pitch(KC.max(rows)))));
         for p in (0..k).step_by(KC) {
             let kc = KC.min(k - p);
-            let mode = if p > 0 || accumulate {
-                Mode::Add
-            } else {
-                Mode::Store
-            };
+            let mode = if p > 0 || accumulate { Mode::Add } else { Mode::Store };
             // SAFETY: the region lies in C and belongs to this task; rows `i..`, columns `j..` and `p..p + kc` lie in the
             // operands; packed panels are where `run_right` put them; the instruction set is `run`'s.
             unsafe {
@@ -481,11 +365,7 @@ fn tasks<T: Micro>(
                         row: width as isize,
                         panel: Some(kc * width),
                     },
-                    None => Right {
-                        ptr: b.at(p, j),
-                        row: b.row,
-                        panel: None,
-                    },
+                    None => Right { ptr: b.at(p, j), row: b.row, panel: None },
                 };
                 block(kernels, (rows, cols, kc), l, r, c.from(i, j), mode);
             }

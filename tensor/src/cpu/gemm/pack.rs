@@ -35,11 +35,7 @@ impl<T: Micro> Scratch<T> {
             lines.clear();
             lines.resize(need, Line([0; 64]));
         }
-        Scratch {
-            lines,
-            len,
-            element: PhantomData,
-        }
+        Scratch { lines, len, element: PhantomData }
     }
 }
 
@@ -71,13 +67,7 @@ impl<T: Micro> DerefMut for Scratch<T> {
 ///
 /// # Safety
 /// The kernels' instruction set is present and `b` is readable for `k` x `n`; `dst` holds `k * width`.
-pub unsafe fn pack_right<T: Micro>(
-    kernels: &Kernels<T>,
-    k: usize,
-    n: usize,
-    b: View<T>,
-    dst: &mut [T],
-) {
+pub unsafe fn pack_right<T: Micro>(kernels: &Kernels<T>, k: usize, n: usize, b: View<T>, dst: &mut [T]) {
     let width = kernels.panel_cols();
     debug_assert!(dst.len() == k * width && n <= width);
     if n < width {
@@ -92,22 +82,11 @@ pub unsafe fn pack_right<T: Micro>(
     }
     // Whole squares go through registers where a column of `b` is contiguous; the rest goes element by element.
     let lanes = kernels.lanes;
-    let (k_square, n_square) = if b.row == 1 {
-        (k - k % lanes, n - n % lanes)
-    } else {
-        (0, 0)
-    };
+    let (k_square, n_square) = if b.row == 1 { (k - k % lanes, n - n % lanes) } else { (0, 0) };
     for j in (0..n_square).step_by(lanes) {
         for p in (0..k_square).step_by(lanes) {
             // SAFETY: the square lies inside both `b` and `dst`.
-            unsafe {
-                (kernels.transpose)(
-                    b.at(p, j),
-                    b.col,
-                    dst.as_mut_ptr().add(p * width + j),
-                    width as isize,
-                )
-            }
+            unsafe { (kernels.transpose)(b.at(p, j), b.col, dst.as_mut_ptr().add(p * width + j), width as isize) }
         }
     }
     for (p, row) in dst.chunks_exact_mut(width).enumerate() {
@@ -124,18 +103,9 @@ pub unsafe fn pack_right<T: Micro>(
 ///
 /// # Safety
 /// `a` is readable for `m` x `k`.
-pub unsafe fn pack_left<T: Micro>(
-    m: usize,
-    k: usize,
-    a: View<T>,
-    buffer: &mut Scratch<T>,
-) -> View<T> {
+pub unsafe fn pack_left<T: Micro>(m: usize, k: usize, a: View<T>, buffer: &mut Scratch<T>) -> View<T> {
     let by_rows = a.col.unsigned_abs() <= a.row.unsigned_abs();
-    let (lines, len, line_step, step) = if by_rows {
-        (m, k, a.row, a.col)
-    } else {
-        (k, m, a.col, a.row)
-    };
+    let (lines, len, line_step, step) = if by_rows { (m, k, a.row, a.col) } else { (k, m, a.col, a.row) };
     let pitch = left_pitch(len);
     let dst = &mut buffer[..lines * pitch];
     for (i, line) in dst.chunks_exact_mut(pitch).enumerate() {
@@ -151,16 +121,8 @@ pub unsafe fn pack_left<T: Micro>(
             }
         }
     }
-    let (row, col) = if by_rows {
-        (pitch as isize, 1)
-    } else {
-        (1, pitch as isize)
-    };
-    View {
-        ptr: dst.as_ptr(),
-        row,
-        col,
-    }
+    let (row, col) = if by_rows { (pitch as isize, 1) } else { (1, pitch as isize) };
+    View { ptr: dst.as_ptr(), row, col }
 }
 
 /// The distance of lines of `len` elements in a packed left operand: an odd number of cache lines, so that neighbouring

@@ -6,10 +6,7 @@ struct Random(u64);
 
 impl Random {
     fn bits(&mut self) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.0 ^ (self.0 >> 29)).wrapping_mul(0xbf58476d1ce4e5b9) >> 16
     }
     fn below(&mut self, n: usize) -> usize {
@@ -74,21 +71,11 @@ impl<T: Test> Operand<T> {
         let reach = (r - 1) * row.max(0) + (c - 1) * col;
         let len = offset.max(offset + reach as usize) + 1 + if row < 0 { cols - 1 } else { 0 };
         let data = (0..len).map(|_| T::of(random.value())).collect();
-        Operand {
-            data,
-            offset,
-            row,
-            col,
-        }
+        Operand { data, offset, row, col }
     }
 
     fn mat(&self) -> Mat<'_, T> {
-        Mat {
-            data: &self.data,
-            offset: self.offset,
-            row_stride: self.row,
-            col_stride: self.col,
-        }
+        Mat { data: &self.data, offset: self.offset, row_stride: self.row, col_stride: self.col }
     }
 
     fn get(&self, i: usize, j: usize) -> T {
@@ -103,11 +90,7 @@ fn size(random: &mut Random) -> Size {
         2 => 1 + random.below(90),
         _ => 1 + random.below(200),
     };
-    let k = if random.below(3) == 0 {
-        200 + random.below(600)
-    } else {
-        edge(random)
-    };
+    let k = if random.below(3) == 0 { 200 + random.below(600) } else { edge(random) };
     (edge(random), edge(random), k)
 }
 
@@ -118,10 +101,7 @@ fn agrees_with_f64<T: Test>(rounds: usize, seed: u64) {
     let mut random = Random(seed);
     for _ in 0..rounds {
         let (m, n, k) = size(&mut random);
-        let (a, b) = (
-            Operand::<T>::random(&mut random, m, k),
-            Operand::<T>::random(&mut random, k, n),
-        );
+        let (a, b) = (Operand::<T>::random(&mut random, m, k), Operand::<T>::random(&mut random, k, n));
         let c_row = n + random.below(3);
         let accumulate = random.below(2) == 0;
         let before: Vec<T> = (0..m * c_row).map(|_| T::of(random.value())).collect();
@@ -149,10 +129,7 @@ fn agrees_with_f64<T: Test>(rounds: usize, seed: u64) {
                     let own = (k + 1) as f64 * 2f64.powi(-53);
                     let bound = (gamma + own) * magnitude * (1.0 + out) + out * sum.abs() + tiny;
                     let error = (new.f64() - sum).abs();
-                    assert!(
-                        error <= bound,
-                        "{isa:?} {m}x{n}x{k} ({i}, {j}): {new:?} is {error:e} off, bound {bound:e}"
-                    );
+                    assert!(error <= bound, "{isa:?} {m}x{n}x{k} ({i}, {j}): {new:?} is {error:e} off, bound {bound:e}");
                 }
             }
         });
@@ -176,22 +153,9 @@ fn halves_agree_with_f64() {
 }
 
 /// What the order of accumulation is documented to be, spelled out.
-fn chain(
-    k: usize,
-    a: impl Fn(usize) -> f32,
-    b: impl Fn(usize) -> f32,
-    start: Option<f32>,
-    fused: bool,
-) -> f32 {
-    let block = |p: usize| {
-        (p..k.min(p + KC)).fold(0f32, |sum, p| {
-            if fused {
-                a(p).mul_add(b(p), sum)
-            } else {
-                a(p) * b(p) + sum
-            }
-        })
-    };
+fn chain(k: usize, a: impl Fn(usize) -> f32, b: impl Fn(usize) -> f32, start: Option<f32>, fused: bool) -> f32 {
+    let block =
+        |p: usize| (p..k.min(p + KC)).fold(0f32, |sum, p| if fused { a(p).mul_add(b(p), sum) } else { a(p) * b(p) + sum });
     let mut sums = (0..k).step_by(KC).map(block);
     let first = start.unwrap_or_else(|| sums.next().unwrap());
     sums.fold(first, |sum, block| sum + block)
@@ -202,10 +166,7 @@ fn every_element_is_the_documented_chain() {
     let mut random = Random(5);
     for _ in 0..150 {
         let (m, n, k) = size(&mut random);
-        let (a, b) = (
-            Operand::<f32>::random(&mut random, m, k),
-            Operand::<f32>::random(&mut random, k, n),
-        );
+        let (a, b) = (Operand::<f32>::random(&mut random, m, k), Operand::<f32>::random(&mut random, k, n));
         let accumulate = random.below(2) == 0;
         let before: Vec<f32> = (0..m * n).map(|_| random.value() as f32).collect();
         forced::each(|isa| {
@@ -216,11 +177,7 @@ fn every_element_is_the_documented_chain() {
                 let (i, j) = (random.below(m), random.below(n));
                 let start = accumulate.then(|| before[i * n + j]);
                 let expected = chain(k, |p| a.get(i, p), |p| b.get(p, j), start, fused);
-                assert_eq!(
-                    c[i * n + j].to_bits(),
-                    expected.to_bits(),
-                    "{isa:?} {m}x{n}x{k} ({i}, {j})"
-                );
+                assert_eq!(c[i * n + j].to_bits(), expected.to_bits(), "{isa:?} {m}x{n}x{k} ({i}, {j})");
             }
         });
     }
@@ -229,47 +186,24 @@ fn every_element_is_the_documented_chain() {
 /// Any rows and columns, multiplied on their own and on any number of threads, are bit-equal to the same elements of the
 /// whole.
 fn batch_invariant<T: Test>((m, n, k): Size, rounds: usize, random: &mut Random) {
-    let (a, b) = (
-        Operand::<T>::random(random, m, k),
-        Operand::<T>::random(random, k, n),
-    );
-    let pools = [1, 2, 5].map(|threads| {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .unwrap()
-    });
+    let (a, b) = (Operand::<T>::random(random, m, k), Operand::<T>::random(random, k, n));
+    let pools = [1, 2, 5].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
     forced::each(|isa| {
         let mut whole = vec![T::ZERO; m * n];
         gemm((m, n, k), a.mat(), b.mat(), &mut whole, n, false);
         for _ in 0..rounds {
             let (i, j) = (random.below(m), random.below(n));
-            let rows = if random.below(2) == 0 {
-                1
-            } else {
-                1 + random.below(m - i)
-            };
-            let cols = if random.below(2) == 0 {
-                1 + random.below(n - j)
-            } else {
-                n - j
-            };
+            let rows = if random.below(2) == 0 { 1 } else { 1 + random.below(m - i) };
+            let cols = if random.below(2) == 0 { 1 + random.below(n - j) } else { n - j };
             let part = |mat: Mat<'_, T>, i: usize, j: usize| -> usize {
-                (mat.offset as isize + i as isize * mat.row_stride + j as isize * mat.col_stride)
-                    as usize
+                (mat.offset as isize + i as isize * mat.row_stride + j as isize * mat.col_stride) as usize
             };
             let (pa, pb) = (a.mat(), b.mat());
             // The columns of B, sometimes copied to the other layout.
             let copy: Vec<T> = (0..cols * k).map(|x| b.get(x % k, j + x / k)).collect();
-            let pa = Mat {
-                offset: part(pa, i, 0),
-                ..pa
-            };
+            let pa = Mat { offset: part(pa, i, 0), ..pa };
             let pb = match random.below(2) {
-                0 => Mat {
-                    offset: part(pb, 0, j),
-                    ..pb
-                },
+                0 => Mat { offset: part(pb, 0, j), ..pb },
                 _ => Mat::row_major(&copy, k).t(),
             };
             let mut c = vec![T::ZERO; rows * cols];
@@ -278,11 +212,7 @@ fn batch_invariant<T: Test>((m, n, k): Size, rounds: usize, random: &mut Random)
             pools[random.below(3)].install(|| forced::with(isa, product));
             for (x, c) in c.into_iter().enumerate() {
                 let (y, x) = (i + x / cols, j + x % cols);
-                assert_eq!(
-                    c.bits(),
-                    whole[y * n + x].bits(),
-                    "{isa:?} {rows}x{cols}x{k} in {m}x{n}, at ({y}, {x})"
-                );
+                assert_eq!(c.bits(), whole[y * n + x].bits(), "{isa:?} {rows}x{cols}x{k} in {m}x{n}, at ({y}, {x})");
             }
         }
     });
@@ -322,11 +252,7 @@ fn batches_are_their_items() {
         for i in 0..batch {
             let mut one = vec![1.0; m * n];
             gemm((m, n, k), a(i), Mat::row_major(&b, n), &mut one, n, true);
-            assert!(
-                one.iter()
-                    .zip(&c[i * m * n..])
-                    .all(|(x, y)| x.to_bits() == y.to_bits())
-            );
+            assert!(one.iter().zip(&c[i * m * n..]).all(|(x, y)| x.to_bits() == y.to_bits()));
         }
     }
 }
@@ -335,28 +261,14 @@ fn batches_are_their_items() {
 fn integers_wrap() {
     let mut random = Random(10);
     for _ in 0..30 {
-        let (m, n, k) = (
-            1 + random.below(20),
-            1 + random.below(20),
-            1 + random.below(20),
-        );
+        let (m, n, k) = (1 + random.below(20), 1 + random.below(20), 1 + random.below(20));
         let a: Vec<i64> = (0..m * k).map(|_| (random.bits() as i64) << 16).collect();
         let b: Vec<i64> = (0..n * k).map(|_| random.bits() as i64).collect();
         let mut c = vec![5; m * n];
-        gemm(
-            (m, n, k),
-            Mat::row_major(&a, k),
-            Mat::row_major(&b, k).t(),
-            &mut c,
-            n,
-            true,
-        );
+        gemm((m, n, k), Mat::row_major(&a, k), Mat::row_major(&b, k).t(), &mut c, n, true);
         for i in 0..m {
             for j in 0..n {
-                let exact: i128 = 5
-                    + (0..k)
-                        .map(|p| a[i * k + p] as i128 * b[j * k + p] as i128)
-                        .sum::<i128>();
+                let exact: i128 = 5 + (0..k).map(|p| a[i * k + p] as i128 * b[j * k + p] as i128).sum::<i128>();
                 assert_eq!(c[i * n + j], exact as i64);
             }
         }
@@ -367,40 +279,12 @@ fn integers_wrap() {
 fn empty_products() {
     let none: [f32; 0] = [];
     let mut c = [3.0f32; 6];
-    gemm(
-        (2, 3, 0),
-        Mat::row_major(&none, 0),
-        Mat::row_major(&none, 3),
-        &mut c,
-        3,
-        true,
-    );
+    gemm((2, 3, 0), Mat::row_major(&none, 0), Mat::row_major(&none, 3), &mut c, 3, true);
     assert_eq!(c, [3.0; 6]);
-    gemm(
-        (2, 3, 0),
-        Mat::row_major(&none, 0),
-        Mat::row_major(&none, 3),
-        &mut c,
-        3,
-        false,
-    );
+    gemm((2, 3, 0), Mat::row_major(&none, 0), Mat::row_major(&none, 3), &mut c, 3, false);
     assert_eq!(c, [0.0; 6]);
-    gemm(
-        (0, 3, 5),
-        Mat::row_major(&none, 5),
-        Mat::row_major(&[1.0; 15], 3),
-        &mut [],
-        3,
-        false,
-    );
-    gemm_batch(
-        0,
-        (2, 3, 4),
-        |_| Mat::row_major(&none, 4),
-        |_| Mat::row_major(&none, 3),
-        &mut [],
-        false,
-    );
+    gemm((0, 3, 5), Mat::row_major(&none, 5), Mat::row_major(&[1.0; 15], 3), &mut [], 3, false);
+    gemm_batch(0, (2, 3, 4), |_| Mat::row_major(&none, 4), |_| Mat::row_major(&none, 3), &mut [], false);
 }
 
 /// Infinities and NaN stay where the mathematics puts them, also beside the padding of packed panels.
@@ -412,19 +296,12 @@ fn special_values_stay_in_their_row_and_column() {
             let mut b = vec![1f32; n * k];
             a[(m - 1) * k] = f32::NAN;
             b[(n - 1) * k] = f32::INFINITY;
-            for (mat, col) in [
-                (Mat::row_major(&b, k).t(), true),
-                (Mat::row_major(&b, n), false),
-            ] {
+            for (mat, col) in [(Mat::row_major(&b, k).t(), true), (Mat::row_major(&b, n), false)] {
                 let mut c = vec![0f32; m * n];
                 gemm((m, n, k), Mat::row_major(&a, k), mat, &mut c, n, false);
                 for (x, c) in c.into_iter().enumerate() {
                     let (i, j) = (x / n, x % n);
-                    let infinite = if col {
-                        j == n - 1
-                    } else {
-                        j == (n - 1) * k % n
-                    };
+                    let infinite = if col { j == n - 1 } else { j == (n - 1) * k % n };
                     let expected = if i == m - 1 {
                         f32::NAN
                     } else if infinite {
@@ -432,10 +309,7 @@ fn special_values_stay_in_their_row_and_column() {
                     } else {
                         k as f32
                     };
-                    assert!(
-                        c == expected || c.is_nan() && expected.is_nan(),
-                        "{isa:?} ({i}, {j}): {c}, not {expected}"
-                    );
+                    assert!(c == expected || c.is_nan() && expected.is_nan(), "{isa:?} ({i}, {j}): {c}, not {expected}");
                 }
             }
         }
@@ -446,12 +320,5 @@ fn special_values_stay_in_their_row_and_column() {
 #[should_panic(expected = "leaves its storage")]
 fn an_operand_outside_its_slice_panics() {
     let a = [0f32; 11];
-    gemm(
-        (3, 1, 4),
-        Mat::row_major(&a, 4),
-        Mat::row_major(&[0.0; 4], 1),
-        &mut [0.0; 3],
-        1,
-        false,
-    );
+    gemm((3, 1, 4), Mat::row_major(&a, 4), Mat::row_major(&[0.0; 4], 1), &mut [0.0; 3], 1, false);
 }

@@ -144,8 +144,7 @@ table!(AVX2_F64: f64, __m256d, transpose super::transpose_plain::<f64, 4>, [1 2 
 unsafe fn transpose_f32x16(src: *const f32, src_row: isize, dst: *mut f32, dst_row: isize) {
     // SAFETY: in range by the contract above.
     unsafe {
-        let x: [__m512; 16] =
-            std::array::from_fn(|i| _mm512_loadu_ps(src.offset(i as isize * src_row)));
+        let x: [__m512; 16] = std::array::from_fn(|i| _mm512_loadu_ps(src.offset(i as isize * src_row)));
         let mut y = [_mm512_setzero_ps(); 16];
         for i in 0..8 {
             y[2 * i] = _mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]);

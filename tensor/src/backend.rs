@@ -1,0 +1,144 @@
+//! [`Backend`]: what a device must be able to do.
+//!
+//! The methods of [`Tensor`] check shapes and dtypes, broadcast and promote; a backend gets operands that already agree, in
+//! any layout (strided, expanded, empty, 0-d), and returns a fresh contiguous tensor. The trait is object-safe and small:
+//! everything else in the crate is a composition of these. The methods with a body are *fused operations*: the body is
+//! their definition as a composition, a backend overrides it with one kernel, and tests hold the two equal.
+
+use crate::dtype::{DType, Scalar};
+use crate::ops::{AdamW, BinaryOp, ReduceOp, UnaryOp};
+use crate::shape::Shape;
+use crate::storage::Storage;
+use crate::tensor::Tensor;
+use std::fmt;
+
+/// A fault of a device: out of memory, a failed launch, a lost card.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{device}: {message}")]
+pub struct DeviceError {
+    /// The device's name.
+    pub device: String,
+    /// What happened.
+    pub message: String,
+}
+
+/// The distribution of random numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Distribution {
+    /// Uniform on `[lo, hi)`.
+    Uniform(f64, f64),
+    /// Normal with a mean and a standard deviation.
+    Normal(f64, f64),
+    /// Integers uniform on `lo..hi`.
+    Int(i64, i64),
+}
+
+/// The operations of a device. See the [module](self) for what a method may assume.
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// For messages and records, such as `cpu` or `cuda:0`.
+    fn name(&self) -> String;
+
+    /// Copies bytes to the device.
+    ///
+    /// # Errors
+    /// Out of memory.
+    fn upload(&self, bytes: Vec<u8>) -> Result<Storage, DeviceError>;
+
+    /// Copies `bytes` bytes from the start of a storage to the host, after everything that was started before.
+    ///
+    /// # Errors
+    /// Any fault since the last synchronisation.
+    fn download(&self, storage: &Storage, bytes: usize) -> Result<Vec<u8>, DeviceError>;
+
+    /// Waits for everything that was started.
+    ///
+    /// # Errors
+    /// Any fault since the last synchronisation.
+    fn synchronize(&self) -> Result<(), DeviceError>;
+
+    /// A tensor of one value.
+    fn full(&self, shape: &Shape, value: Scalar, dtype: DType) -> Tensor;
+    /// `start + i·step` for `i` in `0..len`.
+    fn arange(&self, start: i64, step: i64, len: usize, dtype: DType) -> Tensor;
+    /// Random numbers: element `i` depends on `seed`, `offset + i` and the distribution alone.
+    fn random(&self, shape: &Shape, dtype: DType, distribution: Distribution, seed: u64, offset: u64) -> Tensor;
+    /// The elements in row-major order, converted to `dtype`.
+    fn copy(&self, x: &Tensor, dtype: DType) -> Tensor;
+    /// Elementwise with one operand; the result has the operand's dtype (bool for `LogicalNot`).
+    fn unary(&self, op: UnaryOp, x: &Tensor) -> Tensor;
+    /// Elementwise with two operands of one shape and dtype; comparisons give bool.
+    fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor;
+    /// `a` where `condition` (bool) holds, else `b`; one shape, `a` and `b` of one dtype.
+    fn where_(&self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor;
+    /// Reduces the dimensions `dims` (sorted) and keeps them with size 1. `Sum` of integers and bool gives i64.
+    fn reduce(&self, op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor;
+    /// The i64 index of the largest (or smallest) element along `dim`, the first of equals; NaN beats everything. Keeps the dimension.
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor;
+    /// Running sums along `dim`.
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor;
+    /// Softmax or its logarithm over the last dimension.
+    fn softmax(&self, x: &Tensor, log: bool) -> Tensor;
+    /// `[batch…, m, k] × [batch…, k, n]` with equal batch dimensions.
+    fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor;
+    /// `out[.., i, ..] = x[.., index[.., i, ..], ..]`; `index` is i64 with the output's shape, at most `x`'s in the other dimensions.
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor;
+    /// `x` with `src[.., i, ..]` put (or added, in ascending order) at `index[.., i, ..]`; a later value wins.
+    fn scatter(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor;
+    /// Whole slices of `x` at the positions of a 1-d i64 `index`.
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor;
+    /// `x` with `alpha` times the slices of `src` added at the positions of a 1-d i64 `index`, in ascending order.
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor;
+    /// Writes `src` `[batch, heads, len, dim]` into `cache` `[batch, heads, capacity, dim]` at `positions[b]..positions[b] + len`
+    /// of each sequence: in place where nobody shares the cache's memory, in a copy otherwise.
+    fn write_rows(&self, cache: &mut Tensor, positions: &[usize], src: &Tensor);
+    /// Stable sort along `dim`: values and their i64 positions; NaN counts as the largest.
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor);
+    /// Concatenation along `dim`; the other sizes and the dtypes agree.
+    fn cat(&self, parts: &[Tensor], dim: usize) -> Tensor;
+    /// Zeroes what lies above (`upper == false`) or below (`upper == true`) the `k`-th diagonal of the last two dimensions.
+    fn tri(&self, x: &Tensor, k: i64, upper: bool) -> Tensor;
+
+    /// Root-mean-square norm over the last dimension: `(y, rstd)`; see [`Tensor::rms_norm`].
+    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
+        crate::ops::rms_norm_composed(x, weight, eps)
+    }
+    /// Gradients of [`Backend::rms_norm`] for `x` and `weight`.
+    fn rms_norm_backward(&self, grad: &Tensor, x: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
+        crate::ops::rms_norm_backward_composed(grad, x, weight, rstd)
+    }
+    /// Rotates adjacent pairs; see [`Tensor::rope`]. `inverse` turns the other way, which is the gradient.
+    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
+        crate::ops::rope_composed(x, cos, sin, inverse)
+    }
+    /// `silu(gate)·up`; see [`Tensor::swiglu`].
+    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Tensor {
+        gate.silu().mul(up)
+    }
+    /// Gradients of [`Backend::swiglu`] for gate and up.
+    fn swiglu_backward(&self, grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
+        crate::ops::swiglu_backward_composed(grad, gate, up)
+    }
+    /// Causal attention over `[batch, heads, seq, dim]` where query row `i` of sequence `b` sees the first
+    /// `visible[b] + i + 1 − seq` keys: `(output, log-sum-exp [batch, heads, seq])`; see [`Tensor::attention_causal`].
+    fn attention_causal(&self, q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
+        crate::ops::attention_causal_composed(q, k, v, visible, scale)
+    }
+    /// Gradients of [`Backend::attention_causal`] for q, k and v, every sequence fully visible.
+    #[allow(clippy::too_many_arguments)] // the saved tensors of the forward pass, each of them needed
+    fn attention_causal_backward(
+        &self,
+        grad: &Tensor,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        out: &Tensor,
+        lse: &Tensor,
+        scale: f64,
+    ) -> (Tensor, Tensor, Tensor) {
+        crate::ops::attention_causal_backward_composed(grad, q, k, v, out, lse, scale)
+    }
+    /// One AdamW step: new parameter, first and second moment; see [`AdamW`].
+    fn adamw(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamW) -> (Tensor, Tensor, Tensor) {
+        crate::ops::adamw_composed(param, grad, m, v, step)
+    }
+}

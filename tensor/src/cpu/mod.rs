@@ -1,0 +1,261 @@
+//! The CPU backend.
+//!
+//! [`CpuBackend`] only connects the [`Backend`] trait to the kernels, which live beside their operations in [`crate::ops`].
+//! Here are the parts that know nothing of tensors: memory (`buffer`), run-time choice of instruction set (`simd`), matrix
+//! multiplication (`gemm`), vector mathematics (`vmath`) and row kernels (`rows`: softmax, norms, attention).
+//!
+//! Work is split over the output and each output element is computed in one fixed order, so results do not depend on the
+//! number of threads.
+
+mod buffer;
+pub(crate) mod gemm;
+pub(crate) mod rows;
+pub mod simd;
+pub(crate) mod vmath;
+
+pub use buffer::{CpuBuffer, peak_memory};
+
+use crate::backend::{Backend, DeviceError, Distribution};
+use crate::device::Device;
+use crate::dtype::{DType, Scalar};
+use crate::layout::Layout;
+use crate::ops::kernels as k;
+use crate::ops::{AdamW, BinaryOp, ReduceOp, UnaryOp};
+use crate::shape::Shape;
+use crate::storage::Storage;
+use crate::tensor::Tensor;
+use bytemuck::Pod;
+use rayon::prelude::*;
+
+/// Below this many elements a loop is not worth a second thread.
+pub(crate) const GRAIN: usize = 1 << 14;
+
+/// The CPU as a [`Backend`].
+#[derive(Debug)]
+pub struct CpuBackend;
+
+/// A fresh contiguous tensor of `shape`, filled by `fill`. Bool tensors are filled as `u8`.
+pub(crate) fn build<T: Pod>(shape: impl Into<Shape>, dtype: DType, fill: impl FnOnce(&mut [T])) -> Tensor {
+    let shape = shape.into();
+    debug_assert_eq!(dtype.size(), size_of::<T>());
+    let mut buffer = CpuBuffer::new(shape.numel() * size_of::<T>());
+    fill(buffer.as_mut_slice());
+    Tensor::from_parts(Storage::new(buffer, Device::cpu()), Layout::contiguous(shape), dtype)
+}
+
+impl Tensor {
+    /// The whole storage as a slice.
+    pub(crate) fn raw<T: Pod>(&self) -> &[T] {
+        debug_assert_eq!(self.dtype().size(), size_of::<T>());
+        match self.storage().buffer::<CpuBuffer>() {
+            Some(buffer) => buffer.as_slice(),
+            None => panic!("the CPU was handed a tensor on {}", self.device()),
+        }
+    }
+
+    /// The elements of a contiguous tensor.
+    pub(crate) fn data<T: Pod>(&self) -> &[T] {
+        assert!(self.is_contiguous());
+        &self.raw()[self.layout().offset()..][..self.numel()]
+    }
+}
+
+/// Calls `f(first index, chunk)` over chunks of `out`, in parallel where it is long; chunk bounds are multiples of `unit`.
+pub(crate) fn par_chunks<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+    let unit = unit.max(1);
+    let chunk = GRAIN.div_ceil(unit) * unit;
+    if out.len() <= chunk || rayon::current_num_threads() == 1 {
+        f(0, out);
+    } else {
+        out.par_chunks_mut(chunk).enumerate().for_each(|(i, part)| f(i * chunk, part));
+    }
+}
+
+/// As [`par_chunks`] over two outputs cut at the same rows: `unit_a` elements of one go with `unit_b` of the other.
+pub(crate) fn par_chunks2<A: Send, B: Send>(
+    a: &mut [A],
+    unit_a: usize,
+    b: &mut [B],
+    unit_b: usize,
+    f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
+) {
+    let (unit_a, unit_b) = (unit_a.max(1), unit_b.max(1));
+    let rows = GRAIN.div_ceil(unit_a.max(unit_b));
+    if a.len() <= rows * unit_a || rayon::current_num_threads() == 1 {
+        f(0, a, b);
+    } else {
+        a.par_chunks_mut(rows * unit_a)
+            .zip(b.par_chunks_mut(rows * unit_b))
+            .enumerate()
+            .for_each(|(i, (a, b))| f(i * rows, a, b));
+    }
+}
+
+/// Half-precision arithmetic: computes in f32 and rounds once. Anything else goes straight through.
+pub(crate) fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
+    if x.dtype().is_half() { f(&x.to_dtype(DType::F32)).to_dtype(x.dtype()) } else { f(x) }
+}
+
+/// Runs `$body` with `$T` bound to the Rust type of `$dtype`, one of f32, f64 and the integers (bool as u8).
+macro_rules! dispatch {
+    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            DType::I64 => {
+                type $T = i64;
+                $body
+            }
+            DType::I32 => {
+                type $T = i32;
+                $body
+            }
+            DType::U8 | DType::Bool => {
+                type $T = u8;
+                $body
+            }
+            other => panic!("{}: {other} tensors are not supported (cast first)", $op),
+        }
+    };
+}
+/// Runs `$body` with `$T` bound to an unsigned type of the dtype's size, for moving elements without looking at them.
+macro_rules! dispatch_bits {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype.size() {
+            8 => {
+                type $T = u64;
+                $body
+            }
+            4 => {
+                type $T = u32;
+                $body
+            }
+            2 => {
+                type $T = u16;
+                $body
+            }
+            _ => {
+                type $T = u8;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use {dispatch, dispatch_bits};
+
+impl Backend for CpuBackend {
+    fn name(&self) -> String {
+        "cpu".into()
+    }
+    fn upload(&self, bytes: Vec<u8>) -> Result<Storage, DeviceError> {
+        let mut buffer = CpuBuffer::new(bytes.len());
+        buffer.as_mut_slice().copy_from_slice(&bytes);
+        Ok(Storage::new(buffer, Device::cpu()))
+    }
+    fn download(&self, storage: &Storage, bytes: usize) -> Result<Vec<u8>, DeviceError> {
+        let buffer = storage.buffer::<CpuBuffer>().expect("storage of another device");
+        Ok(buffer.as_slice::<u8>()[..bytes].to_vec())
+    }
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    fn full(&self, shape: &Shape, value: Scalar, dtype: DType) -> Tensor {
+        k::create::full(shape, value, dtype)
+    }
+    fn arange(&self, start: i64, step: i64, len: usize, dtype: DType) -> Tensor {
+        k::create::arange(start, step, len, dtype)
+    }
+    fn random(&self, shape: &Shape, dtype: DType, distribution: Distribution, seed: u64, offset: u64) -> Tensor {
+        k::create::random(shape, dtype, distribution, seed, offset)
+    }
+    fn copy(&self, x: &Tensor, dtype: DType) -> Tensor {
+        k::create::copy(x, dtype)
+    }
+    fn unary(&self, op: UnaryOp, x: &Tensor) -> Tensor {
+        k::unary::unary(op, x)
+    }
+    fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
+        k::binary::binary(op, a, b)
+    }
+    fn where_(&self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
+        k::binary::where_(condition, a, b)
+    }
+    fn reduce(&self, op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
+        k::reduce::reduce(op, x, dims)
+    }
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
+        k::reduce::arg_reduce(largest, x, dim)
+    }
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
+        k::reduce::cumsum(x, dim)
+    }
+    fn softmax(&self, x: &Tensor, log: bool) -> Tensor {
+        k::softmax::softmax(x, log)
+    }
+    fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
+        k::matmul::matmul(a, b)
+    }
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        k::index::gather(x, dim, index)
+    }
+    fn scatter(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
+        k::index::scatter(x, dim, index, src, add)
+    }
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        k::index::index_select(x, dim, index)
+    }
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor {
+        k::index::index_add(x, dim, index, src, alpha)
+    }
+    fn write_rows(&self, cache: &mut Tensor, positions: &[usize], src: &Tensor) {
+        k::index::write_rows(cache, positions, src)
+    }
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
+        k::sort::sort(x, dim, descending)
+    }
+    fn cat(&self, parts: &[Tensor], dim: usize) -> Tensor {
+        k::create::cat(parts, dim)
+    }
+    fn tri(&self, x: &Tensor, diagonal: i64, upper: bool) -> Tensor {
+        k::create::tri(x, diagonal, upper)
+    }
+    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
+        k::norm::rms_norm(x, weight, eps)
+    }
+    fn rms_norm_backward(&self, grad: &Tensor, x: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
+        k::norm::rms_norm_backward(grad, x, weight, rstd)
+    }
+    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
+        k::rope::rope(x, cos, sin, inverse)
+    }
+    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Tensor {
+        k::unary::swiglu(gate, up)
+    }
+    fn swiglu_backward(&self, grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
+        k::unary::swiglu_backward(grad, gate, up)
+    }
+    fn attention_causal(&self, q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
+        k::attention::forward(q, k, v, visible, scale)
+    }
+    fn attention_causal_backward(
+        &self,
+        grad: &Tensor,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        out: &Tensor,
+        lse: &Tensor,
+        scale: f64,
+    ) -> (Tensor, Tensor, Tensor) {
+        k::attention::backward(grad, q, k, v, out, lse, scale)
+    }
+    fn adamw(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamW) -> (Tensor, Tensor, Tensor) {
+        k::optim::adamw(param, grad, m, v, step)
+    }
+}

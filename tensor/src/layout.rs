@@ -1,0 +1,207 @@
+//! How a tensor's elements lie in its storage: shape, strides and offset. Every view is arithmetic on these.
+
+use crate::shape::Shape;
+use smallvec::SmallVec;
+
+/// Strides in elements, one a dimension. Never negative: a reversal copies.
+pub type Strides = SmallVec<[usize; 6]>;
+
+/// Element `[i, j, …]` of a tensor lies at `offset + i·strides[0] + j·strides[1] + …`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub(crate) shape: Shape,
+    pub(crate) strides: Strides,
+    pub(crate) offset: usize,
+}
+
+impl Layout {
+    /// Row-major from the start of the storage.
+    pub fn contiguous(shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        Layout { strides: shape.contiguous_strides(), shape, offset: 0 }
+    }
+
+    /// Sizes.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Strides in elements.
+    pub fn strides(&self) -> &[usize] {
+        &self.strides
+    }
+
+    /// Where the first element lies, in elements.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Whether the elements lie in row-major order without gaps (the offset may be anything).
+    pub fn is_contiguous(&self) -> bool {
+        if self.shape.contains(&0) {
+            return true;
+        }
+        let mut expected = 1;
+        for (&size, &stride) in self.shape.iter().zip(&self.strides).rev() {
+            if size != 1 && stride != expected {
+                return false;
+            }
+            expected *= size;
+        }
+        true
+    }
+
+    pub(crate) fn narrow(&self, dim: usize, start: usize, len: usize, step: usize) -> Layout {
+        let mut out = self.clone();
+        out.offset += start * self.strides[dim];
+        out.shape.0[dim] = len;
+        out.strides[dim] *= step;
+        out
+    }
+
+    pub(crate) fn permute(&self, dims: &[usize]) -> Layout {
+        Layout {
+            shape: dims.iter().map(|&d| self.shape[d]).collect(),
+            strides: dims.iter().map(|&d| self.strides[d]).collect(),
+            offset: self.offset,
+        }
+    }
+
+    pub(crate) fn insert(&self, dim: usize) -> Layout {
+        let mut out = self.clone();
+        out.shape.0.insert(dim, 1);
+        out.strides.insert(dim, 1);
+        out
+    }
+
+    pub(crate) fn remove(&self, dim: usize) -> Layout {
+        let mut out = self.clone();
+        out.shape.0.remove(dim);
+        out.strides.remove(dim);
+        out
+    }
+
+    /// Repeats dimensions of size 1 by a stride of 0; `None` where a size differs and is not 1.
+    pub(crate) fn expand(&self, shape: &Shape) -> Option<Layout> {
+        let lead = shape.len().checked_sub(self.shape.len())?;
+        let mut strides: Strides = SmallVec::from_elem(0, shape.len());
+        for (i, (&from, &stride)) in self.shape.iter().zip(&self.strides).enumerate() {
+            strides[lead + i] = match (from, shape[lead + i]) {
+                (a, b) if a == b => stride,
+                (1, _) => 0,
+                _ => return None,
+            };
+        }
+        Some(Layout { shape: shape.clone(), strides, offset: self.offset })
+    }
+
+    /// The same elements under another shape without moving them, if strides allow it.
+    pub(crate) fn reshape(&self, shape: &Shape) -> Option<Layout> {
+        if self.is_contiguous() {
+            return Some(Layout { strides: shape.contiguous_strides(), shape: shape.clone(), offset: self.offset });
+        }
+        // Each maximal run of old dimensions that lies evenly in memory must be a product of new ones.
+        let old: SmallVec<[(usize, usize); 6]> =
+            self.shape.iter().copied().zip(self.strides.iter().copied()).filter(|&(size, _)| size != 1).collect();
+        let mut strides: Strides = SmallVec::from_elem(1, shape.len());
+        let (mut new_end, mut old_end) = (shape.len(), old.len());
+        while old_end > 0 {
+            let stride = old[old_end - 1].1;
+            let (mut size, mut start) = (old[old_end - 1].0, old_end - 1);
+            while start > 0 && old[start - 1].1 == stride * size {
+                start -= 1;
+                size *= old[start].0;
+            }
+            let mut covered = 1;
+            while covered < size || (new_end > 0 && shape[new_end - 1] == 1) {
+                new_end = new_end.checked_sub(1)?;
+                strides[new_end] = stride * covered;
+                covered *= shape[new_end];
+            }
+            if covered != size {
+                return None;
+            }
+            old_end = start;
+        }
+        Some(Layout { shape: shape.clone(), strides, offset: self.offset })
+    }
+}
+
+/// The dimensions of several layouts of one shape, merged where all of them allow it: fewer, longer loops.
+pub(crate) struct Loops<const N: usize> {
+    /// Sizes, outermost first; at least one.
+    pub sizes: SmallVec<[usize; 6]>,
+    /// Strides of each operand.
+    pub strides: [SmallVec<[usize; 6]>; N],
+    offsets: [usize; N],
+}
+
+impl<const N: usize> Loops<N> {
+    pub fn new(layouts: [&Layout; N]) -> Self {
+        let mut sizes: SmallVec<[usize; 6]> = SmallVec::new();
+        let mut strides: [SmallVec<[usize; 6]>; N] = std::array::from_fn(|_| SmallVec::new());
+        for (d, &size) in layouts[0].shape.iter().enumerate() {
+            if size == 1 {
+                continue;
+            }
+            let last = sizes.len().wrapping_sub(1);
+            if !sizes.is_empty() && (0..N).all(|k| strides[k][last] == layouts[k].strides[d] * size) {
+                sizes[last] *= size;
+                for k in 0..N {
+                    strides[k][last] = layouts[k].strides[d];
+                }
+            } else {
+                sizes.push(size);
+                for k in 0..N {
+                    strides[k].push(layouts[k].strides[d]);
+                }
+            }
+        }
+        if sizes.is_empty() {
+            sizes.push(1);
+            strides.iter_mut().for_each(|s| s.push(1));
+        }
+        Loops { sizes, strides, offsets: std::array::from_fn(|k| layouts[k].offset) }
+    }
+
+    /// Size of the innermost loop.
+    pub fn inner(&self) -> usize {
+        self.sizes[self.sizes.len() - 1]
+    }
+
+    /// Strides of the innermost loop.
+    pub fn inner_strides(&self) -> [usize; N] {
+        std::array::from_fn(|k| self.strides[k][self.sizes.len() - 1])
+    }
+
+    /// The storage offsets at which inner loop number `row` starts, for rows `start..end`.
+    pub fn for_rows(&self, start: usize, end: usize, mut f: impl FnMut(usize, [usize; N])) {
+        let outer = self.sizes.len() - 1;
+        let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, outer);
+        let mut at = self.offsets;
+        let mut rest = start;
+        for d in (0..outer).rev() {
+            index[d] = rest % self.sizes[d];
+            rest /= self.sizes[d];
+            for (k, a) in at.iter_mut().enumerate() {
+                *a += index[d] * self.strides[k][d];
+            }
+        }
+        for row in start..end {
+            f(row, at);
+            for d in (0..outer).rev() {
+                index[d] += 1;
+                for (k, a) in at.iter_mut().enumerate() {
+                    *a += self.strides[k][d];
+                }
+                if index[d] < self.sizes[d] {
+                    break;
+                }
+                for (k, a) in at.iter_mut().enumerate() {
+                    *a -= self.sizes[d] * self.strides[k][d];
+                }
+                index[d] = 0;
+            }
+        }
+    }
+}

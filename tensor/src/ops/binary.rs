@@ -1,0 +1,437 @@
+//! Elementwise operations of two operands with broadcasting and promotion, [`Tensor::where_`] and clamping.
+
+use crate::dtype::{DType, Scalar};
+use crate::tensor::Tensor;
+use std::ops;
+
+/// An elementwise operation of two operands; its docs are those of the [`Tensor`] method of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // documented at the methods
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Pow,
+    Maximum,
+    Minimum,
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    LogicalAnd,
+    LogicalOr,
+}
+
+impl BinaryOp {
+    /// Whether the result is bool.
+    pub fn is_predicate(self) -> bool {
+        use BinaryOp::*;
+        matches!(self, Eq | Ne | Lt | Le | Gt | Ge | LogicalAnd | LogicalOr)
+    }
+}
+
+/// The other operand: a tensor, or a number that takes the tensor's dtype where its kind allows (as in PyTorch).
+#[derive(Clone, Copy, Debug)]
+pub enum Operand<'a> {
+    /// A tensor.
+    Tensor(&'a Tensor),
+    /// A number.
+    Scalar(Scalar),
+}
+
+impl<'a> From<&'a Tensor> for Operand<'a> {
+    fn from(t: &'a Tensor) -> Self {
+        Operand::Tensor(t)
+    }
+}
+macro_rules! operand_from {
+    ($($t:ty),*) => {$(
+        impl From<$t> for Operand<'_> {
+            fn from(x: $t) -> Self {
+                Operand::Scalar(x.into())
+            }
+        }
+    )*};
+}
+operand_from!(f64, f32, i64, i32, usize, bool, Scalar);
+
+/// The dtype of an operation between a tensor and an operand: PyTorch's rule in which a number, or a 0-d tensor beside one
+/// with dimensions, decides only if its kind (bool < integer < float) is the higher one.
+fn result_dtype(a: &Tensor, b: Operand<'_>) -> DType {
+    let weak = |strong: DType, other: DType, default: DType| if other.category() > strong.category() { default } else { strong };
+    match b {
+        Operand::Scalar(s) => weak(a.dtype(), s.default_dtype(), s.default_dtype()),
+        Operand::Tensor(b) => match (a.rank(), b.rank()) {
+            (0, r) if r > 0 => weak(b.dtype(), a.dtype(), a.dtype()),
+            (r, 0) if r > 0 => weak(a.dtype(), b.dtype(), b.dtype()),
+            _ => a.dtype().promote(b.dtype()),
+        },
+    }
+}
+
+/// Both operands broadcast to one shape and converted to `dtype`.
+#[track_caller]
+fn align(op: &str, a: &Tensor, b: Operand<'_>, dtype: DType) -> (Tensor, Tensor) {
+    if dtype == DType::F8E4M3 {
+        panic!("{op}: f8e4m3 is for storage only (cast first)");
+    }
+    let b = match b {
+        Operand::Tensor(b) => b.to_dtype(dtype),
+        Operand::Scalar(s) => Tensor::scalar(s, dtype, a.device()),
+    };
+    if a.device() != b.device() {
+        panic!("{op}: operands on {} and {}", a.device(), b.device());
+    }
+    let a = a.to_dtype(dtype);
+    if a.shape() == b.shape() {
+        return (a, b);
+    }
+    match a.shape().broadcast(b.shape()) {
+        Some(shape) => (a.broadcast_to(&shape), b.broadcast_to(&shape)),
+        None => panic!("{op}: shapes {} and {} do not broadcast", a.shape(), b.shape()),
+    }
+}
+
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident => $op:ident;)*) => {
+        impl Tensor {$(
+            $(#[$doc])*
+            ///
+            /// # Panics
+            /// If the shapes do not broadcast or the devices differ.
+            #[track_caller]
+            pub fn $name<'a>(&self, rhs: impl Into<Operand<'a>>) -> Tensor {
+                self.binary(BinaryOp::$op, rhs.into())
+            }
+        )*}
+    };
+}
+
+methods! {
+    /// `a + b`; of bools, or.
+    add => Add;
+    /// `a − b`.
+    sub => Sub;
+    /// `a·b`; of bools, and.
+    mul => Mul;
+    /// `a / b`; integers divide to f32.
+    div => Div;
+    /// `a` to the power `b`.
+    pow => Pow;
+    /// The larger; NaN wins.
+    maximum => Maximum;
+    /// The smaller; NaN wins.
+    minimum => Minimum;
+    /// `a = b`, a bool tensor.
+    eq => Eq;
+    /// `a ≠ b`, a bool tensor.
+    ne => Ne;
+    /// `a < b`, a bool tensor.
+    lt => Lt;
+    /// `a ≤ b`, a bool tensor.
+    le => Le;
+    /// `a > b`, a bool tensor.
+    gt => Gt;
+    /// `a ≥ b`, a bool tensor.
+    ge => Ge;
+    /// Both are not zero; a bool tensor.
+    logical_and => LogicalAnd;
+    /// One of them is not zero; a bool tensor.
+    logical_or => LogicalOr;
+    /// The larger of `x` and a lower bound.
+    clamp_min => Maximum;
+    /// The smaller of `x` and an upper bound.
+    clamp_max => Minimum;
+}
+
+impl Tensor {
+    /// Applies an elementwise operation of two operands.
+    #[track_caller]
+    pub fn binary(&self, op: BinaryOp, rhs: Operand<'_>) -> Tensor {
+        let mut dtype = result_dtype(self, rhs);
+        match op {
+            BinaryOp::Div if !dtype.is_float() => dtype = DType::F32,
+            BinaryOp::Sub | BinaryOp::Pow if dtype == DType::Bool => panic!("{op:?}: not defined for bool tensors (cast first)"),
+            _ => {}
+        }
+        let (a, b) = align(name(op), self, rhs, dtype);
+        a.device().binary(op, &a, &b)
+    }
+
+    /// `a + alpha·b`.
+    #[track_caller]
+    pub fn add_alpha<'a>(&self, rhs: impl Into<Operand<'a>>, alpha: impl Into<Scalar>) -> Tensor {
+        self.add(&self.scaled(rhs.into(), alpha.into()))
+    }
+
+    /// `a − alpha·b`.
+    #[track_caller]
+    pub fn sub_alpha<'a>(&self, rhs: impl Into<Operand<'a>>, alpha: impl Into<Scalar>) -> Tensor {
+        self.sub(&self.scaled(rhs.into(), alpha.into()))
+    }
+
+    fn scaled(&self, rhs: Operand<'_>, alpha: Scalar) -> Tensor {
+        match rhs {
+            Operand::Tensor(b) => b.mul(alpha),
+            Operand::Scalar(s) => Tensor::scalar(s, result_dtype(self, rhs), self.device()).mul(alpha),
+        }
+    }
+
+    /// Limited to `lo..=hi`; where `lo > hi` the result is `hi`.
+    #[track_caller]
+    pub fn clamp<'a, 'b>(&self, lo: impl Into<Operand<'a>>, hi: impl Into<Operand<'b>>) -> Tensor {
+        self.clamp_min(lo).clamp_max(hi)
+    }
+
+    /// `a` where `condition` holds, else `b`; all three broadcast.
+    ///
+    /// # Panics
+    /// If the condition is not bool, shapes do not broadcast, or devices differ.
+    #[track_caller]
+    pub fn where_<'a, 'b>(condition: &Tensor, a: impl Into<Operand<'a>>, b: impl Into<Operand<'b>>) -> Tensor {
+        if condition.dtype() != DType::Bool {
+            panic!("where_: the condition is {}, not bool", condition.dtype());
+        }
+        let (a, b) = match (a.into(), b.into()) {
+            (Operand::Tensor(a), b) => align("where_", a, b, result_dtype(a, b)),
+            (Operand::Scalar(a), Operand::Tensor(b)) => {
+                let (b, a) = align("where_", b, Operand::Scalar(a), result_dtype(b, Operand::Scalar(a)));
+                (a, b)
+            }
+            (Operand::Scalar(a), b) => {
+                let a = Tensor::scalar(a, a.default_dtype(), condition.device());
+                align("where_", &a, b, result_dtype(&a, b))
+            }
+        };
+        if condition.device() != a.device() {
+            panic!("where_: operands on {} and {}", condition.device(), a.device());
+        }
+        let Some(shape) = condition.shape().broadcast(a.shape()) else {
+            panic!("where_: shapes {} and {} do not broadcast", condition.shape(), a.shape());
+        };
+        let at = |t: &Tensor| t.broadcast_to(&shape);
+        a.device().where_(&at(condition), &at(&a), &at(&b))
+    }
+
+    /// `value` (a number or a 0-d tensor) where `mask` (bool, broadcast) holds.
+    ///
+    /// # Panics
+    /// If the mask is not bool or does not broadcast to this shape, or the value has dimensions.
+    #[track_caller]
+    pub fn masked_fill<'a>(&self, mask: &Tensor, value: impl Into<Operand<'a>>) -> Tensor {
+        let value = match value.into() {
+            Operand::Tensor(t) if t.rank() > 0 => {
+                panic!("masked_fill: the value has shape {}, expected a number or a 0-d tensor", t.shape())
+            }
+            Operand::Tensor(t) => t.to_dtype(self.dtype()),
+            Operand::Scalar(s) => Tensor::scalar(s, self.dtype(), self.device()),
+        };
+        Tensor::where_(mask, &value, self)
+    }
+}
+
+fn name(op: BinaryOp) -> &'static str {
+    use BinaryOp::*;
+    match op {
+        Add => "add",
+        Sub => "sub",
+        Mul => "mul",
+        Div => "div",
+        Pow => "pow",
+        Maximum => "maximum",
+        Minimum => "minimum",
+        Eq => "eq",
+        Ne => "ne",
+        Lt => "lt",
+        Le => "le",
+        Gt => "gt",
+        Ge => "ge",
+        LogicalAnd => "logical_and",
+        LogicalOr => "logical_or",
+    }
+}
+
+macro_rules! operators {
+    ($($trait:ident $method:ident),*) => {$(
+        impl<'a, R: Into<Operand<'a>>> ops::$trait<R> for &Tensor {
+            type Output = Tensor;
+            #[track_caller]
+            fn $method(self, rhs: R) -> Tensor {
+                Tensor::$method(self, rhs)
+            }
+        }
+        impl<'a, R: Into<Operand<'a>>> ops::$trait<R> for Tensor {
+            type Output = Tensor;
+            #[track_caller]
+            fn $method(self, rhs: R) -> Tensor {
+                Tensor::$method(&self, rhs)
+            }
+        }
+    )*};
+}
+operators!(Add add, Sub sub, Mul mul, Div div);
+
+impl ops::Neg for &Tensor {
+    type Output = Tensor;
+    #[track_caller]
+    fn neg(self) -> Tensor {
+        Tensor::neg(self)
+    }
+}
+
+pub(crate) mod cpu {
+    use super::*;
+    use crate::cpu::{build, dispatch, dispatch_bits, in_f32, par_chunks};
+    use crate::layout::{Layout, Loops};
+    use bytemuck::Pod;
+
+    pub fn binary(op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
+        match a.dtype() {
+            t if t.is_half() && op.is_predicate() => binary(op, &a.to_dtype(DType::F32), &b.to_dtype(DType::F32)),
+            t if t.is_half() => in_f32(a, |a| binary(op, a, &b.to_dtype(DType::F32))),
+            DType::Bool if !op.is_predicate() => {
+                let (a, b) = (a.reinterpret(DType::U8), b.reinterpret(DType::U8));
+                let op = match op {
+                    BinaryOp::Add | BinaryOp::Maximum => BinaryOp::Maximum,
+                    BinaryOp::Mul | BinaryOp::Minimum => BinaryOp::Minimum,
+                    other => unreachable!("{other:?} of bools is refused"),
+                };
+                binary(op, &a, &b).reinterpret(DType::Bool)
+            }
+            t if op.is_predicate() => dispatch!(name(op), t, T => predicate::<T>(op, a, b)),
+            t => dispatch!(name(op), t, T => arithmetic::<T>(op, a, b)),
+        }
+    }
+
+    /// Arithmetic as each type means it: integers wrap, floats follow IEEE with NaN winning a maximum.
+    trait Arithmetic: Pod + Send + Sync + PartialOrd {
+        fn add(self, b: Self) -> Self;
+        fn sub(self, b: Self) -> Self;
+        fn mul(self, b: Self) -> Self;
+        fn div(self, b: Self) -> Self;
+        fn pow(self, b: Self) -> Self;
+        fn is_nan(self) -> bool;
+    }
+    macro_rules! float {
+        ($($t:ty),*) => {$(
+            impl Arithmetic for $t {
+                #[inline(always)] fn add(self, b: Self) -> Self { self + b }
+                #[inline(always)] fn sub(self, b: Self) -> Self { self - b }
+                #[inline(always)] fn mul(self, b: Self) -> Self { self * b }
+                #[inline(always)] fn div(self, b: Self) -> Self { self / b }
+                #[inline(always)] fn pow(self, b: Self) -> Self { self.powf(b) }
+                #[inline(always)] fn is_nan(self) -> bool { self != self }
+            }
+        )*};
+    }
+    macro_rules! int {
+        ($($t:ty),*) => {$(
+            impl Arithmetic for $t {
+                #[inline(always)] fn add(self, b: Self) -> Self { self.wrapping_add(b) }
+                #[inline(always)] fn sub(self, b: Self) -> Self { self.wrapping_sub(b) }
+                #[inline(always)] fn mul(self, b: Self) -> Self { self.wrapping_mul(b) }
+                fn div(self, _: Self) -> Self { unreachable!("integers divide in f32") }
+                // A negative power of an integer is 0, except for ±1.
+                #[allow(unused_comparisons)] // u8 has no negative powers
+                fn pow(self, b: Self) -> Self {
+                    if b >= 0 { self.wrapping_pow(b as u32) } else if self == 1 { 1 } else if self.wrapping_add(1) == 0 { if b % 2 == 0 { 1 } else { self } } else { 0 }
+                }
+                #[inline(always)] fn is_nan(self) -> bool { false }
+            }
+        )*};
+    }
+    float!(f32, f64);
+    int!(i64, i32, u8);
+
+    fn arithmetic<T: Arithmetic>(op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
+        let t = a.dtype();
+        match op {
+            BinaryOp::Add => zip(a, b, t, T::add),
+            BinaryOp::Sub => zip(a, b, t, T::sub),
+            BinaryOp::Mul => zip(a, b, t, T::mul),
+            BinaryOp::Div => zip(a, b, t, T::div),
+            BinaryOp::Pow => zip(a, b, t, T::pow),
+            BinaryOp::Maximum => zip(a, b, t, |a: T, b: T| if a > b || a.is_nan() { a } else { b }),
+            BinaryOp::Minimum => zip(a, b, t, |a: T, b: T| if a < b || a.is_nan() { a } else { b }),
+            other => unreachable!("{other:?} is a predicate"),
+        }
+    }
+
+    fn predicate<T: Arithmetic + Default>(op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
+        let zero = T::default();
+        let run = |f: fn(T, T) -> bool| zip(a, b, DType::Bool, move |a, b| f(a, b) as u8);
+        match op {
+            BinaryOp::Eq => run(|a, b| a == b),
+            BinaryOp::Ne => run(|a, b| a != b),
+            BinaryOp::Lt => run(|a, b| a < b),
+            BinaryOp::Le => run(|a, b| a <= b),
+            BinaryOp::Gt => run(|a, b| a > b),
+            BinaryOp::Ge => run(|a, b| a >= b),
+            BinaryOp::LogicalAnd => zip(a, b, DType::Bool, move |a: T, b: T| (a != zero && b != zero) as u8),
+            BinaryOp::LogicalOr => zip(a, b, DType::Bool, move |a: T, b: T| (a != zero || b != zero) as u8),
+            other => unreachable!("{other:?} is arithmetic"),
+        }
+    }
+
+    /// `f` over two operands of one shape in any layout.
+    fn zip<A: Pod + Sync, O: Pod + Send>(a: &Tensor, b: &Tensor, dtype: DType, f: impl Fn(A, A) -> O + Sync) -> Tensor {
+        let loops = Loops::new([a.layout(), b.layout()]);
+        let (xa, xb) = (a.raw::<A>(), b.raw::<A>());
+        let (n, [sa, sb]) = (loops.inner(), loops.inner_strides());
+        build(a.shape().clone(), dtype, |out: &mut [O]| {
+            if loops.sizes.len() == 1 && sa <= 1 && sb <= 1 {
+                // One long loop: cut it anywhere.
+                let mut start = [0, 0];
+                loops.for_rows(0, 1, |_, at| start = at);
+                par_chunks(out, 1, |i, out| inner(&xa[start[0] + i * sa..], sa, &xb[start[1] + i * sb..], sb, out, &f));
+            } else if !out.is_empty() {
+                par_chunks(out, n, |i, out| {
+                    loops.for_rows(i / n, (i + out.len()) / n, |row, [ia, ib]| {
+                        inner(&xa[ia..], sa, &xb[ib..], sb, &mut out[row * n - i..][..n], &f);
+                    });
+                });
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn inner<A: Copy, O>(a: &[A], sa: usize, b: &[A], sb: usize, out: &mut [O], f: &impl Fn(A, A) -> O) {
+        match (sa, sb) {
+            _ if out.is_empty() => {}
+            (1, 1) => out.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| *o = f(a, b)),
+            (1, 0) => {
+                let b = b[0];
+                out.iter_mut().zip(a).for_each(|(o, &a)| *o = f(a, b));
+            }
+            (0, 1) => {
+                let a = a[0];
+                out.iter_mut().zip(b).for_each(|(o, &b)| *o = f(a, b));
+            }
+            _ => out.iter_mut().enumerate().for_each(|(i, o)| *o = f(a[i * sa], b[i * sb])),
+        }
+    }
+
+    pub fn where_(condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
+        dispatch_bits!(a.dtype(), T => select::<T>(condition, a, b))
+    }
+
+    fn select<T: Pod + Send + Sync>(condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
+        let loops: Loops<3> = Loops::new([condition.layout(), a.layout(), b.layout()] as [&Layout; 3]);
+        let (c, xa, xb) = (condition.raw::<u8>(), a.raw::<T>(), b.raw::<T>());
+        let (n, [sc, sa, sb]) = (loops.inner(), loops.inner_strides());
+        build(a.shape().clone(), a.dtype(), |out: &mut [T]| {
+            if !out.is_empty() {
+                par_chunks(out, n, |i, out| {
+                    loops.for_rows(i / n, (i + out.len()) / n, |row, [ic, ia, ib]| {
+                        for (j, o) in out[row * n - i..][..n].iter_mut().enumerate() {
+                            *o = if c[ic + j * sc] != 0 { xa[ia + j * sa] } else { xb[ib + j * sb] };
+                        }
+                    });
+                });
+            }
+        })
+    }
+}

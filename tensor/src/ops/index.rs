@@ -1,0 +1,401 @@
+//! Reading and writing at positions given by integer tensors.
+
+use crate::device::Device;
+use crate::dtype::{DType, Scalar};
+use crate::ops::Operand;
+use crate::shape::resolve_dim;
+use crate::tensor::Tensor;
+
+/// How often [`Tensor::repeat_interleave`] repeats.
+#[derive(Clone, Copy, Debug)]
+pub enum Repeats<'a> {
+    /// Every element equally often.
+    Each(usize),
+    /// A 1-d integer tensor: its own count for each element, or one for all.
+    Counts(&'a Tensor),
+}
+
+impl From<usize> for Repeats<'_> {
+    fn from(n: usize) -> Self {
+        Repeats::Each(n)
+    }
+}
+impl<'a> From<&'a Tensor> for Repeats<'a> {
+    fn from(t: &'a Tensor) -> Self {
+        Repeats::Counts(t)
+    }
+}
+
+impl Repeats<'_> {
+    /// The positions, 0 to `n − 1`, each as often as it is repeated.
+    ///
+    /// # Panics
+    /// If the counts are not one an element, or negative.
+    #[track_caller]
+    pub fn positions(&self, n: usize, device: &Device) -> Tensor {
+        let counts = match self {
+            Repeats::Each(c) => vec![*c as i64; n],
+            Repeats::Counts(t) => {
+                if !t.dtype().is_int() || t.rank() > 1 || (t.numel() != n && t.numel() != 1) {
+                    panic!("repeat_interleave: repeats {t:?} for {n} elements");
+                }
+                let counts = t.to_dtype(DType::I64).to_vec::<i64>();
+                if counts.len() == n { counts } else { vec![counts[0]; n] }
+            }
+        };
+        assert!(counts.iter().all(|&c| c >= 0), "repeat_interleave: a count is negative");
+        let positions: Vec<i64> = counts.iter().enumerate().flat_map(|(i, &c)| (0..c).map(move |_| i as i64)).collect();
+        Tensor::from_slice(&positions, positions.len(), device)
+    }
+}
+
+impl Tensor {
+    /// `out[i][j] = x[index[i][j]][j]` for `dim` 0, and likewise for the others. The result has the shape of `index`.
+    ///
+    /// # Panics
+    /// If `index` is not an integer tensor of as many dimensions, is larger than `x` in another dimension, or holds a position
+    /// that does not exist.
+    #[track_caller]
+    pub fn gather(&self, dim: isize, index: &Tensor) -> Tensor {
+        let (x, index, d) = self.prepare("gather", dim, index);
+        x.device().gather(&x, d, &index).reshape_to(index.shape()).squeeze_like(self, &index)
+    }
+
+    /// `x` with `src` (a tensor, or one number for all) written at `index`: `out[index[i][j]][j] = src[i][j]` for `dim` 0. Where
+    /// positions repeat, the last one wins.
+    ///
+    /// # Panics
+    /// If `index` is larger than `x` (outside `dim`) or than `src`, dtypes differ, or a position does not exist.
+    #[track_caller]
+    pub fn scatter<'a>(&self, dim: isize, index: &Tensor, src: impl Into<Operand<'a>>) -> Tensor {
+        match src.into() {
+            Operand::Tensor(src) => self.scatter_with("scatter", dim, index, src, false),
+            Operand::Scalar(s) => {
+                let src = Tensor::full(index.shape().clone(), s, self.dtype(), self.device());
+                self.scatter_with("scatter", dim, index, &src, false)
+            }
+        }
+    }
+
+    /// `x` with `src` added at `index`, in ascending order of `src`'s elements: deterministic.
+    ///
+    /// # Panics
+    /// As [`Tensor::scatter`].
+    #[track_caller]
+    pub fn scatter_add(&self, dim: isize, index: &Tensor, src: &Tensor) -> Tensor {
+        self.scatter_with("scatter_add", dim, index, src, true)
+    }
+
+    #[track_caller]
+    fn scatter_with(&self, op: &str, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
+        if src.dtype() != self.dtype() {
+            panic!("{op}: src is {}, expected {}", src.dtype(), self.dtype());
+        }
+        if index.numel() == 0 {
+            return self.clone();
+        }
+        let (x, index, d) = self.prepare(op, dim, index);
+        let mut src = if src.rank() == 0 { src.unsqueeze(0) } else { src.clone() };
+        if src.rank() != index.rank() || (0..src.rank()).any(|i| index.dims()[i] > src.dims()[i]) {
+            panic!("{op}: index of shape {} is larger than src of shape {}", index.shape(), src.shape());
+        }
+        for i in 0..src.rank() {
+            src = src.narrow(i as isize, 0, index.dims()[i]);
+        }
+        x.device().scatter(&x, d, &index, &src, add).reshape_to(self.shape())
+    }
+
+    /// The slices of `x` along `dim` at the positions of a 1-d (or 0-d) integer `index`.
+    ///
+    /// # Panics
+    /// If `index` is not such a tensor or holds a position that does not exist.
+    #[track_caller]
+    pub fn index_select(&self, dim: isize, index: &Tensor) -> Tensor {
+        let index = self.positions("index_select", index);
+        if self.rank() == 0 {
+            return self.unsqueeze(0).index_select(0, &index).squeeze(0);
+        }
+        let d = resolve_dim("index_select", dim, self.rank());
+        self.check_range("index_select", &index, d);
+        self.device().index_select(self, d, &index)
+    }
+
+    /// `x` with `alpha` times the slices of `src` added along `dim` at the positions of a 1-d (or 0-d) integer `index`, in
+    /// ascending order: deterministic.
+    ///
+    /// # Panics
+    /// If the shapes of `x` and `src` differ outside `dim`, `src` does not have one slice a position, dtypes differ, or a
+    /// position does not exist.
+    #[track_caller]
+    pub fn index_add(&self, dim: isize, index: &Tensor, src: &Tensor, alpha: impl Into<Scalar>) -> Tensor {
+        let index = self.positions("index_add", index);
+        if src.dtype() != self.dtype() {
+            panic!("index_add: src is {}, expected {}", src.dtype(), self.dtype());
+        }
+        if self.rank() == 0 {
+            let src = if src.rank() == 0 { src.unsqueeze(0) } else { src.clone() };
+            return self.unsqueeze(0).index_add(0, &index, &src, alpha).squeeze(0);
+        }
+        let d = resolve_dim("index_add", dim, self.rank());
+        let src = if src.rank() == 0 { src.unsqueeze(0) } else { src.clone() };
+        let fits = src.rank() == self.rank()
+            && (0..self.rank()).all(|i| src.dims()[i] == if i == d { index.numel() } else { self.dims()[i] });
+        if !fits {
+            panic!(
+                "index_add: src of shape {} does not fit {} positions along dimension {d} of {}",
+                src.shape(),
+                index.numel(),
+                self.shape()
+            );
+        }
+        self.check_range("index_add", &index, d);
+        self.device().index_add(self, d, &index, &src, alpha.into())
+    }
+
+    /// As [`Tensor::gather`], with `x` and `index` broadcast to each other outside `dim`; on the flattened tensors for `None`.
+    ///
+    /// # Panics
+    /// As [`Tensor::gather`].
+    #[track_caller]
+    pub fn take_along_dim(&self, index: &Tensor, dim: Option<isize>) -> Tensor {
+        let Some(dim) = dim else {
+            return self.flatten(0, -1).gather(0, &index.flatten(0, -1));
+        };
+        let (x, index) = self.align_along("take_along_dim", dim, index);
+        x.gather(dim, &index)
+    }
+
+    /// `x` and `index` broadcast to each other in every dimension but `dim`.
+    #[track_caller]
+    pub fn align_along(&self, op: &str, dim: isize, index: &Tensor) -> (Tensor, Tensor) {
+        if self.rank() != index.rank() {
+            panic!("{op}: index of shape {} for a tensor of shape {}", index.shape(), self.shape());
+        }
+        let d = resolve_dim(op, dim, self.rank());
+        let one = |t: &Tensor| t.shape().with(d, 1);
+        let Some(common) = one(self).broadcast(&one(index)) else {
+            panic!("{op}: shapes {} and {} do not broadcast outside dimension {d}", self.shape(), index.shape());
+        };
+        (self.broadcast_to(common.with(d, self.dims()[d])), index.broadcast_to(common.with(d, index.dims()[d])))
+    }
+
+    /// Rows of `weight` `[vocabulary, dim]` at integer `ids` of any shape: `[…ids, dim]`.
+    ///
+    /// # Panics
+    /// If `weight` is not a matrix, or an id does not exist.
+    #[track_caller]
+    pub fn embedding(weight: &Tensor, ids: &Tensor) -> Tensor {
+        if weight.rank() != 2 {
+            panic!("embedding: expected a weight matrix, got shape {}", weight.shape());
+        }
+        let rows = weight.index_select(0, &ids.flatten(0, -1));
+        rows.reshape_to(&ids.dims().iter().copied().chain([weight.dims()[1]]).collect())
+    }
+
+    /// Writes `src` `[batch, heads, len, dim]` into this tensor `[batch, heads, capacity, dim]` at
+    /// `positions[b]..positions[b] + len` of each batch entry: how a key-value cache grows. In place if this tensor alone owns
+    /// its memory, else into a copy; no other tensor ever sees the change.
+    ///
+    /// # Panics
+    /// If shapes or dtypes do not fit, or a position lies beyond the capacity.
+    #[track_caller]
+    pub fn write_rows(&mut self, positions: &[usize], src: &Tensor) {
+        let fits = self.rank() == 4
+            && src.rank() == 4
+            && src.dtype() == self.dtype()
+            && [0, 1, 3].iter().all(|&d| src.dims()[d] == self.dims()[d])
+            && positions.len() == src.dims()[0];
+        if !fits {
+            panic!("write_rows: src {src:?} with {} positions does not fit {self:?}", positions.len());
+        }
+        if let Some(p) = positions.iter().find(|&&p| p + src.dims()[2] > self.dims()[2]) {
+            panic!("write_rows: {} rows from {p} exceed the capacity {}", src.dims()[2], self.dims()[2]);
+        }
+        let device = self.device().clone();
+        device.write_rows(self, positions, src);
+    }
+
+    /// Ranks made equal (a 0-d tensor counts as one element), index as i64 and checked.
+    #[track_caller]
+    fn prepare(&self, op: &str, dim: isize, index: &Tensor) -> (Tensor, Tensor, usize) {
+        if !index.dtype().is_int() {
+            panic!("{op}: the index is {}, expected integers", index.dtype());
+        }
+        let lift = |t: &Tensor| if t.rank() == 0 { t.unsqueeze(0) } else { t.clone() };
+        let (x, index) = (lift(self), lift(&index.to_dtype(DType::I64)));
+        let d = resolve_dim(op, dim, x.rank());
+        let fits = x.rank() == index.rank() && (0..x.rank()).all(|i| i == d || index.dims()[i] <= x.dims()[i]);
+        if !fits && index.numel() > 0 {
+            panic!("{op}: index of shape {} does not fit a tensor of shape {} along dimension {d}", index.shape(), x.shape());
+        }
+        x.check_range(op, &index, d);
+        (x, index, d)
+    }
+
+    #[track_caller]
+    fn positions(&self, op: &str, index: &Tensor) -> Tensor {
+        if !index.dtype().is_int() || index.rank() > 1 {
+            panic!("{op}: expected a 1-d integer index, got {index:?}");
+        }
+        index.to_dtype(DType::I64).reshape(&[-1])
+    }
+
+    /// On the CPU a position that does not exist is found before anything runs; other devices report it themselves.
+    #[track_caller]
+    fn check_range(&self, op: &str, index: &Tensor, dim: usize) {
+        if index.numel() > 0 && index.device() == &Device::cpu() {
+            let (n, index) = (self.dims()[dim] as i64, index.contiguous());
+            if let Some(bad) = index.data::<i64>().iter().find(|&&i| i < 0 || i >= n) {
+                panic!("{op}: position {bad} does not exist in dimension {dim} of shape {}", self.shape());
+            }
+        }
+    }
+
+    /// A gather with a 0-d index gives a 0-d result.
+    fn squeeze_like(&self, x: &Tensor, _index: &Tensor) -> Tensor {
+        if x.rank() == 0 && self.numel() == 1 { self.reshape(&[]) } else { self.clone() }
+    }
+}
+
+pub(crate) mod cpu {
+    use super::*;
+    use crate::cpu::{CpuBuffer, build, dispatch, dispatch_bits, in_f32, par_chunks};
+    use crate::layout::{Layout, Loops};
+    use bytemuck::Pod;
+    use rayon::prelude::*;
+
+    pub fn gather(x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        dispatch_bits!(x.dtype(), T => gather_bits::<T>(x, dim, index))
+    }
+
+    fn gather_bits<T: Pod + Send + Sync>(x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        // `x` with stride 0 along `dim` walks beside the index; the position adds what is missing.
+        let mut base = x.layout().clone();
+        let stride = base.strides[dim];
+        base.strides[dim] = 0;
+        base.shape = index.shape().clone();
+        let loops = Loops::new([index.layout(), &base]);
+        let (positions, source) = (index.raw::<i64>(), x.raw::<T>());
+        let (n, [si, sx]) = (loops.inner(), loops.inner_strides());
+        build(index.shape().clone(), x.dtype(), |out: &mut [T]| {
+            if !out.is_empty() {
+                par_chunks(out, n, |start, out| {
+                    loops.for_rows(start / n, (start + out.len()) / n, |row, [i, at]| {
+                        for (j, o) in out[row * n - start..][..n].iter_mut().enumerate() {
+                            *o = source[at + j * sx + positions[i + j * si] as usize * stride];
+                        }
+                    });
+                });
+            }
+        })
+    }
+
+    pub fn scatter(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
+        match (add, x.dtype()) {
+            (true, t) if t.is_half() => in_f32(x, |x| scatter(x, dim, index, &src.to_dtype(DType::F32), true)),
+            (true, t) => dispatch!("scatter_add", t, T => scatter_into::<T>(x, dim, index, src, |o, v| *o += v)),
+            (false, t) => dispatch_bits!(t, T => scatter_into::<T>(x, dim, index, src, |o, v| *o = v)),
+        }
+    }
+
+    fn scatter_into<T: Pod>(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, put: impl Fn(&mut T, T)) -> Tensor {
+        let x = x.contiguous();
+        let mut base = Layout::contiguous(x.shape().clone());
+        let stride = base.strides[dim];
+        base.strides[dim] = 0;
+        base.shape = index.shape().clone();
+        let loops: Loops<3> = Loops::new([index.layout(), src.layout(), &base]);
+        let (positions, source) = (index.raw::<i64>(), src.raw::<T>());
+        let (n, [si, ss, so]) = (loops.inner(), loops.inner_strides());
+        build(x.shape().clone(), x.dtype(), |out: &mut [T]| {
+            out.copy_from_slice(x.data::<T>());
+            loops.for_rows(0, index.numel() / n.max(1), |_, [i, s, o]| {
+                for j in 0..n {
+                    put(&mut out[o + j * so + positions[i + j * si] as usize * stride], source[s + j * ss]);
+                }
+            });
+        })
+    }
+
+    /// Sizes before, along and after `dim`.
+    fn split(x: &Tensor, dim: usize) -> (usize, usize, usize) {
+        let d = x.dims();
+        (d[..dim].iter().product(), d[dim], d[dim + 1..].iter().product())
+    }
+
+    pub fn index_select(x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        dispatch_bits!(x.dtype(), T => select_bits::<T>(&x.contiguous(), dim, &index.contiguous()))
+    }
+
+    fn select_bits<T: Pod + Send + Sync>(x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        let (_, size, inner) = split(x, dim);
+        let (positions, source) = (index.data::<i64>(), x.data::<T>());
+        let n = positions.len();
+        build(x.shape().with(dim, n), x.dtype(), |out: &mut [T]| {
+            if !out.is_empty() {
+                par_chunks(out, inner, |start, out| {
+                    for (slot, out) in out.chunks_exact_mut(inner).enumerate().map(|(s, o)| (start / inner + s, o)) {
+                        let from = (slot / n * size + positions[slot % n] as usize) * inner;
+                        out.copy_from_slice(&source[from..from + inner]);
+                    }
+                });
+            }
+        })
+    }
+
+    pub fn index_add(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor {
+        if x.dtype().is_half() {
+            return in_f32(x, |x| index_add(x, dim, index, &src.to_dtype(DType::F32), alpha));
+        }
+        let (x, src) = (x.contiguous(), src.contiguous());
+        let scaled = if alpha.as_f64() == 1.0 { src } else { src.mul(alpha).to_dtype(x.dtype()) };
+        dispatch!("index_add", x.dtype(), T => add_slices::<T>(&x, dim, &index.contiguous(), &scaled))
+    }
+
+    /// Threads share the work by columns of the slices, so that each output element has one owner and one order.
+    fn add_slices<T: Pod + Send + Sync + std::ops::AddAssign>(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+        let (outer, size, inner) = split(x, dim);
+        let (positions, source) = (index.data::<i64>(), src.data::<T>());
+        let n = positions.len();
+        build(x.shape().clone(), x.dtype(), |out: &mut [T]| {
+            out.copy_from_slice(x.data::<T>());
+            if outer == 1 && inner >= 32 && source.len() > crate::cpu::GRAIN && rayon::current_num_threads() > 1 {
+                let part = inner.div_ceil(rayon::current_num_threads()).next_multiple_of(16);
+                let mut columns: Vec<Vec<&mut [T]>> = (0..inner.div_ceil(part)).map(|_| Vec::with_capacity(size)).collect();
+                for row in out.chunks_exact_mut(inner) {
+                    columns.iter_mut().zip(row.chunks_mut(part)).for_each(|(c, piece)| c.push(piece));
+                }
+                columns.par_iter_mut().enumerate().for_each(|(c, rows)| {
+                    for (i, &p) in positions.iter().enumerate() {
+                        let out = &mut *rows[p as usize];
+                        out.iter_mut().zip(&source[i * inner + c * part..]).for_each(|(o, &v)| *o += v);
+                    }
+                });
+                return;
+            }
+            for o in 0..outer {
+                for (i, &p) in positions.iter().enumerate() {
+                    let from = &source[(o * n + i) * inner..][..inner];
+                    let to = &mut out[(o * size + p as usize) * inner..][..inner];
+                    to.iter_mut().zip(from).for_each(|(t, &f)| *t += f);
+                }
+            }
+        })
+    }
+
+    pub fn write_rows(cache: &mut Tensor, positions: &[usize], src: &Tensor) {
+        if !cache.is_contiguous() || cache.layout().offset() != 0 || cache.storage_mut().buffer_mut::<CpuBuffer>().is_none() {
+            *cache = crate::ops::kernels::create::copy(cache, cache.dtype());
+        }
+        let src = src.contiguous();
+        dispatch_bits!(src.dtype(), T => {
+            let (heads, capacity, dim, len) = (cache.dims()[1], cache.dims()[2], cache.dims()[3], src.dims()[2]);
+            let buffer = cache.storage_mut().buffer_mut::<CpuBuffer>().expect("made unique above");
+            let rows = src.data::<T>().chunks_exact((len * dim).max(1));
+            for (i, row) in rows.enumerate() {
+                let at = (i * capacity + positions[i / heads]) * dim;
+                buffer.as_mut_slice::<T>()[at..at + len * dim].copy_from_slice(row);
+            }
+        });
+    }
+}

@@ -1,0 +1,130 @@
+//! Matrix products.
+
+use crate::tensor::Tensor;
+
+impl Tensor {
+    /// Matrix product with NumPy's rules: vectors are promoted and demoted again, leading dimensions broadcast.
+    /// `[…, m, k] × […, k, n] → […, m, n]`. bf16 and f16 accumulate in f32 and round once. The order of summation over `k`
+    /// depends on `k` alone, so a row of the result does not depend on the other rows.
+    ///
+    /// # Panics
+    /// If an operand is 0-d, inner sizes, dtypes or devices differ, or leading dimensions do not broadcast.
+    #[track_caller]
+    pub fn matmul(&self, rhs: &Tensor) -> Tensor {
+        self.product("matmul", rhs)
+    }
+
+    /// Matrix product of two matrices; see [`Tensor::matmul`].
+    ///
+    /// # Panics
+    /// If one of them does not have two dimensions.
+    #[track_caller]
+    pub fn mm(&self, rhs: &Tensor) -> Tensor {
+        if self.rank() != 2 || rhs.rank() != 2 {
+            panic!("mm: expected two matrices, got shapes {} and {}", self.shape(), rhs.shape());
+        }
+        self.product("mm", rhs)
+    }
+
+    /// Products of two batches of matrices `[b, m, k] × [b, k, n]`; see [`Tensor::matmul`].
+    ///
+    /// # Panics
+    /// If one of them does not have three dimensions or the batch sizes differ.
+    #[track_caller]
+    pub fn bmm(&self, rhs: &Tensor) -> Tensor {
+        if self.rank() != 3 || rhs.rank() != 3 || self.dims()[0] != rhs.dims()[0] {
+            panic!("bmm: expected two equal batches of matrices, got shapes {} and {}", self.shape(), rhs.shape());
+        }
+        self.product("bmm", rhs)
+    }
+
+    /// `x·Wᵀ + b` for `x` `[…, in]`, `weight` `[out, in]` (or `[in]`) and `bias` `[out]`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        let y = self.product("linear", &if weight.rank() == 2 { weight.t() } else { weight.clone() });
+        match bias {
+            Some(b) => y.add(b),
+            None => y,
+        }
+    }
+
+    #[track_caller]
+    fn product(&self, op: &str, rhs: &Tensor) -> Tensor {
+        let (a, b) = (self, rhs);
+        if a.rank() == 0 || b.rank() == 0 {
+            panic!("{op}: 0-d operands (shapes {} and {})", a.shape(), b.shape());
+        }
+        if a.dtype() != b.dtype() || a.device() != b.device() {
+            panic!("{op}: operands {a:?} and {b:?} differ in dtype or device");
+        }
+        let a2 = if a.rank() == 1 { a.unsqueeze(0) } else { a.clone() };
+        let b2 = if b.rank() == 1 { b.unsqueeze(1) } else { b.clone() };
+        if a2.dim(-1) != b2.dim(-2) {
+            panic!("{op}: inner sizes of shapes {} and {} differ ({} and {})", a.shape(), b.shape(), a2.dim(-1), b2.dim(-2));
+        }
+        let (ra, rb) = (a2.rank(), b2.rank());
+        let out = if rb == 2 && ra > 2 {
+            // One matrix for all rows: fold the batch into them.
+            let (rows, k) = (a2.dims()[..ra - 1].iter().product::<usize>(), a2.dim(-1));
+            let flat = a.device().matmul(&a2.reshape(&[rows as isize, k as isize]), &b2);
+            let mut shape = a2.shape().clone();
+            shape.0[ra - 1] = b2.dim(-1);
+            flat.reshape_to(&shape)
+        } else {
+            let batch = |t: &Tensor| crate::shape::Shape::from(&t.dims()[..t.rank() - 2]);
+            let Some(lead) = batch(&a2).broadcast(&batch(&b2)) else {
+                panic!("{op}: leading dimensions of shapes {} and {} do not broadcast", a.shape(), b.shape());
+            };
+            let spread = |t: &Tensor| {
+                let shape: crate::shape::Shape = lead.iter().chain(&t.dims()[t.rank() - 2..]).copied().collect();
+                t.broadcast_to(&shape)
+            };
+            a.device().matmul(&spread(&a2), &spread(&b2))
+        };
+        let out = if a.rank() == 1 { out.squeeze(-2) } else { out };
+        if b.rank() == 1 { out.squeeze(-1) } else { out }
+    }
+}
+
+pub(crate) mod cpu {
+    use super::*;
+    use crate::cpu::{build, dispatch, gemm, in_f32};
+    use crate::dtype::DType;
+    use crate::layout::{Layout, Loops};
+    use crate::shape::Shape;
+
+    pub fn matmul(a: &Tensor, b: &Tensor) -> Tensor {
+        if a.dtype().is_half() {
+            return in_f32(a, |a| matmul(a, &b.to_dtype(DType::F32)));
+        }
+        let rank = a.rank();
+        let (m, k, n) = (a.dim(-2), a.dim(-1), b.dim(-1));
+        let shape: Shape = a.dims()[..rank - 1].iter().copied().chain([n]).collect();
+        let (starts_a, starts_b) = (starts(a), starts(b));
+        dispatch!("matmul", a.dtype(), T => {
+            let (xa, xb) = (a.raw::<T>(), b.raw::<T>());
+            build(shape, a.dtype(), |out: &mut [T]| {
+                gemm::gemm_batch(starts_a.len(), (m, n, k), |i| matrix(xa, starts_a[i], a), |i| matrix(xb, starts_b[i], b), out, false);
+            })
+        })
+    }
+
+    fn matrix<'a, T>(data: &'a [T], offset: usize, t: &Tensor) -> gemm::Mat<'a, T> {
+        let s = t.strides();
+        gemm::Mat { data, offset, row_stride: s[s.len() - 2] as isize, col_stride: s[s.len() - 1] as isize }
+    }
+
+    /// Where each matrix of a batch starts in storage.
+    fn starts(t: &Tensor) -> Vec<usize> {
+        let batch = t.rank() - 2;
+        let lead = Layout { shape: t.dims()[..batch].into(), strides: t.strides()[..batch].into(), offset: t.layout().offset() };
+        let loops = Loops::new([&lead]);
+        let (inner, [stride]) = (loops.inner(), loops.inner_strides());
+        let mut starts = Vec::with_capacity(lead.shape.numel());
+        loops.for_rows(0, lead.shape.numel() / inner.max(1), |_, [at]| starts.extend((0..inner).map(|i| at + i * stride)));
+        starts
+    }
+}

@@ -1,0 +1,130 @@
+//! Root-mean-square normalisation (Zhang and Sennrich, "Root mean square layer normalization", 2019).
+
+use crate::dtype::DType;
+use crate::tensor::Tensor;
+
+impl Tensor {
+    /// `x / √(mean(x²) + eps) · weight`, the mean over the last `normalized_shape.len()` dimensions. Without `eps` the dtype's
+    /// epsilon is taken.
+    ///
+    /// # Panics
+    /// If `x` does not end in `normalized_shape`, or `weight` does not have that shape.
+    #[track_caller]
+    pub fn rms_norm(&self, normalized_shape: &[usize], weight: Option<&Tensor>, eps: Option<f64>) -> Tensor {
+        self.rms_norm_with_rstd(normalized_shape, weight, eps).0
+    }
+
+    /// [`Tensor::rms_norm`] and `1/√(mean(x²) + eps)`, which its gradient needs.
+    #[track_caller]
+    pub fn rms_norm_with_rstd(&self, normalized_shape: &[usize], weight: Option<&Tensor>, eps: Option<f64>) -> (Tensor, Tensor) {
+        self.expect_float("rms_norm");
+        if normalized_shape.is_empty() || !self.dims().ends_with(normalized_shape) {
+            panic!("rms_norm: shape {} does not end in {normalized_shape:?}", self.shape());
+        }
+        if let Some(w) = weight.filter(|w| w.dims() != normalized_shape || w.dtype() != self.dtype()) {
+            panic!("rms_norm: weight {w:?} for normalized shape {normalized_shape:?} of {}", self.dtype());
+        }
+        let eps = eps.unwrap_or(self.dtype().epsilon());
+        let n: usize = normalized_shape.iter().product();
+        let lead = &self.dims()[..self.rank() - normalized_shape.len()];
+        let rows: usize = lead.iter().product();
+        let x = self.reshape_to(&[rows, n].into());
+        let (y, rstd) = self.device().rms_norm(&x, weight.map(|w| w.flatten(0, -1)).as_ref(), eps);
+        (y.reshape_to(self.shape()), rstd)
+    }
+
+    /// Gradients of [`Tensor::rms_norm`] for `x` (`self`) and the weight, from the `rstd` of the forward pass.
+    #[track_caller]
+    pub fn rms_norm_backward(&self, grad: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
+        let rows = rstd.numel();
+        let n = self.numel().checked_div(rows).unwrap_or(0);
+        let flat = |t: &Tensor| t.reshape_to(&[rows, n].into());
+        let (dx, dw) = self.device().rms_norm_backward(&flat(grad), &flat(self), weight.map(|w| w.flatten(0, -1)).as_ref(), rstd);
+        (dx.reshape_to(self.shape()), dw.map(|dw| dw.reshape_to(weight.expect("a weight's gradient").shape())))
+    }
+}
+
+/// `x` is `[rows, n]`, `weight` `[n]`; `rstd` is `[rows, 1]` in f32 for half types, else in x's dtype.
+pub(crate) fn rms_norm_composed(x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
+    let wide = if x.dtype().is_half() { x.to_dtype(DType::F32) } else { x.clone() };
+    let rstd = wide.square().mean(-1, true).add(eps).rsqrt();
+    let y = wide.mul(&rstd);
+    (weight.map_or(y.clone(), |w| y.mul(w)).to_dtype(x.dtype()), rstd)
+}
+
+/// With `x̂ = x·rstd` and `g = grad·weight`: `dx = rstd·(g − x̂·mean(g·x̂))`, `dweight = Σ_rows grad·x̂`.
+pub(crate) fn rms_norm_backward_composed(
+    grad: &Tensor,
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    rstd: &Tensor,
+) -> (Tensor, Option<Tensor>) {
+    let wide = rstd.dtype();
+    let (grad, normed) = (grad.to_dtype(wide), x.to_dtype(wide).mul(rstd));
+    let g = weight.map_or(grad.clone(), |w| grad.mul(&w.to_dtype(wide)));
+    let dx = g.sub(&normed.mul(&g.mul(&normed).mean(-1, true))).mul(rstd);
+    let dw = weight.map(|w| grad.mul(&normed).sum(0, false).to_dtype(w.dtype()));
+    (dx.to_dtype(x.dtype()), dw)
+}
+
+pub(crate) mod cpu {
+    use super::*;
+    use crate::cpu::{build, par_chunks2, rows};
+    use rayon::prelude::*;
+
+    pub fn rms_norm(x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
+        if x.dtype() != DType::F32 || x.numel() == 0 {
+            return rms_norm_composed(x, weight, eps);
+        }
+        let (x, weight) = (x.contiguous(), weight.map(Tensor::contiguous));
+        let (n, w, source) = (x.dims()[1], weight.as_ref().map(|w| w.data::<f32>()), x.data::<f32>());
+        let mut rstd = None;
+        let y = build(x.shape().clone(), DType::F32, |y: &mut [f32]| {
+            rstd = Some(build([x.dims()[0], 1], DType::F32, |rstd: &mut [f32]| {
+                par_chunks2(y, n, rstd, 1, |row, y, rstd| {
+                    for (i, (y, r)) in y.chunks_exact_mut(n).zip(rstd).enumerate() {
+                        *r = rows::rms_norm(&source[(row + i) * n..][..n], w, eps as f32, y);
+                    }
+                });
+            }));
+        });
+        (y, rstd.expect("filled above"))
+    }
+
+    pub fn rms_norm_backward(grad: &Tensor, x: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
+        /// Rows whose weight gradients are added up before they join the others': fixes the order of summation.
+        const BLOCK: usize = 256;
+        if x.dtype() != DType::F32 || x.numel() == 0 {
+            return rms_norm_backward_composed(grad, x, weight, rstd);
+        }
+        let (grad, x, weight) = (grad.contiguous(), x.contiguous(), weight.map(Tensor::contiguous));
+        let n = x.dims()[1];
+        let (w, g, source, r) =
+            (weight.as_ref().map(|w| w.data::<f32>()), grad.data::<f32>(), x.data::<f32>(), rstd.data::<f32>());
+        let mut partial = vec![0.0f32; if w.is_some() { r.len().div_ceil(BLOCK) * n } else { 0 }];
+        let dx = build(x.shape().clone(), DType::F32, |dx: &mut [f32]| {
+            let run = |block: usize, dx: &mut [f32], mut dw: Option<&mut [f32]>| {
+                for (i, dx) in dx.chunks_exact_mut(n).enumerate() {
+                    let row = block * BLOCK + i;
+                    let at = row * n..(row + 1) * n;
+                    rows::rms_norm_backward(&g[at.clone()], &source[at], w, r[row], dx, dw.as_deref_mut());
+                }
+            };
+            match w {
+                Some(_) => dx
+                    .par_chunks_mut(BLOCK * n)
+                    .zip(partial.par_chunks_mut(n))
+                    .enumerate()
+                    .for_each(|(b, (dx, dw))| run(b, dx, Some(dw))),
+                None => dx.par_chunks_mut(BLOCK * n).enumerate().for_each(|(b, dx)| run(b, dx, None)),
+            }
+        });
+        let dw = weight.map(|_| {
+            build(n, DType::F32, |dw: &mut [f32]| {
+                dw.fill(0.0);
+                partial.chunks_exact(n).for_each(|p| dw.iter_mut().zip(p).for_each(|(a, &v)| *a += v));
+            })
+        });
+        (dx, dw)
+    }
+}

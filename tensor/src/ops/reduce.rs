@@ -1,0 +1,336 @@
+//! Reductions, positions of extremes and running sums.
+
+use crate::dtype::DType;
+use crate::shape::{Dims, resolve_dim};
+use crate::tensor::Tensor;
+
+/// A reduction over dimensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReduceOp {
+    /// Sum; 0 of nothing.
+    Sum,
+    /// Largest; NaN wins.
+    Max,
+    /// Smallest; NaN wins.
+    Min,
+}
+
+impl Tensor {
+    /// Sum over `dims` (all of them for `()` or an empty list). Integers and bool add up as i64. In f32 it is computed
+    /// pairwise, in an order that depends on the shape alone.
+    #[track_caller]
+    pub fn sum(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
+        self.reduce("sum", ReduceOp::Sum, &dims.into(), keepdim)
+    }
+
+    /// Mean over `dims`; NaN of nothing.
+    ///
+    /// # Panics
+    /// If the tensor is not of a float dtype.
+    #[track_caller]
+    pub fn mean(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
+        self.expect_float("mean");
+        let dims = dims.into();
+        let n: usize = dims.resolve("mean", self.rank()).iter().map(|&d| self.dims()[d]).product();
+        self.sum_wide(&dims, keepdim).div(n as f64).to_dtype(self.dtype())
+    }
+
+    /// Largest element over `dims`; NaN wins.
+    ///
+    /// # Panics
+    /// If there is nothing to choose from.
+    #[track_caller]
+    pub fn amax(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
+        self.reduce("amax", ReduceOp::Max, &dims.into(), keepdim)
+    }
+
+    /// Smallest element over `dims`; NaN wins.
+    ///
+    /// # Panics
+    /// If there is nothing to choose from.
+    #[track_caller]
+    pub fn amin(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
+        self.reduce("amin", ReduceOp::Min, &dims.into(), keepdim)
+    }
+
+    /// Variance over `dims`: the squared distances from the mean, summed and divided by `n − correction` (at least 0).
+    #[track_caller]
+    pub fn var(&self, dims: impl Into<Dims>, correction: f64, keepdim: bool) -> Tensor {
+        self.expect_float("var");
+        let dims = dims.into();
+        let n: usize = dims.resolve("var", self.rank()).iter().map(|&d| self.dims()[d]).product();
+        let x = if self.dtype().is_half() { self.to_dtype(DType::F32) } else { self.clone() };
+        let centred = x.sub(&x.mean(dims.clone(), true));
+        centred.square().sum(dims, keepdim).div((n as f64 - correction).max(0.0)).to_dtype(self.dtype())
+    }
+
+    /// `log Σ eˣ` over `dims`, without overflow.
+    #[track_caller]
+    pub fn logsumexp(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
+        let dims = dims.into();
+        let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::F32) };
+        let over = dims.resolve("logsumexp", x.rank());
+        if over.iter().any(|&d| x.dims()[d] == 0) {
+            return x.exp().sum(dims, keepdim).log();
+        }
+        let max = x.amax(dims.clone(), true);
+        let finite = max.abs().lt(f64::INFINITY);
+        let shift = Tensor::where_(&finite, &max, 0.0);
+        let sum = x.sub(&shift).exp().sum(dims.clone(), true).log().add(&shift);
+        if keepdim { sum } else { sum.squeeze_resolved(&over) }
+    }
+
+    /// Position (i64) of the largest element along `dim`, or in the flattened tensor for `None`; the first of equals.
+    ///
+    /// # Panics
+    /// If there is nothing to choose from.
+    #[track_caller]
+    pub fn argmax(&self, dim: Option<isize>, keepdim: bool) -> Tensor {
+        self.arg("argmax", true, dim, keepdim)
+    }
+
+    /// Position (i64) of the smallest element along `dim`, or in the flattened tensor for `None`; the first of equals.
+    ///
+    /// # Panics
+    /// If there is nothing to choose from.
+    #[track_caller]
+    pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Tensor {
+        self.arg("argmin", false, dim, keepdim)
+    }
+
+    /// Running sum along `dim`; integers and bool add up as i64.
+    #[track_caller]
+    pub fn cumsum(&self, dim: isize) -> Tensor {
+        let dim = resolve_dim("cumsum", dim, self.rank());
+        let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::I64) };
+        if x.rank() == 0 { x } else { self.device().cumsum(&x, dim) }
+    }
+
+    #[track_caller]
+    fn reduce(&self, name: &str, op: ReduceOp, dims: &Dims, keepdim: bool) -> Tensor {
+        if self.dtype() == DType::F8E4M3 {
+            panic!("{name}: f8e4m3 is for storage only (cast first)");
+        }
+        let over = dims.resolve(name, self.rank());
+        if op != ReduceOp::Sum && over.iter().any(|&d| self.dims()[d] == 0) {
+            panic!("{name}: nothing to choose from over dimensions {over:?} of shape {}", self.shape());
+        }
+        let out = self.device().reduce(op, self, &over);
+        if keepdim { out } else { out.squeeze_resolved(&over) }
+    }
+
+    /// A sum that half types keep in f32, for means.
+    #[track_caller]
+    fn sum_wide(&self, dims: &Dims, keepdim: bool) -> Tensor {
+        let x = if self.dtype().is_half() { self.to_dtype(DType::F32) } else { self.clone() };
+        x.sum(dims.clone(), keepdim)
+    }
+
+    #[track_caller]
+    fn arg(&self, name: &str, largest: bool, dim: Option<isize>, keepdim: bool) -> Tensor {
+        let Some(dim) = dim else {
+            let flat = self.flatten(0, -1).arg(name, largest, Some(0), false);
+            return if keepdim { flat.reshape(&vec![1; self.rank()]) } else { flat };
+        };
+        let d = resolve_dim(name, dim, self.rank());
+        if self.rank() == 0 {
+            return Tensor::zeros((), DType::I64, self.device());
+        }
+        if self.dims()[d] == 0 {
+            panic!("{name}: nothing to choose from along dimension {d} of shape {}", self.shape());
+        }
+        let out = self.device().arg_reduce(largest, self, d);
+        if keepdim { out } else { out.squeeze_resolved(&[d]) }
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_float(&self, op: &str) {
+        if !self.dtype().is_float() || self.dtype() == DType::F8E4M3 {
+            panic!("{op}: expected f32, f64, bf16 or f16, got {}", self.dtype());
+        }
+    }
+}
+
+pub(crate) mod cpu {
+    use super::*;
+    use crate::cpu::{build, dispatch, in_f32, par_chunks};
+    use bytemuck::Pod;
+    use rayon::prelude::*;
+
+    pub fn reduce(op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
+        match (op, x.dtype()) {
+            (_, t) if t.is_half() => in_f32(x, |x| reduce(op, x, dims)),
+            (ReduceOp::Sum, DType::F32) => fold::<f32>(x, dims, 0.0, |a, b| a + b),
+            (ReduceOp::Sum, DType::F64) => fold::<f64>(x, dims, 0.0, |a, b| a + b),
+            (ReduceOp::Sum, DType::I64) => fold::<i64>(x, dims, 0, |a, b| a.wrapping_add(b)),
+            (ReduceOp::Sum, _) => reduce(op, &x.to_dtype(DType::I64), dims),
+            (ReduceOp::Max, t) => {
+                dispatch!("amax", t, T => fold::<T>(x, dims, T::min_value(), |a, b| if a > b || is_nan(a) { a } else { b }))
+            }
+            (ReduceOp::Min, t) => {
+                dispatch!("amin", t, T => fold::<T>(x, dims, T::max_value(), |a, b| if a < b || is_nan(a) { a } else { b }))
+            }
+        }
+    }
+
+    #[allow(clippy::eq_op)] // only NaN differs from itself
+    fn is_nan<T: PartialEq>(x: T) -> bool {
+        x != x
+    }
+
+    /// The neutral elements of max and min, with infinities for floats.
+    trait Extremes {
+        fn min_value() -> Self;
+        fn max_value() -> Self;
+    }
+    macro_rules! extremes {
+        ($($t:ty: $lo:expr, $hi:expr);*) => {$(
+            impl Extremes for $t {
+                fn min_value() -> Self { $lo }
+                fn max_value() -> Self { $hi }
+            }
+        )*};
+    }
+    extremes!(f32: f32::NEG_INFINITY, f32::INFINITY; f64: f64::NEG_INFINITY, f64::INFINITY;
+              i64: i64::MIN, i64::MAX; i32: i32::MIN, i32::MAX; u8: u8::MIN, u8::MAX);
+
+    fn fold<T: Pod + Send + Sync>(x: &Tensor, dims: &[usize], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) -> Tensor {
+        let shape = dims.iter().fold(x.shape().clone(), |s, &d| s.with(d, 1));
+        let inner: usize = dims.iter().map(|&d| x.dims()[d]).product();
+        let leading = dims.iter().enumerate().all(|(i, &d)| i == d);
+        if leading && x.is_contiguous() && shape.numel() > 1 {
+            let source = x.data::<T>();
+            return build(shape, x.dtype(), |out: &mut [T]| columns(source, out, inner, zero, f));
+        }
+        let kept = (0..x.rank()).filter(|d| !dims.contains(d));
+        let order: Vec<isize> = kept.chain(dims.iter().copied()).map(|d| d as isize).collect();
+        let rows = x.permute(&order).contiguous();
+        let source = rows.data::<T>();
+        build(shape, x.dtype(), |out: &mut [T]| match (out, inner) {
+            (out, 0) => out.fill(zero),
+            ([out], n) if n > 1 << 16 => *out = tree_parallel(source, zero, f),
+            (out, n) => {
+                let per = out.len().div_ceil((out.len() * n).div_ceil(crate::cpu::GRAIN).max(1)).max(1);
+                out.par_chunks_mut(per).enumerate().for_each(|(c, out)| {
+                    out.iter_mut().enumerate().for_each(|(i, o)| *o = tree(&source[(c * per + i) * n..][..n], zero, f));
+                });
+            }
+        })
+    }
+
+    /// Pairwise reduction of leaves of at most 1024 elements, each reduced in 16 lanes: a shape fixed by the length.
+    fn tree<T: Copy>(x: &[T], zero: T, f: impl Fn(T, T) -> T + Copy) -> T {
+        if x.len() > 1024 {
+            let (a, b) = x.split_at(x.len().next_power_of_two() / 2);
+            return f(tree(a, zero, f), tree(b, zero, f));
+        }
+        let mut lanes = [zero; 16];
+        let chunks = x.chunks_exact(16);
+        let rest = chunks.remainder();
+        for c in chunks {
+            for (l, &v) in lanes.iter_mut().zip(c) {
+                *l = f(*l, v);
+            }
+        }
+        for (l, &v) in lanes.iter_mut().zip(rest) {
+            *l = f(*l, v);
+        }
+        let mut width = 8;
+        while width > 0 {
+            for i in 0..width {
+                lanes[i] = f(lanes[i], lanes[i + width]);
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+
+    /// [`tree`] with its upper levels on two threads.
+    fn tree_parallel<T: Pod + Send + Sync>(x: &[T], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) -> T {
+        if x.len() <= 1 << 16 {
+            return tree(x, zero, f);
+        }
+        let (a, b) = x.split_at(x.len().next_power_of_two() / 2);
+        let (a, b) = rayon::join(|| tree_parallel(a, zero, f), || tree_parallel(b, zero, f));
+        f(a, b)
+    }
+
+    /// Reduces the rows of `[rows, columns]` in blocks of 256, then the blocks' results, each in ascending order.
+    fn columns<T: Pod + Send + Sync>(x: &[T], out: &mut [T], rows: usize, zero: T, f: impl Fn(T, T) -> T + Sync + Copy) {
+        const BLOCK: usize = 256;
+        let cols = out.len();
+        out.fill(zero);
+        let accumulate = |acc: &mut [T], rows: &[T]| {
+            for row in rows.chunks_exact(cols) {
+                acc.iter_mut().zip(row).for_each(|(a, &v)| *a = f(*a, v));
+            }
+        };
+        if rows <= BLOCK {
+            return accumulate(out, x);
+        }
+        let mut partial = vec![zero; rows.div_ceil(BLOCK) * cols];
+        partial.par_chunks_mut(cols).zip(x.par_chunks(BLOCK * cols)).for_each(|(acc, rows)| accumulate(acc, rows));
+        accumulate(out, &partial);
+    }
+
+    /// The tensor with `dim` moved last, contiguous, and the way back.
+    pub fn last(x: &Tensor, dim: usize) -> Tensor {
+        x.transpose(dim as isize, -1).contiguous()
+    }
+
+    pub fn arg_reduce(largest: bool, x: &Tensor, dim: usize) -> Tensor {
+        if x.dtype().is_half() {
+            return arg_reduce(largest, &x.to_dtype(DType::F32), dim);
+        }
+        let rows = last(x, dim);
+        let n = x.dims()[dim];
+        let shape = rows.shape().with(x.rank() - 1, 1);
+        let out = dispatch!("argmax", x.dtype(), T => {
+            let source = rows.data::<T>();
+            build(shape, DType::I64, |out: &mut [i64]| {
+                par_chunks(out, 1, |start, out| {
+                    for (i, o) in out.iter_mut().enumerate() {
+                        *o = position(&source[(start + i) * n..][..n], largest);
+                    }
+                });
+            })
+        });
+        out.transpose(dim as isize, -1).contiguous()
+    }
+
+    fn position<T: Copy + PartialOrd>(row: &[T], largest: bool) -> i64 {
+        let mut best = 0;
+        for (i, &v) in row.iter().enumerate() {
+            if is_nan(row[best]) {
+                break;
+            }
+            if is_nan(v) || (if largest { v > row[best] } else { v < row[best] }) {
+                best = i;
+            }
+        }
+        best as i64
+    }
+
+    pub fn cumsum(x: &Tensor, dim: usize) -> Tensor {
+        if x.dtype().is_half() {
+            return in_f32(x, |x| cumsum(x, dim));
+        }
+        let rows = last(x, dim);
+        let n = x.dims()[dim].max(1);
+        let out = dispatch!("cumsum", x.dtype(), T => {
+            let source = rows.data::<T>();
+            build(rows.shape().clone(), x.dtype(), |out: &mut [T]| {
+                par_chunks(out, n, |start, out| {
+                    for (o, s) in out.chunks_mut(n).zip(source[start..].chunks(n)) {
+                        let mut sum = T::default();
+                        for (o, &v) in o.iter_mut().zip(s) {
+                            sum += v;
+                            *o = sum;
+                        }
+                    }
+                });
+            })
+        });
+        out.transpose(dim as isize, -1).contiguous()
+    }
+}

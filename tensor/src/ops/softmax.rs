@@ -1,0 +1,73 @@
+//! Softmax and its logarithm.
+
+use crate::dtype::DType;
+use crate::shape::resolve_dim;
+use crate::tensor::Tensor;
+
+impl Tensor {
+    /// `e^(x − max) / Σ e^(x − max)` along `dim`. In f32 probabilities below 1e-38 are exactly 0.
+    ///
+    /// # Panics
+    /// If there is no such dimension.
+    #[track_caller]
+    pub fn softmax(&self, dim: isize) -> Tensor {
+        self.softmax_along("softmax", dim, false)
+    }
+
+    /// Logarithm of [`Tensor::softmax`] along `dim`, without underflow.
+    ///
+    /// # Panics
+    /// If there is no such dimension.
+    #[track_caller]
+    pub fn log_softmax(&self, dim: isize) -> Tensor {
+        self.softmax_along("log_softmax", dim, true)
+    }
+
+    #[track_caller]
+    fn softmax_along(&self, op: &str, dim: isize, log: bool) -> Tensor {
+        let dim = resolve_dim(op, dim, self.rank()) as isize;
+        let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::F32) };
+        x.expect_float(op);
+        match x.rank() {
+            0 => x.device().softmax(&x.unsqueeze(0), log).squeeze(0),
+            r if dim == r as isize - 1 => x.device().softmax(&x, log),
+            _ => x.device().softmax(&x.transpose(dim, -1), log).transpose(dim, -1),
+        }
+    }
+}
+
+pub(crate) mod cpu {
+    use super::*;
+    use crate::cpu::{build, in_f32, par_chunks, rows};
+
+    pub fn softmax(x: &Tensor, log: bool) -> Tensor {
+        let n = x.dims()[x.rank() - 1];
+        match x.dtype() {
+            t if t.is_half() => in_f32(x, |x| softmax(x, log)),
+            DType::F32 => map(x, n, if log { rows::log_softmax } else { rows::softmax }),
+            _ => map(x, n, |x, y| plain(x, y, log)),
+        }
+    }
+
+    fn map<T: bytemuck::Pod + Send + Sync>(x: &Tensor, n: usize, row: impl Fn(&[T], &mut [T]) + Sync) -> Tensor {
+        let x = x.contiguous();
+        let source = x.data::<T>();
+        build(x.shape().clone(), x.dtype(), |out: &mut [T]| {
+            if !out.is_empty() {
+                par_chunks(out, n, |start, out| {
+                    for (y, x) in out.chunks_exact_mut(n).zip(source[start..].chunks_exact(n)) {
+                        row(x, y);
+                    }
+                });
+            }
+        })
+    }
+
+    fn plain(x: &[f64], y: &mut [f64], log: bool) {
+        let max = x.iter().copied().fold(f64::NEG_INFINITY, |a, b| if a > b || a.is_nan() { a } else { b });
+        let sum: f64 = x.iter().map(|v| (v - max).exp()).sum();
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = if log { x - max - sum.ln() } else { (x - max).exp() / sum };
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Elementwise operations of one operand, and [`Tensor::swiglu`].
+
+use crate::dtype::DType;
+use crate::tensor::Tensor;
+
+/// How [`Tensor::gelu`] is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Gelu {
+    /// `x·Φ(x)` with the error function.
+    #[default]
+    None,
+    /// The tanh approximation.
+    Tanh,
+}
+
+/// An elementwise operation of one operand; its docs are those of the [`Tensor`] method of the same name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)] // documented at the methods
+pub enum UnaryOp {
+    Neg,
+    Abs,
+    Exp,
+    Log,
+    Sqrt,
+    Rsqrt,
+    Sin,
+    Cos,
+    Tanh,
+    Sigmoid,
+    Silu,
+    Gelu(Gelu),
+    Relu,
+    Softplus { beta: f64, threshold: f64 },
+    Reciprocal,
+    Square,
+    Sign,
+    Floor,
+    Erf,
+    LogicalNot,
+}
+
+impl UnaryOp {
+    /// Whether the result is a float even for integers.
+    fn makes_float(self) -> bool {
+        use UnaryOp::*;
+        !matches!(self, Neg | Abs | Relu | Square | Sign | Floor | LogicalNot)
+    }
+}
+
+/// Declares the methods that take no argument.
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident => $op:ident;)*) => {
+        impl Tensor {$(
+            $(#[$doc])*
+            #[track_caller]
+            pub fn $name(&self) -> Tensor {
+                self.unary(UnaryOp::$op)
+            }
+        )*}
+    };
+}
+
+methods! {
+    /// `−x`.
+    neg => Neg;
+    /// `|x|`.
+    abs => Abs;
+    /// `eˣ`.
+    exp => Exp;
+    /// Natural logarithm.
+    log => Log;
+    /// Square root.
+    sqrt => Sqrt;
+    /// `1/√x`.
+    rsqrt => Rsqrt;
+    /// Sine of radians.
+    sin => Sin;
+    /// Cosine of radians.
+    cos => Cos;
+    /// Hyperbolic tangent.
+    tanh => Tanh;
+    /// `1/(1 + e⁻ˣ)`.
+    sigmoid => Sigmoid;
+    /// `x·sigmoid(x)`, also called swish.
+    silu => Silu;
+    /// `max(x, 0)`; NaN stays NaN.
+    relu => Relu;
+    /// `1/x`.
+    reciprocal => Reciprocal;
+    /// `x²`.
+    square => Square;
+    /// −1, 0 or 1.
+    sign => Sign;
+    /// The largest integer not above `x`.
+    floor => Floor;
+    /// The error function `2/√π ∫₀ˣ e^(−t²) dt`.
+    erf => Erf;
+    /// True where `x` is zero or false; a bool tensor.
+    logical_not => LogicalNot;
+}
+
+impl Tensor {
+    /// Gaussian error linear unit.
+    #[track_caller]
+    pub fn gelu(&self, approximate: Gelu) -> Tensor {
+        self.unary(UnaryOp::Gelu(approximate))
+    }
+
+    /// `log(1 + e^(beta·x))/beta`, and `x` itself where `beta·x` exceeds `threshold`.
+    #[track_caller]
+    pub fn softplus(&self, beta: f64, threshold: f64) -> Tensor {
+        self.unary(UnaryOp::Softplus { beta, threshold })
+    }
+
+    /// Applies an elementwise operation. Integers become f32 first where the result is not an integer.
+    #[track_caller]
+    pub fn unary(&self, op: UnaryOp) -> Tensor {
+        if self.dtype() == DType::F8E4M3 || (self.dtype() == DType::Bool && op == UnaryOp::Neg) {
+            panic!("{op:?}: not defined for {} tensors (cast first)", self.dtype());
+        }
+        let x = if op.makes_float() && !self.dtype().is_float() { self.to_dtype(DType::F32) } else { self.clone() };
+        self.device().unary(op, &x)
+    }
+
+    /// `silu(self)·up`, the gated activation of Shazeer, "GLU variants improve transformer" (2020).
+    ///
+    /// # Panics
+    /// If shapes, dtypes or devices differ.
+    #[track_caller]
+    pub fn swiglu(&self, up: &Tensor) -> Tensor {
+        if self.shape() != up.shape() || self.dtype() != up.dtype() || self.device() != up.device() {
+            panic!("swiglu: gate {self:?} and up {up:?} differ");
+        }
+        self.device().swiglu(self, up)
+    }
+
+    /// Gradients of [`Tensor::swiglu`] for gate (`self`) and up.
+    #[track_caller]
+    pub fn swiglu_backward(&self, up: &Tensor, grad: &Tensor) -> (Tensor, Tensor) {
+        self.device().swiglu_backward(grad, self, up)
+    }
+}
+
+pub(crate) fn swiglu_backward_composed(grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
+    let s = gate.sigmoid();
+    let silu = gate.mul(&s);
+    let slope = s.mul(&(gate - &silu).add(1.0)); // d silu = s·(1 + x − silu)
+    (grad.mul(up).mul(&slope), grad.mul(&silu))
+}
+
+pub(crate) mod cpu {
+    use super::*;
+    use crate::cpu::{build, in_f32, par_chunks, par_chunks2, rows, vmath};
+
+    pub fn unary(op: UnaryOp, x: &Tensor) -> Tensor {
+        if op == UnaryOp::LogicalNot {
+            let zero = Tensor::scalar(0, x.dtype(), x.device());
+            return x.eq(&zero);
+        }
+        let x = x.contiguous();
+        match x.dtype() {
+            DType::F32 => map(&x, |x: &[f32], y| float32(op, x, y)),
+            DType::F64 => map(&x, |x: &[f64], y| float64(op, x, y)),
+            t if t.is_half() => in_f32(&x, |x| unary(op, x)),
+            DType::I64 => map(&x, |x: &[i64], y| integer(op, x, y)),
+            DType::I32 => map(&x, |x: &[i32], y| integer(op, x, y)),
+            _ => map(&x, |x: &[u8], y| integer(op, x, y)),
+        }
+    }
+
+    fn map<T: bytemuck::Pod + Send + Sync>(x: &Tensor, f: impl Fn(&[T], &mut [T]) + Sync) -> Tensor {
+        let source = x.data::<T>();
+        build(x.shape().clone(), x.dtype(), |out: &mut [T]| {
+            par_chunks(out, 1, |start, out| f(&source[start..][..out.len()], out));
+        })
+    }
+
+    fn each<T: Copy>(x: &[T], y: &mut [T], f: impl Fn(T) -> T) {
+        x.iter().zip(y).for_each(|(&x, y)| *y = f(x));
+    }
+
+    fn sign<T: num_traits::Zero + num_traits::One + PartialOrd + std::ops::Sub<Output = T>>(x: T) -> T {
+        let one = |b: bool| if b { T::one() } else { T::zero() };
+        one(x > T::zero()) - one(x < T::zero())
+    }
+
+    fn float32(op: UnaryOp, x: &[f32], y: &mut [f32]) {
+        use UnaryOp::*;
+        match op {
+            Neg => each(x, y, |x| -x),
+            Abs => each(x, y, f32::abs),
+            Exp => vmath::exp(x, y),
+            Log => vmath::log(x, y),
+            Sqrt => each(x, y, f32::sqrt),
+            Rsqrt => each(x, y, |x| 1.0 / x.sqrt()),
+            Sin => each(x, y, f32::sin),
+            Cos => each(x, y, f32::cos),
+            Tanh => vmath::tanh(x, y),
+            Sigmoid => vmath::sigmoid(x, y),
+            Silu => vmath::silu(x, y),
+            Gelu(super::Gelu::None) => vmath::gelu(x, y),
+            Relu => each(x, y, |x| if x < 0.0 { 0.0 } else { x }),
+            Reciprocal => each(x, y, |x| 1.0 / x),
+            Square => each(x, y, |x| x * x),
+            Sign => each(x, y, |x| if x.is_nan() { x } else { sign(x) }),
+            Floor => each(x, y, f32::floor),
+            Erf => each(x, y, libm::erff),
+            // Seldom used: f64 arithmetic rounded once.
+            Gelu(super::Gelu::Tanh) | Softplus { .. } => each(x, y, |x| scalar64(op, x as f64) as f32),
+            LogicalNot => unreachable!("handled as a comparison"),
+        }
+    }
+
+    fn float64(op: UnaryOp, x: &[f64], y: &mut [f64]) {
+        each(x, y, |x| scalar64(op, x));
+    }
+
+    fn scalar64(op: UnaryOp, x: f64) -> f64 {
+        use UnaryOp::*;
+        match op {
+            Neg => -x,
+            Abs => x.abs(),
+            Exp => x.exp(),
+            Log => x.ln(),
+            Sqrt => x.sqrt(),
+            Rsqrt => 1.0 / x.sqrt(),
+            Sin => x.sin(),
+            Cos => x.cos(),
+            Tanh => x.tanh(),
+            Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Silu => x / (1.0 + (-x).exp()),
+            Gelu(super::Gelu::None) => 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2),
+            Gelu(super::Gelu::Tanh) => {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+                0.5 * x * (1.0 + inner.tanh())
+            }
+            Relu => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    x
+                }
+            }
+            Softplus { beta, threshold } => {
+                if x * beta > threshold {
+                    x
+                } else {
+                    (x * beta).exp().ln_1p() / beta
+                }
+            }
+            Reciprocal => 1.0 / x,
+            Square => x * x,
+            Sign => {
+                if x.is_nan() {
+                    x
+                } else {
+                    sign(x)
+                }
+            }
+            Floor => x.floor(),
+            Erf => libm::erf(x),
+            LogicalNot => unreachable!("handled as a comparison"),
+        }
+    }
+
+    fn integer<T>(op: UnaryOp, x: &[T], y: &mut [T])
+    where
+        T: num_traits::PrimInt + num_traits::WrappingSub + num_traits::WrappingMul,
+    {
+        use UnaryOp::*;
+        let zero = T::zero();
+        match op {
+            Neg => each(x, y, |x| zero.wrapping_sub(&x)),
+            Abs => each(x, y, |x| if x < zero { zero.wrapping_sub(&x) } else { x }),
+            Relu => each(x, y, |x| x.max(zero)),
+            Square => each(x, y, |x| x.wrapping_mul(&x)),
+            Sign => each(x, y, |x| if x < zero { zero.wrapping_sub(&T::one()) } else { x.min(T::one()) }),
+            Floor => y.copy_from_slice(x),
+            other => unreachable!("{other:?} of integers is computed in f32"),
+        }
+    }
+
+    pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
+        if gate.dtype() != DType::F32 {
+            return gate.silu().mul(up);
+        }
+        let (gate, up) = (gate.contiguous(), up.contiguous());
+        let (g, u) = (gate.data::<f32>(), up.data::<f32>());
+        build(gate.shape().clone(), DType::F32, |out: &mut [f32]| {
+            par_chunks(out, 1, |start, out| rows::swiglu(&g[start..][..out.len()], &u[start..][..out.len()], out));
+        })
+    }
+
+    pub fn swiglu_backward(grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
+        if gate.dtype() != DType::F32 {
+            return swiglu_backward_composed(grad, gate, up);
+        }
+        let (grad, gate, up) = (grad.contiguous(), gate.contiguous(), up.contiguous());
+        let (d, g, u) = (grad.data::<f32>(), gate.data::<f32>(), up.data::<f32>());
+        let mut du = None;
+        let dg = build(gate.shape().clone(), DType::F32, |dg: &mut [f32]| {
+            du = Some(build(gate.shape().clone(), DType::F32, |du: &mut [f32]| {
+                par_chunks2(dg, 1, du, 1, |start, dg, du| {
+                    let n = dg.len();
+                    rows::swiglu_backward(&d[start..][..n], &g[start..][..n], &u[start..][..n], dg, du);
+                });
+            }));
+        });
+        (dg, du.expect("filled above"))
+    }
+}

@@ -1,0 +1,182 @@
+//! Shapes, dimension lists and broadcasting.
+
+use smallvec::SmallVec;
+use std::fmt;
+use std::ops::Deref;
+
+/// The sizes of a tensor's dimensions; empty for a 0-d tensor.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Shape(pub(crate) SmallVec<[usize; 6]>);
+
+impl Shape {
+    /// Number of elements: the product of the sizes, 1 for a 0-d tensor.
+    pub fn numel(&self) -> usize {
+        self.0.iter().product()
+    }
+
+    /// The strides, in elements, of a row-major tensor of this shape.
+    pub fn contiguous_strides(&self) -> SmallVec<[usize; 6]> {
+        let mut strides: SmallVec<[usize; 6]> = self.0.iter().map(|_| 1).collect();
+        for i in (1..self.0.len()).rev() {
+            strides[i - 1] = strides[i] * self.0[i].max(1);
+        }
+        strides
+    }
+
+    /// The shape with `sizes[dim]` replaced.
+    pub(crate) fn with(&self, dim: usize, size: usize) -> Shape {
+        let mut s = self.clone();
+        s.0[dim] = size;
+        s
+    }
+
+    /// The common shape of two operands (NumPy's rule: aligned at the end, sizes equal or one of them 1).
+    pub fn broadcast(&self, other: &Shape) -> Option<Shape> {
+        let rank = self.len().max(other.len());
+        let at = |s: &Shape, i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
+        (0..rank)
+            .map(|i| match (at(self, i), at(other, i)) {
+                (a, b) if a == b => Some(a),
+                (1, b) => Some(b),
+                (a, 1) => Some(a),
+                _ => None,
+            })
+            .collect::<Option<SmallVec<_>>>()
+            .map(Shape)
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &self.0[..])
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &self.0[..])
+    }
+}
+
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(s: [usize; N]) -> Self {
+        Shape(SmallVec::from_slice(&s))
+    }
+}
+impl From<&[usize]> for Shape {
+    fn from(s: &[usize]) -> Self {
+        Shape(SmallVec::from_slice(s))
+    }
+}
+impl From<Vec<usize>> for Shape {
+    fn from(s: Vec<usize>) -> Self {
+        Shape(SmallVec::from_vec(s))
+    }
+}
+impl From<&Vec<usize>> for Shape {
+    fn from(s: &Vec<usize>) -> Self {
+        Shape(SmallVec::from_slice(s))
+    }
+}
+impl From<usize> for Shape {
+    fn from(s: usize) -> Self {
+        Shape(SmallVec::from_slice(&[s]))
+    }
+}
+impl From<()> for Shape {
+    fn from(_: ()) -> Self {
+        Shape::default()
+    }
+}
+impl From<&Shape> for Shape {
+    fn from(s: &Shape) -> Self {
+        s.clone()
+    }
+}
+impl FromIterator<usize> for Shape {
+    fn from_iter<I: IntoIterator<Item = usize>>(iter: I) -> Self {
+        Shape(iter.into_iter().collect())
+    }
+}
+
+/// The dimensions an operation works along; negative ones count from the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dims {
+    /// Every dimension.
+    All,
+    /// These.
+    List(SmallVec<[isize; 6]>),
+}
+
+impl Dims {
+    /// Sorted, non-negative dimensions. Like `torch.sum`, an empty list means all of them.
+    ///
+    /// # Panics
+    /// If a dimension is out of range or named twice.
+    #[track_caller]
+    pub fn resolve(&self, op: &str, rank: usize) -> SmallVec<[usize; 6]> {
+        match self {
+            Dims::List(list) if !list.is_empty() => {
+                let mut dims: SmallVec<[usize; 6]> = list.iter().map(|&d| resolve_dim(op, d, rank)).collect();
+                dims.sort_unstable();
+                if rank > 0 && dims.windows(2).any(|w| w[0] == w[1]) {
+                    panic!("{op}: a dimension is named twice in {list:?}");
+                }
+                dims.retain(|d| *d < rank); // a 0-d tensor accepts 0 and -1
+                dims
+            }
+            _ => (0..rank).collect(),
+        }
+    }
+}
+
+impl From<()> for Dims {
+    fn from(_: ()) -> Self {
+        Dims::All
+    }
+}
+impl From<isize> for Dims {
+    fn from(d: isize) -> Self {
+        Dims::List(SmallVec::from_slice(&[d]))
+    }
+}
+impl From<i32> for Dims {
+    fn from(d: i32) -> Self {
+        Dims::from(d as isize)
+    }
+}
+impl<const N: usize> From<[isize; N]> for Dims {
+    fn from(d: [isize; N]) -> Self {
+        Dims::List(SmallVec::from_slice(&d))
+    }
+}
+impl From<&[isize]> for Dims {
+    fn from(d: &[isize]) -> Self {
+        Dims::List(SmallVec::from_slice(d))
+    }
+}
+impl From<Vec<isize>> for Dims {
+    fn from(d: Vec<isize>) -> Self {
+        Dims::List(SmallVec::from_vec(d))
+    }
+}
+
+/// A dimension counted from the front. A 0-d tensor accepts 0 and -1, as in PyTorch.
+///
+/// # Panics
+/// If `dim` is not in `-rank..rank`.
+#[track_caller]
+pub fn resolve_dim(op: &str, dim: isize, rank: usize) -> usize {
+    let r = rank.max(1) as isize;
+    if dim < -r || dim >= r {
+        panic!("{op}: dimension {dim} is out of range for a tensor of {rank} dimensions (expected {} to {})", -r, r - 1);
+    }
+    dim.rem_euclid(r) as usize
+}

@@ -1,0 +1,269 @@
+//! [`Tensor`] itself: making, reading and converting. What it can compute is in [`crate::ops`].
+
+use crate::device::Device;
+use crate::dtype::{DType, Element, Scalar};
+use crate::layout::Layout;
+use crate::shape::{Shape, resolve_dim};
+use crate::storage::Storage;
+use std::fmt;
+
+/// An n-dimensional array: a view (shape, strides, offset) of shared memory on a device. Values never change: an operation
+/// gives a new tensor. Cloning and taking views is cheap.
+///
+/// ```
+/// use tensor::{Device, Tensor};
+/// let cpu = Device::cpu();
+/// let x = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0], [2, 2], &cpu);
+/// let y = x.matmul(&x.t()).sum(1, false);
+/// assert_eq!(y.to_vec::<f32>(), [16.0, 36.0]);
+/// ```
+#[derive(Clone)]
+pub struct Tensor {
+    storage: Storage,
+    layout: Layout,
+    dtype: DType,
+}
+
+impl Tensor {
+    /// A tensor over existing storage: the way a backend returns its results.
+    pub fn from_parts(storage: Storage, layout: Layout, dtype: DType) -> Tensor {
+        Tensor { storage, layout, dtype }
+    }
+
+    /// From values in row-major order.
+    ///
+    /// # Panics
+    /// If the number of values is not the product of the sizes.
+    #[track_caller]
+    pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>, device: &Device) -> Tensor {
+        let shape = shape.into();
+        if values.len() != shape.numel() {
+            panic!("from_slice: {} values do not fill the shape {shape}, which takes {}", values.len(), shape.numel());
+        }
+        Tensor::from_bytes(T::encode(values), shape, T::DTYPE, device)
+    }
+
+    /// From values in row-major order; see [`Tensor::from_slice`].
+    #[track_caller]
+    pub fn from_vec<T: Element>(values: Vec<T>, shape: impl Into<Shape>, device: &Device) -> Tensor {
+        Tensor::from_slice(&values, shape, device)
+    }
+
+    /// From native-order bytes of `dtype`.
+    ///
+    /// # Panics
+    /// If the number of bytes does not fit the shape, or the device is out of memory.
+    #[track_caller]
+    pub fn from_bytes(bytes: Vec<u8>, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
+        let shape = shape.into();
+        if bytes.len() != shape.numel() * dtype.size() {
+            panic!(
+                "from_bytes: {} bytes do not fill {shape} of {dtype}, which takes {}",
+                bytes.len(),
+                shape.numel() * dtype.size()
+            );
+        }
+        let storage = device.upload(bytes).unwrap_or_else(|e| panic!("{e}"));
+        Tensor::from_parts(storage, Layout::contiguous(shape), dtype)
+    }
+
+    /// A 0-d tensor.
+    pub fn scalar(value: impl Into<Scalar>, dtype: DType, device: &Device) -> Tensor {
+        Tensor::full((), value, dtype, device)
+    }
+
+    /// All elements `value`.
+    pub fn full(shape: impl Into<Shape>, value: impl Into<Scalar>, dtype: DType, device: &Device) -> Tensor {
+        device.full(&shape.into(), value.into(), dtype)
+    }
+
+    /// All elements 0.
+    pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
+        Tensor::full(shape, 0, dtype, device)
+    }
+
+    /// All elements 1.
+    pub fn ones(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
+        Tensor::full(shape, 1, dtype, device)
+    }
+
+    /// `start, start + step, …` up to but without `end`.
+    ///
+    /// # Panics
+    /// If `step` is 0.
+    #[track_caller]
+    pub fn arange(start: i64, end: i64, step: i64, dtype: DType, device: &Device) -> Tensor {
+        assert!(step != 0, "arange: step is 0");
+        let span = if step > 0 { end.saturating_sub(start) } else { start.saturating_sub(end) };
+        let len = span.max(0) as u64;
+        device.arange(start, step, len.div_ceil(step.unsigned_abs()) as usize, dtype)
+    }
+
+    /// The `n × n` identity matrix.
+    pub fn eye(n: usize, dtype: DType, device: &Device) -> Tensor {
+        let i = Tensor::arange(0, n as i64, 1, DType::I64, device);
+        i.unsqueeze(1).eq(&i).to_dtype(dtype)
+    }
+
+    /// Zeros of this tensor's shape, dtype and device.
+    pub fn zeros_like(&self) -> Tensor {
+        self.full_like(0)
+    }
+
+    /// Ones of this tensor's shape, dtype and device.
+    pub fn ones_like(&self) -> Tensor {
+        self.full_like(1)
+    }
+
+    /// `value` in this tensor's shape, dtype and device.
+    pub fn full_like(&self, value: impl Into<Scalar>) -> Tensor {
+        Tensor::full(self.layout.shape.clone(), value, self.dtype, self.device())
+    }
+
+    /// Sizes of the dimensions.
+    pub fn shape(&self) -> &Shape {
+        &self.layout.shape
+    }
+
+    /// Sizes of the dimensions as a slice.
+    pub fn dims(&self) -> &[usize] {
+        &self.layout.shape
+    }
+
+    /// Number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.layout.shape.len()
+    }
+
+    /// Size of one dimension; negative counts from the end.
+    ///
+    /// # Panics
+    /// If there is no such dimension.
+    #[track_caller]
+    pub fn dim(&self, dim: isize) -> usize {
+        assert!(self.rank() > 0, "dim: a 0-d tensor has no dimension {dim}");
+        self.layout.shape[resolve_dim("dim", dim, self.rank())]
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.layout.shape.numel()
+    }
+
+    /// Type of the elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> &Device {
+        self.storage.device()
+    }
+
+    /// Distances between neighbours in each dimension, in elements.
+    pub fn strides(&self) -> &[usize] {
+        &self.layout.strides
+    }
+
+    /// Shape, strides and offset.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The memory behind it.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Whether the elements lie in row-major order without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        self.layout.is_contiguous()
+    }
+
+    /// The same values in row-major order; no copy where they are already.
+    pub fn contiguous(&self) -> Tensor {
+        if self.is_contiguous() { self.clone() } else { self.device().copy(self, self.dtype) }
+    }
+
+    /// The values converted: floats round to nearest even, float to integer truncates (NaN gives 0, out of range saturates),
+    /// anything but zero is true.
+    pub fn to_dtype(&self, dtype: DType) -> Tensor {
+        if dtype == self.dtype { self.clone() } else { self.device().copy(self, dtype) }
+    }
+
+    /// A copy on another device, or this tensor if it is there.
+    ///
+    /// # Panics
+    /// On a device fault.
+    #[track_caller]
+    pub fn to_device(&self, device: &Device) -> Tensor {
+        if device == self.device() {
+            return self.clone();
+        }
+        Tensor::from_bytes(self.to_bytes(), self.layout.shape.clone(), self.dtype, device)
+    }
+
+    /// The elements in row-major order as native-order bytes.
+    ///
+    /// # Panics
+    /// On a device fault.
+    #[track_caller]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let x = if self.layout.offset == 0 { self.contiguous() } else { self.device().copy(self, self.dtype) };
+        x.device().download(&x.storage, x.numel() * x.dtype.size()).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// The elements in row-major order.
+    ///
+    /// # Panics
+    /// If `T` is not the tensor's dtype, or on a device fault.
+    #[track_caller]
+    pub fn to_vec<T: Element>(&self) -> Vec<T> {
+        if T::DTYPE != self.dtype {
+            panic!("to_vec: the tensor holds {}, not {}", self.dtype, T::DTYPE);
+        }
+        T::decode(&self.to_bytes())
+    }
+
+    /// The elements in row-major order as f64, from any dtype.
+    ///
+    /// # Panics
+    /// On a device fault.
+    #[track_caller]
+    pub fn to_f64_vec(&self) -> Vec<f64> {
+        self.to_dtype(DType::F64).to_vec()
+    }
+
+    /// The only element.
+    ///
+    /// # Panics
+    /// If there is not exactly one element, `T` is not the tensor's dtype, or on a device fault.
+    #[track_caller]
+    pub fn item<T: Element>(&self) -> T {
+        if self.numel() != 1 {
+            panic!("item: the tensor has {} elements, not one (shape {})", self.numel(), self.shape());
+        }
+        self.to_vec()[0]
+    }
+
+    /// The memory behind it, to replace or write in place.
+    pub fn storage_mut(&mut self) -> &mut Storage {
+        &mut self.storage
+    }
+
+    pub(crate) fn view(&self, layout: Layout) -> Tensor {
+        Tensor { storage: self.storage.clone(), layout, dtype: self.dtype }
+    }
+
+    /// The same memory read as another dtype of the same size (bool as u8).
+    pub(crate) fn reinterpret(&self, dtype: DType) -> Tensor {
+        debug_assert_eq!(dtype.size(), self.dtype.size());
+        Tensor { storage: self.storage.clone(), layout: self.layout.clone(), dtype }
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor({} {} on {})", self.dtype, self.layout.shape, self.device())
+    }
+}
