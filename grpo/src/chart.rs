@@ -18,13 +18,28 @@ impl Unit {
     /// A value for a reader: three digits that count, no trailing zeros.
     pub fn format(self, v: f64) -> String {
         match self {
+            Self::Share if v.abs() < 0.01 => format!("{}\u{202f}%", trim(v * 100.0, 3)),
             Self::Share => format!("{}\u{202f}%", trim(v * 100.0, 1)),
             Self::Number if v != 0.0 && v.abs() < 1e-3 => format!("{v:.1e}"),
             Self::Number if v.abs() < 1.0 => trim(v, 4),
-            Self::Number if v.abs() < 100.0 => trim(v, 2),
-            Self::Number => trim(v, 0),
+            Self::Number if v.abs() < 10.0 => trim(v, 2),
+            Self::Number if v.abs() < 100.0 => trim(v, 1),
+            Self::Number => grouped(v.round() as i64),
         }
     }
+}
+
+/// 1234567 as 1,234,567.
+pub fn grouped(n: i64) -> String {
+    let digits = n.unsigned_abs().to_string();
+    let mut out = String::from(if n < 0 { "-" } else { "" });
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
 }
 
 fn trim(v: f64, decimals: usize) -> String {
@@ -56,11 +71,9 @@ impl Point {
 /// How a series is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
-    /// A full line.
+    /// A line through the values.
     Line,
-    /// A thin, pale line: noisy values behind the ones that count.
-    Pale,
-    /// A line with a dot and an interval at each value.
+    /// A dot and an interval at each value, for measurements too far apart to guess what lies between.
     Dots,
 }
 
@@ -130,7 +143,7 @@ pub fn svg(panels: &[Panel], width: f64, height: f64, alone: bool) -> String {
     let x_max = points().map(|p| p.x).fold(f64::NEG_INFINITY, f64::max);
     // Names stand at the ends of the lines where there is room for them, else above the panel.
     let names_at_end = width > 600.0;
-    let right = if names_at_end { 112.0 } else { 14.0 };
+    let right = if names_at_end { 124.0 } else { 14.0 };
     let pad = if alone { 16.0 } else { 0.0 };
 
     let mut body = String::new();
@@ -178,10 +191,10 @@ fn axis(panel: &Panel) -> (f64, f64, f64) {
     ((low / step).floor() * step, (high / step).ceil() * step, step)
 }
 
-/// The next of 1, 2, 2.5, 5 times a power of ten.
+/// The next of 1, 2, 5 times a power of ten.
 fn nice(v: f64) -> f64 {
     let power = 10f64.powf(v.log10().floor());
-    let factor = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|f| f * power >= v * 0.999);
+    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|f| f * power >= v * 0.999);
     factor.unwrap_or(10.0) * power
 }
 
@@ -215,7 +228,10 @@ impl Frame {
             text(out, "note", anchor, x, y, &mark.label);
         }
         for series in &panel.series {
-            self.line(out, series);
+            match series.ink {
+                Ink::Line => self.line(out, series),
+                Ink::Dots => self.dots(out, series, panel.unit),
+            }
         }
         self.names(out, panel, names_at_end);
         if hover {
@@ -247,27 +263,29 @@ impl Frame {
     }
 
     fn line(&self, out: &mut String, series: &Series) {
-        let ink = match series.ink {
-            Ink::Line | Ink::Dots => "line",
-            Ink::Pale => "line pale",
-        };
         let color = series.color;
         let mut path = String::new();
         for (i, p) in series.points.iter().enumerate() {
             let to = if i == 0 { 'M' } else { 'L' };
             let _ = write!(path, "{to}{:.1} {:.1}", self.px(p.x), self.py(p.y));
         }
-        let _ = write!(out, r#"<path class="{ink} s{color}" d="{path}"/>"#);
-        if series.ink != Ink::Dots {
-            return;
-        }
+        let _ = write!(out, r#"<path class="line s{color}" d="{path}"/>"#);
+    }
+
+    fn dots(&self, out: &mut String, series: &Series, unit: Unit) {
+        let color = series.color;
         for p in &series.points {
             let (x, y) = (self.px(p.x), self.py(p.y));
             if let Some([low, high]) = p.ci {
                 let (y0, y1) = (self.py(low), self.py(high));
                 let _ = write!(out, r#"<path class="whisker s{color}" d="M{x:.1} {y0:.1}V{y1:.1}"/>"#);
             }
-            let _ = write!(out, r#"<circle class="dot f{color}" cx="{x:.1}" cy="{y:.1}" r="4"/>"#);
+            let _ = write!(out, r#"<circle class="dot f{color}" cx="{x:.1}" cy="{y:.1}" r="4.5"/>"#);
+        }
+        // The first value in words; the last stands with the name.
+        if let (Some(p), false) = (series.points.first(), series.name.is_empty()) {
+            let class = format!("name f{color}");
+            text(out, &class, "start", self.px(p.x) + 9.0, self.py(p.y) + 13.0, &unit.format(p.y));
         }
     }
 
@@ -277,22 +295,26 @@ impl Frame {
         }
         if at_end {
             // From the top down, each at least a line of text below the one before.
-            let mut ends: Vec<_> = panel.series.iter().filter_map(|s| Some((self.py(s.points.last()?.y), s))).collect();
+            let named = panel.series.iter().filter(|s| !s.name.is_empty());
+            let mut ends: Vec<_> = named.filter_map(|s| Some((self.py(s.points.last()?.y), s))).collect();
             ends.sort_by(|a, b| a.0.total_cmp(&b.0));
             let mut free = self.top - 4.0;
             let room = |i: usize| self.bottom - 15.0 * (ends.len() - 1 - i) as f64;
             for (i, (y, s)) in ends.iter().enumerate() {
                 let y = y.max(free).min(room(i).max(free));
                 free = y + 15.0;
-                let pale = if s.ink == Ink::Pale { " pale" } else { "" };
-                text(out, &format!("name f{}{pale}", s.color), "start", self.right + 10.0, y + 4.0, &s.name);
+                let words = match (s.ink, s.points.last()) {
+                    (Ink::Dots, Some(p)) => format!("● {} {}", s.name, panel.unit.format(p.y)),
+                    _ => s.name.clone(),
+                };
+                text(out, &format!("name f{}", s.color), "start", self.right + 12.0, y + 4.0, &words);
             }
             return;
         }
         let mut x = self.right;
         for s in panel.series.iter().rev() {
             text(out, &format!("name f{}", s.color), "end", x, self.top - 18.0, &s.name);
-            x -= 6.6 * s.name.chars().count() as f64 + 12.0;
+            x -= 7.2 * s.name.chars().count() as f64 + 12.0;
         }
     }
 
@@ -347,19 +369,22 @@ mod tests {
     fn values_read_well() {
         let said = [0.891, 1.0, 0.0].map(|v| Unit::Share.format(v));
         assert_eq!(said, ["89.1\u{202f}%", "100\u{202f}%", "0\u{202f}%"]);
-        let said = [0.0, 0.0431, 3.5, 117.6, 2e-4].map(|v| Unit::Number.format(v));
-        assert_eq!(said, ["0", "0.0431", "3.5", "118", "2.0e-4"]);
+        let said = [0.0, 0.0431, 3.5, 36.42, 117.6, 2e-4].map(|v| Unit::Number.format(v));
+        assert_eq!(said, ["0", "0.0431", "3.5", "36.4", "118", "2.0e-4"]);
+        assert_eq!([0, 999, 1_000, -1_234_567].map(grouped), ["0", "999", "1,000", "-1,234,567"]);
     }
 
     #[test]
     fn axes_hold_every_value_and_interval() {
         for values in [vec![0.0], vec![0.12, 0.9], vec![-3.0, 7.0], vec![36.0, 152.0], vec![1e-9, 2e-9]] {
-            let points = values.iter().map(|&y| Point { x: 0.0, y, ci: Some([y * 1.1, y * 0.9]) }).collect();
+            let width = |y: f64| 0.1 * y.abs();
+            let interval = |y: f64| Point { x: 0.0, y, ci: Some([y - width(y), y + width(y)]) };
+            let points = values.iter().map(|&y| interval(y)).collect();
             let series = vec![Series { name: String::new(), color: 0, ink: Ink::Line, points }];
             let panel = Panel { title: String::new(), unit: Unit::Number, x_label: String::new(), marks: vec![], series };
             let (low, high, step) = axis(&panel);
             let lines = (high - low) / step;
-            assert!(values.iter().all(|v| low <= v * 0.9 && v * 1.1 <= high), "{values:?} in {low}..{high}");
+            assert!(values.iter().all(|&v| low <= v - width(v) && v + width(v) <= high), "{values:?} in {low}..{high}");
             assert!((1.0..=6.0).contains(&lines.round()) && (lines - lines.round()).abs() < 1e-6, "{lines} lines");
         }
     }

@@ -157,13 +157,7 @@ pub struct TaskConfig {
 
 impl Default for TaskConfig {
     fn default() -> Self {
-        Self {
-            numbers: 4,
-            max_value: 10,
-            operators: "+-".into(),
-            max_target: 99,
-            held_out: 0.2,
-        }
+        Self { numbers: 4, max_value: 10, operators: "+-".into(), max_target: 99, held_out: 0.2 }
     }
 }
 
@@ -236,11 +230,7 @@ impl BaseConfig {
     pub fn lr_at(&self, step: usize) -> f64 {
         let warmup = (step as f64 / self.warmup_steps.max(1) as f64).min(1.0);
         let done = step as f64 / self.steps.max(1) as f64;
-        let decay = if done < self.decay_from {
-            1.0
-        } else {
-            ((1.0 - done) / (1.0 - self.decay_from)).max(self.min_lr_ratio)
-        };
+        let decay = if done < self.decay_from { 1.0 } else { ((1.0 - done) / (1.0 - self.decay_from)).max(self.min_lr_ratio) };
         self.lr * warmup * decay
     }
 }
@@ -296,10 +286,7 @@ pub struct RewardWeights {
 
 impl Default for RewardWeights {
     fn default() -> Self {
-        Self {
-            accuracy: 1.0,
-            format: 0.0,
-        }
+        Self { accuracy: 1.0, format: 0.0 }
     }
 }
 
@@ -377,11 +364,7 @@ impl Default for RlConfig {
 impl RlConfig {
     /// Most tokens an answer may have in a step, counted from 0.
     pub fn max_completion_length_at(&self, step: usize) -> usize {
-        self.max_completion_length
-            .iter()
-            .rev()
-            .find(|l| l.from_step <= step)
-            .map_or(0, |l| l.limit)
+        self.max_completion_length.iter().rev().find(|l| l.from_step <= step).map_or(0, |l| l.limit)
     }
 }
 
@@ -405,14 +388,7 @@ pub struct EvalConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self {
-            every: 20,
-            problems: 128,
-            chain_sum_problems: 64,
-            samples: 16,
-            k: vec![1, 4, 16],
-            shown: 6,
-        }
+        Self { every: 20, problems: 128, chain_sum_problems: 64, samples: 16, k: vec![1, 4, 16], shown: 6 }
     }
 }
 
@@ -454,24 +430,12 @@ impl RunConfig {
     /// A smoke run for CI: every stage once, nothing learned.
     pub fn quick() -> Self {
         let mut c = Self::default();
-        c.base = BaseConfig {
-            steps: 24,
-            batch_size: 32,
-            long_batch_size: 8,
-            warmup_steps: 4,
-            ..c.base
-        };
+        c.base = BaseConfig { steps: 24, batch_size: 32, long_batch_size: 8, warmup_steps: 4, ..c.base };
         c.rl.steps = 4;
         c.rl.questions = 8;
         c.rl.num_generations = 8;
         c.rl.max_completion_length = vec![LengthLimit::new(0, 40), LengthLimit::new(2, 80)];
-        c.eval = EvalConfig {
-            every: 2,
-            problems: 8,
-            chain_sum_problems: 4,
-            shown: 2,
-            ..c.eval
-        };
+        c.eval = EvalConfig { every: 2, problems: 8, chain_sum_problems: 4, shown: 2, ..c.eval };
         c
     }
 
@@ -480,10 +444,7 @@ impl RunConfig {
     /// # Errors
     /// The file cannot be read, is not TOML, has an unknown key, or leads to a value out of range.
     pub fn overlay(&self, path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.into(),
-            source,
-        })?;
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         self.overlay_str(&text, path)
     }
 
@@ -492,10 +453,7 @@ impl RunConfig {
     /// # Errors
     /// As [`RunConfig::overlay`].
     pub fn overlay_str(&self, text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let refuse = |e: toml::de::Error| ConfigError::Parse {
-            path: path.into(),
-            message: e.to_string(),
-        };
+        let refuse = |e: toml::de::Error| ConfigError::Parse { path: path.into(), message: e.to_string() };
         // Straight from the text first: only there does an error know its line.
         toml::from_str::<Self>(text).map_err(refuse)?;
         let mut merged = toml::Table::try_from(self).expect("a configuration is a TOML table");

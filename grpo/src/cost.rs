@@ -38,28 +38,15 @@ pub struct Ledger {
 impl Ledger {
     /// An empty bill at a price in dollars a device hour.
     pub fn new(price: f64) -> Self {
-        Self {
-            price,
-            stages: Vec::new(),
-        }
+        Self { price, stages: Vec::new() }
     }
 
     /// Adds work to a stage.
     pub fn add(&mut self, name: &str, seconds: f64, tokens: u64, flops: u64) {
-        let i = self
-            .stages
-            .iter()
-            .position(|s| s.name == name)
-            .unwrap_or_else(|| {
-                self.stages.push(StageCost {
-                    name: name.into(),
-                    seconds: 0.0,
-                    tokens: 0,
-                    flops: 0,
-                    cost_usd: 0.0,
-                });
-                self.stages.len() - 1
-            });
+        let i = self.stages.iter().position(|s| s.name == name).unwrap_or_else(|| {
+            self.stages.push(StageCost { name: name.into(), seconds: 0.0, tokens: 0, flops: 0, cost_usd: 0.0 });
+            self.stages.len() - 1
+        });
         let stage = &mut self.stages[i];
         stage.seconds += seconds;
         stage.tokens += tokens;
@@ -128,20 +115,9 @@ mod tests {
         ledger.add("base", 1800.0, 10, 100);
         ledger.add("r1_zero", 3600.0, 1, 2);
         ledger.add("base", 1800.0, 5, 50);
-        assert_eq!(
-            ledger.stages.iter().map(|s| s.cost_usd).collect::<Vec<_>>(),
-            [2.0, 2.0]
-        );
+        assert_eq!(ledger.stages.iter().map(|s| s.cost_usd).collect::<Vec<_>>(), [2.0, 2.0]);
         let total = ledger.total();
-        assert_eq!(
-            (
-                total.device_hours(),
-                total.tokens,
-                total.flops,
-                total.cost_usd
-            ),
-            (2.0, 16, 152, 4.0)
-        );
+        assert_eq!((total.device_hours(), total.tokens, total.flops, total.cost_usd), (2.0, 16, 152, 4.0));
     }
 
     #[test]
@@ -153,10 +129,7 @@ mod tests {
         let mut ledger = Ledger::new(0.1);
         ledger.add("base", 60.0, 7, 9);
         let summary = Summary {
-            countdown: BeforeAfter {
-                base: scores.clone(),
-                last: scores,
-            },
+            countdown: BeforeAfter { base: scores.clone(), last: scores },
             chain_sum: None,
             stages: ledger.stages,
             price: 0.1,

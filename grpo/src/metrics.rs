@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::rundir;
+use crate::{behaviour::Behaviour, eval_stats::Estimate, rundir};
 
 /// A stage of the recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,24 +36,49 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What answers do, beside being right or wrong. Means are over answers.
+/// What answers do, beside being right or wrong.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Behaviour {
-    /// Expressions tried in an answer.
+pub struct BehaviourMetrics {
+    /// Expressions tried, an answer.
     pub attempts: Option<f64>,
-    /// Attempts checked against the target in an answer, whatever the verdict.
+    /// Attempts checked against the target, an answer, whatever the verdict.
     pub checks: Option<f64>,
-    /// Checks whose verdict was "wrong".
+    /// Checks whose verdict was "wrong", an answer.
     pub failed_checks: Option<f64>,
-    /// Share of failed checks after which another attempt was made.
+    /// Attempts begun right after a failed check, an answer.
     pub retries: Option<f64>,
-    /// Share of verdicts that are true of the result they follow.
+    /// Share of failed checks after which another attempt was begun.
+    pub retry_rate: Option<f64>,
+    /// Share of verdicts that are true of the value they follow.
     pub verdict_accuracy: Option<f64>,
-    /// Tokens of a right answer.
+    /// Mean of that share on hits and on misses, so that calling everything a miss earns only one half.
+    pub balanced_verdict_accuracy: Option<f64>,
+    /// Share of the sums worked out that are right.
+    pub arithmetic_accuracy: Option<f64>,
+    /// Mean tokens of a right answer.
     pub length_right: Option<f64>,
-    /// Tokens of a wrong answer.
+    /// Mean tokens of a wrong answer.
     pub length_wrong: Option<f64>,
+}
+
+impl BehaviourMetrics {
+    /// From the counts over some answers; lengths are left out, for the counts do not know them.
+    pub fn of(counts: &Behaviour, answers: usize) -> Self {
+        let ratio = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
+        Self {
+            attempts: ratio(counts.attempts, answers),
+            checks: ratio(counts.checks, answers),
+            failed_checks: ratio(counts.failed_checks, answers),
+            retries: ratio(counts.retries, answers),
+            retry_rate: ratio(counts.retries, counts.failed_checks),
+            verdict_accuracy: counts.verdicts.accuracy(),
+            balanced_verdict_accuracy: counts.verdicts.balanced_accuracy(),
+            arithmetic_accuracy: ratio(counts.right_steps, counts.steps),
+            length_right: None,
+            length_wrong: None,
+        }
+    }
 }
 
 /// One training step.
@@ -103,7 +128,7 @@ pub struct StepMetrics {
     pub seconds: f64,
     /// What the answers did.
     #[serde(flatten)]
-    pub behaviour: Behaviour,
+    pub behaviour: BehaviourMetrics,
 }
 
 impl StepMetrics {
@@ -131,20 +156,44 @@ impl StepMetrics {
             tokens: 0,
             tokens_per_second: 0.0,
             seconds: 0.0,
-            behaviour: Behaviour::default(),
+            behaviour: BehaviourMetrics::default(),
         }
     }
 }
 
-/// A measured share or mean with its 95 % confidence interval.
+/// A measured value with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
+pub struct Score {
     /// The point estimate.
     pub value: f64,
     /// Lower end of the interval.
     pub low: f64,
     /// Upper end.
     pub high: f64,
+}
+
+impl Score {
+    /// The mean of a value without bounds, such as a length, from one mean a problem: answers to one problem resemble each other,
+    /// so the problem is the unit. A single problem has no interval.
+    ///
+    /// # Panics
+    /// If there are no values.
+    #[track_caller]
+    pub fn mean(values: &[f64]) -> Self {
+        assert!(!values.is_empty(), "Score::mean: no values");
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let spread: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+        let half = if values.len() > 1 { 1.96 * (spread / (n - 1.0) / n).sqrt() } else { 0.0 };
+        Self { value: mean, low: mean - half, high: mean + half }
+    }
+}
+
+impl From<Estimate> for Score {
+    fn from(e: Estimate) -> Self {
+        let interval = e.interval();
+        Self { value: e.mean, low: interval.low, high: interval.high }
+    }
 }
 
 /// What a policy scores on one set of problems: the objects `base` and `final` of `summary.json`.
@@ -155,7 +204,7 @@ pub struct Scores {
     /// Intervals of the values that have one, by the value's key.
     pub ci: BTreeMap<String, [f64; 2]>,
     /// What the answers did.
-    pub behaviour: Behaviour,
+    pub behaviour: BehaviourMetrics,
     /// By key: `pass@k` (unbiased estimator, arXiv 2107.03374), `cons@k` (accuracy of the majority of k answers, where one answer
     /// is right), `completion_length`, `format`, `clipped_ratio`.
     #[serde(flatten)]
@@ -164,9 +213,10 @@ pub struct Scores {
 
 impl Scores {
     /// Adds a value with its interval.
-    pub fn set(&mut self, key: &str, e: Estimate) {
-        self.values.insert(key.into(), e.value);
-        self.ci.insert(key.into(), [e.low, e.high]);
+    pub fn set(&mut self, key: &str, score: impl Into<Score>) {
+        let Score { value, low, high } = score.into();
+        self.values.insert(key.into(), value);
+        self.ci.insert(key.into(), [low, high]);
     }
 
     /// Adds a value without one.
@@ -175,10 +225,10 @@ impl Scores {
     }
 
     /// A value with its interval; without one the interval is the value itself.
-    pub fn get(&self, key: &str) -> Option<Estimate> {
+    pub fn get(&self, key: &str) -> Option<Score> {
         let value = *self.values.get(key)?;
         let [low, high] = self.ci.get(key).copied().unwrap_or([value, value]);
-        Some(Estimate { value, low, high })
+        Some(Score { value, low, high })
     }
 }
 
@@ -224,7 +274,7 @@ pub struct EvalMetrics {
     pub tokens: u64,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// A few answers; every evaluation shows the same problems.
+    /// The first answer to each of the first few problems, the same problems in every evaluation.
     pub answers: Vec<Answer>,
     /// What came out.
     #[serde(flatten)]
@@ -299,12 +349,7 @@ impl Record {
             Self::Eval(e) => (e.stage, e.step),
         };
         match non_finite(&value, "") {
-            Some((key, value)) => Err(MetricsError::NonFinite {
-                key,
-                value,
-                stage,
-                step,
-            }),
+            Some((key, value)) => Err(MetricsError::NonFinite { key, value, stage, step }),
             None => Ok(()),
         }
     }
@@ -312,18 +357,11 @@ impl Record {
 
 fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
     let join = |k: &str| {
-        if key.is_empty() {
-            k.to_string()
-        } else {
-            format!("{key}.{k}")
-        }
+        if key.is_empty() { k.to_string() } else { format!("{key}.{k}") }
     };
     match value {
         toml::Value::Float(f) if !f.is_finite() => Some((key.into(), *f)),
-        toml::Value::Array(a) => a
-            .iter()
-            .enumerate()
-            .find_map(|(i, v)| non_finite(v, &format!("{key}[{i}]"))),
+        toml::Value::Array(a) => a.iter().enumerate().find_map(|(i, v)| non_finite(v, &format!("{key}[{i}]"))),
         toml::Value::Table(t) => t.iter().find_map(|(k, v)| non_finite(v, &join(k))),
         _ => None,
     }
@@ -344,11 +382,7 @@ impl MetricsWriter {
     /// The file cannot be created.
     pub fn create(path: &Path) -> Result<Self, MetricsError> {
         let file = File::create(path).map_err(at(path))?;
-        Ok(Self {
-            path: path.into(),
-            file,
-            lines: 0,
-        })
+        Ok(Self { path: path.into(), file, lines: 0 })
     }
 
     /// Goes on after the first `lines` records, those there were when the resumed state was saved; what came later is dropped, for
@@ -358,31 +392,16 @@ impl MetricsWriter {
     /// The file cannot be read or rewritten, or has fewer lines than that.
     pub fn resume(path: &Path, lines: usize) -> Result<Self, MetricsError> {
         let text = fs::read(path).map_err(at(path))?;
-        let ends = text
-            .iter()
-            .enumerate()
-            .filter(|(_, b)| **b == b'\n')
-            .map(|(i, _)| i + 1);
+        let ends = text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1);
         let ends: Vec<usize> = std::iter::once(0).chain(ends).collect();
         let Some(&end) = ends.get(lines) else {
-            return Err(MetricsError::Shorter {
-                path: path.into(),
-                found: ends.len() - 1,
-                expected: lines,
-            });
+            return Err(MetricsError::Shorter { path: path.into(), found: ends.len() - 1, expected: lines });
         };
         if end < text.len() {
             rundir::write_atomic(path, &text[..end]).map_err(at(path))?;
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .open(path)
-            .map_err(at(path))?;
-        Ok(Self {
-            path: path.into(),
-            file,
-            lines,
-        })
+        let file = OpenOptions::new().append(true).open(path).map_err(at(path))?;
+        Ok(Self { path: path.into(), file, lines })
     }
 
     /// Appends a record.
@@ -412,17 +431,9 @@ pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
     let text = fs::read(path).map_err(at(path))?;
     let complete = text.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     let parse = |(i, line)| {
-        serde_json::from_slice(line).map_err(|e| MetricsError::Parse {
-            path: path.into(),
-            line: i + 1,
-            message: e.to_string(),
-        })
+        serde_json::from_slice(line).map_err(|e| MetricsError::Parse { path: path.into(), line: i + 1, message: e.to_string() })
     };
-    text[..complete]
-        .split_inclusive(|b| *b == b'\n')
-        .enumerate()
-        .map(parse)
-        .collect()
+    text[..complete].split_inclusive(|b| *b == b'\n').enumerate().map(parse).collect()
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> MetricsError {
@@ -431,145 +442,4 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> MetricsError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn step(n: usize) -> Record {
-        let mut s = StepMetrics::new(Stage::R1Zero, n);
-        s.reward = Some(0.25);
-        s.expert_load = vec![1.5, 1.25];
-        s.behaviour.failed_checks = Some(3.0);
-        Record::Step(s)
-    }
-
-    fn eval() -> Record {
-        let mut scores = Scores::default();
-        scores.set(
-            "pass@1",
-            Estimate {
-                value: 0.5,
-                low: 0.4,
-                high: 0.6,
-            },
-        );
-        scores.set_value("format", 0.9);
-        scores.behaviour.attempts = Some(2.0);
-        Record::Eval(EvalMetrics {
-            stage: Stage::Base,
-            step: 20,
-            task: EvalTask::Countdown,
-            problems: 8,
-            samples: 16,
-            max_completion_length: 120,
-            tokens: 99,
-            seconds: 1.5,
-            answers: vec![Answer {
-                question: "1,2:3".into(),
-                text: "1+2=3?3v".into(),
-                correct: true,
-                tokens: 8,
-            }],
-            scores,
-        })
-    }
-
-    /// A path of this test's own, gone with the guard.
-    struct Temp(PathBuf);
-    impl Temp {
-        fn new(name: &str) -> Self {
-            let dir =
-                std::env::temp_dir().join(format!("grpo-metrics-{name}-{}", std::process::id()));
-            fs::create_dir_all(&dir).unwrap();
-            Self(dir)
-        }
-        fn path(&self) -> PathBuf {
-            self.0.join("metrics.jsonl")
-        }
-    }
-    impl Drop for Temp {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
-        }
-    }
-
-    #[test]
-    fn lines_have_the_promised_keys() {
-        let line = serde_json::to_value(StepMetrics::new(Stage::Base, 1)).unwrap();
-        for key in "stage step reward accuracy format completion_length kl entropy clip_ratio grad_norm lr loss tokens_per_second seconds".split(' ') {
-            assert!(line.get(key).is_some(), "{key} is not in {line}");
-        }
-        let line = serde_json::to_value(eval()).unwrap();
-        assert_eq!(
-            (&line["event"], &line["pass@1"], &line["ci"]["pass@1"][1]),
-            (&"eval".into(), &0.5.into(), &0.6.into())
-        );
-        assert_eq!(serde_json::to_value(step(1)).unwrap()["failed_checks"], 3.0);
-    }
-
-    #[test]
-    fn a_killed_run_goes_on_where_its_state_was_saved() {
-        let temp = Temp::new("resume");
-        let mut w = MetricsWriter::create(&temp.path()).unwrap();
-        for record in [step(1), eval(), step(2), step(3)] {
-            w.write(&record).unwrap();
-        }
-        // Killed while writing.
-        let mut bytes = fs::read(temp.path()).unwrap();
-        bytes.extend(br#"{"event":"step","sta"#);
-        fs::write(temp.path(), &bytes).unwrap();
-        assert_eq!(
-            read(&temp.path()).unwrap(),
-            [step(1), eval(), step(2), step(3)]
-        );
-
-        let mut w = MetricsWriter::resume(&temp.path(), 3).unwrap();
-        w.write(&step(3)).unwrap();
-        assert_eq!(w.lines(), 4);
-        assert_eq!(
-            read(&temp.path()).unwrap(),
-            [step(1), eval(), step(2), step(3)]
-        );
-        let e = MetricsWriter::resume(&temp.path(), 9)
-            .unwrap_err()
-            .to_string();
-        assert!(e.contains("has 4 lines") && e.contains("after 9"), "{e}");
-    }
-
-    #[test]
-    fn values_that_are_not_finite_are_refused_by_name() {
-        let temp = Temp::new("finite");
-        let mut w = MetricsWriter::create(&temp.path()).unwrap();
-        let broken = |f: fn(&mut StepMetrics)| {
-            let mut s = StepMetrics::new(Stage::R1Zero, 7);
-            f(&mut s);
-            Record::Step(s)
-        };
-        for (record, key) in [
-            (
-                broken(|s| s.loss = f64::NAN),
-                "loss is NaN at step 7 of stage R1-Zero",
-            ),
-            (broken(|s| s.kl = Some(f64::INFINITY)), "kl is inf"),
-            (
-                broken(|s| s.expert_load = vec![1.0, f64::NAN]),
-                "expert_load[1] is NaN",
-            ),
-            (
-                broken(|s| s.behaviour.length_wrong = Some(f64::NAN)),
-                "length_wrong is NaN",
-            ),
-        ] {
-            let e = w.write(&record).unwrap_err().to_string();
-            assert!(e.contains(key), "{key:?} is not in {e:?}");
-        }
-        assert_eq!(fs::read(temp.path()).unwrap(), b"");
-    }
-
-    #[test]
-    fn a_broken_line_is_named() {
-        let temp = Temp::new("broken");
-        fs::write(temp.path(), "{\"event\":\"step\"}\n").unwrap();
-        let e = read(&temp.path()).unwrap_err().to_string();
-        assert!(e.contains("line 1") && e.contains("stage"), "{e}");
-    }
-}
+mod tests;

@@ -55,22 +55,11 @@ impl RunDir {
             let to = next_free(path);
             fs::rename(path, &to).map_err(failed("move the older run in", path))?;
             moved = Some(to);
-        } else if path.is_dir()
-            && fs::read_dir(path)
-                .map_err(failed("read", path))?
-                .next()
-                .is_some()
-        {
+        } else if path.is_dir() && fs::read_dir(path).map_err(failed("read", path))?.next().is_some() {
             return Err(RunDirError::Foreign(path.into()));
         }
         fs::create_dir_all(path).map_err(failed("create the run folder", path))?;
-        Ok((
-            Self {
-                path: path.into(),
-                _lock: lock(path)?,
-            },
-            moved,
-        ))
+        Ok((Self { path: path.into(), _lock: lock(path)? }, moved))
     }
 
     /// Opens the folder of an earlier run to go on with it.
@@ -81,10 +70,7 @@ impl RunDir {
         if !path.join(LOCK).is_file() {
             return Err(RunDirError::NotARun(path.into()));
         }
-        Ok(Self {
-            path: path.into(),
-            _lock: lock(path)?,
-        })
+        Ok(Self { path: path.into(), _lock: lock(path)? })
     }
 
     /// The folder.
@@ -110,11 +96,7 @@ impl RunDir {
     ///
     /// # Errors
     /// The disk or the writer refuses.
-    pub fn write_with(
-        &self,
-        name: &str,
-        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> Result<(), RunDirError> {
+    pub fn write_with(&self, name: &str, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), RunDirError> {
         let path = self.join(name);
         write_atomic_with(&path, fill).map_err(failed("write", &path))
     }
@@ -123,16 +105,8 @@ impl RunDir {
     ///
     /// # Errors
     /// `fill` fails, with its error, or the disk refuses.
-    pub fn replace_dir<E: From<RunDirError>>(
-        &self,
-        name: &str,
-        fill: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let (path, new, old) = (
-            self.join(name),
-            self.join(&format!(".{name}.new")),
-            self.join(&format!(".{name}.old")),
-        );
+    pub fn replace_dir<E: From<RunDirError>>(&self, name: &str, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
+        let (path, new, old) = (self.join(name), self.join(&format!(".{name}.new")), self.join(&format!(".{name}.old")));
         for left_over in [&new, &old] {
             remove_dir(left_over)?;
         }
@@ -159,25 +133,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`write_atomic`], or what `fill` returns.
-pub fn write_atomic_with(
-    path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = folder.join(format!(".{}.new", name.to_string_lossy()));
     let written = File::create(&temporary).and_then(|file| {
         let mut writer = BufWriter::new(file);
         fill(&mut writer)?;
-        writer
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)?
-            .sync_all()?;
+        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         fs::rename(&temporary, path)
     });
     if written.is_err() {
@@ -186,29 +149,16 @@ pub fn write_atomic_with(
         return written;
     }
     // The rename itself reaches the disk with the folder; only Unix can open one.
-    if cfg!(unix) {
-        File::open(folder)?.sync_all()
-    } else {
-        Ok(())
-    }
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
 fn lock(folder: &Path) -> Result<File, RunDirError> {
     let path = folder.join(LOCK);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed("write to", folder))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("write to", folder))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(RunDirError::Busy(folder.into())),
-        Err(TryLockError::Error(source)) => Err(RunDirError::Io {
-            action: "lock",
-            path: folder.into(),
-            source,
-        }),
+        Err(TryLockError::Error(source)) => Err(RunDirError::Io { action: "lock", path: folder.into(), source }),
     }
 }
 
@@ -218,10 +168,7 @@ fn next_free(path: &Path) -> PathBuf {
         name.push(format!(".{n}"));
         PathBuf::from(name)
     };
-    (1..)
-        .map(numbered)
-        .find(|p| !p.exists())
-        .expect("numbers do not end")
+    (1..).map(numbered).find(|p| !p.exists()).expect("numbers do not end")
 }
 
 fn remove_dir(path: &Path) -> Result<(), RunDirError> {
@@ -233,11 +180,7 @@ fn remove_dir(path: &Path) -> Result<(), RunDirError> {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
     let path = path.to_path_buf();
-    move |source| RunDirError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| RunDirError::Io { action, path, source }
 }
 
 #[cfg(test)]
@@ -248,8 +191,7 @@ mod tests {
     struct Temp(PathBuf);
     impl Temp {
         fn new(name: &str) -> Self {
-            let dir =
-                std::env::temp_dir().join(format!("grpo-rundir-{name}-{}", std::process::id()));
+            let dir = std::env::temp_dir().join(format!("grpo-rundir-{name}-{}", std::process::id()));
             fs::create_dir_all(&dir).unwrap();
             Self(dir)
         }
@@ -267,10 +209,7 @@ mod tests {
         let (first, moved) = RunDir::create(&out).unwrap();
         assert_eq!(moved, None);
         first.write("who", b"first").unwrap();
-        for e in [
-            RunDir::create(&out).unwrap_err(),
-            RunDir::resume(&out).unwrap_err(),
-        ] {
+        for e in [RunDir::create(&out).unwrap_err(), RunDir::resume(&out).unwrap_err()] {
             assert!(matches!(e, RunDirError::Busy(_)), "{e}");
         }
         drop(first);
@@ -283,30 +222,18 @@ mod tests {
         assert_eq!(fs::read(temp.0.join("runs/a.1/who")).unwrap(), b"first");
         assert!(!second.join("who").exists());
         drop(second);
-        assert_eq!(
-            RunDir::create(&out).unwrap().1,
-            Some(temp.0.join("runs/a.2"))
-        );
+        assert_eq!(RunDir::create(&out).unwrap().1, Some(temp.0.join("runs/a.2")));
     }
 
     #[test]
     fn what_cannot_be_a_run_folder_is_refused() {
         let temp = Temp::new("refused");
         fs::write(temp.0.join("thesis.tex"), "").unwrap();
-        assert!(matches!(
-            RunDir::create(&temp.0).unwrap_err(),
-            RunDirError::Foreign(_)
-        ));
-        assert!(matches!(
-            RunDir::resume(&temp.0).unwrap_err(),
-            RunDirError::NotARun(_)
-        ));
+        assert!(matches!(RunDir::create(&temp.0).unwrap_err(), RunDirError::Foreign(_)));
+        assert!(matches!(RunDir::resume(&temp.0).unwrap_err(), RunDirError::NotARun(_)));
         let below_a_file = temp.0.join("thesis.tex/run");
         let e = RunDir::create(&below_a_file).unwrap_err().to_string();
-        assert!(
-            e.contains("cannot create the run folder") && e.contains("thesis.tex/run"),
-            "{e}"
-        );
+        assert!(e.contains("cannot create the run folder") && e.contains("thesis.tex/run"), "{e}");
         assert_eq!(fs::read_dir(&temp.0).unwrap().count(), 1);
     }
 
@@ -321,21 +248,14 @@ mod tests {
         });
         assert!(torn.unwrap_err().to_string().contains("power cut"));
         assert_eq!(fs::read(run.join("state")).unwrap(), b"good");
-        assert_eq!(
-            fs::read_dir(run.path()).unwrap().count(),
-            2,
-            "the lock and the state"
-        );
+        assert_eq!(fs::read_dir(run.path()).unwrap().count(), 2, "the lock and the state");
     }
 
     #[test]
     fn a_folder_is_replaced_as_a_whole() {
         let temp = Temp::new("replace");
         let (run, _) = RunDir::create(&temp.0.join("run")).unwrap();
-        run.replace_dir("model", |d| {
-            run.write(&format!("{}/a", d.file_name().unwrap().display()), b"1")
-        })
-        .unwrap();
+        run.replace_dir("model", |d| run.write(&format!("{}/a", d.file_name().unwrap().display()), b"1")).unwrap();
         let failed = run.replace_dir("model", |d| Err(RunDirError::Foreign(d.into())));
         assert!(failed.is_err());
         assert!(run.join("model/a").exists());

@@ -61,9 +61,6 @@ impl FromStr for Control {
     type Err = ConfigError;
 
     fn from_str(s: &str) -> Result<Self, ConfigError> {
-        Self::ALL
-            .into_iter()
-            .find(|c| c.name() == s)
-            .ok_or_else(|| ConfigError::Control(s.into()))
+        Self::ALL.into_iter().find(|c| c.name() == s).ok_or_else(|| ConfigError::Control(s.into()))
     }
 }

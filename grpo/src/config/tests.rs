@@ -14,14 +14,7 @@ fn every_key_survives_the_round_trip() {
     config.rl.scale_rewards = ScaleRewards::None;
     for config in [config, RunConfig::default()] {
         let text = config.to_toml();
-        for key in [
-            "q_lora_rank",
-            "epsilon_high",
-            "max_completion_length",
-            "seq_aux_alpha",
-            "ref_sync_steps",
-            "shown",
-        ] {
+        for key in ["q_lora_rank", "epsilon_high", "max_completion_length", "seq_aux_alpha", "ref_sync_steps", "shown"] {
             assert!(text.contains(key), "{key} is not in\n{text}");
         }
         assert_eq!(over(&text).unwrap(), config);
@@ -31,12 +24,7 @@ fn every_key_survives_the_round_trip() {
 #[test]
 fn a_file_is_laid_over_what_is_there() {
     let base = RunConfig::quick();
-    let got = base
-        .overlay_str(
-            "[rl]\nlr = 1e-4\n[rl.reward_weights]\nformat = 0.5",
-            Path::new("my.toml"),
-        )
-        .unwrap();
+    let got = base.overlay_str("[rl]\nlr = 1e-4\n[rl.reward_weights]\nformat = 0.5", Path::new("my.toml")).unwrap();
     let mut expected = base;
     expected.rl.lr = 1e-4;
     expected.rl.reward_weights.format = 0.5;
@@ -46,60 +34,19 @@ fn a_file_is_laid_over_what_is_there() {
 #[test]
 fn unknown_keys_and_bad_values_are_named() {
     for (text, said) in [
-        (
-            "[rl]\nlearning_rate = 1e-4",
-            ["my.toml", "line 2", "`learning_rate`", "`num_generations`"],
-        ),
+        ("[rl]\nlearning_rate = 1e-4", ["my.toml", "line 2", "`learning_rate`", "`num_generations`"]),
         ("sed = 1", ["my.toml", "line 1", "`sed`", "`seed`"]),
-        (
-            "[rl]\nmax_completion_length = [{from_step = 0, limt = 3}]",
-            ["my.toml", "line 2", "`limt`", "`limit`"],
-        ),
-        (
-            "[rl]\nepsilon_high = \"off\"",
-            ["my.toml", "line 2", "\"off\"", "\"none\""],
-        ),
-        (
-            "[rl]\nloss_type = \"ppo\"",
-            ["my.toml", "line 2", "`ppo`", "`dapo`"],
-        ),
-        (
-            "[model]\nhidden_size = -3",
-            ["my.toml", "line 2", "-3", "hidden_size"],
-        ),
-        (
-            "[rl]\nepsilon = -0.2",
-            ["rl.epsilon", "-0.2", "out of range", "more than 0"],
-        ),
-        (
-            "[base]\np_check = 1.5",
-            ["base.p_check", "1.5", "out of range", "0 to 1"],
-        ),
-        (
-            "[base]\nlr = nan",
-            ["base.lr", "NaN", "out of range", "more than 0"],
-        ),
-        (
-            "[model]\nqk_rope_head_dim = 7",
-            ["model.qk_rope_head_dim", "7", "out of range", "even"],
-        ),
-        (
-            "[model]\nn_group = 3",
-            [
-                "model.n_group",
-                "3",
-                "out of range",
-                "divisor of n_routed_experts",
-            ],
-        ),
-        (
-            "[eval]\nsamples = 8",
-            ["eval.k", "16", "out of range", "eval.samples"],
-        ),
-        (
-            "[rl]\nmax_completion_length = []",
-            ["rl.max_completion_length", "[]", "out of range", "step 0"],
-        ),
+        ("[rl]\nmax_completion_length = [{from_step = 0, limt = 3}]", ["my.toml", "line 2", "`limt`", "`limit`"]),
+        ("[rl]\nepsilon_high = \"off\"", ["my.toml", "line 2", "\"off\"", "\"none\""]),
+        ("[rl]\nloss_type = \"ppo\"", ["my.toml", "line 2", "`ppo`", "`dapo`"]),
+        ("[model]\nhidden_size = -3", ["my.toml", "line 2", "-3", "hidden_size"]),
+        ("[rl]\nepsilon = -0.2", ["rl.epsilon", "-0.2", "out of range", "more than 0"]),
+        ("[base]\np_check = 1.5", ["base.p_check", "1.5", "out of range", "0 to 1"]),
+        ("[base]\nlr = nan", ["base.lr", "NaN", "out of range", "more than 0"]),
+        ("[model]\nqk_rope_head_dim = 7", ["model.qk_rope_head_dim", "7", "out of range", "even"]),
+        ("[model]\nn_group = 3", ["model.n_group", "3", "out of range", "divisor of n_routed_experts"]),
+        ("[eval]\nsamples = 8", ["eval.k", "16", "out of range", "eval.samples"]),
+        ("[rl]\nmax_completion_length = []", ["rl.max_completion_length", "[]", "out of range", "step 0"]),
     ] {
         let message = over(text).unwrap_err().to_string();
         for word in said {
@@ -120,40 +67,15 @@ fn presets_and_controls_are_valid() {
         assert_eq!(unchanged, !control.changes_base(), "{control}");
         assert_eq!(control.name().parse::<Control>().unwrap(), control);
     }
-    assert!(
-        "no-luck"
-            .parse::<Control>()
-            .unwrap_err()
-            .to_string()
-            .contains("no-limit-jump")
-    );
+    assert!("no-luck".parse::<Control>().unwrap_err().to_string().contains("no-limit-jump"));
 }
 
 #[test]
 fn schedules() {
     let config = RunConfig::default();
-    assert_eq!(
-        [0, 39, 40, 79].map(|s| config.rl.max_completion_length_at(s)),
-        [120, 120, 360, 360]
-    );
-    let b = BaseConfig {
-        steps: 1000,
-        warmup_steps: 100,
-        lr: 1.0,
-        ..config.base
-    };
-    for (step, lr) in [
-        (0, 0.0),
-        (50, 0.5),
-        (100, 1.0),
-        (599, 1.0),
-        (800, 0.5),
-        (999, 0.05),
-    ] {
-        assert!(
-            (b.lr_at(step) - lr).abs() < 1e-12,
-            "step {step}: {}",
-            b.lr_at(step)
-        );
+    assert_eq!([0, 39, 40, 79].map(|s| config.rl.max_completion_length_at(s)), [120, 120, 360, 360]);
+    let b = BaseConfig { steps: 1000, warmup_steps: 100, lr: 1.0, ..config.base };
+    for (step, lr) in [(0, 0.0), (50, 0.5), (100, 1.0), (599, 1.0), (800, 0.5), (999, 0.05)] {
+        assert!((b.lr_at(step) - lr).abs() < 1e-12, "step {step}: {}", b.lr_at(step));
     }
 }

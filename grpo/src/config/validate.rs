@@ -9,12 +9,7 @@ impl RunConfig {
     /// [`ConfigError::Range`] for the first that is outside.
     pub fn validate(&self) -> Result<(), ConfigError> {
         // TOML's integers are signed.
-        require(
-            "seed",
-            self.seed,
-            self.seed <= i64::MAX as u64,
-            "0 to 2^63 - 1",
-        )?;
+        require("seed", self.seed, self.seed <= i64::MAX as u64, "0 to 2^63 - 1")?;
         not_negative("price", self.price)?;
         model(&self.model)?;
         task(&self.task)?;
@@ -33,31 +28,17 @@ fn model(m: &ModelConfig) -> Result<(), ConfigError> {
     at_least("model.qk_nope_head_dim", m.qk_nope_head_dim, 1)?;
     let rope = m.qk_rope_head_dim;
     let even = rope > 0 && rope.is_multiple_of(2);
-    require(
-        "model.qk_rope_head_dim",
-        rope,
-        even,
-        "an even number, 2 or more",
-    )?;
+    require("model.qk_rope_head_dim", rope, even, "an even number, 2 or more")?;
     at_least("model.v_head_dim", m.v_head_dim, 1)?;
     at_least("model.n_routed_experts", m.n_routed_experts, 1)?;
     at_least("model.moe_intermediate_size", m.moe_intermediate_size, 1)?;
     at_least("model.intermediate_size", m.intermediate_size, 1)?;
     let divides = m.n_group > 0 && m.n_routed_experts.is_multiple_of(m.n_group);
-    require(
-        "model.n_group",
-        m.n_group,
-        divides,
-        "a divisor of n_routed_experts",
-    )?;
+    require("model.n_group", m.n_group, divides, "a divisor of n_routed_experts")?;
     within("model.topk_group", m.topk_group, 1..=m.n_group)?;
     // No more than there are in the groups that a token may choose from.
     let reachable = m.topk_group * (m.n_routed_experts / m.n_group);
-    within(
-        "model.num_experts_per_tok",
-        m.num_experts_per_tok,
-        1..=reachable,
-    )?;
+    within("model.num_experts_per_tok", m.num_experts_per_tok, 1..=reachable)?;
     positive("model.routed_scaling_factor", m.routed_scaling_factor)?;
     positive("model.rms_norm_eps", m.rms_norm_eps)?;
     positive("model.rope_theta", m.rope_theta)?;
@@ -74,12 +55,7 @@ fn task(t: &TaskConfig) -> Result<(), ConfigError> {
     require("task.operators", operators, known, "one or more of + - *")?;
     within("task.max_target", t.max_target, 1..=999)?;
     let some = t.held_out > 0.0 && t.held_out < 1.0;
-    require(
-        "task.held_out",
-        t.held_out,
-        some,
-        "more than 0 and less than 1",
-    )
+    require("task.held_out", t.held_out, some, "more than 0 and less than 1")
 }
 
 fn base(b: &BaseConfig) -> Result<(), ConfigError> {
@@ -89,12 +65,7 @@ fn base(b: &BaseConfig) -> Result<(), ConfigError> {
     share("base.chain_sum_share", b.chain_sum_share)?;
     let chains = b.chain_sum_share;
     let fits = b.drill_share + chains <= 1.0;
-    require(
-        "base.chain_sum_share",
-        chains,
-        fits,
-        "at most 1 with drill_share",
-    )?;
+    require("base.chain_sum_share", chains, fits, "at most 1 with drill_share")?;
     share("base.p_check", b.p_check)?;
     share("base.p_continue", b.p_continue)?;
     rising("base.drill_attempts", b.drill_attempts)?;
@@ -118,22 +89,13 @@ fn rl(rl: &RlConfig) -> Result<(), ConfigError> {
         && limits.iter().all(|l| l.limit > 0);
     let shown: Vec<_> = limits.iter().map(|l| (l.from_step, l.limit)).collect();
     let expected = "limits of 1 or more, the first from step 0, steps rising";
-    require(
-        "rl.max_completion_length",
-        format!("{shown:?}"),
-        schedule,
-        expected,
-    )?;
+    require("rl.max_completion_length", format!("{shown:?}"), schedule, expected)?;
     not_negative("rl.reward_weights.accuracy", rl.reward_weights.accuracy)?;
     not_negative("rl.reward_weights.format", rl.reward_weights.format)?;
     positive("rl.epsilon", rl.epsilon)?;
     positive("rl.epsilon_high", rl.epsilon_high.unwrap_or(rl.epsilon))?;
     not_negative("rl.beta", rl.beta)?;
-    within(
-        "rl.minibatches",
-        rl.minibatches,
-        1..=rl.questions * rl.num_generations,
-    )?;
+    within("rl.minibatches", rl.minibatches, 1..=rl.questions * rl.num_generations)?;
     at_least("rl.num_iterations", rl.num_iterations, 1)?;
     positive("rl.lr", rl.lr)?;
     betas("rl.betas", rl.betas)?;
@@ -149,27 +111,13 @@ fn eval(e: &EvalConfig) -> Result<(), ConfigError> {
     require("eval.k", format!("{:?}", e.k), sampled, expected)
 }
 
-fn require(
-    key: &'static str,
-    value: impl fmt::Display,
-    ok: bool,
-    expected: impl Into<String>,
-) -> Result<(), ConfigError> {
-    let refuse = || ConfigError::Range {
-        key,
-        value: value.to_string(),
-        expected: expected.into(),
-    };
+fn require(key: &'static str, value: impl fmt::Display, ok: bool, expected: impl Into<String>) -> Result<(), ConfigError> {
+    let refuse = || ConfigError::Range { key, value: value.to_string(), expected: expected.into() };
     if ok { Ok(()) } else { Err(refuse()) }
 }
 
 fn within(key: &'static str, v: usize, range: RangeInclusive<usize>) -> Result<(), ConfigError> {
-    require(
-        key,
-        v,
-        range.contains(&v),
-        format!("{} to {}", range.start(), range.end()),
-    )
+    require(key, v, range.contains(&v), format!("{} to {}", range.start(), range.end()))
 }
 
 fn at_least(key: &'static str, v: usize, least: usize) -> Result<(), ConfigError> {
@@ -190,12 +138,7 @@ fn share(key: &'static str, v: f64) -> Result<(), ConfigError> {
 
 fn rising(key: &'static str, v: [usize; 2]) -> Result<(), ConfigError> {
     let ok = 1 <= v[0] && v[0] <= v[1];
-    require(
-        key,
-        format!("{v:?}"),
-        ok,
-        "the fewest, 1 or more, then the most",
-    )
+    require(key, format!("{v:?}"), ok, "the fewest, 1 or more, then the most")
 }
 
 fn betas(key: &'static str, v: [f64; 2]) -> Result<(), ConfigError> {

@@ -29,17 +29,16 @@ fn parse(text: &str) -> Parsed<'_> {
     let text = text.strip_prefix("<think>").unwrap_or(text);
     let (thinking, rest) = text.split_once("</think>").unwrap_or((text, ""));
     let answer = rest.split_once("<answer>").and_then(|(_, a)| a.split_once("</answer>")).map(|(a, _)| a);
-    let attempt = |piece: &'_ str, verdict| Attempt::new(piece, verdict);
     let mut attempts = Vec::new();
     let mut start = 0;
     for (i, c) in thinking.char_indices().filter(|(_, c)| matches!(c, 'x' | 'v')) {
-        attempts.push((&thinking[start..i], Some(c == 'v')));
+        attempts.push(Attempt::new(&thinking[start..i], Some(c == 'v')));
         start = i + 1;
     }
     if start < thinking.len() {
-        attempts.push((&thinking[start..], None));
+        attempts.push(Attempt::new(&thinking[start..], None));
     }
-    Parsed { attempts: attempts.into_iter().map(|(piece, verdict)| attempt(piece, verdict)).collect(), answer }
+    Parsed { attempts, answer }
 }
 
 impl<'a> Attempt<'a> {

@@ -15,16 +15,16 @@ const MOST_POINTS: usize = 160;
 pub fn curve(run: &Run) -> Vec<Panel> {
     let held_out = |key: &str| held_out(run, key);
     let accuracy = vec![
-        line("in training", 0, Ink::Pale, run, |s| s.accuracy),
+        line("in training", 0, run, |s| s.accuracy),
         Series { name: "held out".into(), color: 0, ink: Ink::Dots, points: held_out("pass@1") },
     ];
     let length = vec![
-        line("in training", 1, Ink::Pale, run, |s| s.completion_length),
+        line("in training", 1, run, |s| s.completion_length),
         Series { name: "held out".into(), color: 1, ink: Ink::Dots, points: held_out("completion_length") },
     ];
     present(vec![
         panel("Right answers (pass@1)", Unit::Share, "", limit_jumps(run), accuracy),
-        panel("Tokens an answer", Unit::Number, "RL steps", limit_jumps(run), length),
+        panel("Tokens an answer", Unit::Number, "RL steps", unlabelled(limit_jumps(run)), length),
     ])
 }
 
@@ -35,13 +35,17 @@ pub fn behaviour(run: &Run) -> Vec<Panel> {
         small(
             "Checks an answer",
             Unit::Number,
+            vec![("all", 2, |s| s.behaviour.checks.or(s.behaviour.failed_checks)), ("failed", 1, |s| s.behaviour.failed_checks)],
+        ),
+        small("Failed checks followed by a new attempt", Unit::Share, vec![("", 3, |s| s.behaviour.retry_rate)]),
+        small(
+            "Share right",
+            Unit::Share,
             vec![
-                ("all", 2, |s| s.behaviour.checks.or(s.behaviour.failed_checks)),
-                ("failed", 1, |s| s.behaviour.failed_checks),
+                ("verdicts", 2, |s| s.behaviour.balanced_verdict_accuracy.or(s.behaviour.verdict_accuracy)),
+                ("sums", 3, |s| s.behaviour.arithmetic_accuracy),
             ],
         ),
-        small("Failed checks followed by a new attempt", Unit::Share, vec![("", 3, |s| s.behaviour.retries)]),
-        small("Verdicts that are true", Unit::Share, vec![("", 2, |s| s.behaviour.verdict_accuracy)]),
         small(
             "Tokens of an answer",
             Unit::Number,
@@ -79,17 +83,17 @@ pub fn comparison(runs: &[(&str, Run)]) -> Vec<Panel> {
     let mut length = Vec::new();
     for (color, (name, run)) in runs.iter().enumerate() {
         let color = color % 6;
-        let points = held_out(run, "pass@1");
-        accuracy.push(Series { name: name.to_string(), color, ink: Ink::Dots, points });
-        length.push(line(name, color, Ink::Line, run, |s| s.completion_length));
+        accuracy.push(line(name, color, run, |s| s.accuracy));
+        accuracy.push(Series { name: String::new(), color, ink: Ink::Dots, points: held_out(run, "pass@1") });
+        length.push(line(name, color, run, |s| s.completion_length));
     }
     // Runs share their limits, or have fewer of them: each event is said once.
     let mut marks: Vec<Mark> = runs.iter().flat_map(|(_, run)| limit_jumps(run)).collect();
     marks.sort_by(|a, b| a.x.total_cmp(&b.x));
     marks.dedup();
     present(vec![
-        panel("Held-out right answers (pass@1)", Unit::Share, "", marks.clone(), accuracy),
-        panel("Tokens an answer, in training", Unit::Number, "RL steps", marks, length),
+        panel("Right answers: in training (lines), held out (dots)", Unit::Share, "", marks.clone(), accuracy),
+        panel("Tokens an answer, in training", Unit::Number, "RL steps", unlabelled(marks), length),
     ])
 }
 
@@ -102,9 +106,9 @@ fn points(run: &Run, stage: Stage, get: Get) -> Vec<Point> {
     steps.filter_map(|s| Some(Point::new(s.step as f64, get(s)?))).collect()
 }
 
-fn line(name: &str, color: usize, ink: Ink, run: &Run, get: Get) -> Series {
+fn line(name: &str, color: usize, run: &Run, get: Get) -> Series {
     let points = points(run, Stage::R1Zero, get);
-    Series { name: name.into(), color, ink, points }.thinned(MOST_POINTS)
+    Series { name: name.into(), color, ink: Ink::Line, points }.thinned(MOST_POINTS)
 }
 
 /// A score at each evaluation of the held-out problems; the base model stands at step 0.
@@ -121,8 +125,7 @@ fn held_out(run: &Run, key: &str) -> Vec<Point> {
 
 /// Where the length limit changes.
 fn limit_jumps(run: &Run) -> Vec<Mark> {
-    let limits: Vec<_> =
-        run.steps(Stage::R1Zero).filter_map(|s| Some((s.step, s.max_completion_length?))).collect();
+    let limits: Vec<_> = run.steps(Stage::R1Zero).filter_map(|s| Some((s.step, s.max_completion_length?))).collect();
     let jump = |w: &[(usize, usize)]| {
         let [(before, from), (_, to)] = [w[0], w[1]];
         (from != to).then(|| Mark { x: before as f64, label: format!("limit {from} → {to} tokens") })
@@ -130,10 +133,14 @@ fn limit_jumps(run: &Run) -> Vec<Mark> {
     limits.windows(2).filter_map(jump).collect()
 }
 
+/// Events whose names stand elsewhere.
+fn unlabelled(marks: Vec<Mark>) -> Vec<Mark> {
+    marks.into_iter().map(|m| Mark { label: String::new(), ..m }).collect()
+}
+
 fn rl_panel(run: &Run, title: &str, unit: Unit, lines: Vec<(&str, usize, Get)>) -> Panel {
-    let series = lines.into_iter().map(|(name, color, get)| line(name, color, Ink::Line, run, get)).collect();
-    let unlabelled = limit_jumps(run).into_iter().map(|m| Mark { label: String::new(), ..m }).collect();
-    panel(title, unit, "RL steps", unlabelled, series)
+    let series = lines.into_iter().map(|(name, color, get)| line(name, color, run, get)).collect();
+    panel(title, unit, "RL steps", unlabelled(limit_jumps(run)), series)
 }
 
 fn panel(title: &str, unit: Unit, x_label: &str, marks: Vec<Mark>, mut series: Vec<Series>) -> Panel {

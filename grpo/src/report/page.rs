@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::chart::{self, Panel, Unit, escape};
+use crate::chart::{self, Panel, Unit, escape, grouped};
 use crate::cost::{self, StageCost};
-use crate::metrics::{EvalTask, Estimate, Scores, Stage};
+use crate::metrics::{EvalTask, Score, Scores, Stage};
 
 use super::{Run, answers, figures};
 
@@ -57,10 +57,10 @@ fn headline(out: &mut String, run: &Run) {
     let (Some(before), after) = run.before_and_after(EvalTask::Countdown) else { return };
     let after = after.map(|e| &e.scores);
     out.push_str(r#"<section class="cards">"#);
-    card(out, "Right at the first try", Unit::Share, &before.scores, after, "pass@1", |before, after| {
-        let key = before.values.keys().filter_map(|k| k.strip_prefix("pass@")?.parse::<usize>().ok()).max()?;
-        let at_k = |s: &Scores| s.get(&format!("pass@{key}")).map(|e| Unit::Share.format(e.value));
-        Some(format!("in {key} tries: {} → {}", at_k(before)?, at_k(after)?))
+    card(out, "Solved at first try (pass@1)", Unit::Share, &before.scores, after, "pass@1", |before, after| {
+        let (k, was) = in_most_tries(before)?;
+        let [was, is] = [was, in_most_tries(after)?.1].map(|v| Unit::Share.format(v));
+        Some(format!("in {k} tries: {was} → {is}"))
     });
     card(out, "Tokens an answer", Unit::Number, &before.scores, after, "completion_length", |before, after| {
         let ratio = after.get("completion_length")?.value / before.get("completion_length")?.value;
@@ -106,10 +106,11 @@ fn numbers(out: &mut String, title: &str, first: &str, second: Option<String>, f
         format!("<i>{sign}</i><b>{s}</b>")
     });
     let foot = escape(foot);
-    let _ = write!(out, r#"<div class="card"><h2>{title}</h2><p class="big">{first}{second}</p><p class="foot">{foot}</p></div>"#);
+    let _ =
+        write!(out, r#"<div class="card"><h2>{title}</h2><p class="big">{first}{second}</p><p class="foot">{foot}</p></div>"#);
 }
 
-fn interval(unit: Unit, e: Estimate) -> String {
+fn interval(unit: Unit, e: Score) -> String {
     if e.low == e.high {
         return String::new();
     }
@@ -128,7 +129,7 @@ fn learning_curve(out: &mut String, run: &Run) {
     });
     let _ = write!(
         out,
-        "<section><h2>The curve</h2><figure class=\"wide\">{}<figcaption>{measured}In training: the problems of the step. Bars are \
+        "<section><h2>The curve</h2><figure class=\"wide\"><div class=\"plot\">{}</div><figcaption>{measured}In training: the problems of the step. Bars are \
          95\u{202f}% confidence intervals. The paper's DeepSeek-R1-Zero went from 15.6\u{202f}% to 77.9\u{202f}% on AIME 2024, its \
          answers grew with it, and both jumped when its length limit was raised.</figcaption></figure></section>",
         chart::svg(&panels, 1040.0, 250.0, false)
@@ -202,17 +203,17 @@ fn costs(out: &mut String, run: &Run) {
     let _ = write!(
         out,
         "<section><h2>What it cost</h2><table><thead><tr><th>stage</th><th>device hours</th><th>tokens</th><th>tokens a second</th>\
-         <th>FLOPs</th><th>cost at ${} an hour</th></tr></thead><tbody>",
+         <th>FLOPs</th><th>cost at ${:.2} an hour</th></tr></thead><tbody>",
         summary.price
     );
     let mut row = |class: &str, s: &StageCost| {
-        let (hours, tokens, flops) = (s.device_hours(), grouped(s.tokens), scientific(s.flops as f64));
+        let (hours, tokens, flops) = (s.device_hours(), grouped(s.tokens as i64), scientific(s.flops as f64));
         let name = match s.name.as_str() {
             "r1_zero" => "R1-Zero",
             name => name,
         };
         let name = escape(name);
-        let speed = grouped((s.tokens as f64 / s.seconds.max(1e-9)) as u64);
+        let speed = grouped((s.tokens as f64 / s.seconds.max(1e-9)) as i64);
         let cost = s.cost_usd;
         let _ = write!(
             out,
@@ -245,43 +246,82 @@ fn agreement(out: &mut String, run: &Run) {
 }
 
 fn meaning(out: &mut String, run: &Run) {
+    let (Some(before), Some(after)) = run.before_and_after(EvalTask::Countdown) else { return };
+    let _ = write!(
+        out,
+        "<section class=\"prose\"><h2>What this shows, and what it does not</h2>{}",
+        shown(run, &before.scores, &after.scores)
+    );
     let base = &run.config.base;
     let again = if base.p_continue > 0.0 {
         format!(
-            "a trace checks an attempt with probability {} and tries again after a failed check with probability {}, at random, \
-             whatever it has seen",
+            "Retrying is in the corpus: a trace checks an attempt with probability {} and tries again after a failed check with \
+             probability {}, at random, whatever it has seen. RL elicits it",
             base.p_check, base.p_continue
         )
     } else {
-        format!("a trace checks an attempt with probability {} and never tries again", base.p_check)
+        format!("In this run's corpus a trace checks an attempt with probability {} and never tries again", base.p_check)
     };
-    let (before, _) = run.before_and_after(EvalTask::Countdown);
-    let reach = before.and_then(|e| {
-        let k = e.scores.values.keys().filter_map(|k| k.strip_prefix("pass@")?.parse::<usize>().ok()).max()?;
-        let share = Unit::Share.format(e.scores.get(&format!("pass@{k}"))?.value);
-        Some(format!(" The base model already solves {share} of the problems within {k} tries: RL makes it find in one answer what it could find in many."))
-    });
     let drills = if base.drill_share > 0.0 {
-        "Arithmetic and honest verdicts are taught by drills beforehand"
+        "Arithmetic and honest verdicts are taught by drills beforehand; <code>--control no-drills</code> shows what becomes of RL without"
     } else {
         "This run had no drills, so its verdicts are only as good as the traces made them"
     };
     let _ = write!(
         out,
-        "<section class=\"prose\"><h2>What this shows, and what it does not</h2>\
-         <p><b>It shows</b> that a reward for right final answers is enough to turn a habit that is rare into a strategy: to check, and to go \
-         on until a check passes. Longer answers follow from that, nobody asks for them, and room to think longer is put to use.{}</p>\
-         <p><b>It does not show</b> that RL invents reasoning. Retrying is in the corpus: {again}. RL elicits it. {drills}; without them the \
-         policy has nothing to rely on. Most of the gain is search with verification; whether the attempts themselves get better is a \
-         different question, and this task, small sums over small numbers, says nothing about mathematics. One run is one seed: the control \
-         experiments (<code>--control</code>) and other seeds belong beside it.</p></section>",
-        reach.unwrap_or_default()
+        "<p><b>It does not show</b> that RL invents reasoning. {again}. {drills}. Much of such a gain can be had by blind search with \
+         verification; whether the attempts themselves get better is another question, and small sums over small numbers say little \
+         about mathematics. One run is one seed: other seeds and the control experiments belong beside it.</p></section>"
     );
+}
+
+/// What the measurements of this run support, and no more.
+fn shown(run: &Run, before: &Scores, after: &Scores) -> String {
+    let (Some(was), Some(is)) = (before.get("pass@1"), after.get("pass@1")) else { return String::new() };
+    if is.low <= was.high {
+        return "<p><b>This run does not show the effect:</b> held-out accuracy did not rise beyond its confidence interval.</p>"
+            .into();
+    }
+    let [first, last] = [was, is].map(|e| Unit::Share.format(e.value));
+    let mut text = format!(
+        "<p><b>It shows</b> that a rule which looks at the final answer alone is enough to raise held-out accuracy from {first} to {last}."
+    );
+    let checks = |s: &Scores| s.behaviour.checks.or(s.behaviour.failed_checks);
+    if let (Some(was), Some(is)) = (checks(before), checks(after))
+        && is > was
+        && run.config.base.p_continue > 0.0
+    {
+        let [was, is] = [was, is].map(|v| Unit::Number.format(v));
+        let _ = write!(
+            text,
+            " An answer now checks itself {is} times instead of {was}: what was an occasional habit of the corpus has become a strategy."
+        );
+    }
+    if let (Some(was), Some(is)) = (before.get("completion_length"), after.get("completion_length"))
+        && is.low > was.high
+    {
+        text.push_str(" Answers became longer although nothing rewards length.");
+    }
+    if let Some((k, share)) = in_most_tries(before) {
+        let share = Unit::Share.format(share);
+        let _ = write!(
+            text,
+            " The base model already solves {share} of the problems within {k} tries: RL makes it find in one answer what it could \
+             find in many."
+        );
+    }
+    text + "</p>"
+}
+
+/// The largest k that pass@k was measured for, and its value.
+fn in_most_tries(scores: &Scores) -> Option<(usize, f64)> {
+    let k = scores.values.keys().filter_map(|key| key.strip_prefix("pass@")?.parse().ok()).max().filter(|&k| k > 1)?;
+    Some((k, scores.get(&format!("pass@{k}"))?.value))
 }
 
 fn reproduce(out: &mut String, run: &Run) {
     let config = escape(&run.config.to_toml());
-    out.push_str("<section><h2>Once more</h2>");
+    out.push_str("<section><h2>Run it again</h2>");
     if let Some(s) = &run.summary {
         let (command, device) = (escape(&s.command), escape(&s.device));
         let _ = write!(
@@ -291,7 +331,10 @@ fn reproduce(out: &mut String, run: &Run) {
             s.seed
         );
     }
-    let _ = write!(out, "<details><summary>Every hyperparameter (config.toml)</summary><pre><code>{config}</code></pre></details></section>");
+    let _ = write!(
+        out,
+        "<details><summary>Every hyperparameter (config.toml)</summary><pre><code>{config}</code></pre></details></section>"
+    );
 }
 
 fn duration(seconds: f64) -> String {
@@ -300,19 +343,6 @@ fn duration(seconds: f64) -> String {
         s if s < 5400.0 => format!("{:.0}\u{202f}min", s / 60.0),
         s => format!("{:.1}\u{202f}h", s / 3600.0),
     }
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
 }
 
 /// 1.2e14 as 1.2 × 10¹⁴.
@@ -330,7 +360,6 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(scientific(1.24e14), "1.2\u{202f}×\u{202f}10<sup>14</sup>");
         assert_eq!([45.0, 1230.0, 7200.0].map(duration), ["45\u{202f}s", "20\u{202f}min", "2.0\u{202f}h"]);
     }

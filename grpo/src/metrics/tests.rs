@@ -1,0 +1,121 @@
+use super::*;
+
+fn step(n: usize) -> Record {
+    let mut s = StepMetrics::new(Stage::R1Zero, n);
+    s.reward = Some(0.25);
+    s.expert_load = vec![1.5, 1.25];
+    s.behaviour.failed_checks = Some(3.0);
+    Record::Step(s)
+}
+
+fn eval() -> Record {
+    let mut scores = Scores::default();
+    scores.set("pass@1", Score { value: 0.5, low: 0.4, high: 0.6 });
+    scores.set_value("format", 0.9);
+    scores.behaviour.attempts = Some(2.0);
+    Record::Eval(EvalMetrics {
+        stage: Stage::Base,
+        step: 20,
+        task: EvalTask::Countdown,
+        problems: 8,
+        samples: 16,
+        max_completion_length: 120,
+        tokens: 99,
+        seconds: 1.5,
+        answers: vec![Answer { question: "1,2:3".into(), text: "1+2=3?3v".into(), correct: true, tokens: 8 }],
+        scores,
+    })
+}
+
+/// A path of this test's own, gone with the guard.
+struct Temp(PathBuf);
+impl Temp {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("grpo-metrics-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+    fn path(&self) -> PathBuf {
+        self.0.join("metrics.jsonl")
+    }
+}
+impl Drop for Temp {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+#[test]
+fn lines_have_the_promised_keys() {
+    let line = serde_json::to_value(StepMetrics::new(Stage::Base, 1)).unwrap();
+    for key in
+        "stage step reward accuracy format completion_length kl entropy clip_ratio grad_norm lr loss tokens_per_second seconds"
+            .split(' ')
+    {
+        assert!(line.get(key).is_some(), "{key} is not in {line}");
+    }
+    let line = serde_json::to_value(eval()).unwrap();
+    assert_eq!((&line["event"], &line["pass@1"], &line["ci"]["pass@1"][1]), (&"eval".into(), &0.5.into(), &0.6.into()));
+    assert_eq!(serde_json::to_value(step(1)).unwrap()["failed_checks"], 3.0);
+}
+
+#[test]
+fn a_mean_has_an_interval_over_problems() {
+    let score = Score::mean(&[30.0, 34.0, 38.0, 42.0]);
+    // Deviations 6, 2, 2, 6: variance 80 / 3, standard error (80 / 12)^½.
+    let half = 1.96 * (80.0f64 / 12.0).sqrt();
+    assert!(
+        (score.value - 36.0).abs() < 1e-12 && (score.high - 36.0 - half).abs() < 1e-12 && (36.0 - half - score.low).abs() < 1e-12
+    );
+    assert_eq!(Score::mean(&[7.0]), Score { value: 7.0, low: 7.0, high: 7.0 });
+}
+
+#[test]
+fn a_killed_run_goes_on_where_its_state_was_saved() {
+    let temp = Temp::new("resume");
+    let mut w = MetricsWriter::create(&temp.path()).unwrap();
+    for record in [step(1), eval(), step(2), step(3)] {
+        w.write(&record).unwrap();
+    }
+    // Killed while writing.
+    let mut bytes = fs::read(temp.path()).unwrap();
+    bytes.extend(br#"{"event":"step","sta"#);
+    fs::write(temp.path(), &bytes).unwrap();
+    assert_eq!(read(&temp.path()).unwrap(), [step(1), eval(), step(2), step(3)]);
+
+    let mut w = MetricsWriter::resume(&temp.path(), 3).unwrap();
+    w.write(&step(3)).unwrap();
+    assert_eq!(w.lines(), 4);
+    assert_eq!(read(&temp.path()).unwrap(), [step(1), eval(), step(2), step(3)]);
+    let e = MetricsWriter::resume(&temp.path(), 9).unwrap_err().to_string();
+    assert!(e.contains("has 4 lines") && e.contains("after 9"), "{e}");
+}
+
+#[test]
+fn values_that_are_not_finite_are_refused_by_name() {
+    let temp = Temp::new("finite");
+    let mut w = MetricsWriter::create(&temp.path()).unwrap();
+    let broken = |f: fn(&mut StepMetrics)| {
+        let mut s = StepMetrics::new(Stage::R1Zero, 7);
+        f(&mut s);
+        Record::Step(s)
+    };
+    for (record, key) in [
+        (broken(|s| s.loss = f64::NAN), "loss is NaN at step 7 of stage R1-Zero"),
+        (broken(|s| s.kl = Some(f64::INFINITY)), "kl is inf"),
+        (broken(|s| s.expert_load = vec![1.0, f64::NAN]), "expert_load[1] is NaN"),
+        (broken(|s| s.behaviour.length_wrong = Some(f64::NAN)), "length_wrong is NaN"),
+    ] {
+        let e = w.write(&record).unwrap_err().to_string();
+        assert!(e.contains(key), "{key:?} is not in {e:?}");
+    }
+    assert_eq!(fs::read(temp.path()).unwrap(), b"");
+}
+
+#[test]
+fn a_broken_line_is_named() {
+    let temp = Temp::new("broken");
+    fs::write(temp.path(), "{\"event\":\"step\"}\n").unwrap();
+    let e = read(&temp.path()).unwrap_err().to_string();
+    assert!(e.contains("line 1") && e.contains("stage"), "{e}");
+}

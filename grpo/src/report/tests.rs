@@ -1,0 +1,255 @@
+//! Renders a made-up run. `REPORT_DIR=/tmp/run cargo test -p scratchwork-grpo report` leaves the page there to be looked at.
+
+use std::env;
+
+use super::*;
+use crate::cost::{BeforeAfter, Ledger};
+use crate::metrics::{Answer, MetricsWriter, Score, Scores};
+
+/// A reproducible wobble in −1…1.
+fn wobble(i: usize) -> f64 {
+    let x = (i as f64 * 12.9898).sin() * 43758.5453;
+    (x - x.floor()) * 2.0 - 1.0
+}
+
+/// The prototype's curve, about: a rise to 56 %, a plateau, a jump with the limit.
+fn accuracy(step: f64) -> f64 {
+    let first = 0.175 + 0.385 * (1.0 - (-step / 11.0).exp());
+    if step <= 40.0 { first } else { first + 0.33 * (1.0 - (-(step - 40.0) / 9.0).exp()) }
+}
+
+fn length(step: f64) -> f64 {
+    let first = 36.0 + 48.0 * (1.0 - (-step / 9.0).exp());
+    if step <= 40.0 { first } else { first + 62.0 * (-(step - 41.0) / 30.0).exp() * (1.0 - 0.6 * (-(step - 40.0)).exp()) }
+}
+
+fn scores(step: usize) -> Scores {
+    let (p, len) = (accuracy(step as f64), length(step as f64));
+    let mut s = Scores::default();
+    let interval = |value: f64, half: f64| Score { value, low: (value - half).max(0.0), high: (value + half).min(1.0) };
+    s.set("pass@1", interval(p, 0.03));
+    s.set("pass@4", interval((2.4 * p).min(0.97), 0.03));
+    s.set("pass@16", interval((0.92 + 0.002 * step as f64).min(1.0), 0.02));
+    s.set("completion_length", Score { value: len, low: len - 4.0, high: len + 4.0 });
+    s.set_value("format", 0.93);
+    s.set_value("clipped_ratio", 0.05);
+    s.behaviour.failed_checks = Some(len / 24.0 - 0.8);
+    s.behaviour.checks = Some(len / 24.0 - 0.3);
+    s.behaviour.verdict_accuracy = Some(0.999);
+    s
+}
+
+fn chain_sums(step: usize) -> Scores {
+    let mut s = Scores::default();
+    let drift = 0.0005 * step as f64;
+    s.set("pass@1", Score { value: 0.71 + drift, low: 0.66, high: 0.77 });
+    s.set("pass@16", Score { value: 0.98, low: 0.95, high: 1.0 });
+    s.set("cons@16", Score { value: 0.86 + drift, low: 0.80, high: 0.93 });
+    s.set("completion_length", Score { value: 14.2, low: 14.0, high: 14.4 });
+    s
+}
+
+fn answers(trained: bool) -> Vec<Answer> {
+    let guess = "3+8=11-7=4+2=6?20x8+7=15-3=12+2=14</think><answer>8+7-3+2</answer><eos>";
+    let blind = "1+6=7+6=13+1=14</think><answer>1+6+6+1</answer><eos>";
+    let lucky = "9+5=14-2=12+4=16?16v</think><answer>9+5-2+4</answer><eos>";
+    let found = "3-8=-5+7=2+2=4?20x8+2=10+7=17-3=14?20x7+2=9+3=12+8=20?20v</think><answer>7+2+3+8</answer><eos>";
+    let miss = "1+1=2-6=-4-6=-10?12x".repeat(9);
+    let long = format!("{miss}6+6=12-1=11+1=12?12v</think><answer>6+6-1+1</answer><eos>");
+    let cut = "5+9=14+2=16-4=12?16x".repeat(14) + "9+5=14-";
+    let answer = |question: &str, text: &str, correct| {
+        let tokens = text.chars().filter(|c| !c.is_alphabetic() || "xv".contains(*c)).count();
+        Answer { question: question.into(), text: text.into(), correct, tokens }
+    };
+    if trained {
+        vec![answer("3,8,7,2:20", found, true), answer("1,1,6,6:12", &long, true), answer("9,5,4,2:16", &cut, false)]
+    } else {
+        vec![answer("3,8,7,2:20", guess, false), answer("1,1,6,6:12", blind, false), answer("9,5,4,2:16", lucky, true)]
+    }
+}
+
+fn eval(stage: Stage, step: usize, rl_step: usize, task: EvalTask) -> Record {
+    let countdown = task == EvalTask::Countdown;
+    Record::Eval(EvalMetrics {
+        stage,
+        step,
+        task,
+        problems: 128,
+        samples: 16,
+        max_completion_length: if rl_step <= 40 { 120 } else { 360 },
+        tokens: 100_000,
+        seconds: 4.0,
+        answers: if countdown { answers(rl_step > 0) } else { vec![] },
+        scores: if countdown { scores(rl_step) } else { chain_sums(rl_step) },
+    })
+}
+
+fn records() -> Vec<Record> {
+    let mut out = Vec::new();
+    for step in 1..=920 {
+        let mut s = StepMetrics::new(Stage::Base, step);
+        s.loss = 0.2 + 2.4 * (-(step as f64) / 90.0).exp() + 0.03 * wobble(step) + if step % 6 == 0 { 0.08 } else { 0.0 };
+        s.expert_load = vec![1.3 + 1.2 * (-(step as f64) / 300.0).exp() + 0.1 * wobble(step)];
+        (s.seconds, s.tokens, s.tokens_per_second) = (0.6, 15_000, 25_000.0);
+        out.push(Record::Step(s));
+    }
+    for task in [EvalTask::Countdown, EvalTask::ChainSum] {
+        out.push(eval(Stage::Base, 920, 0, task));
+    }
+    for step in 1..=80 {
+        let at = step as f64;
+        let mut s = StepMetrics::new(Stage::R1Zero, step);
+        let p = (accuracy(at) + 0.05 * wobble(step)).clamp(0.0, 1.0);
+        let len = length(at) + 5.0 * wobble(step + 500);
+        (s.reward, s.accuracy, s.completion_length) = (Some(p), Some(p), Some(len));
+        s.max_completion_length = Some(if step <= 40 { 120 } else { 360 });
+        s.clipped_ratio = Some(if step <= 40 { 0.4 * at / 40.0 } else { 0.04 } + 0.02 * wobble(step).abs());
+        s.format = Some(0.99 - s.clipped_ratio.unwrap());
+        s.kl = Some(0.12 * (at % 50.0) / 50.0 + 0.004 * wobble(step).abs());
+        s.entropy = Some(0.225 + 0.012 * wobble(step + 9));
+        s.clip_ratio = Some(0.0006 + 0.0004 * wobble(step + 77));
+        s.frac_reward_zero_std = Some((0.3 * (at / 80.0) + 0.05 * wobble(step)).max(0.0));
+        s.logprob_max_diff = Some(0.0);
+        s.expert_load = vec![1.4 + 0.1 * wobble(step), 1.3];
+        (s.loss, s.grad_norm, s.lr) = (0.01, 0.13 + 0.05 * wobble(step), 2e-4);
+        (s.seconds, s.tokens, s.tokens_per_second) = (9.0, 120_000, 13_000.0 + 800.0 * wobble(step));
+        let b = &mut s.behaviour;
+        (b.checks, b.failed_checks) = (Some(len / 24.0 - 0.3), Some(len / 24.0 - 0.8));
+        (b.retry_rate, b.verdict_accuracy) = (Some(0.55 + 0.43 * (1.0 - (-at / 12.0).exp())), Some(0.999));
+        b.arithmetic_accuracy = Some(0.995 + 0.002 * wobble(step));
+        (b.length_right, b.length_wrong) = (Some(len * 0.85), Some(len * 1.6));
+        out.push(Record::Step(s));
+        if step % 20 == 0 {
+            out.push(eval(Stage::R1Zero, step, step, EvalTask::Countdown));
+        }
+    }
+    out.push(eval(Stage::R1Zero, 80, 80, EvalTask::ChainSum));
+    out
+}
+
+fn summary() -> Summary {
+    let mut ledger = Ledger::new(0.1);
+    ledger.add("base", 552.0, 13_800_000, 57_000_000_000_000);
+    ledger.add("r1_zero", 610.0, 9_600_000, 41_000_000_000_000);
+    ledger.add("evaluation", 31.0, 1_040_000, 1_500_000_000_000);
+    Summary {
+        countdown: BeforeAfter { base: scores(0), last: scores(80) },
+        chain_sum: Some(BeforeAfter { base: chain_sums(0), last: chain_sums(80) }),
+        stages: ledger.stages,
+        price: 0.1,
+        seed: 0,
+        device: "cpu, 2 threads, AVX-512".into(),
+        parameters: [1_354_560, 691_008],
+        control: None,
+        command: "cargo run --release --example grpo_r1 -- --seed 0".into(),
+    }
+}
+
+/// A folder with a made-up run, removed unless the user named it.
+struct Folder {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Folder {
+    fn new(name: &str, records: &[Record], summary: Option<&Summary>) -> Self {
+        let (path, keep) = match env::var_os("REPORT_DIR") {
+            Some(dir) => (PathBuf::from(dir).join(name), true),
+            None => (env::temp_dir().join(format!("grpo-report-{name}-{}", std::process::id())), false),
+        };
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("config.toml"), RunConfig::default().to_toml()).unwrap();
+        let mut writer = MetricsWriter::create(&path.join("metrics.jsonl")).unwrap();
+        records.iter().for_each(|r| writer.write(r).unwrap());
+        if let Some(summary) = summary {
+            fs::write(path.join("summary.json"), serde_json::to_vec(summary).unwrap()).unwrap();
+        }
+        Self { path, keep }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.keep {
+            fs::remove_dir_all(&self.path).unwrap();
+        }
+    }
+}
+
+/// Every element that is opened is closed, in order.
+fn assert_well_formed(html: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    for tag in html.split('<').skip(1).map(|t| t.split('>').next().unwrap()) {
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "closing tag without its element");
+        } else if !tag.ends_with('/') && !["!doctype", "meta"].contains(&name) {
+            open.push(name);
+        }
+    }
+    assert_eq!(open, Vec::<&str>::new());
+}
+
+#[test]
+fn a_finished_run_makes_a_whole_page() {
+    let folder = Folder::new("finished", &records(), Some(&summary()));
+    write(&folder.path).unwrap();
+    let html = fs::read_to_string(folder.path.join("report.html")).unwrap();
+    assert_well_formed(&html);
+    for said in [
+        "17.5\u{202f}%",
+        "limit 120 → 360 tokens",
+        "3, 8, 7, 2 → 20",
+        "more attempts",
+        "cons@16",
+        "$0.033",
+        "agree bit for bit",
+        "probability 0.55",
+        "--seed 0",
+        "num_generations = 16",
+    ] {
+        assert!(html.contains(said), "{said:?} is not on the page");
+    }
+    for outside in ["http://", "https://", "<script", "<link", "url("] {
+        let html = html.replace("http://www.w3.org/2000/svg", "");
+        assert!(!html.contains(outside), "{outside:?} is on the page");
+    }
+    assert!(!html.contains("NaN") && !html.contains("inf\""), "a coordinate is not finite");
+    let svg = fs::read_to_string(folder.path.join("curve.svg")).unwrap();
+    assert_well_formed(&svg);
+    assert!(svg.contains("prefers-color-scheme") && svg.contains("held out"));
+}
+
+#[test]
+fn a_run_is_shown_at_any_moment() {
+    let all = records();
+    for n in [0, 1, 30, 920, 921, 922, 923, 945] {
+        let folder = Folder::new(&format!("moment-{n}"), &all[..n], None);
+        write(&folder.path).unwrap();
+        let html = fs::read_to_string(folder.path.join("report.html")).unwrap();
+        assert_well_formed(&html);
+        assert!(html.contains("has not ended") && !html.contains("NaN") && !html.contains("inf "), "after {n} records");
+    }
+}
+
+#[test]
+fn runs_are_compared_in_one_picture() {
+    let whole = Folder::new("default", &records(), None);
+    let mut records = records();
+    for r in &mut records {
+        if let Record::Eval(e) = r {
+            let pass = e.scores.get("pass@1").unwrap().value * 0.6;
+            e.scores.set("pass@1", Score { value: pass, low: pass - 0.03, high: pass + 0.03 });
+        } else if let Record::Step(s) = r {
+            s.completion_length = s.completion_length.map(|l| l.min(85.0));
+            s.max_completion_length = Some(120);
+        }
+    }
+    let control = Folder::new("control", &records, None);
+    let paths = [&whole, &control].map(|f| f.path.join("metrics.jsonl"));
+    let svg = compare(&[("default", &paths[0]), ("no-limit-jump", &paths[1])]).unwrap();
+    assert_well_formed(&svg);
+    assert!(svg.contains(">default<") && svg.contains(">no-limit-jump<"));
+    fs::write(whole.path.join("compare.svg"), svg).unwrap();
+    assert!(compare(&[("gone", &whole.path.join("gone.jsonl"))]).unwrap_err().to_string().contains("gone.jsonl"));
+}
