@@ -1,21 +1,15 @@
 //! Working out an expression from left to right, one operation at a time, as the traces of both tasks do.
 
-use serde::{Deserialize, Serialize};
-
 /// An arithmetic operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
     /// `+`
-    #[serde(rename = "+")]
     Add,
     /// `-`
-    #[serde(rename = "-")]
     Subtract,
     /// `*`
-    #[serde(rename = "*")]
     Multiply,
     /// `/`, only where it leaves no remainder
-    #[serde(rename = "/")]
     Divide,
 }
 

@@ -171,8 +171,7 @@ mod tests {
     fn counts_a_typical_answer() {
         let counts = behaviour("1+6=7+6=13+1=14?12x6-6=0-1=-1+1=0?12x6+6=12-1=11+1=12?12v");
         let verdicts = Verdicts { accepted_right: 1, rejected_wrong: 2, ..Verdicts::default() };
-        let expected =
-            Behaviour { attempts: 3, checks: 3, failed_checks: 2, retries: 2, steps: 9, right_steps: 9, verdicts };
+        let expected = Behaviour { attempts: 3, checks: 3, failed_checks: 2, retries: 2, steps: 9, right_steps: 9, verdicts };
         assert_eq!(counts, expected);
         assert_eq!(verdicts.accuracy(), Some(1.0));
     }
@@ -199,10 +198,7 @@ mod tests {
         // The sum is wrong, the verdict on the stated value right; then a wrong verdict on a hit, and one on a miss.
         let counts = behaviour("1+6=12?12v6+6=12?12x6+1=7?12v");
         assert_eq!((counts.steps, counts.right_steps), (3, 2));
-        assert_eq!(
-            counts.verdicts,
-            Verdicts { accepted_right: 1, accepted_wrong: 1, rejected_right: 1, rejected_wrong: 0 }
-        );
+        assert_eq!(counts.verdicts, Verdicts { accepted_right: 1, accepted_wrong: 1, rejected_right: 1, rejected_wrong: 0 });
         assert_eq!((counts.verdicts.right(), counts.verdicts.total()), (1, 3));
         assert_eq!(counts.verdicts.balanced_accuracy(), Some(0.25));
         // A slip counts once: 7+6=14 is wrong, 14-1=13 follows from it.

@@ -1,7 +1,5 @@
 //! Chain sums: add and subtract a few numbers. One right answer a problem, so that a majority vote means something.
 
-use serde::{Deserialize, Serialize};
-
 use crate::arithmetic::{Attempt, Operator};
 use crate::problem::TaskError;
 use crate::rng::Rng;
@@ -45,21 +43,20 @@ impl ChainSum {
 }
 
 /// The range of the chain-sum task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainSumConfig {
     /// The fewest terms.
     pub min_terms: usize,
     /// The most terms.
     pub max_terms: usize,
     /// The largest term; the smallest is 1.
-    pub max_number: i64,
+    pub max_value: i64,
 }
 
 impl Default for ChainSumConfig {
     /// Three to five terms of 1 to 10.
     fn default() -> Self {
-        ChainSumConfig { min_terms: 3, max_terms: 5, max_number: 10 }
+        ChainSumConfig { min_terms: 3, max_terms: 5, max_value: 10 }
     }
 }
 
@@ -76,8 +73,8 @@ impl ChainSumConfig {
         if !(self.min_terms..=20).contains(&self.max_terms) {
             return error("chain_sum.max_terms", "min_terms to 20", self.max_terms.to_string());
         }
-        if !(1..1000).contains(&self.max_number) {
-            return error("chain_sum.max_number", "1 to 999", self.max_number.to_string());
+        if !(1..1000).contains(&self.max_value) {
+            return error("chain_sum.max_value", "1 to 999", self.max_value.to_string());
         }
         Ok(())
     }
@@ -93,8 +90,8 @@ impl ChainSumConfig {
             return error(format!("{} to {} terms", self.min_terms, self.max_terms), terms.to_string());
         }
         let mut sizes = problem.terms.iter().map(|term| term.abs());
-        match sizes.find(|&size| size > self.max_number) {
-            Some(size) => error(format!("terms of 1 to {}", self.max_number), size.to_string()),
+        match sizes.find(|&size| size > self.max_value) {
+            Some(size) => error(format!("terms of 1 to {}", self.max_value), size.to_string()),
             None => Ok(()),
         }
     }
@@ -102,7 +99,7 @@ impl ChainSumConfig {
     /// A problem at random: the number of terms, the terms and their signs each uniform.
     pub fn draw(&self, rng: &mut Rng) -> ChainSum {
         let terms = rng.between(self.min_terms as i64, self.max_terms as i64);
-        let mut terms: Vec<i64> = (0..terms).map(|_| rng.between(1, self.max_number) * rng.choose(&[1, -1])).collect();
+        let mut terms: Vec<i64> = (0..terms).map(|_| rng.between(1, self.max_value) * rng.choose(&[1, -1])).collect();
         terms[0] = terms[0].abs();
         ChainSum { terms }
     }
@@ -136,7 +133,7 @@ mod tests {
         for wrong in [
             ChainSumConfig { min_terms: 1, ..config.clone() },
             ChainSumConfig { max_terms: 2, ..config.clone() },
-            ChainSumConfig { max_number: 0, ..config.clone() },
+            ChainSumConfig { max_value: 0, ..config.clone() },
         ] {
             assert!(wrong.validate().is_err(), "{wrong:?}");
         }

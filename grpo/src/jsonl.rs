@@ -112,9 +112,10 @@ pub fn read_countdown(path: &Path, config: &CountdownConfig) -> Result<Vec<Count
 pub fn read_chain_sum(path: &Path, config: &ChainSumConfig) -> Result<Vec<ChainSum>, DataError> {
     read(path, |record| {
         let expression = record.metadata("expression");
-        let problem = expression.as_str().and_then(ChainSum::parse).ok_or_else(|| {
-            format!("metadata.expression: expected a sum of positive integers, found {}", brief(expression))
-        })?;
+        let problem = expression
+            .as_str()
+            .and_then(ChainSum::parse)
+            .ok_or_else(|| format!("metadata.expression: expected a sum of positive integers, found {}", brief(expression)))?;
         config.check(&problem).map_err(|error| error.to_string())?;
         Ok(problem)
     })
@@ -179,8 +180,14 @@ mod tests {
             (r#"{"metadata": {"numbers": [3, 8, 7, 2], "target": 250}}"#, "FILE:2: expected a target of 1 to 99, found 250"),
             (r#"{"metadata": {"numbers": [3, 8, 7, 25], "target": 20}}"#, "FILE:2: expected numbers of 1 to 10, found 25"),
             (r#"{"metadata": {"numbers": [3, 8, 7], "target": 18}}"#, "FILE:2: expected 4 numbers, found 3"),
-            (r#"{"metadata": {"numbers": [3, 8, 7, 2.5], "target": 18}}"#, "FILE:2: metadata.numbers: expected an integer, found 2.5"),
-            (r#"{"metadata": {"numbers": "3 8", "target": 18}}"#, "FILE:2: metadata.numbers: expected a list of integers, found \"3 8\""),
+            (
+                r#"{"metadata": {"numbers": [3, 8, 7, 2.5], "target": 18}}"#,
+                "FILE:2: metadata.numbers: expected an integer, found 2.5",
+            ),
+            (
+                r#"{"metadata": {"numbers": "3 8", "target": 18}}"#,
+                "FILE:2: metadata.numbers: expected a list of integers, found \"3 8\"",
+            ),
             (r#"{"metadata": {"numbers": [3, 8, 7, 2]}}"#, "FILE:2: metadata.target: expected an integer, found nothing"),
             (r#"{"question": "?", "answer": "1"}"#, "FILE:2: metadata.numbers: expected a list of integers, found nothing"),
         ] {

@@ -1,21 +1,34 @@
 //! Problems, rewards, rollouts and Group Relative Policy Optimization.
+//!
+//! What a run is about, in the order in which a reader may want to open it: a [`Problem`] has a prompt; a policy answers with a
+//! [`Completion`]; a [`Reward`] scores it through a verifier ([`verify`]); [`Behaviour`] says what the thinking did; and
+//! [`eval_stats`] what many answers prove. The [`corpus`] is what the base model learns from.
 
 pub mod arithmetic;
 pub mod behaviour;
 pub mod chain_sum;
+pub mod chart;
+pub mod config;
+pub mod corpus;
+pub mod cost;
 pub mod countdown;
 pub mod eval_stats;
 pub mod jsonl;
+pub mod metrics;
 pub mod problem;
+pub mod progress;
+pub mod report;
 pub mod reward;
 pub mod rng;
+pub mod rundir;
 pub mod tokenizer;
 pub mod verify;
 pub use behaviour::{Behaviour, Verdicts};
 pub use chain_sum::{ChainSum, ChainSumConfig};
+pub use corpus::{Batch, Corpus, Example};
 pub use countdown::{Countdown, CountdownConfig};
 pub use jsonl::DataError;
-pub use problem::{HeldOutConfig, Problem, ProblemSet, Question, TaskError};
+pub use problem::{Problem, ProblemSet, Question, TaskError};
 pub use reward::{Accuracy, Combined, Completion, Format, Reward};
 pub use rng::Rng;
 pub use tokenizer::{EncodeError, Tokenizer, TokenizerError, token};

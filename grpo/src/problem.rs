@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use serde::{Deserialize, Serialize};
-
 use crate::chain_sum::{ChainSum, ChainSumConfig};
+use crate::config::TaskConfig;
 use crate::countdown::{Countdown, CountdownConfig};
 use crate::rng::Rng;
 use crate::tokenizer::{EncodeError, Tokenizer};
@@ -82,9 +81,7 @@ impl Problem {
     /// Whether `answer`, the text between the answer tags, is right. `uses` is the rule for a Countdown's numbers.
     pub fn is_right(&self, answer: &str, uses: Uses) -> bool {
         match self {
-            Problem::Countdown(problem) => {
-                check_expression(answer, problem.numbers(), problem.target(), uses).is_ok()
-            }
+            Problem::Countdown(problem) => check_expression(answer, problem.numbers(), problem.target(), uses).is_ok(),
             Problem::ChainSum(_) | Problem::Question(_) => self.right_number() == parse_number(final_answer(answer)).ok(),
         }
     }
@@ -111,26 +108,6 @@ impl From<ChainSum> for Problem {
     }
 }
 
-/// How much is held out from training.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HeldOutConfig {
-    /// Decides which problems are held out. Not the run's seed: runs of several seeds are judged by the same problems.
-    pub seed: u64,
-    /// Draws of the Countdown generator that list the distinct problems.
-    pub draws: usize,
-    /// The share of the distinct problems that is held out.
-    pub share: f64,
-    /// How many chain sums are held out.
-    pub chain_sums: usize,
-}
-
-impl Default for HeldOutConfig {
-    fn default() -> Self {
-        HeldOutConfig { seed: 0, draws: 20_000, share: 0.2, chain_sums: 256 }
-    }
-}
-
 /// The problems of a run: those held out, and an endless supply of others.
 ///
 /// Pre-training, drills and reinforcement learning all draw from [`countdown`](Self::countdown) and
@@ -145,29 +122,27 @@ pub struct ProblemSet {
 }
 
 impl ProblemSet {
-    /// Lists the distinct problems that `draws` draws find and holds out a random share of them.
+    /// Draws until most distinct problems are known (20,000 times) and holds out a random `share` of them; also 256 chain sums.
+    ///
+    /// `seed` decides which problems are held out, and nothing else: runs of several seeds should be judged by the same ones.
     ///
     /// # Errors
     /// [`TaskError`] for ranges that make no task.
-    pub fn new(
-        countdown: CountdownConfig,
-        chain_sum: ChainSumConfig,
-        held_out: &HeldOutConfig,
-    ) -> Result<ProblemSet, TaskError> {
+    pub fn new(countdown: CountdownConfig, chain_sum: ChainSumConfig, share: f64, seed: u64) -> Result<ProblemSet, TaskError> {
         countdown.validate()?;
         chain_sum.validate()?;
-        if !(0.0..=0.9).contains(&held_out.share) {
-            let (expected, found) = ("0 to 0.9".to_string(), held_out.share.to_string());
-            return Err(TaskError::Config { key: "held_out.share", expected, found });
+        if !(0.0..1.0).contains(&share) {
+            let expected = "0 or more, less than 1".to_string();
+            return Err(TaskError::Config { key: "task.held_out", expected, found: share.to_string() });
         }
-        let mut rng = Rng::new(held_out.seed, "held-out countdown", 0);
-        let distinct: BTreeSet<Countdown> = (0..held_out.draws).map(|_| countdown.draw(&mut rng)).collect();
+        let mut rng = Rng::new(seed, "held-out countdown", 0);
+        let distinct: BTreeSet<Countdown> = (0..20_000).map(|_| countdown.draw(&mut rng)).collect();
         let mut distinct = Vec::from_iter(distinct);
         rng.shuffle(&mut distinct);
-        distinct.truncate((distinct.len() as f64 * held_out.share) as usize);
+        distinct.truncate((distinct.len() as f64 * share) as usize);
 
-        let mut rng = Rng::new(held_out.seed, "held-out chain sum", 0);
-        let sums: BTreeSet<ChainSum> = (0..held_out.chain_sums).map(|_| chain_sum.draw(&mut rng)).collect();
+        let mut rng = Rng::new(seed, "held-out chain sum", 0);
+        let sums: BTreeSet<ChainSum> = (0..256).map(|_| chain_sum.draw(&mut rng)).collect();
         let mut sums = Vec::from_iter(sums);
         rng.shuffle(&mut sums);
 
@@ -179,6 +154,14 @@ impl ProblemSet {
             held_out_chain_sum: sums,
         };
         set.evaluated_on(distinct)
+    }
+
+    /// The problems of a run's configuration, with chain sums of the default range. The held-out ones are the same for every seed.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn from_config(task: &TaskConfig) -> Result<ProblemSet, TaskError> {
+        ProblemSet::new(task.try_into()?, ChainSumConfig::default(), task.held_out, 0)
     }
 
     /// The same with `problems` (a user's own) as the held-out Countdown problems.
@@ -247,18 +230,16 @@ mod tests {
     use super::*;
     use proptest::prelude::{ProptestConfig, prop_assert, proptest};
 
-    fn problems(held_out: HeldOutConfig) -> ProblemSet {
-        ProblemSet::new(CountdownConfig::default(), ChainSumConfig::default(), &held_out).unwrap()
+    fn problems(share: f64, seed: u64) -> ProblemSet {
+        ProblemSet::new(CountdownConfig::default(), ChainSumConfig::default(), share, seed).unwrap()
     }
 
     #[test]
     fn the_held_out_set_depends_on_its_seed_alone() {
-        let first = problems(HeldOutConfig::default());
-        assert_eq!(first.held_out_countdown(), problems(HeldOutConfig::default()).held_out_countdown());
-        assert_ne!(
-            first.held_out_countdown(),
-            problems(HeldOutConfig { seed: 1, ..HeldOutConfig::default() }).held_out_countdown()
-        );
+        let first = ProblemSet::from_config(&TaskConfig::default()).unwrap();
+        assert_eq!(first.held_out_countdown(), problems(0.2, 0).held_out_countdown());
+        assert_eq!(first.held_out_chain_sum(), problems(0.2, 0).held_out_chain_sum());
+        assert_ne!(first.held_out_countdown(), problems(0.2, 1).held_out_countdown());
         // 4049 distinct problems exist (715 multisets, their positive signed sums); 20,000 draws find most of them.
         let count = first.held_out_countdown().len();
         assert!((720..=809).contains(&count), "{count}");
@@ -268,8 +249,8 @@ mod tests {
     #[test]
     fn a_users_problems_replace_the_held_out_ones() {
         let mine = Countdown::new([1, 2, 3, 4], 10);
-        let set = problems(HeldOutConfig::default()).evaluated_on(vec![mine.clone()]).unwrap();
-        assert_eq!(set.held_out_countdown(), [mine.clone()]);
+        let set = problems(0.2, 0).evaluated_on(vec![mine.clone()]).unwrap();
+        assert_eq!(set.held_out_countdown(), std::slice::from_ref(&mine));
         assert!(set.is_held_out(&Countdown::new([4, 3, 2, 1], 10).into()));
         assert!(!set.is_held_out(&Countdown::new([1, 2, 3, 4], 8).into()));
         assert!(set.is_held_out(&set.held_out_chain_sum()[0].clone().into()));
@@ -278,9 +259,8 @@ mod tests {
 
     #[test]
     fn a_task_that_is_all_held_out_is_refused() {
-        let one = CountdownConfig { numbers: 2, max_number: 1, max_target: 2, ..CountdownConfig::default() };
-        let nothing = HeldOutConfig { share: 0.0, ..HeldOutConfig::default() };
-        let set = ProblemSet::new(one, ChainSumConfig::default(), &nothing).unwrap();
+        let one = CountdownConfig { numbers: 2, max_value: 1, max_target: 2, ..CountdownConfig::default() };
+        let set = ProblemSet::new(one, ChainSumConfig::default(), 0.0, 0).unwrap();
         let error = set.evaluated_on(vec![Countdown::new([1, 1], 2)]).unwrap_err();
         assert_eq!(error, TaskError::NothingLeft { task: "countdown" });
     }
@@ -311,7 +291,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn training_never_draws_what_is_held_out(held_out_seed: u64, seed: u64, share in 0.0..0.9) {
-            let set = problems(HeldOutConfig { seed: held_out_seed, draws: 2000, share, chain_sums: 100 });
+            let set = problems(share, held_out_seed);
             let mut rng = Rng::new(seed, "test", 0);
             for _ in 0..500 {
                 let problem = set.countdown(&mut rng);

@@ -24,13 +24,10 @@ impl Rng {
     /// The generator of item `index` of the stream called `stream`.
     pub fn new(seed: u64, stream: &str, index: u64) -> Rng {
         // FNV-1a gives each name its number.
-        let name = stream.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let name =
+            stream.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         let absorb = |state: u64, word: u64| mix((state ^ word).wrapping_add(GOLDEN));
-        Rng {
-            state: absorb(absorb(absorb(0, seed), name), index),
-        }
+        Rng { state: absorb(absorb(absorb(0, seed), name), index) }
     }
 
     /// The next 64 random bits.
@@ -103,10 +100,7 @@ mod tests {
         // First outputs of the reference implementation (prng.di.unimi.it/splitmix64.c) seeded with 1234567.
         let mut rng = Rng { state: 1_234_567 };
         let first: Vec<u64> = (0..3).map(|_| rng.next_u64()).collect();
-        assert_eq!(
-            first,
-            [6457827717110365317, 3203168211198807973, 9817491932198370423]
-        );
+        assert_eq!(first, [6457827717110365317, 3203168211198807973, 9817491932198370423]);
     }
 
     #[test]

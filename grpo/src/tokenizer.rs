@@ -119,7 +119,7 @@ impl Tokenizer {
         let mut ids = Vec::with_capacity(text.len());
         let mut rest = text;
         while let Some(character) = rest.chars().next() {
-            let tag = TAGS.iter().position(|tag| rest.starts_with(tag));
+            let tag = (character == '<').then(|| TAGS.iter().position(|tag| rest.starts_with(tag))).flatten();
             let (id, width) = match (tag, self.characters.get(&character)) {
                 (Some(tag), _) => (tag as i64, TAGS[tag].len()),
                 (None, Some(&id)) => (id, character.len_utf8()),
@@ -211,11 +211,13 @@ impl Tokenizer {
                 }
             }
         }
-        let wanted = |id: usize| TAGS.get(id).map(|tag| tag.to_string()).or_else(|| match id as i64 {
-            token::WRONG => Some("x".to_string()),
-            token::RIGHT => Some("v".to_string()),
-            _ => None,
-        });
+        let wanted = |id: usize| {
+            TAGS.get(id).map(|tag| tag.to_string()).or_else(|| match id as i64 {
+                token::WRONG => Some("x".to_string()),
+                token::RIGHT => Some("v".to_string()),
+                _ => None,
+            })
+        };
         for id in 0..tokens.len().max(TAGS.len() + 2) {
             let found = tokens.get(id).cloned().unwrap_or_default();
             let expected = match wanted(id) {

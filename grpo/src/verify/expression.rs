@@ -136,7 +136,7 @@ impl Parser<'_> {
         while let Some(operator @ (b'+' | b'-')) = self.peek() {
             self.position += 1;
             let right = self.product()?;
-            let result = if operator == b'+' { value.add(right) } else { value.sub(right) };
+            let result = if operator == b'+' { value.checked_add(right) } else { value.checked_sub(right) };
             value = result.ok_or(ExpressionError::Overflow)?;
         }
         Ok(value)
@@ -150,7 +150,7 @@ impl Parser<'_> {
             if operator == b'/' && right == Rational::from(0) {
                 return Err(ExpressionError::DivisionByZero);
             }
-            let result = if operator == b'*' { value.mul(right) } else { value.div(right) };
+            let result = if operator == b'*' { value.checked_mul(right) } else { value.checked_div(right) };
             value = result.ok_or(ExpressionError::Overflow)?;
         }
         Ok(value)
@@ -253,8 +253,10 @@ mod tests {
     fn each_number_is_used_as_often_as_it_is_given() {
         let check = |text: &str, uses| check_expression(text, &[6, 1, 6], 11, uses);
         assert_eq!(check("6+6-1", Uses::ExactlyOnce), Ok(()));
-        assert_eq!(check("6+6-1-0", Uses::ExactlyOnce).unwrap_err().to_string(),
-            "uses the numbers [6, 6, 1, 0] where [6, 1, 6] are given");
+        assert_eq!(
+            check("6+6-1-0", Uses::ExactlyOnce).unwrap_err().to_string(),
+            "uses the numbers [6, 6, 1, 0] where [6, 1, 6] are given"
+        );
         assert!(matches!(check("6+6-1+6-6", Uses::AtMostOnce), Err(ExpressionError::Numbers { .. })));
         assert_eq!(check("6+6+1", Uses::ExactlyOnce).unwrap_err().to_string(), "equals 13, not 11");
         assert!(matches!(check("11", Uses::AtMostOnce), Err(ExpressionError::Numbers { .. })));

@@ -22,10 +22,7 @@ impl Rational {
         let denominator_reduced = i128::try_from(d / common).ok()?;
         let size = i128::try_from(n / common).ok()?;
         let negative = (numerator < 0) != (denominator < 0);
-        Some(Rational {
-            numerator: if negative { -size } else { size },
-            denominator: denominator_reduced,
-        })
+        Some(Rational { numerator: if negative { -size } else { size }, denominator: denominator_reduced })
     }
 
     /// The value as an integer, if it is one that fits.
@@ -34,7 +31,7 @@ impl Rational {
     }
 
     /// `self + other`
-    pub fn add(self, other: Rational) -> Option<Rational> {
+    pub fn checked_add(self, other: Rational) -> Option<Rational> {
         let left = self.numerator.checked_mul(other.denominator)?;
         let right = other.numerator.checked_mul(self.denominator)?;
         Rational::new(left.checked_add(right)?, self.denominator.checked_mul(other.denominator)?)
@@ -46,21 +43,18 @@ impl Rational {
     }
 
     /// `self − other`
-    pub fn sub(self, other: Rational) -> Option<Rational> {
-        self.add(other.negated())
+    pub fn checked_sub(self, other: Rational) -> Option<Rational> {
+        self.checked_add(other.negated())
     }
 
     /// `self · other`
-    pub fn mul(self, other: Rational) -> Option<Rational> {
-        Rational::new(
-            self.numerator.checked_mul(other.numerator)?,
-            self.denominator.checked_mul(other.denominator)?,
-        )
+    pub fn checked_mul(self, other: Rational) -> Option<Rational> {
+        Rational::new(self.numerator.checked_mul(other.numerator)?, self.denominator.checked_mul(other.denominator)?)
     }
 
     /// `self / other`; `None` also if `other` is zero.
-    pub fn div(self, other: Rational) -> Option<Rational> {
-        self.mul(Rational::new(other.denominator, other.numerator)?)
+    pub fn checked_div(self, other: Rational) -> Option<Rational> {
+        self.checked_mul(Rational::new(other.denominator, other.numerator)?)
     }
 }
 
@@ -89,7 +83,7 @@ mod tests {
         let half = Rational::new(-3, -6).unwrap();
         assert_eq!(half, Rational::new(1, 2).unwrap());
         assert_eq!(Rational::new(3, -6).unwrap().to_string(), "-1/2");
-        assert_eq!(half.add(half).unwrap().to_integer(), Some(1));
+        assert_eq!(half.checked_add(half).unwrap().to_integer(), Some(1));
         assert_eq!(half.to_integer(), None);
         assert_eq!(Rational::new(0, -7).unwrap(), Rational::from(0));
     }
@@ -101,9 +95,9 @@ mod tests {
         assert_eq!(Rational::new(1, i128::MIN), None);
         assert!(Rational::new(i128::MIN, 2).is_some());
         let large = Rational::new(i128::MAX, 1).unwrap();
-        assert_eq!(large.add(Rational::from(1)), None);
-        assert_eq!(large.mul(large), None);
-        assert_eq!(large.div(Rational::from(0)), None);
+        assert_eq!(large.checked_add(Rational::from(1)), None);
+        assert_eq!(large.checked_mul(large), None);
+        assert_eq!(large.checked_div(Rational::from(0)), None);
         assert_eq!(large.negated().negated(), large);
     }
 
@@ -113,10 +107,10 @@ mod tests {
         fn agrees_with_cross_multiplication(a in -99i128..99, b in 1i128..99, c in -99i128..99, d in 1i128..99) {
             let (x, y) = (Rational::new(a, b).unwrap(), Rational::new(c, d).unwrap());
             let is = |r: Rational, n: i128, m: i128| r.numerator * m == n * r.denominator;
-            prop_assert!(is(x.add(y).unwrap(), a * d + c * b, b * d));
-            prop_assert!(is(x.sub(y).unwrap(), a * d - c * b, b * d));
-            prop_assert!(is(x.mul(y).unwrap(), a * c, b * d));
-            match x.div(y) {
+            prop_assert!(is(x.checked_add(y).unwrap(), a * d + c * b, b * d));
+            prop_assert!(is(x.checked_sub(y).unwrap(), a * d - c * b, b * d));
+            prop_assert!(is(x.checked_mul(y).unwrap(), a * c, b * d));
+            match x.checked_div(y) {
                 Some(quotient) => prop_assert!(is(quotient, a * d, b * c)),
                 None => prop_assert_eq!(c, 0),
             }
@@ -125,7 +119,7 @@ mod tests {
         #[test]
         fn never_panics(a: i128, b: i128, c: i128, d: i128) {
             if let (Some(x), Some(y)) = (Rational::new(a, b), Rational::new(c, d)) {
-                let _ = (x.add(y), x.sub(y), x.mul(y), x.div(y), x.to_integer(), x.to_string());
+                let _ = (x.checked_add(y), x.checked_sub(y), x.checked_mul(y), x.checked_div(y), x.to_integer(), x.to_string());
             }
         }
     }

@@ -1,0 +1,209 @@
+use super::{Corpus, Example};
+use crate::arithmetic::{Attempt, Operator};
+use crate::countdown::Countdown;
+use crate::rng::Rng;
+
+/// Share of the drills whose last attempt hits the target.
+const HITS: f64 = 0.5;
+/// Of the others, the share with a target close to the value reached.
+const NEAR_MISSES: f64 = 0.3;
+/// How far a near miss is off: by one digit or a little.
+const NEAR: [i64; 6] = [-10, -2, -1, 1, 2, 10];
+
+impl Corpus<'_> {
+    /// A drill of a few attempts: the loss is on results, on repeating the target and on verdicts.
+    pub(super) fn drill(&self, rng: &mut Rng) -> Example {
+        self.drill_of(self.config.drill_attempts, false, rng)
+    }
+
+    /// A full-length drill, which teaches to work at positions that traces never reach: all but the last attempt are in the
+    /// loss, save each one's first token.
+    pub(super) fn long_drill(&self, rng: &mut Rng) -> Example {
+        self.drill_of(self.config.long_attempts, true, rng)
+    }
+
+    /// Given attempts, one after the other, each checked; it ends at the first hit or with the last of them.
+    ///
+    /// The loss leaves out every token at which a solver *decides*: whether to check (`?`), and, after the verdict, whether to
+    /// begin another attempt or to stop. Stopping would write `</think>`, which no drill has; going on writes the first digit
+    /// of the next attempt. Only this first token tells the two apart (what follows it is an attempt either way), so leaving it
+    /// out of the loss is what keeps drills from teaching persistence.
+    fn drill_of(&self, attempts: [usize; 2], proposals: bool, rng: &mut Rng) -> Example {
+        let (problem, attempts) = self.drawn(attempts, rng);
+        let target = problem.target();
+        let mut example = Example::of(&problem.into(), &self.tokenizer);
+        for (index, attempt) in attempts.iter().enumerate() {
+            let counts = match proposals && index + 1 < attempts.len() {
+                true => vec![true; attempt.working.len()],
+                false => results(&attempt.working),
+            };
+            example.push(&self.tokenizer, &attempt.working, |i| i > 0 && counts[i]);
+            let hit = attempt.value == target;
+            let check = format!("?{target}{}", if hit { 'v' } else { 'x' });
+            example.push(&self.tokenizer, &check, |i| i > 0);
+            if hit {
+                break;
+            }
+        }
+        example
+    }
+
+    /// A problem that is not held out, and attempts of which the last hits, nearly misses or just misses (by chance also hits).
+    fn drawn(&self, [fewest, most]: [usize; 2], rng: &mut Rng) -> (Countdown, Vec<Attempt>) {
+        let task = self.problems.countdown_config();
+        let hit = rng.chance(HITS);
+        let near = rng.chance(NEAR_MISSES);
+        loop {
+            let problem = self.problems.countdown(rng);
+            let count = rng.between(fewest as i64, most as i64);
+            let attempts: Vec<Attempt> = (0..count).map(|_| task.attempt(problem.numbers(), rng)).collect();
+            let reached = attempts.last().map_or(0, |attempt| attempt.value);
+            let target = match (hit, near) {
+                (true, _) => reached,
+                (false, true) => (reached + rng.choose(&NEAR)).clamp(1, task.max_target),
+                (false, false) => problem.target(),
+            };
+            let problem = Countdown::new(problem.numbers(), target);
+            if (1..=task.max_target).contains(&target) && !self.problems.is_held_out(&problem.clone().into()) {
+                return (problem, attempts);
+            }
+        }
+    }
+}
+
+/// Which characters of `2+4=6-7=-1` are results. The operator after a result is with them: it says that the result has ended.
+fn results(working: &str) -> Vec<bool> {
+    let mut in_result = false;
+    let mut previous = ' ';
+    let mark = |character: char| {
+        let counts = in_result;
+        if character == '=' {
+            in_result = true;
+        } else if Operator::from_symbol(character).is_some() && previous != '=' {
+            in_result = false;
+        }
+        previous = character;
+        counts
+    };
+    working.chars().map(mark).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BaseConfig, TaskConfig};
+    use crate::problem::ProblemSet;
+    use crate::tokenizer::{Tokenizer, token};
+    use crate::{Behaviour, Completion, Problem};
+
+    /// Draws `count` drills, long or not, and shows each with its parts.
+    fn for_each_drill(long: bool, count: usize, mut look: impl FnMut(&Example, &Problem, &Completion)) {
+        let problems = ProblemSet::from_config(&TaskConfig::default()).unwrap();
+        let config = BaseConfig::default();
+        let corpus = Corpus::new(&config, &problems, 0);
+        let tokenizer = Tokenizer::new();
+        let mut rng = Rng::new(8, "test", u64::from(long));
+        for _ in 0..count {
+            let drill = if long { corpus.long_drill(&mut rng) } else { corpus.drill(&mut rng) };
+            let open = drill.tokens.iter().position(|&id| id == token::THINK).unwrap();
+            let problem = Countdown::parse(&tokenizer.decode(&drill.tokens[1..open])).unwrap();
+            let completion = Completion::from_tokens(&tokenizer, &drill.tokens[open + 1..]);
+            look(&drill, &problem.into(), &completion);
+        }
+    }
+
+    /// The tokens that count, the others as dots.
+    fn learned(example: &Example) -> String {
+        let shown = example.tokens.iter().zip(&example.loss_mask);
+        let tokenizer = Tokenizer::new();
+        shown.map(|(&id, &counts)| if counts { tokenizer.decode(&[id]) } else { ".".into() }).collect()
+    }
+
+    #[test]
+    fn no_drill_teaches_to_go_on_or_to_stop() {
+        for long in [false, true] {
+            let mut after_a_failure = 0;
+            for_each_drill(long, 3000, |drill, _, _| {
+                let pairs = drill.tokens.windows(2).zip(&drill.loss_mask[1..]);
+                for (pair, &counts) in pairs {
+                    if pair[0] == token::WRONG {
+                        after_a_failure += 1;
+                        assert!(!counts);
+                    }
+                    // Nor to begin at all, or to check.
+                    let check = Tokenizer::new().encode("?").unwrap()[0];
+                    assert!(!(counts && (pair[0] == token::THINK || pair[1] == check)));
+                }
+                let ends = [token::END_THINK, token::ANSWER, token::EOS];
+                assert!(drill.tokens.iter().all(|id| !ends.contains(id)));
+            });
+            // The property was put to the test: three thousand short drills retry some thousands of times.
+            assert!(after_a_failure > 3000, "{after_a_failure}");
+        }
+    }
+
+    #[test]
+    fn the_loss_is_on_results_and_verdicts() {
+        let marked: String =
+            "2+4=6-7=-1+10=9".chars().zip(results("2+4=6-7=-1+10=9")).map(|(c, on)| if on { c } else { '.' }).collect();
+        assert_eq!(marked, "....6-..-1+...9");
+
+        let problems = ProblemSet::from_config(&TaskConfig::default()).unwrap();
+        let config = BaseConfig::default();
+        let corpus = Corpus::new(&config, &problems, 0);
+        let tokenizer = Tokenizer::new();
+        let pieces = |example: &Example| {
+            let open = example.tokens.iter().position(|&id| id == token::THINK).unwrap();
+            let text = tokenizer.decode(&example.tokens[open + 1..]);
+            let shown = learned(example).split_off(open + 1);
+            (text, shown)
+        };
+        for step in 0..200 {
+            let (text, shown) = pieces(&corpus.drill(&mut Rng::new(1, "short", step)));
+            for (attempt, shown) in text.split_inclusive(['x', 'v']).zip(split_like(&text, &shown)) {
+                let (working, check) = attempt.split_once('?').unwrap();
+                let expected: String = working.chars().zip(results(working)).map(|(c, on)| if on { c } else { '.' }).collect();
+                assert_eq!(shown, format!("{expected}.{check}"));
+            }
+            let (text, shown) = pieces(&corpus.long_drill(&mut Rng::new(1, "long", step)));
+            let attempts: Vec<&str> = text.split_inclusive(['x', 'v']).collect();
+            for (attempt, shown) in attempts[..attempts.len() - 1].iter().zip(split_like(&text, &shown)) {
+                let (working, check) = attempt.split_once('?').unwrap();
+                assert_eq!(shown, format!(".{}.{check}", &working[1..]));
+            }
+        }
+    }
+
+    /// Cuts `shown` where `text` has its verdicts.
+    fn split_like<'a>(text: &str, shown: &'a str) -> Vec<&'a str> {
+        let mut rest = shown;
+        let cut = |attempt: &str| {
+            let (piece, after) = rest.split_at(attempt.len());
+            rest = after;
+            piece
+        };
+        text.split_inclusive(['x', 'v']).map(cut).collect()
+    }
+
+    #[test]
+    fn drills_tell_the_truth_and_half_of_them_hit() {
+        for (long, fewest, most) in [(false, 1, 4), (true, 1, 19)] {
+            let count = 4000;
+            let (mut hits, mut lengths) = (0.0, 0);
+            for_each_drill(long, count, |drill, problem, completion| {
+                let behaviour = Behaviour::of(problem, completion);
+                assert_eq!(behaviour.steps, behaviour.right_steps);
+                assert_eq!(behaviour.steps, 3 * behaviour.attempts);
+                assert_eq!(behaviour.verdicts.right(), behaviour.attempts);
+                assert!((fewest..=most).contains(&behaviour.attempts));
+                assert!(behaviour.verdicts.accepted_right <= 1);
+                hits += behaviour.verdicts.accepted_right as f64 / count as f64;
+                lengths = lengths.max(drill.tokens.len());
+            });
+            // Half are made to hit, and attempts that hit by chance come on top (one in nine each).
+            let range = if long { 0.7..1.0 } else { 0.5..0.75 };
+            assert!(range.contains(&hits), "{hits}");
+            assert!(if long { lengths > 380 } else { lengths < 130 }, "{lengths}");
+        }
+    }
+}
