@@ -1,7 +1,7 @@
 //! The CPU backend.
 //!
 //! [`CpuBackend`] only connects the [`Backend`] trait to the kernels, which live beside their operations in [`crate::ops`].
-//! Here are the parts that know nothing of tensors: memory (`buffer`), run-time choice of instruction set (`simd`), matrix
+//! Here are the parts that know nothing of tensors: memory (`buffer`), run-time choice of instruction set (`simd`), threads (`parallel`), matrix
 //! multiplication (`gemm`), vector mathematics (`vmath`) and row kernels (`rows`: softmax, norms, attention).
 //!
 //! Work is split over the output and each output element is computed in one fixed order, so results do not depend on the
@@ -9,11 +9,13 @@
 
 mod buffer;
 pub(crate) mod gemm;
+pub(crate) mod parallel;
 pub(crate) mod rows;
 pub mod simd;
 pub(crate) mod vmath;
 
 pub use buffer::{CpuBuffer, peak_memory};
+pub(crate) use parallel::{GRAIN, par_chunks, par_chunks2, par_parts, par_parts2};
 
 use crate::backend::{Backend, DeviceError, Distribution};
 use crate::device::Device;
@@ -25,10 +27,6 @@ use crate::shape::Shape;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
 use bytemuck::Pod;
-use rayon::prelude::*;
-
-/// Below this many elements a loop is not worth a second thread.
-pub(crate) const GRAIN: usize = 1 << 14;
 
 /// The CPU as a [`Backend`].
 #[derive(Debug)]
@@ -57,37 +55,6 @@ impl Tensor {
     pub(crate) fn data<T: Pod>(&self) -> &[T] {
         assert!(self.is_contiguous());
         &self.raw()[self.layout().offset()..][..self.numel()]
-    }
-}
-
-/// Calls `f(first index, chunk)` over chunks of `out`, in parallel where it is long; chunk bounds are multiples of `unit`.
-pub(crate) fn par_chunks<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    let unit = unit.max(1);
-    let chunk = GRAIN.div_ceil(unit) * unit;
-    if out.len() <= chunk || rayon::current_num_threads() == 1 {
-        f(0, out);
-    } else {
-        out.par_chunks_mut(chunk).enumerate().for_each(|(i, part)| f(i * chunk, part));
-    }
-}
-
-/// As [`par_chunks`] over two outputs cut at the same rows: `unit_a` elements of one go with `unit_b` of the other.
-pub(crate) fn par_chunks2<A: Send, B: Send>(
-    a: &mut [A],
-    unit_a: usize,
-    b: &mut [B],
-    unit_b: usize,
-    f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
-) {
-    let (unit_a, unit_b) = (unit_a.max(1), unit_b.max(1));
-    let rows = GRAIN.div_ceil(unit_a.max(unit_b));
-    if a.len() <= rows * unit_a || rayon::current_num_threads() == 1 {
-        f(0, a, b);
-    } else {
-        a.par_chunks_mut(rows * unit_a)
-            .zip(b.par_chunks_mut(rows * unit_b))
-            .enumerate()
-            .for_each(|(i, (a, b))| f(i * rows, a, b));
     }
 }
 

@@ -158,8 +158,8 @@ pub(crate) fn attention_causal_backward_composed(
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, rows};
-    use rayon::prelude::*;
+    use crate::cpu::parallel::{Task, run};
+    use crate::cpu::{build, par_parts2, rows};
 
     /// The matrix of one head in a `[batch, heads, seq, dim]` tensor whose last dimension is dense: data and row stride.
     fn head(t: &Tensor, i: usize) -> rows::Head<'_> {
@@ -187,13 +187,11 @@ pub(crate) mod cpu {
                 };
                 // A decoding step has little work a head: give each thread several.
                 let per = (crate::cpu::GRAIN / (seq * k.dims()[2].max(1))).clamp(1, (batch * heads).div_ceil(8).max(1));
-                out.par_chunks_mut(per * seq * width).zip(lse.par_chunks_mut(per * seq)).enumerate().for_each(
-                    |(c, (out, lse))| {
-                        for (j, (out, lse)) in out.chunks_exact_mut(seq * width).zip(lse.chunks_exact_mut(seq)).enumerate() {
-                            one(c * per + j, out, lse);
-                        }
-                    },
-                );
+                par_parts2(out, per * seq * width, lse, per * seq, |c, out, lse| {
+                    for (j, (out, lse)) in out.chunks_exact_mut(seq * width).zip(lse.chunks_exact_mut(seq)).enumerate() {
+                        one(c * per + j, out, lse);
+                    }
+                });
             }));
         });
         (out, lse.expect("filled above"))
@@ -218,12 +216,13 @@ pub(crate) mod cpu {
         let dq = build(q.shape().clone(), DType::F32, |dq: &mut [f32]| {
             dk = Some(build(k.shape().clone(), DType::F32, |dk: &mut [f32]| {
                 dv = Some(build(v.shape().clone(), DType::F32, |dv: &mut [f32]| {
-                    let parts =
-                        dq.par_chunks_mut(seq * dim).zip(dk.par_chunks_mut(keys * dim)).zip(dv.par_chunks_mut(keys * width));
-                    parts.enumerate().for_each(|(i, ((dq, dk), dv))| {
+                    let parts = dq.chunks_mut(seq * dim).zip(dk.chunks_mut(keys * dim)).zip(dv.chunks_mut(keys * width));
+                    let one = |i: usize, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]| {
                         let saved = (head(&q, i), head(&k, i), head(&v, i), head(&out, i), &lse.data::<f32>()[i * seq..][..seq]);
                         rows::attention_backward(head(&grad, i), saved, seq, keys, scale as f32, dq, dk, dv);
-                    });
+                    };
+                    let one = &one;
+                    run(parts.enumerate().map(|(i, ((dq, dk), dv))| Box::new(move || one(i, dq, dk, dv)) as Task<'_>).collect());
                 }));
             }));
         });

@@ -259,10 +259,9 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{CpuBuffer, build, dispatch, dispatch_bits, in_f32, par_chunks};
+    use crate::cpu::{CpuBuffer, build, dispatch, dispatch_bits, in_f32, par_chunks, par_parts};
     use crate::layout::{Layout, Loops};
     use bytemuck::Pod;
-    use rayon::prelude::*;
 
     pub fn gather(x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
         dispatch_bits!(x.dtype(), T => gather_bits::<T>(x, dim, index))
@@ -365,7 +364,8 @@ pub(crate) mod cpu {
                 for row in out.chunks_exact_mut(inner) {
                     columns.iter_mut().zip(row.chunks_mut(part)).for_each(|(c, piece)| c.push(piece));
                 }
-                columns.par_iter_mut().enumerate().for_each(|(c, rows)| {
+                par_parts(&mut columns, 1, |c, rows| {
+                    let rows = &mut rows[0];
                     for (i, &p) in positions.iter().enumerate() {
                         let out = &mut *rows[p as usize];
                         out.iter_mut().zip(&source[i * inner + c * part..]).for_each(|(o, &v)| *o += v);

@@ -69,8 +69,7 @@ pub(crate) fn rms_norm_backward_composed(
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, par_chunks2, rows};
-    use rayon::prelude::*;
+    use crate::cpu::{build, par_chunks2, par_parts, par_parts2, rows};
 
     pub fn rms_norm(x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
         if x.dtype() != DType::F32 || x.numel() == 0 {
@@ -111,12 +110,8 @@ pub(crate) mod cpu {
                 }
             };
             match w {
-                Some(_) => dx
-                    .par_chunks_mut(BLOCK * n)
-                    .zip(partial.par_chunks_mut(n))
-                    .enumerate()
-                    .for_each(|(b, (dx, dw))| run(b, dx, Some(dw))),
-                None => dx.par_chunks_mut(BLOCK * n).enumerate().for_each(|(b, dx)| run(b, dx, None)),
+                Some(_) => par_parts2(dx, BLOCK * n, &mut partial, n, |b, dx, dw| run(b, dx, Some(dw))),
+                None => par_parts(dx, BLOCK * n, |b, dx| run(b, dx, None)),
             }
         });
         let dw = weight.map(|_| {

@@ -153,9 +153,8 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, dispatch, in_f32, par_chunks};
+    use crate::cpu::{build, dispatch, in_f32, par_chunks, par_parts};
     use bytemuck::Pod;
-    use rayon::prelude::*;
 
     pub fn reduce(op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
         match (op, x.dtype()) {
@@ -211,7 +210,7 @@ pub(crate) mod cpu {
             ([out], n) if n > 1 << 16 => *out = tree_parallel(source, zero, f),
             (out, n) => {
                 let per = out.len().div_ceil((out.len() * n).div_ceil(crate::cpu::GRAIN).max(1)).max(1);
-                out.par_chunks_mut(per).enumerate().for_each(|(c, out)| {
+                par_parts(out, per, |c, out| {
                     out.iter_mut().enumerate().for_each(|(i, o)| *o = tree(&source[(c * per + i) * n..][..n], zero, f));
                 });
             }
@@ -245,14 +244,12 @@ pub(crate) mod cpu {
         lanes[0]
     }
 
-    /// [`tree`] with its upper levels on two threads.
+    /// [`tree`] with its lower levels in parallel: leaves of `2¹⁶` elements, then the same halving over their results.
     fn tree_parallel<T: Pod + Send + Sync>(x: &[T], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) -> T {
-        if x.len() <= 1 << 16 {
-            return tree(x, zero, f);
-        }
-        let (a, b) = x.split_at(x.len().next_power_of_two() / 2);
-        let (a, b) = rayon::join(|| tree_parallel(a, zero, f), || tree_parallel(b, zero, f));
-        f(a, b)
+        const LEAF: usize = 1 << 16;
+        let mut sums = vec![zero; x.len().div_ceil(LEAF)];
+        par_parts(&mut sums, 1, |i, sum| sum[0] = tree(&x[i * LEAF..x.len().min((i + 1) * LEAF)], zero, f));
+        tree(&sums, zero, f)
     }
 
     /// Reduces the rows of `[rows, columns]` in blocks of 256, then the blocks' results, each in ascending order.
@@ -269,7 +266,7 @@ pub(crate) mod cpu {
             return accumulate(out, x);
         }
         let mut partial = vec![zero; rows.div_ceil(BLOCK) * cols];
-        partial.par_chunks_mut(cols).zip(x.par_chunks(BLOCK * cols)).for_each(|(acc, rows)| accumulate(acc, rows));
+        par_parts(&mut partial, cols, |i, acc| accumulate(acc, &x[i * BLOCK * cols..x.len().min((i + 1) * BLOCK * cols)]));
         accumulate(out, &partial);
     }
 
