@@ -41,8 +41,9 @@ const TILE: usize = 14 * 32;
 
 /// `C (m x n) = L (m x k) · R (k x n)` in the given mode, each element one chain over `k`.
 ///
-/// Strips of a panel's width outside, row tiles inside: a strip of R stays in the first-level cache while all of L, in
-/// the second-level cache, passes by. Rows are dealt evenly to tiles, 16 as 8 + 8 and not 14 + 2.
+/// Row tiles outside, strips of a panel's width inside: a tile's rows of L stay in the first-level cache and R in the
+/// second-level cache, and C is written row by row, which memory likes best. Rows are dealt evenly to tiles, 16 as 8 + 8
+/// and not 14 + 2.
 ///
 /// # Safety
 /// The kernels' instruction set is present; `l`, `r` are readable and `c` writable, by nobody else, for these sizes.
@@ -58,18 +59,18 @@ pub unsafe fn block<T: Micro>(
     let tiles = m.div_ceil(kernels.rows());
     let may_be_wide = r.panel.is_none() && m <= kernels.wide.len();
     debug_assert!(c.col == 1 || mode != Mode::Resume);
-    let mut j = 0;
-    while j < n {
-        let (table, width) = match n - j {
-            rest if may_be_wide && rest > 3 * lanes => (kernels.wide, 4 * lanes),
-            rest if rest > lanes => (kernels.panel, 2 * lanes),
-            _ => (kernels.narrow, lanes),
-        };
-        let cols = width.min(n - j);
-        let offset = r.panel.map_or(j, |panel| j / (2 * lanes) * panel);
-        let mut i = 0;
-        for t in 0..tiles {
-            let rows = (m - i) / (tiles - t);
+    let mut i = 0;
+    for t in 0..tiles {
+        let rows = (m - i) / (tiles - t);
+        let mut j = 0;
+        while j < n {
+            let (table, width) = match n - j {
+                rest if may_be_wide && rest > 3 * lanes => (kernels.wide, 4 * lanes),
+                rest if rest > lanes => (kernels.panel, 2 * lanes),
+                _ => (kernels.narrow, lanes),
+            };
+            let cols = width.min(n - j);
+            let offset = r.panel.map_or(j, |panel| j / (2 * lanes) * panel);
             // SAFETY: rows `i..i + rows` and columns `j..j + cols` lie inside the block; the scratch tile holds `rows`
             // rows of `width`, at most 14 x 32, and is written before it is read.
             unsafe {
@@ -102,8 +103,8 @@ pub unsafe fn block<T: Micro>(
                     }
                 }
             }
-            i += rows;
+            j += cols;
         }
-        j += cols;
+        i += rows;
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! **Structure** (Goto and van de Geijn, *Anatomy of High-Performance Matrix Multiplication*, 2008). A micro-kernel
 //! ([`kernel`]) holds a tile of C in registers, broadcasts elements of the left operand and loads registers of the right
-//! one. [`block`] walks it over a region of C, and this file cuts C into regions, a task each.
+//! one. [`block`](mod@block) walks it over a region of C, and [`plan`] cuts C into regions, a task each.
 //! The left operand is read in place, whatever its strides, unless they fall into few sets of the cache; then it is copied.
 //! The right operand is packed into panels once, before the tasks start; with few rows and contiguous columns it
 //! is read in place.
@@ -20,25 +20,21 @@
 mod block;
 mod kernel;
 mod pack;
+mod plan;
 #[cfg(test)]
 mod tests;
 
-use crate::cpu::simd::{Isa, isa};
-use block::{Out, Right, block};
+use crate::cpu::simd::isa;
+use block::Out;
 use half::{bf16, f16};
-use kernel::{Kernels, Micro, Mode};
-use pack::{Scratch, left_pitch, pack_left, pack_right};
+use kernel::Micro;
+use pack::Scratch;
+use plan::Product;
 use rayon::prelude::*;
 
-/// Length of a block of `k`: a panel of the right operand, `KC` x 32 floats, takes two thirds of a first-level cache of
-/// 48 KiB.
+/// Length of a block of `k`: a tile's rows of the left operand and a panel of the right one, `KC` x (14 + 32) floats, just
+/// fit a first-level cache of 48 KiB.
 pub const KC: usize = 256;
-
-/// Rows of C in a task, at most: the left operand's block, `MC` x `KC` floats, fits the second-level cache.
-const MC: usize = 336;
-
-/// Elements of the right operand that are packed at a time.
-const PACKED: usize = 1 << 24;
 
 /// Multiply-adds below which a product stays on the calling thread: about 10 µs of work.
 const SERIAL: usize = 1 << 20;
@@ -194,8 +190,10 @@ macro_rules! float {
         impl Gemm for $t {
             const ZERO: $t = 0.0;
             fn multiply((m, n, k): Size, a: Mat<$t>, b: Mat<$t>, c: &mut [$t], c_row: usize, accumulate: bool, threads: usize) {
-                let out = Out { ptr: c.as_mut_ptr(), row: c_row as isize, col: 1 };
-                run((m, n, k), a.view(m, k), b.view(k, n), out, accumulate, threads, isa());
+                let (a, b) = (a.view(m, k), b.view(k, n));
+                let c = Out { ptr: c.as_mut_ptr(), row: c_row as isize, col: 1 };
+                let kernels = <$t>::kernels(isa());
+                Product { m, n, k, a, b, c, accumulate, threads, kernels, copy: false }.run();
             }
         }
     )*};
@@ -216,8 +214,9 @@ macro_rules! half {
                         wide.iter_mut().zip(c).for_each(|(wide, c)| *wide = c.to_f32());
                     }
                 }
-                let out = Out { ptr: wide_c.as_mut_ptr(), row: n as isize, col: 1 };
-                run((m, n, k), a, b, out, accumulate, threads, isa());
+                let wide = Out { ptr: wide_c.as_mut_ptr(), row: n as isize, col: 1 };
+                let kernels = f32::kernels(isa());
+                Product { m, n, k, a, b, c: wide, accumulate, threads, kernels, copy: false }.run();
                 for (wide, c) in wide_c.chunks(n).zip(c.chunks_mut(c_row)) {
                     wide.iter().zip(c).for_each(|(wide, c)| *c = <$t>::from_f32(*wide));
                 }
@@ -265,116 +264,3 @@ macro_rules! integer {
     )*};
 }
 integer!(i64 i32 u8);
-
-/// The product of floats: decides which operand is packed, packs it and deals C to tasks.
-fn run<T: Micro>((m, n, k): Size, a: View<T>, b: View<T>, c: Out<T>, accumulate: bool, threads: usize, isa: Isa) {
-    let kernels = T::kernels(isa);
-    if b.col != 1 && n > 1 && m * (k + n) < n * k / 2 {
-        // Few rows: compute the transpose, so that B stays where it is.
-        return run_right((n, m, k), b.t(), a.t(), c.t(), accumulate, threads, kernels);
-    }
-    run_right((m, n, k), a, b, c, accumulate, threads, kernels);
-}
-
-/// Packs the right operand, as many columns at a time as [`PACKED`] allows.
-fn run_right<T: Micro>(
-    (m, n, k): Size,
-    a: View<T>,
-    b: View<T>,
-    c: Out<T>,
-    accumulate: bool,
-    threads: usize,
-    kernels: &'static Kernels<T>,
-) {
-    let in_place = (b.col == 1 || n == 1) && m < 64;
-    if in_place {
-        return tasks((m, n, k), a, b, None, c, accumulate, threads, kernels);
-    }
-    let width = kernels.panel_cols();
-    let most = (PACKED / k / width).max(1) * width;
-    for j in (0..n).step_by(most) {
-        let n = most.min(n - j);
-        let panels = n.div_ceil(width);
-        let mut packed = Scratch::take(k * panels * width);
-        // SAFETY: columns `j..j + n` lie in `b` and `c`.
-        let (b, c) = unsafe { (b.from(0, j), c.from(0, j)) };
-        // A block of k holds all its panels, one after the other; each is `kc` x `width`.
-        let pack = |p: usize, q: usize, dst: &mut [T]| {
-            // SAFETY: rows from `p` and columns from `q * width` lie in `b`; the instruction set is `run`'s.
-            unsafe {
-                pack_right(kernels, dst.len() / width, width.min(n - q * width), b.from(p, q * width), dst);
-            }
-        };
-        let panel = |block: &[T]| block.len() / panels;
-        if threads > 1 && k * n >= 1 << 17 {
-            packed.par_chunks_mut(KC * panels * width).enumerate().for_each(|(p, block)| {
-                let panel = panel(block);
-                block.par_chunks_mut(panel).enumerate().for_each(|(q, dst)| pack(p * KC, q, dst));
-            });
-        } else {
-            for (p, block) in packed.chunks_mut(KC * panels * width).enumerate() {
-                let panel = panel(block);
-                block.chunks_mut(panel).enumerate().for_each(|(q, dst)| pack(p * KC, q, dst));
-            }
-        }
-        tasks((m, n, k), a, b, Some(&packed), c, accumulate, threads, kernels);
-    }
-}
-
-/// Deals regions of C to tasks.
-#[allow(clippy::too_many_arguments, reason = "one call, two callers")]
-fn tasks<T: Micro>(
-    (m, n, k): Size,
-    a: View<T>,
-    b: View<T>,
-    packed: Option<&[T]>,
-    c: Out<T>,
-    accumulate: bool,
-    threads: usize,
-    kernels: &'static Kernels<T>,
-) {
-    let width = kernels.panel_cols();
-    let tiles = m.div_ceil(kernels.rows());
-    let strips = n.div_ceil(width);
-    // Rows first, a multiple of the number of threads; columns only where the rows do not suffice.
-    let row_tasks = m.div_ceil(MC).next_multiple_of(threads).min(tiles);
-    let col_tasks = threads.div_ceil(row_tasks).min(strips);
-    let region = |task: usize| {
-        let (i, j) = (task % row_tasks, task / row_tasks);
-        let rows = m * i / row_tasks..m * (i + 1) / row_tasks;
-        let cols = strips * j / col_tasks * width..(strips * (j + 1) / col_tasks * width).min(n);
-        let (rows, i, cols, j) = (rows.len(), rows.start, cols.len(), cols.start);
-        // Lines 2 KiB apart fall into at most two sets of the first-level cache.
-        let line = a.row.unsigned_abs().max(a.col.unsigned_abs()) * size_of::<T>();
-        let copy_left = cols > width && line.is_multiple_of(2048);
-        let room = KC.max(rows) * left_pitch(KC.min(rows));
-        let mut left = copy_left.then(|| Scratch::take(room.max(KC.min(rows) * left_pitch(KC.max(rows)))));
-        for p in (0..k).step_by(KC) {
-            let kc = KC.min(k - p);
-            let mode = if p > 0 || accumulate { Mode::Add } else { Mode::Store };
-            // SAFETY: the region lies in C and belongs to this task; rows `i..`, columns `j..` and `p..p + kc` lie in the
-            // operands; packed panels are where `run_right` put them; the instruction set is `run`'s.
-            unsafe {
-                let mut l = a.from(i, p);
-                if let Some(left) = &mut left {
-                    l = pack_left(rows, kc, l, left);
-                }
-                let r = match packed {
-                    Some(packed) => Right {
-                        ptr: packed[p * strips * width + j * kc..].as_ptr(),
-                        row: width as isize,
-                        panel: Some(kc * width),
-                    },
-                    None => Right { ptr: b.at(p, j), row: b.row, panel: None },
-                };
-                block(kernels, (rows, cols, kc), l, r, c.from(i, j), mode);
-            }
-        }
-    };
-    let count = row_tasks * col_tasks;
-    if threads > 1 && count > 1 {
-        (0..count).into_par_iter().for_each(region);
-    } else {
-        (0..count).for_each(region);
-    }
-}

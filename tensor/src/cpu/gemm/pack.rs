@@ -127,6 +127,11 @@ pub unsafe fn pack_left<T: Micro>(m: usize, k: usize, a: View<T>, buffer: &mut S
 
 /// The distance of lines of `len` elements in a packed left operand: an odd number of cache lines, so that neighbouring
 /// lines fall into different sets of the cache.
-pub fn left_pitch(len: usize) -> usize {
+fn left_pitch(len: usize) -> usize {
     (len.div_ceil(16) | 1) * 16
+}
+
+/// The room that [`pack_left`] needs, by rows or by columns.
+pub fn left_room(m: usize, k: usize) -> usize {
+    (m * left_pitch(k)).max(k * left_pitch(m))
 }

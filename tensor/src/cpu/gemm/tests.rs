@@ -1,5 +1,5 @@
 use super::*;
-use crate::cpu::simd::forced;
+use crate::cpu::simd::{Isa, forced};
 
 /// A small generator of its own, so that the tests need nothing else.
 struct Random(u64);
