@@ -1,0 +1,424 @@
+//! [`DeepseekV3ForCausalLM`]: the whole model (DeepSeek-V3, arXiv 2412.19437), built from a hub `config.json`.
+
+use crate::cache::{KvCache, LayerCache};
+use crate::config::{Config, ConfigError};
+use crate::init::{Init, accumulator};
+use crate::layers::{Embedding, Linear, Mlp, RmsNorm};
+use crate::mla::Mla;
+use crate::module::{Module, Path, Visitor};
+use crate::moe::Moe;
+use crate::mtp::Mtp;
+use crate::rope::{Angles, Rope};
+use autograd::{Var, checkpoint};
+use std::sync::{Arc, Mutex, PoisonError};
+use tensor::{CrossEntropy, DType, Device, Generator, Tensor};
+
+/// One decoder layer: attention and a feed-forward part, each on the normed residual stream.
+#[derive(Clone, Debug)]
+pub struct DecoderLayer {
+    input_layernorm: RmsNorm,
+    self_attn: Mla,
+    post_attention_layernorm: RmsNorm,
+    mlp: FeedForward,
+}
+
+#[derive(Clone, Debug)]
+enum FeedForward {
+    Dense(Mlp),
+    Experts(Moe),
+}
+
+/// What is wanted of a pass beside the hidden states.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ForwardOptions<'a> {
+    /// Keep only each layer's input and compute the layer again in the backward pass.
+    pub checkpoint: bool,
+    /// Bool `[batch, seq]`, false for padding: it is routed too, but counts in no load and no balance loss.
+    pub mask: Option<&'a Tensor>,
+    /// Compute the sequence-wise balance loss.
+    pub balance_loss: bool,
+}
+
+/// What a pass gives.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Normed hidden states `[batch, seq, hidden_size]`, which [`DeepseekV3ForCausalLM::logits`] takes.
+    pub hidden: Var,
+    /// How many tokens each expert of each mixture layer got, in the order of the layers.
+    pub expert_load: Vec<Vec<u64>>,
+    /// Sum over the layers of [`Routing::balance_loss`](crate::Routing::balance_loss), if it was asked for.
+    pub balance_loss: Option<Var>,
+}
+
+impl DecoderLayer {
+    /// A fresh layer; `i` decides whether it has experts.
+    pub fn new(init: &mut Init, config: &Config, i: usize) -> Self {
+        DecoderLayer {
+            input_layernorm: RmsNorm::new(init, config.hidden_size, config.rms_norm_eps),
+            self_attn: Mla::new(init, config),
+            post_attention_layernorm: RmsNorm::new(init, config.hidden_size, config.rms_norm_eps),
+            mlp: match config.is_moe(i) {
+                true => FeedForward::Experts(Moe::new(init, config)),
+                false => FeedForward::Dense(Mlp::new(init, config.hidden_size, config.intermediate_size)),
+            },
+        }
+    }
+
+    /// The mixture of experts, if the layer has one.
+    pub fn moe(&self) -> Option<&Moe> {
+        match &self.mlp {
+            FeedForward::Experts(moe) => Some(moe),
+            FeedForward::Dense(_) => None,
+        }
+    }
+
+    /// `x` `[batch, seq, hidden_size]` to the same. `mask` says which tokens count as load.
+    pub(crate) fn forward(&self, x: &Var, angles: &Angles, mask: Option<&[bool]>, balance: bool) -> LayerOutput {
+        let x = x.add(&self.self_attn.forward(&self.input_layernorm.forward(x), angles));
+        let normed = self.post_attention_layernorm.forward(&x);
+        match &self.mlp {
+            FeedForward::Dense(mlp) => LayerOutput { hidden: x.add(&mlp.forward(&normed)), load: None, balance: None },
+            FeedForward::Experts(moe) => {
+                let (y, routing) = moe.forward(&normed);
+                let balance = balance.then(|| routing.balance_loss(x.dim(0), mask));
+                LayerOutput { hidden: x.add(&y), load: Some(routing.load(mask)), balance }
+            }
+        }
+    }
+
+    /// As [`DecoderLayer::forward`], keeping only `x` for the backward pass.
+    fn forward_checkpointed(
+        self: &Arc<Self>,
+        x: &Var,
+        angles: &Angles,
+        mask: Option<Arc<Vec<bool>>>,
+        balance: bool,
+    ) -> LayerOutput {
+        let (layer, angles) = (self.clone(), angles.clone());
+        let (batch, seq, width) = (x.dim(0), x.dim(1), x.dim(2));
+        let balance = balance && self.moe().is_some();
+        // The load is the same when the layer runs again: it is written, not added.
+        let load = Arc::new(Mutex::new(None));
+        let slot = load.clone();
+        // A checkpoint has one result: the balance loss, where wanted, travels as one more element.
+        let out = checkpoint(
+            move |inputs| {
+                let out = layer.forward(&inputs[0], &angles, mask.as_ref().map(|m| &m[..]), balance);
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = out.load;
+                match out.balance {
+                    Some(loss) => Var::cat(&[out.hidden.flatten(0, -1), loss.to_dtype(out.hidden.dtype()).reshape(&[1])], 0),
+                    None => out.hidden,
+                }
+            },
+            std::slice::from_ref(x),
+        );
+        let load = load.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if !balance {
+            return LayerOutput { hidden: out, load, balance: None };
+        }
+        let parts = out.split_with_sizes(&[batch * seq * width, 1], 0);
+        let hidden = parts[0].reshape(&[batch as isize, seq as isize, width as isize]);
+        LayerOutput { hidden, load, balance: Some(parts[1].reshape(&[])) }
+    }
+
+    fn forward_cached(&self, x: &Var, angles: &Angles, cache: &mut LayerCache, starts: &[usize]) -> Var {
+        let x = x.add(&self.self_attn.forward_cached(&self.input_layernorm.forward(x), angles, cache, starts));
+        let normed = self.post_attention_layernorm.forward(&x);
+        x.add(&match &self.mlp {
+            FeedForward::Dense(mlp) => mlp.forward(&normed),
+            FeedForward::Experts(moe) => moe.forward(&normed).0,
+        })
+    }
+}
+
+pub(crate) struct LayerOutput {
+    pub hidden: Var,
+    load: Option<Vec<u64>>,
+    balance: Option<Var>,
+}
+
+impl Module for DecoderLayer {
+    fn visit(&self, path: &mut Path, f: &mut Visitor<'_>) {
+        path.module("input_layernorm", &self.input_layernorm, f);
+        path.module("self_attn", &self.self_attn, f);
+        path.module("post_attention_layernorm", &self.post_attention_layernorm, f);
+        match &self.mlp {
+            FeedForward::Dense(mlp) => path.module("mlp", mlp, f),
+            FeedForward::Experts(moe) => path.module("mlp", moe, f),
+        }
+    }
+}
+
+/// The model: embedding, decoder layers, norm and output head, and the multi-token-prediction modules beside them.
+///
+/// ```
+/// use nn::{Config, DeepseekV3ForCausalLM};
+/// use tensor::{DType, Device, Generator, Tensor};
+/// let config = Config {
+///     vocab_size: 11, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 2, num_attention_heads: 2,
+///     q_lora_rank: None, kv_lora_rank: 8, qk_nope_head_dim: 4, qk_rope_head_dim: 4, v_head_dim: 4,
+///     first_k_dense_replace: 1, n_routed_experts: 4, num_experts_per_tok: 2, moe_intermediate_size: 8, n_group: 1, topk_group: 1,
+///     ..Config::default()
+/// };
+/// let model = DeepseekV3ForCausalLM::new(config, &mut Generator::new(0), DType::F32, &Device::cpu())?;
+/// let ids = Tensor::from_slice(&[1i64, 2, 3], [1, 3], &Device::cpu());
+/// let logits = model.forward(&ids);
+/// assert_eq!(logits.value().dims(), [1, 3, 11]);
+/// # Ok::<(), nn::ConfigError>(())
+/// ```
+#[derive(Debug)]
+pub struct DeepseekV3ForCausalLM {
+    config: Config,
+    rope: Rope,
+    embed_tokens: Embedding,
+    layers: Vec<Arc<DecoderLayer>>,
+    norm: RmsNorm,
+    /// `None` where the embedding table is the output head.
+    lm_head: Option<Linear>,
+    mtp: Vec<Mtp>,
+}
+
+impl DeepseekV3ForCausalLM {
+    /// A model with fresh weights.
+    ///
+    /// # Errors
+    /// If the config is refused.
+    pub fn new(config: Config, rng: &mut Generator, dtype: DType, device: &Device) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let std = config.initializer_range;
+        let model = Self::build(config, &mut Init::normal(rng, std, dtype, device));
+        for mtp in &model.mtp {
+            mtp.copy_from(&model.embed_tokens, model.head_weight());
+        }
+        Ok(model)
+    }
+
+    /// The modules of a valid config.
+    pub(crate) fn build(config: Config, init: &mut Init) -> Self {
+        DeepseekV3ForCausalLM {
+            rope: Rope::new(&config.rope, config.qk_rope_head_dim, init.dtype(), init.device()),
+            embed_tokens: Embedding::new(init, config.vocab_size, config.hidden_size),
+            layers: (0..config.num_hidden_layers).map(|i| Arc::new(DecoderLayer::new(init, &config, i))).collect(),
+            norm: RmsNorm::new(init, config.hidden_size, config.rms_norm_eps),
+            lm_head: (!config.tie_word_embeddings).then(|| Linear::new(init, config.hidden_size, config.vocab_size, false)),
+            mtp: (0..config.num_nextn_predict_layers).map(|_| Mtp::new(init, &config)).collect(),
+            config,
+        }
+    }
+
+    /// The hyperparameters.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The decoder layers.
+    pub fn layers(&self) -> impl Iterator<Item = &DecoderLayer> {
+        self.layers.iter().map(|layer| &**layer)
+    }
+
+    /// The compute dtype.
+    pub fn dtype(&self) -> DType {
+        self.embed_tokens.weight.dtype()
+    }
+
+    /// Where the model lives.
+    pub fn device(&self) -> Device {
+        self.embed_tokens.weight.device()
+    }
+
+    /// Integer ids `[batch, seq]` to logits `[batch, seq, vocab_size]`. Position `i` is index `i`, attention is causal: shorter
+    /// sequences are padded on the right, with any id, and what comes before is not changed by it.
+    ///
+    /// # Panics
+    /// If `ids` is not such a tensor, or an id does not exist.
+    #[track_caller]
+    pub fn forward(&self, ids: &Tensor) -> Var {
+        self.logits(&self.forward_with(ids, &ForwardOptions::default()).hidden)
+    }
+
+    /// As [`DeepseekV3ForCausalLM::forward`], up to the hidden states, with options.
+    ///
+    /// # Panics
+    /// If `ids` is not `[batch, seq]`, an id does not exist, or the mask has another shape.
+    #[track_caller]
+    pub fn forward_with(&self, ids: &Tensor, options: &ForwardOptions<'_>) -> Output {
+        if ids.rank() != 2 || options.mask.is_some_and(|m| m.shape() != ids.shape()) {
+            panic!("forward: ids {ids:?} and mask {:?}, expected [batch, seq] for both", options.mask);
+        }
+        let mask = options.mask.map(|m| Arc::new(m.to_dtype(DType::Bool).to_vec::<bool>()));
+        let angles = self.rope.first(ids.dims()[1]);
+        let mut hidden = self.embed_tokens.forward(ids);
+        let (mut expert_load, mut balance_loss) = (Vec::new(), None::<Var>);
+        for layer in &self.layers {
+            let out = match options.checkpoint {
+                true => layer.forward_checkpointed(&hidden, &angles, mask.clone(), options.balance_loss),
+                false => layer.forward(&hidden, &angles, mask.as_ref().map(|m| &m[..]), options.balance_loss),
+            };
+            hidden = out.hidden;
+            expert_load.extend(out.load);
+            balance_loss = match (balance_loss, out.balance) {
+                (Some(sum), Some(loss)) => Some(sum.add(&loss)),
+                (sum, loss) => sum.or(loss),
+            };
+        }
+        if options.balance_loss && balance_loss.is_none() {
+            balance_loss = Some(Var::from(Tensor::scalar(0.0, accumulator(self.dtype()), &self.device())));
+        }
+        Output { hidden: self.norm.forward(&hidden), expert_load, balance_loss }
+    }
+
+    /// Normed hidden states `[…, hidden_size]` to logits `[…, vocab_size]`.
+    ///
+    /// # Panics
+    /// If the last size is another.
+    #[track_caller]
+    pub fn logits(&self, hidden: &Var) -> Var {
+        hidden.linear(self.head_weight(), None)
+    }
+
+    fn head_weight(&self) -> &Var {
+        self.lm_head.as_ref().map_or(&self.embed_tokens.weight, |head| &head.weight)
+    }
+
+    /// Of each token but the first, given those before it: log-probability (differentiable) and the entropy of the distribution
+    /// it comes from (not), both `[batch, seq − 1]`, in at least f32. The log-probabilities that
+    /// [`generate`](DeepseekV3ForCausalLM::generate) records are these, bit for bit.
+    ///
+    /// # Panics
+    /// As [`DeepseekV3ForCausalLM::forward`].
+    #[track_caller]
+    pub fn log_probs(&self, ids: &Tensor) -> (Var, Tensor) {
+        let out = self.forward_with(ids, &ForwardOptions::default());
+        self.token_log_probs(&out.hidden, ids)
+    }
+
+    /// [`DeepseekV3ForCausalLM::log_probs`] from the hidden states of a pass over the same ids.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn token_log_probs(&self, hidden: &Var, ids: &Tensor) -> (Var, Tensor) {
+        let len = ids.dim(1).saturating_sub(1);
+        let all = log_softmax(&self.logits(&hidden.narrow(1, 0, len)));
+        let target = ids.narrow(1, (ids.dim(1) - len) as isize, len).unsqueeze(-1);
+        let values = all.value();
+        let entropy = values.exp().mul(&values).sum(-1, false).neg();
+        (all.gather(-1, &target).squeeze(-1), entropy)
+    }
+
+    /// Mean cross-entropy of each token but the first, a 0-d value.
+    ///
+    /// # Panics
+    /// As [`DeepseekV3ForCausalLM::forward`], or if sequences have fewer than two tokens.
+    #[track_caller]
+    pub fn loss(&self, ids: &Tensor) -> Var {
+        assert!(ids.dim(1) > 1, "loss: sequences of shape {} hold no token to predict", ids.shape());
+        let len = ids.dim(1) - 1;
+        next_token_loss(&self.forward(ids).narrow(1, 0, len), &ids.narrow(1, 1, len))
+    }
+
+    /// Logits of the multi-token-prediction modules: the `d`-th `[batch, seq − d − 1, vocab_size]` predicts, at `i`, token
+    /// `i + d + 2`, from the hidden states of a pass over the same ids.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn mtp_logits(&self, ids: &Tensor, hidden: &Var) -> Vec<Var> {
+        let (mut hidden, seq) = (hidden.clone(), ids.dim(1));
+        let mut all = Vec::new();
+        for (d, mtp) in self.mtp.iter().enumerate().take(seq.saturating_sub(1)) {
+            let len = seq - d - 1;
+            let (next, logits) =
+                mtp.forward(&hidden.narrow(1, 0, len), &ids.narrow(1, d as isize + 1, len), &self.rope.first(len));
+            hidden = next;
+            all.push(logits);
+        }
+        all
+    }
+
+    /// The mean over the multi-token-prediction modules of their mean cross-entropy, without its factor λ; `None` without
+    /// modules, or where sequences are too short for one.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    #[track_caller]
+    pub fn mtp_loss(&self, ids: &Tensor, hidden: &Var) -> Option<Var> {
+        let logits = self.mtp_logits(ids, hidden);
+        let losses: Vec<Var> = logits
+            .iter()
+            .enumerate()
+            .filter(|(_, logits)| logits.dim(1) > 1)
+            .map(|(d, logits)| {
+                let len = logits.dim(1) - 1;
+                next_token_loss(&logits.narrow(1, 0, len), &ids.narrow(1, d as isize + 2, len))
+            })
+            .collect();
+        (!losses.is_empty()).then(|| Var::stack(&losses, 0).mean((), false))
+    }
+
+    /// Adjusts the routers' correction biases to a load as [`Output::expert_load`] has it; see
+    /// [`Gate::update_bias`](crate::Gate::update_bias).
+    ///
+    /// # Panics
+    /// If there is not one load a mixture layer.
+    #[track_caller]
+    pub fn update_bias(&self, expert_load: &[Vec<u64>], speed: f64) {
+        let layers: Vec<&Moe> = self.layers().filter_map(DecoderLayer::moe).collect();
+        assert_eq!(layers.len(), expert_load.len(), "update_bias: one load a mixture layer is needed");
+        for (moe, load) in layers.iter().zip(expert_load) {
+            moe.gate().update_bias(load, speed);
+        }
+    }
+
+    /// Empty caches for `batch` sequences, in the absorbed form (the compressed latent, for serving) or in training's.
+    pub fn cache(&self, batch: usize, absorbed: bool) -> KvCache {
+        let (dtype, device) = (self.dtype(), self.device());
+        KvCache { layers: self.layers.iter().map(|layer| layer.self_attn.cache(batch, absorbed, dtype, &device)).collect() }
+    }
+
+    /// The next tokens `ids` `[batch, seq]` of each sequence, the first at position `starts[b]`: normed hidden states
+    /// `[batch, seq, hidden_size]`. The cache is written. Not differentiable: call it inside [`autograd::no_grad`].
+    ///
+    /// # Panics
+    /// If the shapes do not fit or an id does not exist.
+    #[track_caller]
+    pub fn forward_cached(&self, ids: &Tensor, cache: &mut KvCache, starts: &[usize]) -> Var {
+        let angles = self.rope.at(starts, ids.dim(1));
+        let mut hidden = self.embed_tokens.forward(ids);
+        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
+            hidden = layer.forward_cached(&hidden, &angles, cache, starts);
+        }
+        self.norm.forward(&hidden)
+    }
+}
+
+/// Log-softmax over the last dimension, in at least f32.
+pub(crate) fn log_softmax(logits: &Var) -> Var {
+    logits.to_dtype(accumulator(logits.dtype())).log_softmax(-1)
+}
+
+/// Mean cross-entropy of logits `[batch, seq, vocab_size]` for targets `[batch, seq]`.
+fn next_token_loss(logits: &Var, targets: &Tensor) -> Var {
+    let logits = logits.to_dtype(accumulator(logits.dtype()));
+    logits.flatten(0, 1).cross_entropy(&targets.flatten(0, 1), &CrossEntropy::default())
+}
+
+impl Module for DeepseekV3ForCausalLM {
+    fn visit(&self, path: &mut Path, f: &mut Visitor<'_>) {
+        path.within("model", |path| {
+            path.module("embed_tokens", &self.embed_tokens, f);
+            path.within("layers", |path| {
+                for (i, layer) in self.layers.iter().enumerate() {
+                    path.module(i, &**layer, f);
+                }
+                for (i, mtp) in self.mtp.iter().enumerate() {
+                    path.module(self.layers.len() + i, mtp, f);
+                }
+            });
+            path.module("norm", &self.norm, f);
+        });
+        if let Some(head) = &self.lm_head {
+            path.module("lm_head", head, f);
+        }
+    }
+}
