@@ -257,6 +257,16 @@ pub enum ScaleRewards {
     None,
 }
 
+/// What the ratio of new to old probability is taken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImportanceSampling {
+    /// Each token (DeepSeekMath, and all trainers).
+    Token,
+    /// The whole answer, as the R1 paper writes it.
+    Sequence,
+}
+
 /// From a step on, answers may be so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -312,6 +322,10 @@ pub struct RlConfig {
     pub scale_rewards: ScaleRewards,
     /// How the loss is averaged.
     pub loss_type: LossType,
+    /// What the ratio is taken of.
+    pub importance_sampling_level: ImportanceSampling,
+    /// Leave groups without variance out of the loss: their advantages are 0, and only the KL term is lost.
+    pub skip_zero_variance: bool,
     /// The ratio is clipped below `1 − epsilon` and, unless `epsilon_high` is set, above `1 + epsilon`.
     pub epsilon: f64,
     /// Upper clip of its own (DAPO's clip-higher); `"none"` takes `epsilon`.
@@ -347,6 +361,8 @@ impl Default for RlConfig {
             reward_weights: RewardWeights::default(),
             scale_rewards: ScaleRewards::Group,
             loss_type: LossType::Dapo,
+            importance_sampling_level: ImportanceSampling::Token,
+            skip_zero_variance: true,
             epsilon: 0.2,
             epsilon_high: None,
             beta: 1e-3,

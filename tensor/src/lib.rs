@@ -24,6 +24,7 @@ mod display;
 mod dtype;
 pub mod layout;
 pub mod ops;
+pub mod profile;
 pub mod random;
 pub mod shape;
 mod storage;

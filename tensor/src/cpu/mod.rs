@@ -23,6 +23,7 @@ use crate::dtype::{DType, Scalar};
 use crate::layout::Layout;
 use crate::ops::kernels as k;
 use crate::ops::{AdamW, BinaryOp, ReduceOp, UnaryOp};
+use crate::profile::time;
 use crate::shape::Shape;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
@@ -133,82 +134,82 @@ impl Backend for CpuBackend {
         Ok(())
     }
     fn full(&self, shape: &Shape, value: Scalar, dtype: DType) -> Tensor {
-        k::create::full(shape, value, dtype)
+        time("full", || k::create::full(shape, value, dtype))
     }
     fn arange(&self, start: i64, step: i64, len: usize, dtype: DType) -> Tensor {
-        k::create::arange(start, step, len, dtype)
+        time("arange", || k::create::arange(start, step, len, dtype))
     }
     fn random(&self, shape: &Shape, dtype: DType, distribution: Distribution, seed: u64, offset: u64) -> Tensor {
-        k::create::random(shape, dtype, distribution, seed, offset)
+        time("random", || k::create::random(shape, dtype, distribution, seed, offset))
     }
     fn copy(&self, x: &Tensor, dtype: DType) -> Tensor {
-        k::create::copy(x, dtype)
+        time("copy", || k::create::copy(x, dtype))
     }
     fn unary(&self, op: UnaryOp, x: &Tensor) -> Tensor {
-        k::unary::unary(op, x)
+        time("unary", || k::unary::unary(op, x))
     }
     fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
-        k::binary::binary(op, a, b)
+        time("binary", || k::binary::binary(op, a, b))
     }
     fn where_(&self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
-        k::binary::where_(condition, a, b)
+        time("where_", || k::binary::where_(condition, a, b))
     }
     fn reduce(&self, op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
-        k::reduce::reduce(op, x, dims)
+        time("reduce", || k::reduce::reduce(op, x, dims))
     }
     fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
-        k::reduce::arg_reduce(largest, x, dim)
+        time("arg_reduce", || k::reduce::arg_reduce(largest, x, dim))
     }
     fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
-        k::reduce::cumsum(x, dim)
+        time("cumsum", || k::reduce::cumsum(x, dim))
     }
     fn softmax(&self, x: &Tensor, log: bool) -> Tensor {
-        k::softmax::softmax(x, log)
+        time("softmax", || k::softmax::softmax(x, log))
     }
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
-        k::matmul::matmul(a, b)
+        time("matmul", || k::matmul::matmul(a, b))
     }
     fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
-        k::index::gather(x, dim, index)
+        time("gather", || k::index::gather(x, dim, index))
     }
     fn scatter(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
-        k::index::scatter(x, dim, index, src, add)
+        time("scatter", || k::index::scatter(x, dim, index, src, add))
     }
     fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
-        k::index::index_select(x, dim, index)
+        time("index_select", || k::index::index_select(x, dim, index))
     }
     fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor {
-        k::index::index_add(x, dim, index, src, alpha)
+        time("index_add", || k::index::index_add(x, dim, index, src, alpha))
     }
     fn write_rows(&self, cache: &mut Tensor, positions: &[usize], src: &Tensor) {
-        k::index::write_rows(cache, positions, src)
+        time("write_rows", || k::index::write_rows(cache, positions, src))
     }
     fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
-        k::sort::sort(x, dim, descending)
+        time("sort", || k::sort::sort(x, dim, descending))
     }
     fn cat(&self, parts: &[Tensor], dim: usize) -> Tensor {
-        k::create::cat(parts, dim)
+        time("cat", || k::create::cat(parts, dim))
     }
     fn tri(&self, x: &Tensor, diagonal: i64, upper: bool) -> Tensor {
-        k::create::tri(x, diagonal, upper)
+        time("tri", || k::create::tri(x, diagonal, upper))
     }
     fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
-        k::norm::rms_norm(x, weight, eps)
+        time("rms_norm", || k::norm::rms_norm(x, weight, eps))
     }
     fn rms_norm_backward(&self, grad: &Tensor, x: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
-        k::norm::rms_norm_backward(grad, x, weight, rstd)
+        time("rms_norm_backward", || k::norm::rms_norm_backward(grad, x, weight, rstd))
     }
     fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
-        k::rope::rope(x, cos, sin, inverse)
+        time("rope", || k::rope::rope(x, cos, sin, inverse))
     }
     fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Tensor {
-        k::unary::swiglu(gate, up)
+        time("swiglu", || k::unary::swiglu(gate, up))
     }
     fn swiglu_backward(&self, grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
-        k::unary::swiglu_backward(grad, gate, up)
+        time("swiglu_backward", || k::unary::swiglu_backward(grad, gate, up))
     }
     fn attention_causal(&self, q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
-        k::attention::forward(q, k, v, visible, scale)
+        time("attention_causal", || k::attention::forward(q, k, v, visible, scale))
     }
     fn attention_causal_backward(
         &self,
@@ -220,9 +221,9 @@ impl Backend for CpuBackend {
         lse: &Tensor,
         scale: f64,
     ) -> (Tensor, Tensor, Tensor) {
-        k::attention::backward(grad, q, k, v, out, lse, scale)
+        time("attention_causal_backward", || k::attention::backward(grad, q, k, v, out, lse, scale))
     }
     fn adamw(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamW) -> (Tensor, Tensor, Tensor) {
-        k::optim::adamw(param, grad, m, v, step)
+        time("adamw", || k::optim::adamw(param, grad, m, v, step))
     }
 }

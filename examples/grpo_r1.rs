@@ -1,0 +1,123 @@
+//! The flagship: DeepSeek-R1-Zero at desk scale. A base model is pre-trained on traces of uneven quality and then learns to
+//! reason by pure reinforcement learning on rule rewards.
+//!
+//! `cargo run --release --example grpo_r1` needs no arguments, no GPU and no download.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use scratchwork::grpo::config::{Control, RunConfig};
+use scratchwork::grpo::run::Run;
+use scratchwork::grpo::setup::Setup;
+use scratchwork::tensor::{Device, profile};
+
+/// Train a base model on Countdown, then let it learn to reason by pure RL (GRPO with rule rewards)
+#[derive(Parser)]
+struct Args {
+    /// Seed of weights, corpus, problems and samples
+    #[arg(long)]
+    seed: Option<u64>,
+    /// RL steps, instead of the configuration's
+    #[arg(long)]
+    steps: Option<usize>,
+    /// Where to compute: cpu
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// TOML file with any of the hyperparameters; what it leaves out keeps its default (a run folder's config.toml names them all)
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Countdown problems (JSONL as reasoning-gym writes them) to hold out and be measured on, instead of the built-in set
+    #[arg(long, value_name = "FILE.jsonl")]
+    eval: Option<PathBuf>,
+    /// Countdown problems (JSONL) for the RL stage, instead of drawn ones
+    #[arg(long, value_name = "FILE.jsonl")]
+    problems: Option<PathBuf>,
+    /// Skip pre-training: start from the base model of another run's folder, or from a checkpoint
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+    /// Counter-experiment: no-retries, no-drills or no-limit-jump
+    #[arg(long, value_name = "NAME")]
+    control: Option<Control>,
+    /// Run folder; an older run there is moved aside
+    #[arg(long, value_name = "DIR", default_value = "runs/grpo_r1")]
+    out: PathBuf,
+    /// Go on, bit for bit, with the interrupted run in a folder
+    #[arg(long, value_name = "DIR",
+          conflicts_with_all = ["seed", "steps", "config", "eval", "problems", "base", "control", "out", "price", "quick"])]
+    resume: Option<PathBuf>,
+    /// Dollars a device hour, for the cost table
+    #[arg(long, value_name = "DOLLARS")]
+    price: Option<f64>,
+    /// Print a table of the time by operation and the peak memory at the end
+    #[arg(long)]
+    profile: bool,
+    /// A smoke run of less than a minute: every stage once, little learned
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let device = match args.device.as_str() {
+        "cpu" => Device::cpu(),
+        other => return Err(format!("--device {other}: this build computes on `cpu` only").into()),
+    };
+    if args.profile {
+        profile::start();
+    }
+    let (folder, run) = match &args.resume {
+        Some(folder) => (folder, Run::resume(Setup::load(folder, device)?, folder)?),
+        None => {
+            let (run, notices) = Run::create(setup(args, device)?, &args.out)?;
+            notices.iter().for_each(|n| eprintln!("note: {}", n.0));
+            (&args.out, run)
+        }
+    };
+    let summary = run.train()?;
+    let percent = |s: &scratchwork::grpo::metrics::Scores| s.get("pass@1").map_or(0.0, |p| 100.0 * p.value);
+    let length = |s: &scratchwork::grpo::metrics::Scores| s.get("completion_length").map_or(0.0, |p| p.value);
+    let (base, last) = (&summary.countdown.base, &summary.countdown.last);
+    println!("held-out pass@1 {:.1} % -> {:.1} %", percent(base), percent(last));
+    println!("mean answer     {:.0} -> {:.0} tokens", length(base), length(last));
+    println!("report          {}", folder.join("report.html").display());
+    println!("model           {}", folder.join("model").display());
+    if args.profile {
+        println!("\n{}", profile::report());
+    }
+    Ok(())
+}
+
+/// Flags over the configuration file over the defaults.
+fn setup(args: &Args, device: Device) -> Result<Setup, Box<dyn std::error::Error>> {
+    let mut config = if args.quick { RunConfig::quick() } else { RunConfig::default() };
+    if let Some(file) = &args.config {
+        config = config.overlay(file)?;
+    }
+    config.seed = args.seed.unwrap_or(config.seed);
+    config.rl.steps = args.steps.unwrap_or(config.rl.steps);
+    config.price = args.price.unwrap_or(config.price);
+    let mut setup = Setup::new(config, args.control, args.base.clone(), device)?;
+    setup.command = std::iter::once("grpo_r1".to_owned()).chain(std::env::args().skip(1)).collect::<Vec<_>>().join(" ");
+    if let Some(file) = &args.eval {
+        setup = setup.evaluated_on(file)?;
+    }
+    if let Some(file) = &args.problems {
+        let (with, left_out) = setup.trained_on(file)?;
+        if left_out > 0 {
+            eprintln!("note: {left_out} problems of {} are held out and were left out", file.display());
+        }
+        setup = with;
+    }
+    Ok(setup)
+}

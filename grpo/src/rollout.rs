@@ -1,0 +1,106 @@
+//! Rollouts: answers sampled from the policy, taken apart and scored.
+
+use nn::{DeepseekV3ForCausalLM, Generate, GenerateError, Sampling};
+
+use crate::behaviour::Behaviour;
+use crate::problem::Problem;
+use crate::reward::{Completion, Reward};
+use crate::tokenizer::{Tokenizer, token};
+
+/// How answers are sampled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RolloutOptions {
+    /// Answers for each problem.
+    pub num_generations: usize,
+    /// The limit on an answer's tokens.
+    pub max_completion_length: usize,
+    /// Sampling temperature.
+    pub temperature: f64,
+    /// Of all randomness.
+    pub seed: u64,
+}
+
+/// One answer.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Which of the problems.
+    pub problem: usize,
+    /// The prompt's tokens.
+    pub prompt: Vec<i64>,
+    /// What was generated.
+    pub tokens: Vec<i64>,
+    /// Log-probability of each generated token under the policy that drew it.
+    pub logprobs: Vec<f32>,
+    /// Entropy, in nats, of the distribution each was drawn from.
+    pub entropies: Vec<f32>,
+    /// The answer taken apart.
+    pub completion: Completion,
+    /// What its thinking did.
+    pub behaviour: Behaviour,
+    /// What the reward says.
+    pub reward: f64,
+    /// Whether it is right.
+    pub correct: bool,
+}
+
+impl Sample {
+    /// Prompt and answer.
+    pub fn sequence(&self) -> impl Iterator<Item = i64> {
+        self.prompt.iter().chain(&self.tokens).copied()
+    }
+
+    /// Tokens of prompt and answer.
+    pub fn len(&self) -> usize {
+        self.prompt.len() + self.tokens.len()
+    }
+
+    /// Never: a prompt has tokens.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Samples `num_generations` answers to each problem, in the order of the problems, and scores them. `correct` is what `accuracy`
+/// says, `reward` what `reward` says.
+///
+/// # Errors
+/// If the policy gives logits that are not finite.
+///
+/// # Panics
+/// If a problem cannot be written in the tokenizer's characters: readers refuse those.
+pub fn rollout(
+    policy: &DeepseekV3ForCausalLM,
+    tokenizer: &Tokenizer,
+    problems: &[Problem],
+    (accuracy, reward): (&dyn Reward, &dyn Reward),
+    options: &RolloutOptions,
+    progress: &mut dyn FnMut(nn::Progress),
+) -> Result<Vec<Sample>, GenerateError> {
+    let prompt = |p: &Problem| p.prompt(tokenizer).expect("a problem of the tokenizer's characters");
+    let prompts: Vec<Vec<i64>> = problems.iter().map(prompt).collect();
+    let generate = Generate {
+        num_generations: options.num_generations,
+        max_new_tokens: options.max_completion_length,
+        stop_tokens: vec![token::EOS],
+        sampling: Sampling { temperature: options.temperature, ..Sampling::default() },
+        seed: options.seed,
+        ..Generate::default()
+    };
+    let answers = policy.generate_with(&prompts, &generate, progress)?;
+    let score = |answer: nn::Completion| {
+        let problem = &problems[answer.prompt];
+        let completion = Completion::from_tokens(tokenizer, &answer.tokens);
+        Sample {
+            problem: answer.prompt,
+            prompt: prompts[answer.prompt].clone(),
+            behaviour: Behaviour::of(problem, &completion),
+            reward: reward.score(problem, &completion),
+            correct: accuracy.score(problem, &completion) == 1.0,
+            completion,
+            tokens: answer.tokens,
+            logprobs: answer.logprobs,
+            entropies: answer.entropies,
+        }
+    };
+    Ok(answers.into_iter().map(score).collect())
+}

@@ -1,0 +1,421 @@
+//! A whole run: stage *base*, then stage *R1-Zero*, measured, recorded and saved as it goes.
+//!
+//! Everything that happens is a function of the configuration and the seed, whatever the machine's threads do, except the seconds
+//! in the bill. A run that was killed goes on from its last saved state and ends with the same bits.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nn::{
+    AdamW, AdamWConfig, CheckpointError, ConfigError as ModelError, DeepseekV3ForCausalLM, GenerateError, Notice, OptimError,
+    row_seed,
+};
+use tensor::{DType, Device};
+
+use crate::config::RunConfig;
+use crate::corpus::Corpus;
+use crate::cost::{BeforeAfter, Ledger, Summary};
+use crate::evaluate::{Evaluation, behaviour, evaluate, share, shown};
+use crate::metrics::{EvalMetrics, EvalTask, MetricsError, MetricsWriter, Record, Stage, StepMetrics};
+use crate::policy::{self, Size};
+use crate::pretrain;
+use crate::problem::Problem;
+use crate::progress::Progress;
+use crate::report::{self, ReportError};
+use crate::reward::{Accuracy, Combined, Format};
+use crate::rng::Rng;
+use crate::rollout::{RolloutOptions, rollout};
+use crate::rundir::{RunDir, RunDirError};
+use crate::setup::Setup;
+use crate::state::{self, Progressed, StateError};
+use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::trainer;
+
+/// Pre-training steps between two saved states; RL saves after each.
+const SAVE_EVERY: usize = 25;
+/// RL steps between two answers shown.
+const SHOW_EVERY: usize = 10;
+/// Tokens a prompt may have beside the limit on its answer.
+const LONGEST_PROMPT: usize = 64;
+
+/// Why a run stopped.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each passes on an error that explains itself
+pub enum RunError {
+    #[error(transparent)]
+    Dir(#[from] RunDirError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A step of training failed; the last saved state is good.
+    #[error("stage {stage}, step {step}: {source}; the state before it is in {}", dir.display())]
+    Step { stage: Stage, step: usize, source: StepError, dir: PathBuf },
+    #[error("the base model in {} has {found}, this run needs {expected}", path.display())]
+    OtherModel { path: PathBuf, found: String, expected: String },
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each passes on an error that explains itself
+pub enum StepError {
+    #[error(transparent)]
+    Optim(#[from] OptimError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error("the {0} is {1}")]
+    NotFinite(&'static str, f64),
+}
+
+/// A run in its folder.
+pub struct Run {
+    setup: Setup,
+    dir: RunDir,
+    metrics: MetricsWriter,
+    tokenizer: Tokenizer,
+    policy: DeepseekV3ForCausalLM,
+    reference: Option<DeepseekV3ForCausalLM>,
+    optimizer: AdamW,
+    done: Progressed,
+    size: Size,
+}
+
+impl Run {
+    /// Begins a run in a fresh folder; an older run there is moved aside. Returns what the user should know.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or the base model does not fit.
+    pub fn create(setup: Setup, path: &Path) -> Result<(Run, Vec<Notice>), RunError> {
+        let tokenizer = Tokenizer::new();
+        let policy = policy::fresh(hub_config(&setup.config, &tokenizer), row_seed(setup.config.seed, 0), &setup.device)?;
+        let mut notices = Vec::new();
+        if let Some(base) = &setup.base {
+            notices.extend(load_base(base, &policy, &setup.device)?);
+        }
+        let (dir, moved) = RunDir::create(path)?;
+        notices.extend(moved.map(|old| Notice(format!("the earlier run is now in {}", old.display()))));
+        setup.save(&dir)?;
+        let metrics = MetricsWriter::create(&dir.join("metrics.jsonl"))?;
+        let stage = if setup.base.is_some() { Stage::R1Zero } else { Stage::Base };
+        let done = Progressed {
+            stage,
+            step: 0,
+            finished: false,
+            metrics_lines: 0,
+            ledger: Ledger::new(setup.config.price),
+            base_evals: Vec::new(),
+            last_evals: Vec::new(),
+        };
+        let optimizer = optimizer(&policy, &setup.config, stage);
+        let size = Size::of(&policy);
+        let mut run = Run { setup, dir, metrics, tokenizer, policy, reference: None, optimizer, done, size };
+        if stage == Stage::R1Zero {
+            run.begin_rl()?;
+        }
+        Ok((run, notices))
+    }
+
+    /// Goes on with the run in a folder. `setup` is the one that the folder remembers, see [`Setup::load`].
+    ///
+    /// # Errors
+    /// It is no run folder, or its state does not fit.
+    pub fn resume(setup: Setup, path: &Path) -> Result<Run, RunError> {
+        let dir = RunDir::resume(path)?;
+        let (done, tensors) = state::load(path, &setup.device)?;
+        let metrics = MetricsWriter::resume(&dir.join("metrics.jsonl"), done.metrics_lines)?;
+        let tokenizer = Tokenizer::new();
+        let fresh = || policy::fresh(hub_config(&setup.config, &tokenizer), 0, &setup.device);
+        let policy = fresh()?;
+        state::restore(path, &tensors, "policy", &policy)?;
+        let mut reference = None;
+        if done.stage == Stage::R1Zero && setup.config.rl.beta > 0.0 {
+            reference = Some(fresh()?);
+            state::restore(path, &tensors, "reference", reference.as_ref().expect("just made"))?;
+        }
+        let mut optimizer = optimizer(&policy, &setup.config, done.stage);
+        state::restore_optimizer(path, &tensors, &mut optimizer)?;
+        let size = Size::of(&policy);
+        Ok(Run { setup, dir, metrics, tokenizer, policy, reference, optimizer, done, size })
+    }
+
+    /// Trains to the end and writes everything there is to write.
+    ///
+    /// # Errors
+    /// The disk refuses, or a step fails; the last good state stays.
+    pub fn train(mut self) -> Result<Summary, RunError> {
+        if self.done.stage == Stage::Base {
+            self.base_stage()?;
+        }
+        self.rl_stage()?;
+        self.finish()
+    }
+
+    fn config(&self) -> &RunConfig {
+        &self.setup.config
+    }
+
+    /// Stage *base*, from where it was left.
+    fn base_stage(&mut self) -> Result<(), RunError> {
+        let steps = self.config().base.steps;
+        let (problems, base) = (self.setup.problems.clone(), self.config().base.clone());
+        let corpus = Corpus::new(&base, &problems, self.config().seed);
+        let mut progress = Progress::new(Stage::Base, steps, self.done.step);
+        while self.done.step < steps {
+            let start = Instant::now();
+            let (step, model) = (self.done.step, self.setup.config.model.clone());
+            let batch = corpus.batch(step as u64);
+            let lr = base.lr_at(step);
+            let made = pretrain::step(&self.policy, &mut self.optimizer, &batch, lr, &base, &model);
+            let made = made.map_err(StepError::from).and_then(|made| finite("loss", made.loss).map(|()| made));
+            let made = made.map_err(|source| self.failed(source))?;
+            let seconds = start.elapsed().as_secs_f64();
+            let lengths =
+                batch.ids.chunks_exact(batch.width).map(|row| row.iter().filter(|&&id| id != crate::token::PAD).count());
+            let flops = 3 * self.size.forward_flops(lengths);
+            self.done.ledger.add("base", seconds, made.tokens, flops);
+            let record = StepMetrics {
+                loss: made.loss,
+                grad_norm: made.grad_norm,
+                lr,
+                expert_load: made.expert_load,
+                tokens: made.tokens,
+                tokens_per_second: made.tokens as f64 / seconds,
+                seconds,
+                ..StepMetrics::new(Stage::Base, step + 1)
+            };
+            self.done.step += 1;
+            progress.step(&record);
+            self.metrics.write(&Record::Step(record))?;
+            if self.done.step.is_multiple_of(SAVE_EVERY) && self.done.step < steps {
+                self.save()?;
+            }
+        }
+        progress.finish();
+        self.begin_rl()
+    }
+
+    /// From the base model to the first RL step: it is measured, saved, and becomes the reference.
+    fn begin_rl(&mut self) -> Result<(), RunError> {
+        self.done.base_evals = self.evaluate(Stage::Base, true)?;
+        self.done.last_evals = self.done.base_evals.clone();
+        self.write_model("base")?;
+        (self.done.stage, self.done.step) = (Stage::R1Zero, 0);
+        self.optimizer = optimizer(&self.policy, self.config(), Stage::R1Zero);
+        if self.config().rl.beta > 0.0 {
+            let reference = policy::fresh(self.policy.config().clone(), 0, &self.setup.device)?;
+            policy::copy_weights(&self.policy, &reference);
+            self.reference = Some(reference);
+        }
+        self.save()?;
+        Ok(report::write(self.dir.path())?)
+    }
+
+    /// Stage *R1-Zero*, from where it was left.
+    fn rl_stage(&mut self) -> Result<(), RunError> {
+        let rl = self.config().rl.clone();
+        let mut progress = Progress::new(Stage::R1Zero, rl.steps, self.done.step);
+        while self.done.step < rl.steps {
+            let record = self.rl_step(&progress)?;
+            self.done.step += 1;
+            let step = self.done.step;
+            progress.step(&record);
+            self.metrics.write(&Record::Step(record))?;
+            if let (Some(reference), true) = (&self.reference, rl.ref_sync_steps > 0 && step.is_multiple_of(rl.ref_sync_steps)) {
+                policy::copy_weights(&self.policy, reference);
+            }
+            let every = self.config().eval.every;
+            if step == rl.steps || (every > 0 && step.is_multiple_of(every)) {
+                self.done.last_evals = self.evaluate(Stage::R1Zero, step == rl.steps)?;
+                let pass = |e: &EvalMetrics| e.scores.get("pass@1").map_or(0.0, |s| 100.0 * s.value);
+                let e = &self.done.last_evals[0];
+                progress.say(&format!("after {step} steps: {:.1} % of the held-out problems at the first answer", pass(e)));
+                report::write(self.dir.path())?;
+            }
+            self.save()?;
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// Rollout and update.
+    fn rl_step(&mut self, progress: &Progress) -> Result<StepMetrics, RunError> {
+        let start = Instant::now();
+        let (config, step) = (&self.setup.config, self.done.step);
+        let (rl, seed) = (&config.rl, config.seed);
+        let mut rng = Rng::new(seed, "questions", step as u64);
+        let questions: Vec<Problem> = match &self.setup.rl_problems {
+            Some((_, given)) => (0..rl.questions).map(|_| given[rng.below(given.len())].clone()).collect(),
+            None => (0..rl.questions).map(|_| self.setup.problems.countdown(&mut rng).into()).collect(),
+        };
+        let weights = &rl.reward_weights;
+        let (accuracy, reward) =
+            (Accuracy::default(), Combined::new().with(weights.accuracy, Accuracy::default()).with(weights.format, Format));
+        let limit = rl.max_completion_length_at(step);
+        let options = RolloutOptions {
+            num_generations: rl.num_generations,
+            max_completion_length: limit,
+            temperature: rl.temperature,
+            seed: row_seed(row_seed(seed, 1), step),
+        };
+        let samples = rollout(&self.policy, &self.tokenizer, &questions, (&accuracy, &reward), &options, &mut |_| ());
+        let samples = samples.map_err(|e| self.failed(e.into()))?;
+        let mut rng = Rng::new(seed, "minibatches", step as u64);
+        let update = trainer::update(&self.policy, self.reference.as_ref(), &mut self.optimizer, &samples, rl, limit, &mut rng);
+        let update = update.map_err(StepError::from).and_then(|u| finite("loss", u.loss).map(|()| u));
+        let update = update.map_err(|source| self.failed(source))?;
+        let seconds = start.elapsed().as_secs_f64();
+
+        let (n, generated) = (samples.len() as f64, samples.iter().map(|s| s.tokens.len()).sum::<usize>());
+        let trained: usize = update.lengths.iter().sum();
+        let passes = if self.reference.is_some() { 4 } else { 3 };
+        let flops = self.size.forward_flops(samples.iter().map(|s| s.len()))
+            + passes * self.size.forward_flops(update.lengths.iter().copied());
+        let tokens = (samples.iter().map(|s| s.len()).sum::<usize>() + trained) as u64;
+        self.done.ledger.add("r1_zero", seconds, tokens, flops);
+        if step.is_multiple_of(SHOW_EVERY) {
+            progress.sample(&shown(&questions[0], &samples[0]));
+        }
+        let entropy: f64 = samples.iter().flat_map(|s| &s.entropies).map(|&e| e as f64).sum();
+        Ok(StepMetrics {
+            reward: Some(samples.iter().map(|s| s.reward).sum::<f64>() / n),
+            reward_std: Some(update.reward_std),
+            frac_reward_zero_std: Some(update.frac_reward_zero_std),
+            accuracy: Some(share(&samples, |s| s.correct)),
+            format: Some(share(&samples, |s| s.completion.answer().is_some())),
+            completion_length: Some(generated as f64 / n),
+            max_completion_length: Some(limit),
+            clipped_ratio: Some(share(&samples, |s| !s.completion.finished())),
+            kl: Some(update.kl),
+            entropy: Some(entropy / generated.max(1) as f64),
+            clip_ratio: Some(update.clip_ratio),
+            logprob_max_diff: Some(update.logprob_max_diff),
+            loss: update.loss,
+            grad_norm: update.grad_norm,
+            lr: rl.lr,
+            expert_load: update.expert_load,
+            tokens,
+            tokens_per_second: tokens as f64 / seconds,
+            seconds,
+            behaviour: behaviour(&samples),
+            ..StepMetrics::new(Stage::R1Zero, step + 1)
+        })
+    }
+
+    /// Measures the policy on both held-out sets and records it; `whole`: on every problem of a user's own file.
+    fn evaluate(&mut self, stage: Stage, whole: bool) -> Result<Vec<EvalMetrics>, RunError> {
+        let config = &self.setup.config;
+        let held_out = &self.setup.problems;
+        let most = if whole && self.setup.eval_file.is_some() { usize::MAX } else { config.eval.problems };
+        let countdown: Vec<Problem> = held_out.held_out_countdown().iter().take(most).cloned().map(Problem::from).collect();
+        let sums: Vec<Problem> =
+            held_out.held_out_chain_sum().iter().take(config.eval.chain_sum_problems).cloned().map(Problem::from).collect();
+        let step = self.done.step;
+        let limit = config.rl.max_completion_length_at(if stage == Stage::Base { 0 } else { step.saturating_sub(1) });
+        let mut all = Vec::new();
+        for (i, (task, problems)) in [(EvalTask::Countdown, &countdown), (EvalTask::ChainSum, &sums)].into_iter().enumerate() {
+            if problems.is_empty() {
+                continue;
+            }
+            let seed = row_seed(row_seed(config.seed, 2), i);
+            let evaluation = Evaluation { task, problems, config: &config.eval, limit, seed, at: (stage, step) };
+            let measured = evaluate(&self.policy, &self.tokenizer, &evaluation);
+            let (metrics, lengths) = measured.map_err(|e| self.failed(e.into()))?;
+            let tokens = lengths.iter().sum::<usize>() as u64;
+            self.done.ledger.add("evaluation", metrics.seconds, tokens, self.size.forward_flops(lengths));
+            self.metrics.write(&Record::Eval(metrics.clone()))?;
+            all.push(metrics);
+        }
+        Ok(all)
+    }
+
+    /// The checkpoint, the summary and the report.
+    fn finish(mut self) -> Result<Summary, RunError> {
+        self.write_model("model")?;
+        let scores = |evals: &[EvalMetrics], task| evals.iter().find(|e| e.task == task).map(|e| e.scores.clone());
+        let both = |task| {
+            let (base, last) = (scores(&self.done.base_evals, task)?, scores(&self.done.last_evals, task)?);
+            Some(BeforeAfter { base, last })
+        };
+        let summary = Summary {
+            countdown: both(EvalTask::Countdown).expect("every run measures Countdown"),
+            chain_sum: both(EvalTask::ChainSum),
+            stages: self.done.ledger.stages.clone(),
+            price: self.config().price,
+            seed: self.config().seed,
+            device: self.setup.device.name(),
+            parameters: [self.size.parameters, self.size.active],
+            control: self.setup.control.map(|c| c.name().into()),
+            command: self.setup.command.clone(),
+        };
+        self.dir.write("summary.json", &serde_json::to_vec_pretty(&summary).expect("plain data"))?;
+        self.done.finished = true;
+        self.save()?;
+        report::write(self.dir.path())?;
+        Ok(summary)
+    }
+
+    fn save(&mut self) -> Result<(), RunError> {
+        self.done.metrics_lines = self.metrics.lines();
+        Ok(state::save(&self.dir, &self.done, &self.policy, self.reference.as_ref(), &self.optimizer)?)
+    }
+
+    /// A hub checkpoint with its tokenizer.
+    fn write_model(&self, name: &str) -> Result<(), RunError> {
+        self.dir.replace_dir(name, |folder| {
+            self.policy.save_pretrained(folder)?;
+            Ok(self.tokenizer.save(folder)?)
+        })
+    }
+
+    fn failed(&self, source: StepError) -> RunError {
+        RunError::Step { stage: self.done.stage, step: self.done.step + 1, source, dir: self.dir.path().into() }
+    }
+}
+
+fn finite(name: &'static str, value: f64) -> Result<(), StepError> {
+    if value.is_finite() { Ok(()) } else { Err(StepError::NotFinite(name, value)) }
+}
+
+fn hub_config(config: &RunConfig, tokenizer: &Tokenizer) -> nn::Config {
+    let limit = config.rl.max_completion_length.iter().map(|l| l.limit).max().unwrap_or(0);
+    policy::hub_config(&config.model, tokenizer.vocab_size(), (limit + LONGEST_PROMPT).next_multiple_of(64))
+}
+
+fn optimizer(policy: &DeepseekV3ForCausalLM, config: &RunConfig, stage: Stage) -> AdamW {
+    use nn::Module;
+    let (betas, weight_decay) = match stage {
+        Stage::Base => (config.base.betas, config.base.weight_decay),
+        Stage::R1Zero => (config.rl.betas, config.rl.weight_decay),
+    };
+    AdamW::new(
+        policy.named_parameters(),
+        AdamWConfig { beta1: betas[0], beta2: betas[1], weight_decay, ..AdamWConfig::default() },
+    )
+}
+
+/// Gives the policy the weights of a base model: a run folder (its `base/`) or a checkpoint.
+fn load_base(path: &Path, policy: &DeepseekV3ForCausalLM, device: &Device) -> Result<Vec<Notice>, RunError> {
+    let folder = if path.join("base/config.json").is_file() { path.join("base") } else { path.to_path_buf() };
+    let (base, notices) = DeepseekV3ForCausalLM::from_pretrained(&folder, DType::F32, device)?;
+    let comparable = |c: &nn::Config| nn::Config {
+        max_position_embeddings: 0,
+        initializer_range: 0.0,
+        other: Default::default(),
+        ..c.clone()
+    };
+    let (found, expected) = (comparable(base.config()), comparable(policy.config()));
+    if found != expected {
+        let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+        return Err(RunError::OtherModel { path: folder, found, expected });
+    }
+    policy::copy_weights(&base, policy);
+    Ok(notices)
+}

@@ -1,0 +1,169 @@
+//! What a run is made of, and how a run folder remembers it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tensor::Device;
+
+use crate::config::{ConfigError, Control, RunConfig};
+use crate::countdown::CountdownConfig;
+use crate::jsonl::{DataError, read_countdown};
+use crate::problem::{Problem, ProblemSet, TaskError};
+use crate::rundir::{RunDir, RunDirError};
+
+const CONFIG: &str = "config.toml";
+const RECORD: &str = "setup.json";
+const EVAL: &str = "eval.jsonl";
+const PROBLEMS: &str = "problems.jsonl";
+
+/// A setup that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file of problems.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The ranges of the task.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// A file without problems.
+    #[error("{} holds no problems", .0.display())]
+    Empty(PathBuf),
+    /// A control experiment that a given base model makes meaningless.
+    #[error("--control {0} changes what the base model learns from: it cannot start from --base")]
+    ControlNeedsBase(Control),
+    /// The folder's record.
+    #[error("{}: {message}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// What a run is made of.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Every hyperparameter, a control experiment already applied.
+    pub config: RunConfig,
+    /// Problems to train on and those held out.
+    pub problems: ProblemSet,
+    /// The user's own evaluation set, of which the base model and the final policy answer every problem.
+    pub eval_file: Option<PathBuf>,
+    /// The RL stage's problems, instead of drawn ones; none of them is held out.
+    pub rl_problems: Option<(PathBuf, Vec<Problem>)>,
+    /// A finished base model, instead of pre-training one.
+    pub base: Option<PathBuf>,
+    /// The control experiment, if it is one.
+    pub control: Option<Control>,
+    /// Where it computes.
+    pub device: Device,
+    /// The command line, for the record.
+    pub command: String,
+}
+
+/// What the folder remembers beside configuration and problems.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    base: Option<PathBuf>,
+    control: Option<Control>,
+    command: String,
+}
+
+impl Setup {
+    /// A setup with the problems that the configuration describes.
+    ///
+    /// # Errors
+    /// A value out of range, or a control that needs a base model of its own.
+    pub fn new(
+        mut config: RunConfig,
+        control: Option<Control>,
+        base: Option<PathBuf>,
+        device: Device,
+    ) -> Result<Setup, SetupError> {
+        if let Some(control) = control {
+            if base.is_some() && control.changes_base() {
+                return Err(SetupError::ControlNeedsBase(control));
+            }
+            control.apply(&mut config);
+        }
+        config.validate()?;
+        let problems = ProblemSet::from_config(&config.task)?;
+        let command = String::new();
+        Ok(Setup { config, problems, eval_file: None, rl_problems: None, base, control, device, command })
+    }
+
+    /// The same, measured on the Countdown problems of a file, which pre-training, drills and RL then never see.
+    ///
+    /// # Errors
+    /// The first line that is no such problem, by its number.
+    pub fn evaluated_on(mut self, path: &Path) -> Result<Setup, SetupError> {
+        let problems = read_countdown(path, self.problems.countdown_config())?;
+        if problems.is_empty() {
+            return Err(SetupError::Empty(path.into()));
+        }
+        self.problems = self.problems.evaluated_on(problems)?;
+        self.eval_file = Some(path.into());
+        Ok(self)
+    }
+
+    /// The same with RL on the Countdown problems of a file, without those held out; call it after
+    /// [`evaluated_on`](Setup::evaluated_on). Says how many were left out.
+    ///
+    /// # Errors
+    /// The first line that is no such problem, by its number, or a file whose problems are all held out.
+    pub fn trained_on(mut self, path: &Path) -> Result<(Setup, usize), SetupError> {
+        let given = read_countdown(path, &CountdownConfig::try_from(&self.config.task)?)?;
+        let all = given.len();
+        let kept: Vec<Problem> = given.into_iter().map(Problem::from).filter(|p| !self.problems.is_held_out(p)).collect();
+        if kept.is_empty() {
+            return Err(SetupError::Empty(path.into()));
+        }
+        let left_out = all - kept.len();
+        self.rl_problems = Some((path.into(), kept));
+        Ok((self, left_out))
+    }
+
+    /// Writes everything that [`Setup::load`] needs.
+    ///
+    /// # Errors
+    /// A file of problems cannot be read again, or the disk refuses.
+    pub fn save(&self, dir: &RunDir) -> Result<(), RunDirError> {
+        dir.write(CONFIG, self.config.to_toml().as_bytes())?;
+        for (name, file) in [(EVAL, self.eval_file.as_ref()), (PROBLEMS, self.rl_problems.as_ref().map(|(path, _)| path))] {
+            if let Some(path) = file {
+                dir.write_with(name, |to| fs::File::open(path).and_then(|mut from| std::io::copy(&mut from, to)).map(drop))?;
+            }
+        }
+        let record = Record { base: self.base.clone(), control: self.control, command: self.command.clone() };
+        dir.write(RECORD, &serde_json::to_vec_pretty(&record).expect("plain data"))
+    }
+
+    /// The setup of the run in a folder.
+    ///
+    /// # Errors
+    /// Something is missing or not valid.
+    pub fn load(folder: &Path, device: Device) -> Result<Setup, SetupError> {
+        let config = RunConfig::default().overlay(&folder.join(CONFIG))?;
+        let path = folder.join(RECORD);
+        let unreadable = |message: String| SetupError::Record { path: path.clone(), message };
+        let text = fs::read_to_string(&path).map_err(|e| unreadable(e.to_string()))?;
+        let record: Record = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+        // The configuration in the folder has the control applied already.
+        let mut setup = Setup { base: record.base, control: record.control, ..Setup::new(config, None, None, device)? };
+        setup.command = record.command;
+        let (eval, problems) = (folder.join(EVAL), folder.join(PROBLEMS));
+        if eval.is_file() {
+            setup = setup.evaluated_on(&eval)?;
+        }
+        if problems.is_file() {
+            setup = setup.trained_on(&problems)?.0;
+        }
+        Ok(setup)
+    }
+}

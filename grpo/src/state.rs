@@ -1,0 +1,143 @@
+//! What a run must remember to go on bit for bit after it was killed: one file, written whole or not at all.
+//!
+//! `state.safetensors` holds the policy, the reference and the optimizer's moments as tensors, and in its metadata a JSON object
+//! with everything else ([`Progressed`]). Problems, corpus and samples need not be kept: they are functions of the seed and the
+//! step.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nn::{AdamW, DeepseekV3ForCausalLM, Module};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use tensor::{DType, Device, Tensor};
+
+use crate::cost::Ledger;
+use crate::metrics::{EvalMetrics, Stage};
+use crate::rundir::{RunDir, RunDirError};
+
+/// The file's name in a run folder.
+pub const FILE: &str = "state.safetensors";
+
+/// How far a run is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progressed {
+    /// The stage it is in.
+    pub stage: Stage,
+    /// Steps done in it.
+    pub step: usize,
+    /// Whether the run has ended.
+    pub finished: bool,
+    /// Records in `metrics.jsonl`.
+    pub metrics_lines: usize,
+    /// The bill so far.
+    pub ledger: Ledger,
+    /// The newest evaluations of the base model.
+    pub base_evals: Vec<EvalMetrics>,
+    /// The newest evaluations of all.
+    pub last_evals: Vec<EvalMetrics>,
+}
+
+/// A state that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The file is missing or the disk refuses.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not a state of this program, or of another configuration.
+    #[error("{} does not fit this run: {message}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// Saves a run's state.
+///
+/// # Errors
+/// The disk refuses; the state before is untouched then.
+pub fn save(
+    dir: &RunDir,
+    progressed: &Progressed,
+    policy: &DeepseekV3ForCausalLM,
+    reference: Option<&DeepseekV3ForCausalLM>,
+    optimizer: &AdamW,
+) -> Result<(), RunDirError> {
+    let mut tensors = BTreeMap::new();
+    let mut put = |prefix: &str, items: Vec<(String, Tensor)>| {
+        items.into_iter().for_each(|(name, t)| drop(tensors.insert(format!("{prefix}/{name}"), t)));
+    };
+    put("policy", policy.state_dict());
+    if let Some(reference) = reference {
+        put("reference", reference.state_dict());
+    }
+    put("optimizer", optimizer.state_dict().into_iter().collect());
+    let bytes: Vec<(String, DType, Vec<usize>, Vec<u8>)> =
+        tensors.iter().map(|(name, t)| (name.clone(), t.dtype(), t.dims().to_vec(), t.to_bytes())).collect();
+    let views = bytes.iter().map(|(name, dtype, shape, data)| {
+        let dtype = if *dtype == DType::I64 { safetensors::Dtype::I64 } else { safetensors::Dtype::F32 };
+        (name, safetensors::tensor::TensorView::new(dtype, shape.clone(), data).expect("a tensor fills its shape"))
+    });
+    let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(progressed).expect("plain data"))]);
+    let file = safetensors::serialize(views, &Some(metadata)).expect("names and shapes are well formed");
+    dir.write(FILE, &file)
+}
+
+/// Reads a run's state: how far it was, and its tensors by name.
+///
+/// # Errors
+/// The file is missing, corrupt or not of this program.
+pub fn load(folder: &Path, device: &Device) -> Result<(Progressed, BTreeMap<String, Tensor>), StateError> {
+    let path = folder.join(FILE);
+    let bytes = fs::read(&path).map_err(|source| StateError::Io { path: path.clone(), source })?;
+    let invalid = |message: String| StateError::Invalid { path: path.clone(), message };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| invalid(e.to_string()))?;
+    let run = header.metadata().as_ref().and_then(|m| m.get("run")).ok_or_else(|| invalid("it holds no `run`".into()))?;
+    let progressed = serde_json::from_str(run).map_err(|e| invalid(e.to_string()))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|e| invalid(e.to_string()))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let dtype = match view.dtype() {
+            safetensors::Dtype::F32 => DType::F32,
+            safetensors::Dtype::I64 => DType::I64,
+            other => return Err(invalid(format!("`{name}` is {other:?}"))),
+        };
+        tensors.insert(name.to_owned(), Tensor::from_bytes(view.data().to_vec(), view.shape(), dtype, device));
+    }
+    Ok((progressed, tensors))
+}
+
+/// Gives a module the tensors under `prefix`.
+///
+/// # Errors
+/// Names the first that is missing or of another shape.
+pub fn restore(folder: &Path, tensors: &BTreeMap<String, Tensor>, prefix: &str, module: &dyn Module) -> Result<(), StateError> {
+    let mut wrong = None;
+    module.visit(&mut Default::default(), &mut |name, slot| {
+        let (key, own) = (format!("{prefix}/{name}"), slot.value());
+        match tensors.get(&key) {
+            Some(t) if t.shape() == own.shape() && t.dtype() == own.dtype() => slot.set_value(t.clone()),
+            Some(t) => wrong = wrong.take().or(Some(format!("`{key}` has shape {}, expected {}", t.shape(), own.shape()))),
+            None => wrong = wrong.take().or(Some(format!("`{key}` is missing"))),
+        }
+    });
+    wrong.map_or(Ok(()), |message| Err(StateError::Invalid { path: folder.join(FILE), message }))
+}
+
+/// Gives an optimizer the moments under `optimizer/`.
+///
+/// # Errors
+/// Names the first that is missing or does not fit.
+pub fn restore_optimizer(folder: &Path, tensors: &BTreeMap<String, Tensor>, optimizer: &mut AdamW) -> Result<(), StateError> {
+    let state = tensors.iter().filter_map(|(key, t)| Some((key.strip_prefix("optimizer/")?.to_owned(), t.clone()))).collect();
+    let invalid = |e: nn::OptimError| StateError::Invalid { path: folder.join(FILE), message: e.to_string() };
+    optimizer.load_state_dict(&state).map_err(invalid)
+}

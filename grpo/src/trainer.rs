@@ -1,0 +1,178 @@
+//! One GRPO update: a rollout becomes minibatches, a minibatch an optimizer step.
+
+use autograd::no_grad;
+use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions, OptimError};
+use tensor::Tensor;
+
+use crate::config::RlConfig;
+use crate::objective::{Fixed, Objective, advantages, padded, spread, token_weight};
+use crate::pretrain::load_ratios;
+use crate::rng::Rng;
+use crate::rollout::Sample;
+use crate::token;
+
+/// Padded tokens that go through the model at once; a longer minibatch is cut and its gradients are added up.
+const MICRO_BATCH_TOKENS: usize = 16 * 1024;
+
+/// What an update did. Means are over the tokens that were trained on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Update {
+    /// Mean over the optimizer steps.
+    pub loss: f64,
+    /// Mean over the optimizer steps, before clipping.
+    pub grad_norm: f64,
+    /// Mean k3 estimate of the KL divergence from the reference.
+    pub kl: f64,
+    /// Share of tokens whose ratio was clipped.
+    pub clip_ratio: f64,
+    /// Largest difference between the log-probabilities of sampling and those of the training pass before any update.
+    pub logprob_max_diff: f64,
+    /// Mean over groups of the rewards' standard deviation.
+    pub reward_std: f64,
+    /// Share of groups without variance.
+    pub frac_reward_zero_std: f64,
+    /// For each mixture layer the busiest expert's load over the mean.
+    pub expert_load: Vec<f64>,
+    /// Lengths of the sequences that were trained on, a pass each.
+    pub lengths: Vec<usize>,
+}
+
+/// Learns from a rollout of groups of `num_generations` answers: `num_iterations` passes of `minibatches` optimizer steps. Answers
+/// of groups without variance are left out (if `skip_zero_variance`), and those cut by the limit (if `mask_truncated_completions`).
+/// `limit` is the limit on an answer's tokens, `rng` draws the minibatches.
+///
+/// # Errors
+/// If a gradient is missing or not finite.
+pub fn update(
+    policy: &DeepseekV3ForCausalLM,
+    reference: Option<&DeepseekV3ForCausalLM>,
+    optimizer: &mut AdamW,
+    samples: &[Sample],
+    rl: &RlConfig,
+    limit: usize,
+    rng: &mut Rng,
+) -> Result<Update, OptimError> {
+    let groups: Vec<Vec<f64>> = samples.chunks(rl.num_generations).map(|g| g.iter().map(|s| s.reward).collect()).collect();
+    let advantages: Vec<f64> = groups.iter().flat_map(|g| advantages(g, rl.scale_rewards)).collect();
+    let flat = |g: &&Vec<f64>| advantages_are_zero(g);
+    let mut report = Update {
+        reward_std: groups.iter().map(|g| spread(g)).sum::<f64>() / groups.len() as f64,
+        frac_reward_zero_std: groups.iter().filter(flat).count() as f64 / groups.len() as f64,
+        ..Update::default()
+    };
+    let teaches = |&i: &usize| {
+        !(samples[i].tokens.is_empty()
+            || rl.skip_zero_variance && advantages[i] == 0.0
+            || rl.mask_truncated_completions && !samples[i].completion.finished())
+    };
+    let mut kept: Vec<usize> = (0..samples.len()).filter(teaches).collect();
+    let objective = Objective::from(rl);
+    let reference = reference.filter(|_| rl.beta > 0.0);
+    let (mut tokens, mut steps, mut load) = (0, 0, Vec::<Vec<u64>>::new());
+    for _ in 0..rl.num_iterations {
+        rng.shuffle(&mut kept);
+        for minibatch in kept.chunks(kept.len().div_ceil(rl.minibatches).max(1)) {
+            let of_all = (minibatch.len(), minibatch.iter().map(|&i| samples[i].tokens.len()).sum::<usize>());
+            optimizer.zero_grad();
+            let mut loss = 0.0;
+            for micro in micro_batches(minibatch, samples) {
+                let weight = |s: &Sample| token_weight(rl.loss_type, s.tokens.len(), of_all.0, of_all.1, limit);
+                let batch = MicroBatch::new(policy, reference, &micro, samples, &advantages, weight);
+                let out = policy.forward_with(&batch.ids, &ForwardOptions { mask: Some(&batch.attended), ..Default::default() });
+                let (logp, _) = policy.token_log_probs(&out.hidden, &batch.ids);
+                let part = objective.loss(&logp, &batch.fixed);
+                loss += part.loss.value().to_f64_vec()[0];
+                part.loss.backward();
+                report.kl += part.kl;
+                report.clip_ratio += part.clipped;
+                if steps == 0 {
+                    report.logprob_max_diff = report.logprob_max_diff.max(part.max_diff);
+                }
+                add_load(&mut load, out.expert_load);
+            }
+            report.grad_norm += optimizer.step_clipped(rl.lr, rl.grad_clip)?;
+            report.loss += loss;
+            report.lengths.extend(minibatch.iter().map(|&i| samples[i].len()));
+            tokens += of_all.1;
+            steps += 1;
+        }
+    }
+    for (sum, count) in
+        [(&mut report.loss, steps), (&mut report.grad_norm, steps), (&mut report.kl, tokens), (&mut report.clip_ratio, tokens)]
+    {
+        *sum /= count.max(1) as f64;
+    }
+    report.expert_load = load_ratios(&load);
+    Ok(report)
+}
+
+fn advantages_are_zero(group: &[f64]) -> bool {
+    advantages(group, crate::config::ScaleRewards::None).iter().all(|&a| a == 0.0)
+}
+
+fn add_load(sum: &mut Vec<Vec<u64>>, load: Vec<Vec<u64>>) {
+    if sum.is_empty() {
+        *sum = load;
+    } else {
+        sum.iter_mut().zip(load).for_each(|(s, l)| s.iter_mut().zip(l).for_each(|(s, l)| *s += l));
+    }
+}
+
+/// A minibatch in parts of similar lengths, so that little is padded.
+fn micro_batches(minibatch: &[usize], samples: &[Sample]) -> Vec<Vec<usize>> {
+    let mut by_length = minibatch.to_vec();
+    by_length.sort_by_key(|&i| (samples[i].len(), i));
+    let mut parts: Vec<Vec<usize>> = Vec::new();
+    for i in by_length {
+        match parts.last_mut() {
+            // Ascending: the newcomer is the longest and sets the width.
+            Some(part) if (part.len() + 1) * samples[i].len() <= MICRO_BATCH_TOKENS => part.push(i),
+            _ => parts.push(vec![i]),
+        }
+    }
+    parts
+}
+
+/// Answers side by side, and what is fixed about them.
+struct MicroBatch {
+    /// Prompt and answer, padded on the right, `[answers, width]`.
+    ids: Tensor,
+    /// What is not padding, `[answers, width]`.
+    attended: Tensor,
+    /// `[answers, width − 1]`: position `t` is about token `t + 1`.
+    fixed: Fixed,
+}
+
+impl MicroBatch {
+    fn new(
+        policy: &DeepseekV3ForCausalLM,
+        reference: Option<&DeepseekV3ForCausalLM>,
+        which: &[usize],
+        samples: &[Sample],
+        advantages: &[f64],
+        weight: impl Fn(&Sample) -> f64,
+    ) -> MicroBatch {
+        let device = policy.device();
+        let width = which.iter().map(|&i| samples[i].len()).max().unwrap_or(0);
+        let row = |&i: &usize| samples[i].sequence().chain(std::iter::repeat(token::PAD)).take(width).collect::<Vec<_>>();
+        let ids = Tensor::from_vec(which.iter().flat_map(row).collect(), [which.len(), width], &device);
+        let of = |value: &dyn Fn(usize) -> Vec<f32>| {
+            let rows: Vec<Vec<f32>> = which.iter().map(|&i| value(i)).collect();
+            let rows: Vec<(usize, &[f32])> =
+                which.iter().zip(&rows).map(|(&i, r)| (samples[i].prompt.len() - 1, &r[..])).collect();
+            padded(&rows, width - 1, &device)
+        };
+        let constant = |value: &dyn Fn(usize) -> f64| of(&|i| vec![value(i) as f32; samples[i].tokens.len()]);
+        MicroBatch {
+            fixed: Fixed {
+                old: of(&|i| samples[i].logprobs.clone()),
+                reference: reference.map(|r| no_grad(|| r.log_probs(&ids).0.value())),
+                advantages: constant(&|i| advantages[i]),
+                weights: constant(&|i| weight(&samples[i])),
+                mask: constant(&|_| 1.0),
+            },
+            attended: ids.ne(token::PAD),
+            ids,
+        }
+    }
+}
