@@ -1,0 +1,242 @@
+//! Attention.
+
+use crate::array::{Array, Expected, for_each_index};
+use crate::case::{FLOATS, Spec};
+use crate::family::Family;
+use crate::precision::Precision;
+use crate::{Draw, Op, Source};
+use tensor::{Attention, DType, Tensor};
+
+/// Scaled dot-product attention, general or causal and fused.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attend {
+    /// `[q, k, v]` or `[q, k, v, mask]`; the mask is bool, or float and added.
+    ScaledDotProduct {
+        /// Query `i` sees keys `0..=i`.
+        is_causal: bool,
+        /// Instead of `1/√dim`.
+        scale: Option<f64>,
+        /// Fewer key heads than query heads.
+        enable_gqa: bool,
+    },
+    /// `[q, k, v]` of `[batch, heads, seq, dim]`, giving the output and the rows' log-sum-exp. Query `i` of sequence `b` sees
+    /// the first `visible[b] − seq + i + 1` keys. The gradients hold where `visible` is `None`.
+    Causal {
+        /// Keys that the last query of each sequence sees; all of them for `None`.
+        visible: Option<Vec<usize>>,
+        /// Multiplies the scores.
+        scale: f64,
+    },
+}
+
+use Attend::*;
+
+impl Family for Attend {
+    fn name(&self) -> &'static str {
+        match self {
+            ScaledDotProduct { .. } => "scaled_dot_product_attention",
+            Causal { .. } => "attention_causal",
+        }
+    }
+
+    fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
+        match self {
+            &ScaledDotProduct { is_causal, scale, enable_gqa } => {
+                let options = Attention { mask: x.get(3), is_causal, scale, enable_gqa };
+                vec![Tensor::scaled_dot_product_attention(&x[0], &x[1], &x[2], &options)]
+            }
+            Causal { visible, scale } => {
+                let (out, lse) = Tensor::attention_causal(&x[0], &x[1], &x[2], visible.as_deref(), *scale);
+                vec![out, lse]
+            }
+        }
+    }
+
+    fn reference(&self, x: &[Array]) -> Vec<Expected> {
+        let (q, k, v) = (&x[0], &x[1], &x[2]);
+        let r = q.rank();
+        match self {
+            ScaledDotProduct { is_causal, scale, enable_gqa } => {
+                let group = if *enable_gqa { q.shape[r - 3] / k.shape[r - 3] } else { 1 };
+                let scale = scale.unwrap_or(1.0 / (q.shape[r - 1] as f64).sqrt());
+                let mask = |ix: &[usize], j: usize| match x.get(3) {
+                    None if *is_causal && j > ix[r - 2] => f64::NEG_INFINITY,
+                    None => 0.0,
+                    Some(m) => {
+                        let at: Vec<usize> = ix[..r - 1].iter().copied().chain([j]).collect();
+                        match m.dtype {
+                            DType::Bool if m.at(&at) == 0.0 => f64::NEG_INFINITY,
+                            DType::Bool => 0.0,
+                            _ => m.at(&at),
+                        }
+                    }
+                };
+                vec![attend(q, k, v, scale, group, mask).0]
+            }
+            Causal { visible, scale } => {
+                let (seq, keys) = (q.shape[2], k.shape[2]);
+                let mask = |ix: &[usize], j: usize| {
+                    let last = visible.as_ref().map_or(keys, |n| n[ix[0]]);
+                    if j < last + ix[2] + 1 - seq { 0.0 } else { f64::NEG_INFINITY }
+                };
+                let (out, lse) = attend(q, k, v, *scale, 1, mask);
+                vec![out, lse]
+            }
+        }
+    }
+
+    fn differentiable(&self) -> Vec<usize> {
+        vec![0, 1, 2]
+    }
+
+    fn flops(&self, x: &[Array], _: &[Expected]) -> u64 {
+        let (q, k, v) = (&x[0], &x[1], &x[2]);
+        let r = q.rank();
+        let (keys, dim, width) = (k.shape[r - 2] as u64, q.shape[r - 1] as u64, v.shape[r - 1] as u64);
+        let rows = q.shape[..r - 1].iter().product::<usize>() as u64;
+        rows * keys * (2 * dim + 4 + 2 * width)
+    }
+}
+
+/// One row of scores against the keys it sees: masked scores with their errors.
+pub(crate) struct Row {
+    /// Share of each key.
+    pub weights: Vec<f64>,
+    /// Relative error of each share.
+    pub relative: Vec<f64>,
+    /// Logarithm of the sum of exponentials, and its absolute error.
+    pub lse: (f64, f64),
+}
+
+/// The softmax of one query's scores. A score's error, that of a dot product and its scaling, is relative in its exponential;
+/// the sum has at most the largest of them.
+pub(crate) fn row(q: &[f64], keys: &[Vec<f64>], scale: f64, mask: impl Fn(usize) -> f64, p: Precision) -> Row {
+    let mut scores = Vec::new();
+    let mut errors = Vec::new();
+    for (j, k) in keys.iter().enumerate() {
+        let terms: Vec<f64> = q.iter().zip(k).map(|(a, b)| a * b).collect();
+        let (dot, size) = (terms.iter().sum::<f64>(), crate::reduce::magnitude(&terms));
+        let s = dot * scale + mask(j);
+        scores.push(s);
+        errors.push(if s.is_finite() { (p.dot(q.len()) + 2.0 * p.u) * size * scale.abs() + 2.0 * p.u * s.abs() } else { 0.0 });
+    }
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if max == f64::NEG_INFINITY {
+        return Row { weights: vec![0.0; keys.len()], relative: vec![0.0; keys.len()], lse: (max, 0.0) };
+    }
+    let sum: f64 = scores.iter().map(|s| (s - max).exp()).sum();
+    let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp() / sum).collect();
+    // Error of an exponential: of its argument, rounded once more when the maximum is taken off, and its own.
+    let exponential: Vec<f64> = scores
+        .iter()
+        .zip(&errors)
+        .map(|(s, e)| if s.is_finite() { (e + p.u * (s - max).abs()).exp_m1() + p.function() } else { 0.0 })
+        .collect();
+    let mean: f64 = weights.iter().zip(&exponential).map(|(w, e)| w * e).sum();
+    let of_sum = mean + p.sum(keys.len());
+    let lse = sum.ln() + max;
+    Row {
+        relative: exponential.iter().map(|e| e + of_sum + 2.0 * p.u).collect(),
+        weights,
+        lse: (lse, of_sum + p.function() * sum.ln().abs() + 2.0 * p.u * lse.abs()),
+    }
+}
+
+/// The vector at `[lead…, i]` of a `[lead…, n, dim]` array, its head counted in groups.
+pub(crate) fn vector(t: &Array, lead: &[usize], i: usize, group: usize) -> Vec<f64> {
+    let mut at: Vec<usize> = lead.to_vec();
+    if let Some(head) = at.last_mut() {
+        *head /= group;
+    }
+    at.extend([i, 0]);
+    (0..t.shape[t.rank() - 1])
+        .map(|c| {
+            *at.last_mut().expect("a dimension") = c;
+            t.at(&at)
+        })
+        .collect()
+}
+
+/// Output and log-sum-exp of `softmax(q·kᵀ·scale + mask)·v`; `mask(query position, key)` is `−∞` for a hidden key.
+fn attend(
+    q: &Array,
+    k: &Array,
+    v: &Array,
+    scale: f64,
+    group: usize,
+    mask: impl Fn(&[usize], usize) -> f64,
+) -> (Expected, Expected) {
+    let p = Precision::of(q.dtype);
+    let r = q.rank();
+    let (keys, width) = (k.shape[r - 2], v.shape[r - 1]);
+    let rows = q.shape[..r - 1].to_vec();
+    let (mut out, mut bounds, mut lse, mut lse_bounds) = (vec![], vec![], vec![], vec![]);
+    for_each_index(&rows, |ix| {
+        let lead = &ix[..r - 2];
+        let query = vector(q, lead, ix[r - 2], 1);
+        let key: Vec<Vec<f64>> = (0..keys).map(|j| vector(k, lead, j, group)).collect();
+        let row = row(&query, &key, scale, |j| mask(ix, j), p);
+        let value: Vec<Vec<f64>> = (0..keys).map(|j| vector(v, lead, j, group)).collect();
+        for c in 0..width {
+            let terms: Vec<f64> = (0..keys).map(|j| row.weights[j] * value[j][c]).collect();
+            let size = crate::reduce::magnitude(&terms);
+            let moved: f64 = terms.iter().zip(&row.relative).map(|(t, e)| t.abs() * e).sum();
+            // Shares below the smallest normal number count as 0.
+            let lost = p.tiny * value.iter().map(|v| v[c].abs()).sum::<f64>();
+            out.push(terms.iter().sum());
+            bounds.push(moved + p.dot(keys) * size + 2.0 * p.u * size + lost);
+        }
+        lse.push(row.lse.0);
+        lse_bounds.push(row.lse.1);
+    });
+    let wide = q.float();
+    let lse_dtype = if matches!(wide, DType::BF16 | DType::F16) { DType::F32 } else { wide };
+    let shape = [&rows[..], &[width]].concat();
+    (
+        Expected { array: Array::new(q.dtype, shape, out), bound: bounds },
+        Expected { array: Array::new(lse_dtype, rows, lse), bound: lse_bounds },
+    )
+}
+
+pub(crate) fn specs() -> Vec<Spec> {
+    let value = |s: &mut Source, shape: &[usize]| s.input(shape, -2.0, 2.0);
+    vec![
+        Spec::new("scaled_dot_product_attention", FLOATS, move |s| {
+            let mut lead = s.shape(0, 2);
+            let (queries, keys, dim, width) = (s.size(), s.size(), s.some(), s.size());
+            let mut shared = lead.clone();
+            let enable_gqa = !lead.is_empty() && s.coin();
+            if enable_gqa {
+                let heads = lead.len() - 1;
+                shared[heads] = shared[heads].clamp(1, 3);
+                lead[heads] = shared[heads] * (1 + s.pick(3));
+            }
+            let shape = |lead: &[usize], n: usize, d: usize| [lead, &[n, d]].concat();
+            let mut inputs = vec![
+                value(s, &shape(&lead, queries, dim)),
+                value(s, &shape(&shared, keys, dim)),
+                value(s, &shape(&shared, keys, width)),
+            ];
+            let kind = s.pick(4);
+            let mask = s.broadcastable(&shape(&lead, queries, keys));
+            match kind {
+                2 => inputs.push(s.bools(&mask)),
+                3 => inputs.push(value(s, &mask)),
+                _ => {}
+            }
+            let scale = if s.coin() { Some([0.5, 0.125, 1.0][s.pick(3)]) } else { None };
+            (Op::Attend(ScaledDotProduct { is_causal: kind == 1, scale, enable_gqa }), inputs)
+        }),
+        Spec::new("attention_causal", FLOATS, move |s| {
+            let (batch, heads) = if s.draw == Draw::Large { (2, 3) } else { (s.size().min(3), s.size().min(4)) };
+            let (seq, dim, width) = (s.some(), s.some(), s.some());
+            let keys = seq + if s.coin() { s.pick(6) } else { 0 };
+            let q = value(s, &[batch, heads, seq, dim]);
+            let k = value(s, &[batch, heads, keys, dim]);
+            let v = value(s, &[batch, heads, keys, width]);
+            let ragged = s.draw != Draw::Smooth && s.coin();
+            let visible = ragged.then(|| (0..batch).map(|_| seq + s.pick(keys - seq + 1)).collect());
+            (Op::Attend(Causal { visible, scale: 1.0 / (dim as f64).sqrt() }), vec![q, k, v])
+        }),
+    ]
+}

@@ -1,0 +1,128 @@
+//! One specification an operation: how its cases are drawn (shapes, layouts, values), what they must give (plain loops over
+//! f64 that share no code with `tensor`), how large the error may be (derived from accumulation length and roundoff), where
+//! derivatives jump, and what it costs.
+//!
+//! Everything that checks or measures operations iterates [`all`]: the CPU tests, the gradient checks, the tests of other
+//! devices, the benches. [`Op`] is matched without a wildcard wherever something must be said about every operation, so the
+//! compiler names the places that a new one has to fill.
+//!
+//! ```
+//! use opspec::Draw;
+//! use tensor::{DType, Device};
+//! for spec in opspec::all() {
+//!     let case = spec.draw(&mut opspec::Source::seeded(1, spec.dtypes[0], Draw::Small));
+//!     case.verify(&Device::cpu()).unwrap_or_else(|e| panic!("{e}"));
+//! }
+//! ```
+
+mod array;
+mod attention;
+mod backward;
+mod binary;
+mod case;
+mod family;
+mod fused;
+mod index;
+mod input;
+mod join;
+mod matmul;
+mod precision;
+mod reduce;
+mod softmax;
+mod sort;
+mod source;
+mod unary;
+mod view;
+
+pub use array::{Array, Expected, for_each_index};
+pub use attention::Attend;
+pub use backward::Backward;
+pub use binary::Binary;
+pub use case::{Case, Cost, Mismatch, Spec};
+pub use family::Family;
+pub use fused::Fused;
+pub use index::Index;
+pub use input::{Input, Layout};
+pub use join::Join;
+pub use matmul::Product;
+pub use precision::{Precision, gamma, round_to, summands};
+pub use reduce::Reduce;
+pub use softmax::Softmax;
+pub use sort::Order;
+pub use source::{Draw, Source};
+pub use view::View;
+
+use tensor::UnaryOp;
+
+/// An operation with the arguments that are not tensors. The operands are described at each variant of the families.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Elementwise, one operand.
+    Unary(UnaryOp),
+    /// Elementwise, two or three operands.
+    Binary(Binary),
+    /// Reductions and running sums.
+    Reduce(Reduce),
+    /// Softmax, its logarithm, cross-entropy.
+    Softmax(Softmax),
+    /// Matrix products.
+    Product(Product),
+    /// Attention.
+    Attend(Attend),
+    /// Fused operations: norms, rotary embedding, SwiGLU, AdamW.
+    Fused(Fused),
+    /// Gradients that have a kernel of their own. Not differentiable themselves.
+    Backward(Backward),
+    /// Reading and writing at positions.
+    Index(Index),
+    /// Sorting and choosing.
+    Order(Order),
+    /// Joining and splitting.
+    Join(Join),
+    /// Views and rearrangements.
+    View(View),
+}
+
+impl Op {
+    /// The specification behind it.
+    pub fn family(&self) -> &dyn Family {
+        match self {
+            Op::Unary(f) => f,
+            Op::Binary(f) => f,
+            Op::Reduce(f) => f,
+            Op::Softmax(f) => f,
+            Op::Product(f) => f,
+            Op::Attend(f) => f,
+            Op::Fused(f) => f,
+            Op::Backward(f) => f,
+            Op::Index(f) => f,
+            Op::Order(f) => f,
+            Op::Join(f) => f,
+            Op::View(f) => f,
+        }
+    }
+
+    /// The operation's name in PyTorch, or in `tensor` where PyTorch has none.
+    pub fn name(&self) -> &'static str {
+        self.family().name()
+    }
+}
+
+/// The specifications of all operations.
+pub fn all() -> Vec<Spec> {
+    [
+        unary::specs(),
+        binary::specs(),
+        reduce::specs(),
+        softmax::specs(),
+        matmul::specs(),
+        attention::specs(),
+        fused::specs(),
+        backward::specs(),
+        index::specs(),
+        sort::specs(),
+        join::specs(),
+        view::specs(),
+    ]
+    .concat()
+}

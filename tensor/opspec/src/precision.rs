@@ -1,0 +1,80 @@
+//! Roundoff, and the errors that follow from it (Higham, "Accuracy and stability of numerical algorithms", 2002).
+
+use tensor::DType;
+
+/// What one rounding costs in the arithmetic of a dtype. bf16 and f16 compute in f32 and round once at the end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Precision {
+    /// Unit roundoff of the arithmetic: 2⁻²⁴ in f32 (and for half types), 2⁻⁵³ in f64.
+    pub u: f64,
+    /// Unit roundoff of storing a result; 0 where the arithmetic's type is stored.
+    pub store: f64,
+    /// Absolute error of storing: half the spacing of the denormals, or the smallest normal where they may be flushed.
+    pub tiny: f64,
+    /// Largest finite value.
+    pub max: f64,
+}
+
+impl Precision {
+    /// Of a dtype; integers are exact.
+    pub fn of(dtype: DType) -> Precision {
+        let (u32, u64) = (f32::EPSILON as f64 / 2.0, f64::EPSILON / 2.0);
+        let normal32 = f32::MIN_POSITIVE as f64;
+        match dtype {
+            DType::F64 => Precision { u: u64, store: 0.0, tiny: f64::MIN_POSITIVE, max: f64::MAX },
+            DType::F32 => Precision { u: u32, store: 0.0, tiny: normal32, max: f32::MAX as f64 },
+            DType::BF16 => Precision { u: u32, store: 2f64.powi(-8), tiny: normal32, max: 3.389_531_389_251_535_5e38 },
+            DType::F16 => Precision { u: u32, store: 2f64.powi(-11), tiny: 2f64.powi(-25), max: 65504.0 },
+            DType::F8E4M3 => Precision { u: u32, store: 2f64.powi(-4), tiny: 2f64.powi(-10), max: 448.0 },
+            _ => Precision { u: 0.0, store: 0.0, tiny: 0.0, max: f64::INFINITY },
+        }
+    }
+
+    /// Relative error of one operation whose result is stored: for compositions that keep intermediate results.
+    pub fn step(self) -> f64 {
+        self.u + self.store
+    }
+
+    /// Relative error of an elementary function (exp, log, tanh, …): within 2 units in the last place, and as much for the
+    /// f64 reference itself where the dtype is f64.
+    pub fn function(self) -> f64 {
+        4.0 * self.u
+    }
+
+    /// Relative error, against the sum of magnitudes, of adding `n` numbers: at most [`summands`]`(n)` roundings meet any one
+    /// of them.
+    pub fn sum(self, n: usize) -> f64 {
+        gamma(summands(n), self.u)
+    }
+
+    /// The same where the `n` terms are products and added in a row, as in a matrix product.
+    pub fn dot(self, n: usize) -> f64 {
+        gamma(n + 1, self.u)
+    }
+}
+
+/// Higham's γₙ: the relative error of `n` successive roundings.
+pub fn gamma(n: usize, u: f64) -> f64 {
+    let nu = n as f64 * u;
+    nu / (1.0 - nu)
+}
+
+/// Additions that a term of a reduction passes through: 256 in a row, then one a block of 256. A tree passes through fewer.
+pub fn summands(n: usize) -> usize {
+    n.min(256 + n.div_ceil(256))
+}
+
+/// Rounds to the nearest value of a dtype; integers truncate.
+pub fn round_to(dtype: DType, x: f64) -> f64 {
+    match dtype {
+        DType::F64 => x,
+        DType::F32 => x as f32 as f64,
+        DType::BF16 => tensor::bf16::from_f64(x).to_f64(),
+        DType::F16 => tensor::f16::from_f64(x).to_f64(),
+        DType::F8E4M3 => tensor::F8E4M3::from_f32(x as f32).to_f32() as f64,
+        DType::I64 => x as i64 as f64,
+        DType::I32 => x as i32 as f64,
+        DType::U8 => x as u8 as f64,
+        DType::Bool => (x != 0.0) as u8 as f64,
+    }
+}
