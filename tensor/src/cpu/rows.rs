@@ -1,121 +1,167 @@
-//! PLACEHOLDER by the lead so that the crate compiles: to be replaced by the kernels' author; keep these signatures.
+//! Kernels on contiguous rows of `f32`: softmax, RMSNorm, SwiGLU, and attention for one head.
+//!
+//! **Order of summation.** A sum over a row has [`LANES`] partial sums, element `i` going to number `i mod LANES` in
+//! ascending order, and a fixed tree adds those up. The order depends on the row's length alone; a row gives the same
+//! bits whatever other rows are with it and whichever instruction set of AVX2 and AVX-512 is used.
+//!
+//! **Subnormals** slow arithmetic down many times. Softmax's tail is full of them; they are flushed to zero here, by
+//! comparison, without touching the processor's control word.
 
-/// One head's matrix: row `i` is `data[i * stride..][..cols]`.
-#[derive(Clone, Copy)]
-pub struct Head<'a> {
-    pub data: &'a [f32],
-    pub stride: usize,
-    pub cols: usize,
-}
-impl<'a> Head<'a> {
-    fn row(&self, i: usize) -> &'a [f32] {
-        &self.data[i * self.stride..][..self.cols]
-    }
-}
-pub fn softmax(x: &[f32], y: &mut [f32]) {
-    let max = x.iter().copied().fold(f32::NEG_INFINITY, |a, b| if a > b || a.is_nan() { a } else { b });
-    let mut sum = 0.0;
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = (x - max).exp();
-        sum += *y;
-    }
-    y.iter_mut().for_each(|y| *y /= sum);
-}
-pub fn log_softmax(x: &[f32], y: &mut [f32]) {
-    let max = x.iter().copied().fold(f32::NEG_INFINITY, |a, b| if a > b || a.is_nan() { a } else { b });
-    let sum: f32 = x.iter().map(|x| (x - max).exp()).sum();
-    let log = sum.ln();
-    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - max - log);
-}
-/// Returns rstd.
-pub fn rms_norm(x: &[f32], weight: Option<&[f32]>, eps: f32, y: &mut [f32]) -> f32 {
-    let ms: f32 = x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32;
-    let r = 1.0 / (ms + eps).sqrt();
-    for (i, (y, &x)) in y.iter_mut().zip(x).enumerate() {
-        *y = x * r * weight.map_or(1.0, |w| w[i]);
-    }
-    r
-}
-/// Writes dx, adds to dweight.
-pub fn rms_norm_backward(
-    grad: &[f32],
-    x: &[f32],
-    weight: Option<&[f32]>,
-    rstd: f32,
-    dx: &mut [f32],
-    dweight: Option<&mut [f32]>,
-) {
-    let w = |i: usize| weight.map_or(1.0, |w| w[i]);
-    let n = x.len();
-    let mean: f32 = (0..n).map(|i| grad[i] * w(i) * x[i] * rstd).sum::<f32>() / n as f32;
-    for i in 0..n {
-        dx[i] = rstd * (grad[i] * w(i) - x[i] * rstd * mean);
-    }
-    if let Some(dw) = dweight {
-        (0..n).for_each(|i| dw[i] += grad[i] * x[i] * rstd);
-    }
-}
-pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    for i in 0..out.len() {
-        out[i] = gate[i] / (1.0 + (-gate[i]).exp()) * up[i];
-    }
-}
-pub fn swiglu_backward(grad: &[f32], gate: &[f32], up: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
-    for i in 0..grad.len() {
-        let s = 1.0 / (1.0 + (-gate[i]).exp());
-        let silu = gate[i] * s;
-        dup[i] = grad[i] * silu;
-        dgate[i] = grad[i] * up[i] * s * (1.0 + gate[i] - silu);
-    }
-}
-/// Causal attention of one head: query row i of `seq` sees the first `seen - seq + i + 1` keys.
-#[allow(clippy::too_many_arguments)]
-pub fn attention(q: Head, k: Head, v: Head, seq: usize, seen: usize, scale: f32, out: &mut [f32], lse: &mut [f32]) {
-    let mut p = vec![0.0f32; seen];
-    for i in 0..seq {
-        let n = seen - seq + i + 1;
-        for (j, p) in p[..n].iter_mut().enumerate() {
-            *p = q.row(i).iter().zip(k.row(j)).map(|(a, b)| a * b).sum::<f32>() * scale;
-        }
-        let max = p[..n].iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut sum = 0.0;
-        for p in &mut p[..n] {
-            *p = (*p - max).exp();
-            sum += *p;
-        }
-        let out = &mut out[i * v.cols..][..v.cols];
-        out.fill(0.0);
-        for (j, &p) in p[..n].iter().enumerate() {
-            out.iter_mut().zip(v.row(j)).for_each(|(o, &v)| *o += p * v);
-        }
-        out.iter_mut().for_each(|o| *o /= sum);
-        lse[i] = max + sum.ln();
-    }
-}
-/// Gradients of one head: `saved` is q, k, v, the forward pass's output and log-sum-exp; dq, dk and dv are overwritten.
-#[allow(clippy::too_many_arguments)]
-pub fn attention_backward(
-    grad: Head,
-    (q, k, v, out, lse): (Head, Head, Head, Head, &[f32]),
-    seq: usize,
-    keys: usize,
-    scale: f32,
-    dq: &mut [f32],
-    dk: &mut [f32],
-    dv: &mut [f32],
-) {
-    dq.fill(0.0);
-    dk.fill(0.0);
-    dv.fill(0.0);
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    for i in 0..seq {
-        let delta = dot(grad.row(i), out.row(i));
-        for j in 0..keys - seq + i + 1 {
-            let p = (dot(q.row(i), k.row(j)) * scale - lse[i]).exp();
-            let ds = p * (dot(grad.row(i), v.row(j)) - delta) * scale;
-            dv[j * v.cols..][..v.cols].iter_mut().zip(grad.row(i)).for_each(|(d, g)| *d += p * g);
-            dq[i * q.cols..][..q.cols].iter_mut().zip(k.row(j)).for_each(|(d, k)| *d += ds * k);
-            dk[j * k.cols..][..k.cols].iter_mut().zip(q.row(i)).for_each(|(d, q)| *d += ds * q);
+mod attention;
+
+pub use attention::{Head, attention, attention_backward};
+
+use super::simd::{dispatch, fma};
+use super::vmath::{exp1, log1, sigmoid1};
+
+/// Partial sums of a row's sum: enough to fill one AVX-512 register or two of AVX2.
+const LANES: usize = 16;
+
+/// Folds `f` over the elements of `a` and `b` in [`LANES`] accumulators, then these by `join` in a tree.
+#[inline(always)]
+fn reduce(a: &[f32], b: &[f32], start: f32, f: impl Fn(f32, f32, f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
+    debug_assert_eq!(a.len(), b.len());
+    let mut lanes = [start; LANES];
+    let (a, a_rest) = a.as_chunks::<LANES>();
+    let (b, b_rest) = b.as_chunks::<LANES>();
+    for (a, b) in a.iter().zip(b) {
+        for i in 0..LANES {
+            lanes[i] = f(lanes[i], a[i], b[i]);
         }
     }
+    for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane = f(*lane, a, b);
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = join(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
+
+/// `Σ f(x)`.
+#[inline(always)]
+fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    reduce(x, x, 0.0, |sum, x, _| sum + f(x), |a, b| a + b)
+}
+
+/// `Σ a·b`.
+#[inline(always)]
+fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+    reduce(a, b, 0.0, |sum, a, b| fma::<FMA, _>(a, b, sum), |a, b| a + b)
+}
+
+/// The largest element that is not NaN; -∞ for none.
+#[inline(always)]
+fn max_of(x: &[f32]) -> f32 {
+    let max = |a: f32, b: f32| if b > a { b } else { a };
+    reduce(x, x, f32::NEG_INFINITY, |m, x, _| max(m, x), max)
+}
+
+/// Zero in the place of a subnormal. NaN stays.
+#[inline(always)]
+fn flush(x: f32) -> f32 {
+    if x.abs() < f32::MIN_POSITIVE { 0.0 } else { x }
+}
+
+dispatch! {
+    /// `y = exp(x - max x) / Σ exp(x - max x)`. A NaN, a +∞, or nothing but -∞ in `x` makes all of `y` NaN.
+    pub fn softmax(x: &[f32], y: &mut [f32]) {
+        assert_eq!(x.len(), y.len());
+        let max = max_of(x);
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = exp1::<FMA>(x - max);
+        }
+        let scale = 1.0 / sum_of(y, |e| e);
+        y.iter_mut().for_each(|y| *y = flush(*y * scale));
+    }
+
+    /// `y = x - max x - ln Σ exp(x - max x)`.
+    pub fn log_softmax(x: &[f32], y: &mut [f32]) {
+        assert_eq!(x.len(), y.len());
+        let max = max_of(x);
+        let log = log1::<FMA>(sum_of(x, |x| exp1::<FMA>(x - max)));
+        y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - max - log);
+    }
+
+    /// `ln Σ exp(x)`: -∞ for an empty row or one of nothing but -∞, +∞ where there is a +∞.
+    pub fn logsumexp(x: &[f32]) -> f32 {
+        let max = max_of(x);
+        // An infinite maximum would make NaN of itself.
+        let shift = if max.is_finite() { max } else { 0.0 };
+        shift + log1::<FMA>(sum_of(x, |x| exp1::<FMA>(x - shift)))
+    }
+
+    /// `y = x · rstd · weight` with `rstd = 1 / √(mean x² + eps)`, which it returns (Zhang and Sennrich, 2019).
+    pub fn rms_norm(x: &[f32], weight: Option<&[f32]>, eps: f32, y: &mut [f32]) -> f32 {
+        assert_eq!(x.len(), y.len());
+        let rstd = 1.0 / (dot::<FMA>(x, x) / x.len() as f32 + eps).sqrt();
+        match weight {
+            Some(weight) => {
+                assert_eq!(x.len(), weight.len());
+                for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
+                    *y = x * rstd * w;
+                }
+            }
+            None => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * rstd),
+        }
+        rstd
+    }
+
+    /// With `g = grad · weight` and `n = x · rstd`: writes `dx = rstd · (g - n · mean(g · n))` and adds `grad · n` to
+    /// `dweight`, so that rows must come in a fixed order.
+    pub fn rms_norm_backward(
+        grad: &[f32],
+        x: &[f32],
+        weight: Option<&[f32]>,
+        rstd: f32,
+        dx: &mut [f32],
+        dweight: Option<&mut [f32]>,
+    ) {
+        assert!(grad.len() == x.len() && dx.len() == x.len());
+        match weight {
+            Some(weight) => {
+                assert_eq!(x.len(), weight.len());
+                dx.iter_mut().zip(grad).zip(weight).for_each(|((dx, &g), &w)| *dx = g * w);
+            }
+            None => dx.copy_from_slice(grad),
+        }
+        let mean = dot::<FMA>(dx, x) * rstd / x.len() as f32;
+        for (dx, &x) in dx.iter_mut().zip(x) {
+            *dx = rstd * fma::<FMA, _>(-x * rstd, mean, *dx);
+        }
+        if let Some(dweight) = dweight {
+            assert_eq!(x.len(), dweight.len());
+            for ((dw, &g), &x) in dweight.iter_mut().zip(grad).zip(x) {
+                *dw = fma::<FMA, _>(g, x * rstd, *dw);
+            }
+        }
+    }
+
+    /// `out = silu(gate) · up` (Shazeer, 2020).
+    pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        assert!(gate.len() == out.len() && up.len() == out.len());
+        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
+            *out = gate * sigmoid1::<FMA>(gate) * up;
+        }
+    }
+
+    /// The gradients of [`swiglu`]: `dup = grad · silu(gate)` and `dgate = grad · up · silu'(gate)`.
+    pub fn swiglu_backward(grad: &[f32], gate: &[f32], up: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
+        let n = grad.len();
+        assert!(gate.len() == n && up.len() == n && dgate.len() == n && dup.len() == n);
+        let inputs = grad.iter().zip(gate).zip(up);
+        for ((dgate, dup), ((&grad, &gate), &up)) in dgate.iter_mut().zip(dup).zip(inputs) {
+            let s = sigmoid1::<FMA>(gate);
+            let silu = gate * s;
+            *dup = grad * silu;
+            *dgate = grad * up * fma::<FMA, _>(silu, 1.0 - s, s);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -25,10 +25,10 @@ mod plan;
 mod tests;
 
 use crate::cpu::simd::isa;
-use block::Out;
+pub(crate) use block::{Out, Right, block};
 use half::{bf16, f16};
-use kernel::Micro;
-use pack::Scratch;
+pub(crate) use kernel::{Micro, Mode};
+pub(crate) use pack::{Scratch, left_room, pack_left, pack_right};
 use plan::Product;
 use rayon::prelude::*;
 
@@ -81,10 +81,10 @@ impl<'a, T> Mat<'a, T> {
 
 /// A matrix as raw parts, its bounds checked before.
 #[derive(Clone, Copy)]
-struct View<T> {
-    ptr: *const T,
-    row: isize,
-    col: isize,
+pub(crate) struct View<T> {
+    pub ptr: *const T,
+    pub row: isize,
+    pub col: isize,
 }
 
 // SAFETY: a view is only read, and made from a `&[T]` that outlives the tasks that share it.
@@ -99,7 +99,7 @@ unsafe impl<T: Send> Sync for Out<T> {}
 impl<T: Copy> View<T> {
     /// # Safety
     /// `(i, j)` lies in the matrix.
-    unsafe fn at(self, i: usize, j: usize) -> *const T {
+    pub unsafe fn at(self, i: usize, j: usize) -> *const T {
         // SAFETY: the caller's contract.
         unsafe { self.ptr.offset(i as isize * self.row + j as isize * self.col) }
     }
@@ -108,12 +108,12 @@ impl<T: Copy> View<T> {
     ///
     /// # Safety
     /// `(i, j)` lies in the matrix.
-    unsafe fn from(self, i: usize, j: usize) -> Self {
+    pub unsafe fn from(self, i: usize, j: usize) -> Self {
         // SAFETY: the caller's contract.
         View { ptr: unsafe { self.at(i, j) }, ..self }
     }
 
-    fn t(self) -> Self {
+    pub fn t(self) -> Self {
         View { ptr: self.ptr, row: self.col, col: self.row }
     }
 }
