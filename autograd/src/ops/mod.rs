@@ -1,0 +1,57 @@
+//! The gradient rules, a file a family. Every method has the name, the arguments and the result of the method of
+//! [`Tensor`](tensor::Tensor) that it calls.
+
+mod attention;
+mod binary;
+mod index;
+mod layout;
+mod loss;
+mod matmul;
+mod norm;
+mod reduce;
+mod softmax;
+mod sort;
+mod split;
+mod unary;
+
+pub use attention::Attention;
+
+use smallvec::SmallVec;
+use tensor::{DType, Shape, Tensor};
+
+/// `grad` summed down to `shape`, from which its own shape was broadcast: the gradient's way back through broadcasting.
+///
+/// # Panics
+/// If `shape` does not broadcast to the gradient's shape.
+#[track_caller]
+pub fn sum_to(grad: &Tensor, shape: &Shape) -> Tensor {
+    if grad.shape() == shape {
+        return grad.clone();
+    }
+    if shape.broadcast(grad.shape()).as_ref() != Some(grad.shape()) {
+        panic!("sum_to: shape {} does not come from {shape} by broadcasting", grad.shape());
+    }
+    let lead = grad.rank() - shape.len();
+    let spread = |d: usize| d < lead || shape[d - lead] != grad.dims()[d];
+    let dims: SmallVec<[isize; 6]> = (0..grad.rank()).filter(|&d| spread(d)).map(|d| d as isize).collect();
+    let sum = if dims.is_empty() { grad.clone() } else { grad.sum(&dims[..], true) };
+    reshape_to(&sum, shape)
+}
+
+/// [`Tensor::reshape`] to a shape.
+#[track_caller]
+pub(crate) fn reshape_to(t: &Tensor, shape: &Shape) -> Tensor {
+    if t.shape() == shape {
+        return t.clone();
+    }
+    let sizes: SmallVec<[isize; 6]> = shape.iter().map(|&s| s as isize).collect();
+    t.reshape(&sizes)
+}
+
+/// f32 for half types, in which rules of several steps are computed and rounded once; else the tensor itself.
+pub(crate) fn wide(t: &Tensor) -> Tensor {
+    match t.dtype() {
+        DType::BF16 | DType::F16 => t.to_dtype(DType::F32),
+        _ => t.clone(),
+    }
+}

@@ -1,0 +1,1 @@
+//! Every gradient rule against difference quotients, on fixed points.
