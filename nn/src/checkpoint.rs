@@ -128,7 +128,7 @@ impl DeepseekV3ForCausalLM {
         }
         let layers = first + config.num_nextn_predict_layers;
         let tied = config.tie_word_embeddings;
-        let model = Self::build(config, &mut Init::placeholder(dtype, device));
+        let model = Self::with_init(config, &mut Init::placeholder(dtype, device))?;
         let ignored = |key: &str| {
             let beyond = key.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
             beyond.is_some_and(|i| i >= layers) || key.ends_with(".rotary_emb.inv_freq") || (tied && key == "lm_head.weight")

@@ -236,6 +236,7 @@ impl Config {
             topk_method: keys.choice("topk_method", Some(method), &methods)?,
             other: Map::new(),
         };
+        config.validate()?;
         keys.check_equal("num_key_value_heads", config.num_attention_heads, "num_attention_heads")?;
         keys.check_equal("num_local_experts", config.n_routed_experts, "n_routed_experts")?;
         keys.check_equal(
@@ -244,7 +245,6 @@ impl Config {
             "qk_nope_head_dim + qk_rope_head_dim",
         )?;
         keys.check_equal("head_dim", config.qk_rope_head_dim, "qk_rope_head_dim")?;
-        config.validate()?;
         let known = config.to_map();
         let mut other = keys.0;
         other.retain(|key, _| !known.contains_key(key) && key != "rope_parameters");

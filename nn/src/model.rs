@@ -184,26 +184,29 @@ impl DeepseekV3ForCausalLM {
     /// # Errors
     /// If the config is refused.
     pub fn new(config: Config, rng: &mut Generator, dtype: DType, device: &Device) -> Result<Self, ConfigError> {
-        config.validate()?;
         let std = config.initializer_range;
-        let model = Self::build(config, &mut Init::normal(rng, std, dtype, device));
+        let model = Self::with_init(config, &mut Init::normal(rng, std, dtype, device))?;
         for mtp in &model.mtp {
             mtp.copy_from(&model.embed_tokens, model.head_weight());
         }
         Ok(model)
     }
 
-    /// The modules of a valid config.
-    pub(crate) fn build(config: Config, init: &mut Init) -> Self {
-        DeepseekV3ForCausalLM {
+    /// A model whose parameters come from `init`.
+    ///
+    /// # Errors
+    /// If the config is refused.
+    pub fn with_init(config: Config, init: &mut Init) -> Result<Self, ConfigError> {
+        config.validate()?;
+        Ok(DeepseekV3ForCausalLM {
             rope: Rope::new(&config.rope, config.qk_rope_head_dim, init.dtype(), init.device()),
             embed_tokens: Embedding::new(init, config.vocab_size, config.hidden_size),
             layers: (0..config.num_hidden_layers).map(|i| Arc::new(DecoderLayer::new(init, &config, i))).collect(),
+            mtp: (0..config.num_nextn_predict_layers).map(|_| Mtp::new(init, &config)).collect(),
             norm: RmsNorm::new(init, config.hidden_size, config.rms_norm_eps),
             lm_head: (!config.tie_word_embeddings).then(|| Linear::new(init, config.hidden_size, config.vocab_size, false)),
-            mtp: (0..config.num_nextn_predict_layers).map(|_| Mtp::new(init, &config)).collect(),
             config,
-        }
+        })
     }
 
     /// The hyperparameters.

@@ -1,0 +1,211 @@
+//! Reading and writing checkpoints, whole and broken.
+
+use crate::common::{Folder, cpu, ids, model, tiny};
+use nn::{CheckpointError, Config, DeepseekV3ForCausalLM, Module, load_tensors, save_tensors};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use tensor::{DType, Tensor};
+
+type Tensors = BTreeMap<String, Tensor>;
+
+/// A folder with a saved model, and its tensors.
+fn saved(name: &str, config: Config) -> (Folder, Tensors) {
+    let folder = Folder::new(name);
+    model(config, 1, DType::F32).save_pretrained(&folder.0).unwrap();
+    let tensors = load_tensors(&folder.0.join("model.safetensors"), &cpu()).unwrap();
+    (folder, tensors)
+}
+
+fn load(folder: &Folder) -> Result<(DeepseekV3ForCausalLM, Vec<nn::Notice>), CheckpointError> {
+    DeepseekV3ForCausalLM::from_pretrained(&folder.0, DType::F32, &cpu())
+}
+
+fn rewrite(folder: &Folder, tensors: &Tensors) {
+    save_tensors(&folder.0.join("model.safetensors"), tensors).unwrap();
+}
+
+fn same(a: &DeepseekV3ForCausalLM, b: &DeepseekV3ForCausalLM) -> bool {
+    let bytes = |m: &DeepseekV3ForCausalLM| m.state_dict().into_iter().map(|(n, t)| (n, t.to_bytes())).collect::<Vec<_>>();
+    bytes(a) == bytes(b)
+}
+
+#[test]
+fn whole_and_sharded_checkpoints_load_alike() {
+    let (folder, tensors) = saved("sharded", Config { num_nextn_predict_layers: 1, ..tiny() });
+    let (whole, notices) = load(&folder).unwrap();
+    assert!(notices.is_empty() && same(&whole, &model(Config { num_nextn_predict_layers: 1, ..tiny() }, 1, DType::F32)));
+    assert!(
+        tensors.contains_key("model.layers.2.shared_head.norm.weight") && tensors.contains_key("model.layers.2.eh_proj.weight")
+    );
+    let shard = |keep: usize| {
+        tensors.iter().enumerate().filter(|(i, _)| i % 3 == keep).map(|(_, (k, t))| (k.clone(), t.clone())).collect()
+    };
+    let mut map = BTreeMap::new();
+    for i in 0..3 {
+        let (name, part): (_, Tensors) = (format!("model-{:05}-of-00003.safetensors", i + 1), shard(i));
+        save_tensors(&folder.0.join(&name), &part).unwrap();
+        map.extend(part.into_keys().map(|key| (key, name.clone())));
+    }
+    fs::remove_file(folder.0.join("model.safetensors")).unwrap();
+    let index = folder.0.join("model.safetensors.index.json");
+    fs::write(&index, serde_json::json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+    assert!(same(&load(&folder).unwrap().0, &whole));
+
+    // A key in no shard, a shard that is not there, a name that leads out of the folder, an index that is none.
+    let write = |map: &BTreeMap<String, String>| fs::write(&index, serde_json::json!({"weight_map": map}).to_string()).unwrap();
+    let mut broken = map.clone();
+    broken.insert("lm_head.weight".into(), "model-00002-of-00003.safetensors".into());
+    broken.insert("model.norm.weight".into(), "model-00002-of-00003.safetensors".into());
+    broken.insert("model.embed_tokens.weight".into(), "model-00002-of-00003.safetensors".into());
+    write(&broken);
+    assert!(
+        matches!(load(&folder), Err(CheckpointError::Missing { path, .. }) if path.ends_with("model-00002-of-00003.safetensors"))
+    );
+    broken.insert("lm_head.weight".into(), "model-00009-of-00003.safetensors".into());
+    write(&broken);
+    assert!(matches!(load(&folder), Err(CheckpointError::Io { .. } | CheckpointError::Missing { .. })));
+    broken.insert("lm_head.weight".into(), "../model-00001-of-00003.safetensors".into());
+    write(&broken);
+    assert!(matches!(load(&folder), Err(CheckpointError::Corrupt { path, .. }) if path == index));
+    fs::write(&index, "{}").unwrap();
+    assert!(matches!(load(&folder), Err(CheckpointError::Corrupt { path, .. }) if path == index));
+    fs::remove_file(&index).unwrap();
+    assert!(matches!(load(&folder), Err(CheckpointError::NoWeights { .. })));
+}
+
+#[test]
+fn a_key_that_is_missing_extra_or_misshapen_is_named() {
+    let (folder, tensors) = saved("keys", tiny());
+    let key = "model.layers.1.mlp.experts.3.up_proj.weight";
+    let mut missing = tensors.clone();
+    missing.remove(key);
+    missing.remove("model.layers.1.mlp.gate.e_score_correction_bias");
+    rewrite(&folder, &missing);
+    let error = load(&folder).unwrap_err().to_string();
+    assert!(error.contains("2 missing") && error.contains(key) && error.contains("e_score_correction_bias"), "{error}");
+
+    let mut extra = tensors.clone();
+    extra.insert("model.layers.0.mlp.typo.weight".into(), Tensor::zeros(3, DType::F32, &cpu()));
+    rewrite(&folder, &extra);
+    let error = load(&folder).unwrap_err().to_string();
+    assert!(error.contains("not part of the model: `model.layers.0.mlp.typo.weight`"), "{error}");
+
+    let mut misshapen = tensors.clone();
+    misshapen.insert(key.into(), Tensor::zeros([8, 4], DType::F32, &cpu()));
+    rewrite(&folder, &misshapen);
+    let error = load(&folder).unwrap_err().to_string();
+    assert!(error.contains(key) && error.contains("[8, 4]") && error.contains("[4, 8]"), "{error}");
+
+    let mut ints = tensors.clone();
+    ints.insert(key.into(), Tensor::zeros([4, 8], DType::I64, &cpu()));
+    rewrite(&folder, &ints);
+    assert!(matches!(load(&folder), Err(CheckpointError::DType { key: k, .. }) if k == key));
+}
+
+#[test]
+fn a_corrupt_or_truncated_file_is_one_clear_error() {
+    let (folder, _) = saved("corrupt", tiny());
+    let path = folder.0.join("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let corrupt = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        matches!(load(&folder), Err(CheckpointError::Corrupt { path: p, .. }) if p == path)
+    };
+    for len in [0, 1, 7, 8, 9, 100, whole.len() / 2, whole.len() - 1] {
+        assert!(corrupt(&whole[..len]), "{len} bytes");
+    }
+    assert!(corrupt(&[&whole[..], &[0]].concat()), "a byte too many");
+    for (at, byte) in [(0, 0xff), (7, 0x7f), (8, b'x'), (9, b'{'), (20, 0xff)] {
+        let mut bytes = whole.clone();
+        bytes[at] = byte;
+        assert!(corrupt(&bytes), "byte {at} = {byte}");
+    }
+    assert!(corrupt(&[b'a'; 64]));
+    fs::write(&path, &whole).unwrap();
+    load(&folder).unwrap();
+    fs::write(folder.0.join("config.json"), "{\"vocab_size\": 13").unwrap();
+    let error = load(&folder).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("JSON"), "{error}");
+}
+
+#[test]
+fn prediction_layers_that_only_one_side_has() {
+    // Promised by the config and wholly absent: left out.
+    let (folder, tensors) = saved("mtp", Config { num_nextn_predict_layers: 1, ..tiny() });
+    let without: Tensors =
+        tensors.iter().filter(|(k, _)| !k.starts_with("model.layers.2.")).map(|(k, t)| (k.clone(), t.clone())).collect();
+    rewrite(&folder, &without);
+    let (loaded, notices) = load(&folder).unwrap();
+    assert_eq!(loaded.config().num_nextn_predict_layers, 0);
+    assert!(notices.len() == 1 && notices[0].0.contains("multi-token-prediction"), "{notices:?}");
+    // Partly absent: an error.
+    let mut partly = tensors.clone();
+    partly.remove("model.layers.2.enorm.weight");
+    rewrite(&folder, &partly);
+    assert!(matches!(load(&folder), Err(CheckpointError::Missing { keys, .. }) if keys == ["model.layers.2.enorm.weight"]));
+    // There, and not named by the config: ignored.
+    rewrite(&folder, &tensors);
+    let config = loaded.config().to_json();
+    fs::write(folder.0.join("config.json"), config).unwrap();
+    let (loaded, notices) = load(&folder).unwrap();
+    assert!(notices.len() == 1 && notices[0].0.contains("model.layers.2."), "{notices:?}");
+    let tokens = ids(1, [1, 4], 13);
+    assert!(loaded.mtp_logits(&tokens, &loaded.forward_with(&tokens, &Default::default()).hidden).is_empty());
+}
+
+#[test]
+fn tied_embeddings_need_no_head_and_refuse_another() {
+    let (folder, mut tensors) = saved("tied", Config { tie_word_embeddings: true, ..tiny() });
+    assert!(!tensors.contains_key("lm_head.weight"));
+    let (plain, _) = load(&folder).unwrap();
+    tensors.insert("lm_head.weight".into(), tensors["model.embed_tokens.weight"].clone());
+    rewrite(&folder, &tensors);
+    assert!(same(&load(&folder).unwrap().0, &plain));
+    tensors.insert("lm_head.weight".into(), tensors["model.embed_tokens.weight"].neg());
+    rewrite(&folder, &tensors);
+    assert!(matches!(load(&folder), Err(CheckpointError::NotTied { .. })));
+}
+
+#[test]
+fn weights_are_converted_to_the_compute_dtype_and_back() {
+    let (folder, tensors) = saved("dtypes", tiny());
+    let load_as = |dtype| DeepseekV3ForCausalLM::from_pretrained(&folder.0, dtype, &cpu()).unwrap().0;
+    let half = load_as(DType::BF16);
+    for (name, value) in half.state_dict() {
+        let to = if name.ends_with("bias") { DType::F32 } else { DType::BF16 };
+        assert!(value.dtype() == to && value.to_bytes() == tensors[&name].to_dtype(to).to_bytes(), "{name}");
+    }
+    for dtype in [DType::BF16, DType::F16, DType::F64] {
+        half.save_pretrained_as(&folder.0, dtype).unwrap();
+        assert!(fs::read_to_string(folder.0.join("config.json")).unwrap().contains("\"dtype\""));
+        let stored = load_tensors(&folder.0.join("model.safetensors"), &cpu()).unwrap();
+        assert_eq!(stored["lm_head.weight"].dtype(), dtype);
+        if dtype != DType::F16 {
+            assert!(same(&load_as(DType::BF16), &half), "{dtype}");
+        }
+    }
+}
+
+#[test]
+fn saving_leaves_whole_files_or_none() {
+    let folder = Folder::new("atomic");
+    let model = model(tiny(), 1, DType::F32);
+    let target = folder.0.join("deep/er");
+    model.save_pretrained(&target).unwrap();
+    let names = |dir: &Path| {
+        let mut all: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(names(&target), ["config.json", "model.safetensors"]);
+    // A folder in the way of the file: the save fails, names it, and leaves nothing behind.
+    let blocked = folder.0.join("blocked");
+    fs::create_dir_all(blocked.join("model.safetensors/full")).unwrap();
+    let error = model.save_pretrained(&blocked).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors"), "{error}");
+    assert_eq!(names(&blocked), ["model.safetensors"]);
+    // A file in the way of the folder.
+    fs::write(folder.0.join("file"), "").unwrap();
+    assert!(matches!(model.save_pretrained(&folder.0.join("file")), Err(CheckpointError::Io { .. })));
+}
