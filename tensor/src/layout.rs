@@ -56,6 +56,9 @@ impl Layout {
         out.offset += start * self.strides[dim];
         out.shape.0[dim] = len;
         out.strides[dim] *= step;
+        if out.shape.contains(&0) {
+            out.offset = 0; // an empty view behind the end would point outside its storage
+        }
         out
     }
 
@@ -176,6 +179,9 @@ impl<const N: usize> Loops<N> {
 
     /// The storage offsets at which inner loop number `row` starts, for rows `start..end`.
     pub fn for_rows(&self, start: usize, end: usize, mut f: impl FnMut(usize, [usize; N])) {
+        if start >= end {
+            return; // an empty tensor has no position to start from
+        }
         let outer = self.sizes.len() - 1;
         let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, outer);
         let mut at = self.offsets;

@@ -164,20 +164,28 @@ impl Tensor {
     /// `a + alpha·b`.
     #[track_caller]
     pub fn add_alpha<'a>(&self, rhs: impl Into<Operand<'a>>, alpha: impl Into<Scalar>) -> Tensor {
-        self.add(&self.scaled(rhs.into(), alpha.into()))
+        self.with_scaled(BinaryOp::Add, rhs.into(), alpha.into())
     }
 
     /// `a − alpha·b`.
     #[track_caller]
     pub fn sub_alpha<'a>(&self, rhs: impl Into<Operand<'a>>, alpha: impl Into<Scalar>) -> Tensor {
-        self.sub(&self.scaled(rhs.into(), alpha.into()))
+        self.with_scaled(BinaryOp::Sub, rhs.into(), alpha.into())
     }
 
-    fn scaled(&self, rhs: Operand<'_>, alpha: Scalar) -> Tensor {
-        match rhs {
-            Operand::Tensor(b) => b.mul(alpha),
-            Operand::Scalar(s) => Tensor::scalar(s, result_dtype(self, rhs), self.device()).mul(alpha),
-        }
+    /// `a op alpha·b`. Half types compute both operations in f32 and round once.
+    #[track_caller]
+    fn with_scaled(&self, op: BinaryOp, rhs: Operand<'_>, alpha: Scalar) -> Tensor {
+        let dtype = result_dtype(self, rhs);
+        let wide = if dtype.is_half() { DType::F32 } else { dtype };
+        let b = match rhs {
+            Operand::Tensor(b) if dtype.is_half() => b.to_dtype(wide),
+            Operand::Tensor(b) => b.clone(),
+            Operand::Scalar(s) => Tensor::scalar(s, wide, self.device()),
+        };
+        let a = if dtype.is_half() { self.to_dtype(wide) } else { self.clone() };
+        let y = a.binary(op, Operand::Tensor(&b.mul(alpha)));
+        if dtype.is_half() { y.to_dtype(dtype) } else { y }
     }
 
     /// Limited to `lo..=hi`; where `lo > hi` the result is `hi`.

@@ -95,6 +95,10 @@ impl Tensor {
     /// If shapes do not fit or a class does not exist.
     #[track_caller]
     pub fn cross_entropy(&self, target: &Tensor, options: &CrossEntropy<'_>) -> Tensor {
+        if self.dtype().is_half() {
+            let target = if target.dtype().is_float() { &target.to_dtype(DType::F32) } else { target };
+            return self.to_dtype(DType::F32).cross_entropy(target, options).to_dtype(self.dtype());
+        }
         let (dim, coefficients, divisor) = options.coefficients(self, target);
         // A class of weight 0 may have a log-probability of −∞; their product counts as 0.
         let terms = Tensor::where_(&coefficients.eq(0.0), 0.0, &self.log_softmax(dim).mul(&coefficients)).neg();

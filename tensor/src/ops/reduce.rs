@@ -68,6 +68,9 @@ impl Tensor {
     #[track_caller]
     pub fn logsumexp(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         let dims = dims.into();
+        if self.dtype().is_half() {
+            return self.to_dtype(DType::F32).logsumexp(dims, keepdim).to_dtype(self.dtype());
+        }
         let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::F32) };
         let over = dims.resolve("logsumexp", x.rank());
         if over.iter().any(|&d| x.dims()[d] == 0) {
