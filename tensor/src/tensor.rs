@@ -185,8 +185,8 @@ impl Tensor {
         if self.is_contiguous() { self.clone() } else { self.device().copy(self, self.dtype) }
     }
 
-    /// The values converted: floats round to nearest even, float to integer truncates (NaN gives 0, out of range saturates),
-    /// anything but zero is true.
+    /// The values converted: floats round to nearest even, float to integer truncates (to i64, where NaN gives 0 and out of
+    /// range saturates; smaller integers keep the low bits of that), anything but zero is true.
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
         if dtype == self.dtype { self.clone() } else { self.device().copy(self, dtype) }
     }

@@ -64,7 +64,7 @@ pub fn summands(n: usize) -> usize {
     n.min(256 + n.div_ceil(256))
 }
 
-/// Rounds to the nearest value of a dtype; integers truncate.
+/// Rounds to the nearest value of a dtype; integers truncate and wrap.
 pub fn round_to(dtype: DType, x: f64) -> f64 {
     match dtype {
         DType::F64 => x,
@@ -73,8 +73,8 @@ pub fn round_to(dtype: DType, x: f64) -> f64 {
         DType::F16 => tensor::f16::from_f64(x).to_f64(),
         DType::F8E4M3 => tensor::F8E4M3::from_f32(x as f32).to_f32() as f64,
         DType::I64 => x as i64 as f64,
-        DType::I32 => x as i32 as f64,
-        DType::U8 => x as u8 as f64,
+        DType::I32 => x as i64 as i32 as f64,
+        DType::U8 => x as i64 as u8 as f64,
         DType::Bool => (x != 0.0) as u8 as f64,
     }
 }

@@ -1,0 +1,55 @@
+//! Every operation held to its specification, in every dtype it takes.
+
+use crate::holds;
+use opspec::{Case, Spec};
+use proptest::prelude::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tensor::{DType, Device};
+
+/// Checks one case; a panic of the operation is a failure of the case, so that it is shrunk too.
+fn check(case: Case) -> Result<(), TestCaseError> {
+    let cpu = Device::cpu();
+    match catch_unwind(AssertUnwindSafe(|| case.verify(&cpu))) {
+        Ok(result) => result.map_err(|e| TestCaseError::fail(e.to_string())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(|s| s.to_string()));
+            Err(TestCaseError::fail(format!("panicked: {}", text.unwrap_or_default())))
+        }
+    }
+}
+
+/// All specifications that take a dtype, each over many cases; says every one that fails.
+fn all_hold(dtype: DType, cases: u32) {
+    let specs: Vec<Spec> = opspec::all().into_iter().filter(|s| s.dtypes.contains(&dtype)).collect();
+    assert!(specs.len() > 20, "only {} operations take {dtype}", specs.len());
+    let failures: Vec<String> =
+        specs.iter().filter_map(|s| holds(cases, &s.strategy(dtype), check).err().map(|e| format!("{} {dtype}: {e}", s.name))).collect();
+    assert!(failures.is_empty(), "{} operations fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn f32() {
+    all_hold(DType::F32, 96);
+}
+
+#[test]
+fn f64() {
+    all_hold(DType::F64, 96);
+}
+
+#[test]
+fn bf16() {
+    all_hold(DType::BF16, 48);
+}
+
+#[test]
+fn f16() {
+    all_hold(DType::F16, 48);
+}
+
+#[test]
+fn integers_and_bool() {
+    for dtype in [DType::I64, DType::I32, DType::U8, DType::Bool] {
+        all_hold(dtype, 32);
+    }
+}
