@@ -1,7 +1,7 @@
 //! The record and the walk over it: accumulation, scopes, depth, checkpoints, custom operations, errors.
 
+use crate::panic_of;
 use autograd::{Gradcheck, GradcheckError, Var, checkpoint, gradcheck, is_grad_enabled, no_grad};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tensor::{DType, Device, Generator, Tensor};
@@ -16,12 +16,6 @@ fn normal(seed: u64, shape: &[usize]) -> Tensor {
 
 fn grad(v: &Var) -> Vec<f32> {
     v.grad().expect("a gradient").to_vec()
-}
-
-/// The message of the panic of `f`.
-fn panic_of<R>(f: impl FnOnce() -> R) -> String {
-    let Err(payload) = catch_unwind(AssertUnwindSafe(f)) else { panic!("expected a panic") };
-    payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string())).unwrap()
 }
 
 #[test]
@@ -143,25 +137,54 @@ fn a_chain_of_a_hundred_thousand_nodes() {
 }
 
 #[test]
-fn gradients_of_intermediates_are_freed_as_soon_as_used() {
-    // Each rule holds a token of the gradient it passed on; by the time the next but one rule runs, nobody else has it.
+fn the_record_lives_as_long_as_its_result() {
     let x = Var::parameter(f32s(&[1.0]));
-    let seen = Arc::new(std::sync::Mutex::new(Vec::<std::sync::Weak<()>>::new()));
+    let mut tokens = Vec::new();
     let mut y = x.clone();
     for _ in 0..10 {
-        let seen = seen.clone();
-        let saved = y.value();
         let token = Arc::new(());
-        seen.lock().unwrap().push(Arc::downgrade(&token));
-        y = Var::op("token", saved, [&y], move |g, _| {
-            let _ = &token;
+        tokens.push(Arc::downgrade(&token));
+        y = Var::op("token", y.value(), [&y], move |g, _| {
+            let _kept = &token;
             [Some(g.clone())]
         });
     }
     y.backward();
-    assert!(seen.lock().unwrap().iter().all(|t| t.upgrade().is_some()), "the record lives as long as its result");
+    assert!(tokens.iter().all(|t| t.upgrade().is_some()));
     drop(y);
-    assert!(seen.lock().unwrap().iter().all(|t| t.upgrade().is_none()), "and no longer");
+    assert!(tokens.iter().all(|t| t.upgrade().is_none()));
+}
+
+#[test]
+fn what_a_checkpoint_computes_again_is_freed_as_the_pass_leaves_it() {
+    // Each stage of the recomputed part holds a token; when the first stage's rule runs, the later ones' are gone.
+    let alive = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    struct Token(Arc<AtomicUsize>);
+    impl Drop for Token {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let stage = {
+        let (alive, most) = (alive.clone(), most.clone());
+        move |v: &[Var]| {
+            (0..4).fold(v[0].clone(), |y, _| {
+                alive.fetch_add(1, Ordering::Relaxed);
+                let (token, most) = (Token(alive.clone()), most.clone());
+                Var::op("token", y.value(), [&y], move |g, _| {
+                    most.fetch_max(token.0.load(Ordering::Relaxed), Ordering::Relaxed);
+                    [Some(g.clone())]
+                })
+            })
+        }
+    };
+    let x = Var::parameter(f32s(&[1.0]));
+    let y = (0..5).fold(x.clone(), |y, _| checkpoint(stage.clone(), &[y]));
+    assert_eq!(alive.load(Ordering::Relaxed), 0, "nothing of the first run is kept");
+    y.backward();
+    assert_eq!(most.load(Ordering::Relaxed), 4, "one part at a time");
+    assert_eq!(alive.load(Ordering::Relaxed), 0);
 }
 
 #[test]
@@ -259,7 +282,7 @@ fn checkpoint_that_changes_its_mind_panics() {
 fn several_outputs_share_one_rule() {
     let x = Var::parameter(f32s(&[1.0, 2.0, 3.0, 4.0, 5.0]));
     let parts = x.split_with_sizes(&[1, 3, 1], 0);
-    let y = parts[0].sum((), false) * 2.0 + parts[1].square().sum((), false);
+    let y = parts[0].sum((), false) * 2.0 + &parts[1].square().sum((), false);
     y.backward(); // the last piece is not used
     assert_eq!(grad(&x), [2.0, 4.0, 6.0, 8.0, 0.0]);
 }
