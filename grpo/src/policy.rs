@@ -73,8 +73,8 @@ pub struct Size {
     pub active: u64,
     /// Multiply-adds of attention for one query and one key, over heads and layers.
     attention: u64,
-    /// Parameters of the embedding table, which is looked up and not multiplied.
-    embedding: u64,
+    /// Active parameters that are multiplied with: without the embedding table, which is looked up, and the norms' weights.
+    multiplied: u64,
 }
 
 impl Size {
@@ -85,18 +85,19 @@ impl Size {
         let expert = 3 * c.hidden_size * c.moe_intermediate_size;
         let idle =
             (0..c.num_hidden_layers).filter(|&i| c.is_moe(i)).count() * (c.n_routed_experts - c.num_experts_per_tok) * expert;
+        let vectors: usize = model.named_parameters().iter().filter(|(_, p)| p.shape().len() < 2).map(|(_, p)| p.numel()).sum();
         Size {
             parameters,
             active: parameters - idle as u64,
             attention: (c.num_hidden_layers * c.num_attention_heads * (c.qk_head_dim() + c.v_head_dim)) as u64,
-            embedding: (c.vocab_size * c.hidden_size) as u64,
+            multiplied: parameters - (idle + vectors + c.vocab_size * c.hidden_size) as u64,
         }
     }
 
     /// Floating-point operations of a forward pass over sequences of these lengths: two a multiply-add, a backward pass takes
     /// twice as many again. Norms, activations and the softmax are not counted, as is usual.
     pub fn forward_flops(&self, lengths: impl IntoIterator<Item = usize>) -> u64 {
-        let of = |n: u64| 2 * n * (self.active - self.embedding) + self.attention * n * (n + 1);
+        let of = |n: u64| 2 * n * self.multiplied + self.attention * n * (n + 1);
         lengths.into_iter().map(|n| of(n as u64)).sum()
     }
 }
