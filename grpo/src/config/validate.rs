@@ -31,6 +31,8 @@ fn model(m: &ModelConfig) -> Result<(), ConfigError> {
     require("model.qk_rope_head_dim", rope, even, "an even number, 2 or more")?;
     at_least("model.v_head_dim", m.v_head_dim, 1)?;
     at_least("model.n_routed_experts", m.n_routed_experts, 1)?;
+    let mtp = m.num_nextn_predict_layers;
+    require("model.num_nextn_predict_layers", mtp, mtp == 0, "0: neither stage trains multi-token prediction")?;
     at_least("model.moe_intermediate_size", m.moe_intermediate_size, 1)?;
     at_least("model.intermediate_size", m.intermediate_size, 1)?;
     let divides = m.n_group > 0 && m.n_routed_experts.is_multiple_of(m.n_group);
