@@ -77,7 +77,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         profile::start();
     }
     let (folder, run) = match &args.resume {
-        Some(folder) => (folder, Run::resume(Setup::load(folder, device)?, folder)?),
+        Some(folder) => (folder, Run::resume(folder, device)?),
         None => {
             let (run, notices) = Run::create(setup(args, device)?, &args.out)?;
             notices.iter().for_each(|n| eprintln!("note: {}", n.0));

@@ -37,6 +37,11 @@ pub fn spread(rewards: &[f64]) -> f64 {
     (rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / (rewards.len() - 1) as f64).sqrt()
 }
 
+/// Whether a group's rewards differ: else it has nothing to say about which answer is better.
+pub fn has_spread(rewards: &[f64]) -> bool {
+    spread(rewards) >= NO_SPREAD
+}
+
 /// The advantages of a group's answers. A group without variance teaches nothing: all are exactly 0.
 ///
 /// ```
@@ -45,13 +50,12 @@ pub fn spread(rewards: &[f64]) -> f64 {
 /// assert_eq!(advantages(&[1.0, 1.0, 1.0], ScaleRewards::Group), [0.0, 0.0, 0.0]);
 /// ```
 pub fn advantages(rewards: &[f64], scale: ScaleRewards) -> Vec<f64> {
-    let std = spread(rewards);
-    if std < NO_SPREAD {
+    if !has_spread(rewards) {
         return vec![0.0; rewards.len()];
     }
     let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
     let divisor = match scale {
-        ScaleRewards::Group => std + STD_EPS,
+        ScaleRewards::Group => spread(rewards) + STD_EPS,
         ScaleRewards::None => 1.0,
     };
     rewards.iter().map(|r| (r - mean) / divisor).collect()

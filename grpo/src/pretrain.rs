@@ -1,10 +1,31 @@
 //! Stage *base*: next-token prediction on the corpus.
 
-use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions, OptimError};
-use tensor::{CrossEntropy, DType, Tensor};
+use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions, GenerateError, OptimError};
+use tensor::{CrossEntropy, DType, Reduction, Tensor};
 
 use crate::config::{BaseConfig, ModelConfig};
-use crate::corpus::Batch;
+use crate::corpus::{Batch, Example};
+
+/// Why a step of training failed. Its optimizer step was not made.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each passes on an error that explains itself
+pub enum StepError {
+    #[error(transparent)]
+    Optim(#[from] OptimError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error("the loss is {0}")]
+    Loss(f64),
+}
+
+/// The value of a loss, before anything is done with its gradient.
+///
+/// # Errors
+/// It is NaN or infinite.
+pub fn finite(loss: &Tensor) -> Result<f64, StepError> {
+    let value = loss.to_f64_vec()[0];
+    if value.is_finite() { Ok(value) } else { Err(StepError::Loss(value)) }
+}
 
 /// What a step of pre-training did.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,39 +49,87 @@ pub fn load_ratios(load: &[Vec<u64>]) -> Vec<f64> {
     load.iter().map(ratio).collect()
 }
 
-/// One optimizer step on a batch with learning rate `lr`.
+/// Padded tokens that go through the model at once: few enough that activations stay in the processor's caches.
+pub(crate) const MICRO_BATCH_TOKENS: usize = 4096;
+
+/// Sequences in parts of similar lengths, so that little is padded; the indices of each part, and lengths given by `len`.
+pub(crate) fn micro_batches(which: &[usize], len: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+    let mut by_length = which.to_vec();
+    by_length.sort_by_key(|&i| (len(i), i));
+    let mut parts: Vec<Vec<usize>> = Vec::new();
+    for i in by_length {
+        match parts.last_mut() {
+            // Ascending: the newcomer is the longest and sets the width.
+            Some(part) if (part.len() + 1) * len(i) <= MICRO_BATCH_TOKENS => part.push(i),
+            _ => parts.push(vec![i]),
+        }
+    }
+    parts
+}
+
+/// Adds the experts' loads of one pass to those of others.
+pub(crate) fn add_load(sum: &mut Vec<Vec<u64>>, load: Vec<Vec<u64>>) {
+    if sum.is_empty() {
+        *sum = load;
+    } else {
+        sum.iter_mut().zip(load).for_each(|(s, l)| s.iter_mut().zip(l).for_each(|(s, l)| *s += l));
+    }
+}
+
+/// One optimizer step on examples with learning rate `lr`. Their loss is one mean, computed part by part.
 ///
 /// # Errors
-/// If a parameter got no gradient, or one that is not finite; nothing has changed then.
+/// If the loss is not finite, or a parameter got no gradient or one that is not finite; nothing has changed then.
 pub fn step(
     policy: &DeepseekV3ForCausalLM,
     optimizer: &mut AdamW,
-    batch: &Batch,
+    examples: &[Example],
     lr: f64,
     base: &BaseConfig,
     model: &ModelConfig,
-) -> Result<BaseStep, OptimError> {
+) -> Result<BaseStep, StepError> {
+    optimizer.zero_grad();
+    let counted: usize = examples.iter().map(|e| e.loss_mask.iter().filter(|&&counts| counts).count()).sum();
+    let (mut loss, mut load) = (0.0, Vec::new());
+    let all: Vec<usize> = (0..examples.len()).collect();
+    let parts = micro_batches(&all, |i| examples[i].tokens.len());
+    for part in parts {
+        let share = part.len() as f64 / examples.len() as f64;
+        let batch = Batch::of(&part.iter().map(|&i| examples[i].clone()).collect::<Vec<_>>());
+        loss += backward(policy, &batch, counted, share * model.seq_aux_alpha, &mut load)?;
+    }
+    let grad_norm = optimizer.step_clipped(lr, base.grad_clip)?;
+    policy.update_bias(&load, model.bias_update_speed);
+    let tokens = examples.iter().map(|e| e.tokens.len() as u64).sum();
+    Ok(BaseStep { loss, grad_norm, expert_load: load_ratios(&load), tokens })
+}
+
+/// Adds the gradients of a part whose tokens weigh `1/counted` each; its share of the loss.
+fn backward(
+    policy: &DeepseekV3ForCausalLM,
+    batch: &Batch,
+    counted: usize,
+    balance_weight: f64,
+    load: &mut Vec<Vec<u64>>,
+) -> Result<f64, StepError> {
     let (device, shape) = (policy.device(), [batch.rows, batch.width - 1]);
     let ids = Tensor::from_vec(batch.inputs(), shape, &device);
     let mask = ids.ne(crate::token::PAD);
-    let options = ForwardOptions { mask: Some(&mask), balance_loss: model.seq_aux_alpha > 0.0, checkpoint: false };
+    let options = ForwardOptions { mask: Some(&mask), balance_loss: balance_weight > 0.0, checkpoint: false };
     let out = policy.forward_with(&ids, &options);
+    add_load(load, out.expert_load);
     // Logits only where a label counts: the other positions have no part in the loss.
     let labels = batch.labels();
-    let counted: Vec<i64> = (0..labels.len()).filter(|&i| labels[i] != Batch::IGNORE_INDEX).map(|i| i as i64).collect();
-    let labels: Vec<i64> = counted.iter().map(|&i| labels[i as usize]).collect();
-    let hidden = out.hidden.flatten(0, 1).index_select(0, &Tensor::from_slice(&counted, counted.len(), &device));
+    let at: Vec<i64> = (0..labels.len()).filter(|&i| labels[i] != Batch::IGNORE_INDEX).map(|i| i as i64).collect();
+    let labels: Vec<i64> = at.iter().map(|&i| labels[i as usize]).collect();
+    let hidden = out.hidden.flatten(0, 1).index_select(0, &Tensor::from_slice(&at, at.len(), &device));
+    let sum = CrossEntropy { reduction: Reduction::Sum, ..CrossEntropy::default() };
     let labels = Tensor::from_slice(&labels, labels.len(), &device);
-    let loss = policy.logits(&hidden).to_dtype(DType::F32).cross_entropy(&labels, &CrossEntropy::default());
-    let value = loss.value().to_f64_vec()[0];
-    let total = match &out.balance_loss {
-        Some(balance) => loss.add(&balance.mul(model.seq_aux_alpha)),
-        None => loss,
-    };
-    optimizer.zero_grad();
-    total.backward();
-    let grad_norm = optimizer.step_clipped(lr, base.grad_clip)?;
-    policy.update_bias(&out.expert_load, model.bias_update_speed);
-    let tokens = mask.to_dtype(DType::I64).sum((), false).item::<i64>() as u64;
-    Ok(BaseStep { loss: value, grad_norm, expert_load: load_ratios(&out.expert_load), tokens })
+    let loss = policy.logits(&hidden).to_dtype(DType::F32).cross_entropy(&labels, &sum).div(counted.max(1) as f64);
+    let value = finite(&loss.value())?;
+    match &out.balance_loss {
+        Some(balance) => loss.add(&balance.mul(balance_weight)).backward(),
+        None => loss.backward(),
+    }
+    Ok(value)
 }

@@ -6,10 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use nn::{
-    AdamW, AdamWConfig, CheckpointError, ConfigError as ModelError, DeepseekV3ForCausalLM, GenerateError, Notice, OptimError,
-    row_seed,
-};
+use nn::{AdamW, AdamWConfig, CheckpointError, ConfigError as ModelError, DeepseekV3ForCausalLM, Notice, row_seed};
 use tensor::{DType, Device};
 
 use crate::config::RunConfig;
@@ -18,7 +15,7 @@ use crate::cost::{BeforeAfter, Ledger, Summary};
 use crate::evaluate::{Evaluation, behaviour, evaluate, share, shown};
 use crate::metrics::{EvalMetrics, EvalTask, MetricsError, MetricsWriter, Record, Stage, StepMetrics};
 use crate::policy::{self, Size};
-use crate::pretrain;
+use crate::pretrain::{self, StepError};
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::report::{self, ReportError};
@@ -26,7 +23,7 @@ use crate::reward::{Accuracy, Combined, Format};
 use crate::rng::Rng;
 use crate::rollout::{RolloutOptions, rollout};
 use crate::rundir::{RunDir, RunDirError};
-use crate::setup::Setup;
+use crate::setup::{Setup, SetupError};
 use crate::state::{self, Progressed, StateError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::trainer;
@@ -42,6 +39,8 @@ const LONGEST_PROMPT: usize = 64;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each passes on an error that explains itself
 pub enum RunError {
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     #[error(transparent)]
     Dir(#[from] RunDirError),
     #[error(transparent)]
@@ -59,20 +58,9 @@ pub enum RunError {
     /// A step of training failed; the last saved state is good.
     #[error("stage {stage}, step {step}: {source}; the state before it is in {}", dir.display())]
     Step { stage: Stage, step: usize, source: StepError, dir: PathBuf },
-    #[error("the base model in {} has {found}, this run needs {expected}", path.display())]
-    OtherModel { path: PathBuf, found: String, expected: String },
-}
-
-/// Why a step failed.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each passes on an error that explains itself
-pub enum StepError {
-    #[error(transparent)]
-    Optim(#[from] OptimError),
-    #[error(transparent)]
-    Generate(#[from] GenerateError),
-    #[error("the {0} is {1}")]
-    NotFinite(&'static str, f64),
+    /// Each difference reads `KEY is FOUND, expected EXPECTED`.
+    #[error("the base model in {} is another than this run's: {}", path.display(), differences.join("; "))]
+    OtherModel { path: PathBuf, differences: Vec<String> },
 }
 
 /// A run in its folder.
@@ -104,9 +92,8 @@ impl Run {
         notices.extend(moved.map(|old| Notice(format!("the earlier run is now in {}", old.display()))));
         setup.save(&dir)?;
         let metrics = MetricsWriter::create(&dir.join("metrics.jsonl"))?;
-        let stage = if setup.base.is_some() { Stage::R1Zero } else { Stage::Base };
         let done = Progressed {
-            stage,
+            stage: Stage::Base,
             step: 0,
             finished: false,
             metrics_lines: 0,
@@ -114,21 +101,21 @@ impl Run {
             base_evals: Vec::new(),
             last_evals: Vec::new(),
         };
-        let optimizer = optimizer(&policy, &setup.config, stage);
+        let optimizer = optimizer(&policy, &setup.config, Stage::Base);
         let size = Size::of(&policy);
         let mut run = Run { setup, dir, metrics, tokenizer, policy, reference: None, optimizer, done, size };
-        if stage == Stage::R1Zero {
-            run.begin_rl()?;
-        }
+        // From here on it can be resumed, however soon it ends.
+        run.save()?;
         Ok((run, notices))
     }
 
-    /// Goes on with the run in a folder. `setup` is the one that the folder remembers, see [`Setup::load`].
+    /// Goes on with the run in a folder.
     ///
     /// # Errors
     /// It is no run folder, or its state does not fit.
-    pub fn resume(setup: Setup, path: &Path) -> Result<Run, RunError> {
+    pub fn resume(path: &Path, device: Device) -> Result<Run, RunError> {
         let dir = RunDir::resume(path)?;
+        let setup = Setup::load(path, device)?;
         let (done, tensors) = state::load(path, &setup.device)?;
         let metrics = MetricsWriter::resume(&dir.join("metrics.jsonl"), done.metrics_lines)?;
         let tokenizer = Tokenizer::new();
@@ -152,7 +139,10 @@ impl Run {
     /// The disk refuses, or a step fails; the last good state stays.
     pub fn train(mut self) -> Result<Summary, RunError> {
         if self.done.stage == Stage::Base {
-            self.base_stage()?;
+            if self.setup.base.is_none() {
+                self.base_stage()?;
+            }
+            self.begin_rl()?;
         }
         self.rl_stage()?;
         self.finish()
@@ -171,15 +161,12 @@ impl Run {
         while self.done.step < steps {
             let start = Instant::now();
             let (step, model) = (self.done.step, self.setup.config.model.clone());
-            let batch = corpus.batch(step as u64);
+            let examples = corpus.examples(step as u64);
             let lr = base.lr_at(step);
-            let made = pretrain::step(&self.policy, &mut self.optimizer, &batch, lr, &base, &model);
-            let made = made.map_err(StepError::from).and_then(|made| finite("loss", made.loss).map(|()| made));
-            let made = made.map_err(|source| self.failed(source))?;
+            let made = pretrain::step(&self.policy, &mut self.optimizer, &examples, lr, &base, &model);
+            let made = made.map_err(|source| self.failed(step + 1, source))?;
             let seconds = start.elapsed().as_secs_f64();
-            let lengths =
-                batch.ids.chunks_exact(batch.width).map(|row| row.iter().filter(|&&id| id != crate::token::PAD).count());
-            let flops = 3 * self.size.forward_flops(lengths);
+            let flops = 3 * self.size.forward_flops(examples.iter().map(|e| e.tokens.len()));
             self.done.ledger.add("base", seconds, made.tokens, flops);
             let record = StepMetrics {
                 loss: made.loss,
@@ -199,7 +186,7 @@ impl Run {
             }
         }
         progress.finish();
-        self.begin_rl()
+        Ok(())
     }
 
     /// From the base model to the first RL step: it is measured, saved, and becomes the reference.
@@ -250,11 +237,7 @@ impl Run {
         let start = Instant::now();
         let (config, step) = (&self.setup.config, self.done.step);
         let (rl, seed) = (&config.rl, config.seed);
-        let mut rng = Rng::new(seed, "questions", step as u64);
-        let questions: Vec<Problem> = match &self.setup.rl_problems {
-            Some((_, given)) => (0..rl.questions).map(|_| given[rng.below(given.len())].clone()).collect(),
-            None => (0..rl.questions).map(|_| self.setup.problems.countdown(&mut rng).into()).collect(),
-        };
+        let questions = self.setup.questions(step);
         let weights = &rl.reward_weights;
         let (accuracy, reward) =
             (Accuracy::default(), Combined::new().with(weights.accuracy, Accuracy::default()).with(weights.format, Format));
@@ -266,11 +249,10 @@ impl Run {
             seed: row_seed(row_seed(seed, 1), step),
         };
         let samples = rollout(&self.policy, &self.tokenizer, &questions, (&accuracy, &reward), &options, &mut |_| ());
-        let samples = samples.map_err(|e| self.failed(e.into()))?;
+        let samples = samples.map_err(|e| self.failed(step + 1, e.into()))?;
         let mut rng = Rng::new(seed, "minibatches", step as u64);
         let update = trainer::update(&self.policy, self.reference.as_ref(), &mut self.optimizer, &samples, rl, limit, &mut rng);
-        let update = update.map_err(StepError::from).and_then(|u| finite("loss", u.loss).map(|()| u));
-        let update = update.map_err(|source| self.failed(source))?;
+        let update = update.map_err(|source| self.failed(step + 1, source))?;
         let seconds = start.elapsed().as_secs_f64();
 
         let (n, generated) = (samples.len() as f64, samples.iter().map(|s| s.tokens.len()).sum::<usize>());
@@ -327,7 +309,7 @@ impl Run {
             let seed = row_seed(row_seed(config.seed, 2), i);
             let evaluation = Evaluation { task, problems, config: &config.eval, limit, seed, at: (stage, step) };
             let measured = evaluate(&self.policy, &self.tokenizer, &evaluation);
-            let (metrics, lengths) = measured.map_err(|e| self.failed(e.into()))?;
+            let (metrics, lengths) = measured.map_err(|e| self.failed(step, e.into()))?;
             let tokens = lengths.iter().sum::<usize>() as u64;
             self.done.ledger.add("evaluation", metrics.seconds, tokens, self.size.forward_flops(lengths));
             self.metrics.write(&Record::Eval(metrics.clone()))?;
@@ -375,13 +357,9 @@ impl Run {
         })
     }
 
-    fn failed(&self, source: StepError) -> RunError {
-        RunError::Step { stage: self.done.stage, step: self.done.step + 1, source, dir: self.dir.path().into() }
+    fn failed(&self, step: usize, source: StepError) -> RunError {
+        RunError::Step { stage: self.done.stage, step, source, dir: self.dir.path().into() }
     }
-}
-
-fn finite(name: &'static str, value: f64) -> Result<(), StepError> {
-    if value.is_finite() { Ok(()) } else { Err(StepError::NotFinite(name, value)) }
 }
 
 fn hub_config(config: &RunConfig, tokenizer: &Tokenizer) -> nn::Config {
@@ -405,17 +383,23 @@ fn optimizer(policy: &DeepseekV3ForCausalLM, config: &RunConfig, stage: Stage) -
 fn load_base(path: &Path, policy: &DeepseekV3ForCausalLM, device: &Device) -> Result<Vec<Notice>, RunError> {
     let folder = if path.join("base/config.json").is_file() { path.join("base") } else { path.to_path_buf() };
     let (base, notices) = DeepseekV3ForCausalLM::from_pretrained(&folder, DType::F32, device)?;
-    let comparable = |c: &nn::Config| nn::Config {
-        max_position_embeddings: 0,
-        initializer_range: 0.0,
-        other: Default::default(),
-        ..c.clone()
-    };
-    let (found, expected) = (comparable(base.config()), comparable(policy.config()));
-    if found != expected {
-        let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
-        return Err(RunError::OtherModel { path: folder, found, expected });
+    let differences = differences(base.config(), policy.config());
+    if !differences.is_empty() {
+        return Err(RunError::OtherModel { path: folder, differences });
     }
     policy::copy_weights(&base, policy);
     Ok(notices)
+}
+
+/// The keys in which two models differ, but for those that change no result.
+fn differences(found: &nn::Config, expected: &nn::Config) -> Vec<String> {
+    let keys = |c: &nn::Config| -> serde_json::Map<String, serde_json::Value> {
+        let same = nn::Config { max_position_embeddings: 0, initializer_range: 0.0, other: Default::default(), ..c.clone() };
+        serde_json::from_str(&same.to_json()).expect("a config is a JSON object")
+    };
+    let (found, expected) = (keys(found), keys(expected));
+    let value = |value: Option<&serde_json::Value>| value.map_or("absent".into(), ToString::to_string);
+    let all: std::collections::BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
+    let different = all.into_iter().filter(|&key| found.get(key) != expected.get(key));
+    different.map(|key| format!("{key} is {}, expected {}", value(found.get(key)), value(expected.get(key)))).collect()
 }

@@ -10,6 +10,7 @@ use crate::config::{ConfigError, Control, RunConfig};
 use crate::countdown::CountdownConfig;
 use crate::jsonl::{DataError, read_countdown};
 use crate::problem::{Problem, ProblemSet, TaskError};
+use crate::rng::Rng;
 use crate::rundir::{RunDir, RunDirError};
 
 const CONFIG: &str = "config.toml";
@@ -29,9 +30,17 @@ pub enum SetupError {
     /// The ranges of the task.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// A file without problems.
-    #[error("{} holds no problems", .0.display())]
-    Empty(PathBuf),
+    /// A file that cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of problems of which none may be trained on.
+    #[error("{}: every problem in it is held out, none is left to train on", .0.display())]
+    AllHeldOut(PathBuf),
     /// A control experiment that a given base model makes meaningless.
     #[error("--control {0} changes what the base model learns from: it cannot start from --base")]
     ControlNeedsBase(Control),
@@ -52,10 +61,10 @@ pub struct Setup {
     pub config: RunConfig,
     /// Problems to train on and those held out.
     pub problems: ProblemSet,
-    /// The user's own evaluation set, of which the base model and the final policy answer every problem.
-    pub eval_file: Option<PathBuf>,
-    /// The RL stage's problems, instead of drawn ones; none of them is held out.
-    pub rl_problems: Option<(PathBuf, Vec<Problem>)>,
+    /// The text of the user's own evaluation set, of which the base model and the final policy answer every problem.
+    pub eval_file: Option<Vec<u8>>,
+    /// The RL stage's problems, instead of drawn ones, and the text that they come from; none of them is held out.
+    pub rl_problems: Option<(Vec<u8>, Vec<Problem>)>,
     /// A finished base model, instead of pre-training one.
     pub base: Option<PathBuf>,
     /// The control experiment, if it is one.
@@ -104,11 +113,8 @@ impl Setup {
     /// The first line that is no such problem, by its number.
     pub fn evaluated_on(mut self, path: &Path) -> Result<Setup, SetupError> {
         let problems = read_countdown(path, self.problems.countdown_config())?;
-        if problems.is_empty() {
-            return Err(SetupError::Empty(path.into()));
-        }
         self.problems = self.problems.evaluated_on(problems)?;
-        self.eval_file = Some(path.into());
+        self.eval_file = Some(bytes(path)?);
         Ok(self)
     }
 
@@ -122,22 +128,32 @@ impl Setup {
         let all = given.len();
         let kept: Vec<Problem> = given.into_iter().map(Problem::from).filter(|p| !self.problems.is_held_out(p)).collect();
         if kept.is_empty() {
-            return Err(SetupError::Empty(path.into()));
+            return Err(SetupError::AllHeldOut(path.into()));
         }
         let left_out = all - kept.len();
-        self.rl_problems = Some((path.into(), kept));
+        self.rl_problems = Some((bytes(path)?, kept));
         Ok((self, left_out))
+    }
+
+    /// The problems of an RL step, counted from 0: a function of the seed and the step.
+    pub fn questions(&self, step: usize) -> Vec<Problem> {
+        let mut rng = Rng::new(self.config.seed, "questions", step as u64);
+        let one = || match &self.rl_problems {
+            Some((_, given)) => given[rng.below(given.len())].clone(),
+            None => self.problems.countdown(&mut rng).into(),
+        };
+        std::iter::repeat_with(one).take(self.config.rl.questions).collect()
     }
 
     /// Writes everything that [`Setup::load`] needs.
     ///
     /// # Errors
-    /// A file of problems cannot be read again, or the disk refuses.
+    /// The disk refuses.
     pub fn save(&self, dir: &RunDir) -> Result<(), RunDirError> {
         dir.write(CONFIG, self.config.to_toml().as_bytes())?;
-        for (name, file) in [(EVAL, self.eval_file.as_ref()), (PROBLEMS, self.rl_problems.as_ref().map(|(path, _)| path))] {
-            if let Some(path) = file {
-                dir.write_with(name, |to| fs::File::open(path).and_then(|mut from| std::io::copy(&mut from, to)).map(drop))?;
+        for (name, text) in [(EVAL, self.eval_file.as_ref()), (PROBLEMS, self.rl_problems.as_ref().map(|(text, _)| text))] {
+            if let Some(text) = text {
+                dir.write(name, text)?;
             }
         }
         let record = Record { base: self.base.clone(), control: self.control, command: self.command.clone() };
@@ -166,4 +182,9 @@ impl Setup {
         }
         Ok(setup)
     }
+}
+
+/// Kept in memory: the file may lie in an older run's folder, which is about to be moved.
+fn bytes(path: &Path) -> Result<Vec<u8>, SetupError> {
+    fs::read(path).map_err(|source| SetupError::Io { path: path.into(), source })
 }

@@ -1,18 +1,15 @@
 //! One GRPO update: a rollout becomes minibatches, a minibatch an optimizer step.
 
 use autograd::no_grad;
-use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions, OptimError};
+use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions};
 use tensor::Tensor;
 
 use crate::config::RlConfig;
-use crate::objective::{Fixed, Objective, advantages, padded, spread, token_weight};
-use crate::pretrain::load_ratios;
+use crate::objective::{Fixed, Objective, advantages, has_spread, padded, spread, token_weight};
+use crate::pretrain::{StepError, add_load, finite, load_ratios, micro_batches};
 use crate::rng::Rng;
 use crate::rollout::Sample;
 use crate::token;
-
-/// Padded tokens that go through the model at once; a longer minibatch is cut and its gradients are added up.
-const MICRO_BATCH_TOKENS: usize = 16 * 1024;
 
 /// What an update did. Means are over the tokens that were trained on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,7 +39,7 @@ pub struct Update {
 /// `limit` is the limit on an answer's tokens, `rng` draws the minibatches.
 ///
 /// # Errors
-/// If a gradient is missing or not finite.
+/// If the loss or a gradient is not finite, or a gradient is missing. The optimizer steps before that one have been made.
 pub fn update(
     policy: &DeepseekV3ForCausalLM,
     reference: Option<&DeepseekV3ForCausalLM>,
@@ -51,18 +48,17 @@ pub fn update(
     rl: &RlConfig,
     limit: usize,
     rng: &mut Rng,
-) -> Result<Update, OptimError> {
+) -> Result<Update, StepError> {
     let groups: Vec<Vec<f64>> = samples.chunks(rl.num_generations).map(|g| g.iter().map(|s| s.reward).collect()).collect();
     let advantages: Vec<f64> = groups.iter().flat_map(|g| advantages(g, rl.scale_rewards)).collect();
-    let flat = |g: &&Vec<f64>| advantages_are_zero(g);
     let mut report = Update {
         reward_std: groups.iter().map(|g| spread(g)).sum::<f64>() / groups.len() as f64,
-        frac_reward_zero_std: groups.iter().filter(flat).count() as f64 / groups.len() as f64,
+        frac_reward_zero_std: groups.iter().filter(|g| !has_spread(g)).count() as f64 / groups.len() as f64,
         ..Update::default()
     };
     let teaches = |&i: &usize| {
         !(samples[i].tokens.is_empty()
-            || rl.skip_zero_variance && advantages[i] == 0.0
+            || rl.skip_zero_variance && !has_spread(&groups[i / rl.num_generations])
             || rl.mask_truncated_completions && !samples[i].completion.finished())
     };
     let mut kept: Vec<usize> = (0..samples.len()).filter(teaches).collect();
@@ -75,13 +71,13 @@ pub fn update(
             let of_all = (minibatch.len(), minibatch.iter().map(|&i| samples[i].tokens.len()).sum::<usize>());
             optimizer.zero_grad();
             let mut loss = 0.0;
-            for micro in micro_batches(minibatch, samples) {
+            for micro in micro_batches(minibatch, |i| samples[i].len()) {
                 let weight = |s: &Sample| token_weight(rl.loss_type, s.tokens.len(), of_all.0, of_all.1, limit);
                 let batch = MicroBatch::new(policy, reference, &micro, samples, &advantages, weight);
                 let out = policy.forward_with(&batch.ids, &ForwardOptions { mask: Some(&batch.attended), ..Default::default() });
                 let (logp, _) = policy.token_log_probs(&out.hidden, &batch.ids);
                 let part = objective.loss(&logp, &batch.fixed);
-                loss += part.loss.value().to_f64_vec()[0];
+                loss += finite(&part.loss.value())?;
                 part.loss.backward();
                 report.kl += part.kl;
                 report.clip_ratio += part.clipped;
@@ -104,33 +100,6 @@ pub fn update(
     }
     report.expert_load = load_ratios(&load);
     Ok(report)
-}
-
-fn advantages_are_zero(group: &[f64]) -> bool {
-    advantages(group, crate::config::ScaleRewards::None).iter().all(|&a| a == 0.0)
-}
-
-fn add_load(sum: &mut Vec<Vec<u64>>, load: Vec<Vec<u64>>) {
-    if sum.is_empty() {
-        *sum = load;
-    } else {
-        sum.iter_mut().zip(load).for_each(|(s, l)| s.iter_mut().zip(l).for_each(|(s, l)| *s += l));
-    }
-}
-
-/// A minibatch in parts of similar lengths, so that little is padded.
-fn micro_batches(minibatch: &[usize], samples: &[Sample]) -> Vec<Vec<usize>> {
-    let mut by_length = minibatch.to_vec();
-    by_length.sort_by_key(|&i| (samples[i].len(), i));
-    let mut parts: Vec<Vec<usize>> = Vec::new();
-    for i in by_length {
-        match parts.last_mut() {
-            // Ascending: the newcomer is the longest and sets the width.
-            Some(part) if (part.len() + 1) * samples[i].len() <= MICRO_BATCH_TOKENS => part.push(i),
-            _ => parts.push(vec![i]),
-        }
-    }
-    parts
 }
 
 /// Answers side by side, and what is fixed about them.
