@@ -137,7 +137,12 @@ impl Run {
     ///
     /// # Errors
     /// The disk refuses, or a step fails; the last good state stays.
-    pub fn train(mut self) -> Result<Summary, RunError> {
+    pub fn train(self) -> Result<Summary, RunError> {
+        // On a thread of the pool: from outside, each of thousands of operations a step would wake the pool and be woken by it.
+        rayon::scope(|_| self.train_here())
+    }
+
+    fn train_here(mut self) -> Result<Summary, RunError> {
         if self.done.stage == Stage::Base {
             if self.setup.base.is_none() {
                 self.base_stage()?;

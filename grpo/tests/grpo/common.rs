@@ -1,0 +1,175 @@
+//! A model, samples and folders small enough for tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use grpo::config::{ModelConfig, RlConfig, RunConfig};
+use grpo::rollout::{RolloutOptions, Sample, rollout};
+use grpo::{Accuracy, Completion, Countdown, Problem, Rng, Tokenizer, policy, token};
+use nn::{AdamW, AdamWConfig, DeepseekV3ForCausalLM, Module};
+use tensor::{Device, Tensor};
+
+/// Two layers, one of them a mixture, and every dimension different from the others where it can be.
+pub fn tiny() -> ModelConfig {
+    ModelConfig {
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        kv_lora_rank: 12,
+        qk_nope_head_dim: 8,
+        qk_rope_head_dim: 4,
+        v_head_dim: 6,
+        n_routed_experts: 4,
+        moe_intermediate_size: 10,
+        intermediate_size: 20,
+        // Wide enough that the distributions are far from uniform.
+        initializer_range: 0.4,
+        ..ModelConfig::default()
+    }
+}
+
+pub fn model(seed: u64) -> DeepseekV3ForCausalLM {
+    let config = policy::hub_config(&tiny(), Tokenizer::new().vocab_size(), 256);
+    policy::fresh(config, seed, &Device::cpu()).unwrap()
+}
+
+pub fn copy_of(model: &DeepseekV3ForCausalLM) -> DeepseekV3ForCausalLM {
+    let copy = policy::fresh(model.config().clone(), 0, &Device::cpu()).unwrap();
+    policy::copy_weights(model, &copy);
+    copy
+}
+
+pub fn adamw(model: &DeepseekV3ForCausalLM) -> AdamW {
+    AdamW::new(model.named_parameters(), AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() })
+}
+
+/// Every parameter and buffer in bits.
+pub fn bits(model: &DeepseekV3ForCausalLM) -> Vec<(String, Vec<u8>)> {
+    model.state_dict().into_iter().map(|(name, value)| (name, value.to_bytes())).collect()
+}
+
+/// Problems whose prompts have different lengths.
+pub fn ragged_problems() -> Vec<Problem> {
+    [([1, 1, 1, 2], 3), ([10, 10, 10, 9], 39), ([2, 3, 7, 8], 20)].map(|(n, t)| Countdown::new(n, t).into()).into()
+}
+
+pub fn answers(model: &DeepseekV3ForCausalLM, num_generations: usize, limit: usize, seed: u64) -> Vec<Sample> {
+    let options = RolloutOptions { num_generations, max_completion_length: limit, temperature: 1.0, seed };
+    let accuracy = Accuracy::default();
+    rollout(model, &Tokenizer::new(), &ragged_problems(), (&accuracy, &accuracy), &options, &mut |_| ()).unwrap()
+}
+
+/// A sample with these tokens and this reward, its log-probabilities those of `model`.
+pub fn sample(model: &DeepseekV3ForCausalLM, problem: &Problem, tokens: Vec<i64>, reward: f64) -> Sample {
+    let tokenizer = Tokenizer::new();
+    let prompt = problem.prompt(&tokenizer).unwrap();
+    let ids: Vec<i64> = prompt.iter().chain(&tokens).copied().collect();
+    let logp = autograd::no_grad(|| model.log_probs(&Tensor::from_slice(&ids, [1, ids.len()], &Device::cpu())).0.value());
+    let completion = Completion::from_tokens(&tokenizer, &tokens);
+    Sample {
+        problem: 0,
+        logprobs: logp.to_vec::<f32>()[prompt.len() - 1..].to_vec(),
+        entropies: vec![0.0; tokens.len()],
+        behaviour: grpo::Behaviour::of(problem, &completion),
+        prompt,
+        tokens,
+        completion,
+        reward,
+        correct: reward == 1.0,
+    }
+}
+
+/// `length` tokens that are no tags, then an end.
+pub fn noise(length: usize, seed: u64) -> Vec<i64> {
+    let mut rng = Rng::new(seed, "noise", 0);
+    let mut tokens: Vec<i64> = (1..length).map(|_| token::RIGHT + 1 + rng.below(20) as i64).collect();
+    tokens.push(token::EOS);
+    tokens
+}
+
+/// One optimizer step a rollout, everything trained on, no clipping of the gradient.
+pub fn plain_rl() -> RlConfig {
+    RlConfig { num_generations: 2, minibatches: 1, beta: 0.0, lr: 1e-3, grad_clip: 1e9, ..RlConfig::default() }
+}
+
+/// A run that takes a second: the model of [`tiny`], every stage, every kind of evaluation.
+pub const MICRO: &str = r#"
+seed = 7
+[model]
+hidden_size = 16
+num_hidden_layers = 2
+num_attention_heads = 2
+kv_lora_rank = 12
+qk_nope_head_dim = 8
+qk_rope_head_dim = 4
+v_head_dim = 6
+n_routed_experts = 4
+moe_intermediate_size = 10
+intermediate_size = 20
+[task]
+numbers = 2
+[base]
+steps = 60
+batch_size = 16
+long_every = 20
+long_batch_size = 2
+drill_share = 0.1
+p_check = 0.1
+warmup_steps = 2
+lr = 2e-2
+[rl]
+steps = 3
+questions = 4
+num_generations = 4
+max_completion_length = [{ from_step = 0, limit = 16 }, { from_step = 2, limit = 24 }]
+# So small a policy is hardly ever right: it is the format that tells answers apart.
+reward_weights = { accuracy = 1.0, format = 0.5 }
+skip_zero_variance = false
+ref_sync_steps = 2
+lr = 1e-3
+[eval]
+every = 2
+problems = 4
+chain_sum_problems = 2
+samples = 4
+k = [1, 4]
+shown = 2
+"#;
+
+pub fn micro() -> RunConfig {
+    micro_with("")
+}
+
+/// [`MICRO`] with some keys (TOML) laid over it.
+pub fn micro_with(over: &str) -> RunConfig {
+    let from = Path::new("test.toml");
+    RunConfig::default().overlay_str(MICRO, from).unwrap().overlay_str(over, from).unwrap()
+}
+
+/// A folder of one test, gone with the guard.
+pub struct Temp(PathBuf);
+
+impl Temp {
+    pub fn new() -> Temp {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("scratchwork-grpo-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Temp(path)
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,10 @@
+//! The integration tests of the crate, in one binary.
+
+mod common;
+mod objective;
+mod policy;
+mod problems;
+mod rollout;
+mod run;
+mod state;
+mod trainer;

@@ -1,0 +1,256 @@
+//! The objective against the formulas of the papers, written as plain loops over `f64`.
+
+use autograd::Var;
+use grpo::config::{ImportanceSampling, LossType, ScaleRewards};
+use grpo::objective::{Fixed, Objective, advantages, has_spread, padded, spread, token_weight};
+use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use tensor::{DType, Device, Tensor};
+
+/// A token of an answer.
+#[derive(Clone, Copy, Debug)]
+struct Token {
+    logp: f64,
+    old: f64,
+    reference: f64,
+}
+
+/// Answers of different lengths, and where each lies in its row.
+#[derive(Clone, Debug)]
+struct Case {
+    answers: Vec<(usize, f64, Vec<Token>)>,
+    width: usize,
+    limit: usize,
+    loss_type: LossType,
+    objective: Objective,
+    has_reference: bool,
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let token = (-4.0..-0.01, -0.7..0.7, -1.5..1.5);
+    let token = token.prop_map(|(logp, by, far): (f64, f64, f64)| Token { logp, old: logp + by, reference: logp + far });
+    let answer = (0usize..4, prop_oneof![-2.0..2.0, Just(0.0)], prop::collection::vec(token, 1..8));
+    let loss_type = prop_oneof![Just(LossType::Grpo), Just(LossType::Dapo), Just(LossType::DrGrpo)];
+    let level = prop_oneof![Just(ImportanceSampling::Token), Just(ImportanceSampling::Sequence)];
+    let high = prop_oneof![Just(0.2), Just(0.28), Just(10.0)];
+    (prop::collection::vec(answer, 1..5), 0usize..4, loss_type, level, high, 0.0..0.2, any::<bool>()).prop_map(
+        |(answers, spare, loss_type, importance_sampling, epsilon_high, beta, has_reference)| {
+            let width = answers.iter().map(|(shift, _, tokens)| shift + tokens.len()).max().unwrap() + spare;
+            let objective = Objective { epsilon: 0.2, epsilon_high, beta, importance_sampling };
+            Case { answers, width, limit: 12, loss_type, objective, has_reference }
+        },
+    )
+}
+
+impl Case {
+    /// `[answers, width]` with `value` at tokens and `padding` elsewhere.
+    fn tensor(&self, padding: f64, value: impl Fn(&Token, f64, f64) -> f64) -> Tensor {
+        let mut flat = vec![padding; self.answers.len() * self.width];
+        for (row, (shift, advantage, tokens)) in flat.chunks_exact_mut(self.width).zip(&self.answers) {
+            let weight = self.weight(tokens.len());
+            row[*shift..].iter_mut().zip(tokens).for_each(|(x, token)| *x = value(token, *advantage, weight));
+        }
+        Tensor::from_vec(flat, [self.answers.len(), self.width], &Device::cpu())
+    }
+
+    fn weight(&self, length: usize) -> f64 {
+        let n = self.answers.len() as f64;
+        match self.loss_type {
+            LossType::Grpo => 1.0 / n / length as f64,
+            LossType::Dapo => 1.0 / self.answers.iter().map(|(.., tokens)| tokens.len() as f64).sum::<f64>(),
+            LossType::DrGrpo => 1.0 / n / self.limit as f64,
+        }
+    }
+
+    /// Log-probabilities and what is fixed, with `padding` wherever there is no token and it is not told by the mask.
+    fn tensors(&self, padding: f64) -> (Var, Fixed) {
+        let fixed = Fixed {
+            old: self.tensor(padding, |t, _, _| t.old),
+            reference: self.has_reference.then(|| self.tensor(-padding, |t, _, _| t.reference)),
+            advantages: self.tensor(padding, |_, advantage, _| advantage),
+            weights: self.tensor(0.0, |_, _, weight| weight),
+            mask: self.tensor(0.0, |_, _, _| 1.0),
+        };
+        (Var::parameter(self.tensor(padding / 3.0, |t, _, _| t.logp)), fixed)
+    }
+
+    /// Loss, gradient at the tokens of each answer, sum of k3, clipped tokens, largest difference, and a magnitude for errors.
+    fn stated(&self) -> Stated {
+        let Objective { epsilon, epsilon_high, beta, importance_sampling } = self.objective;
+        let mut s = Stated::default();
+        for (_, a, tokens) in &self.answers {
+            let (weight, n) = (self.weight(tokens.len()), tokens.len() as f64);
+            let whole: f64 = tokens.iter().map(|t| t.logp - t.old).sum();
+            for t in tokens {
+                s.max_diff = s.max_diff.max((t.logp - t.old).abs());
+                let (log_ratio, times) = match importance_sampling {
+                    ImportanceSampling::Token => (t.logp - t.old, 1.0),
+                    // Every token's term holds the one ratio, which every token moves.
+                    ImportanceSampling::Sequence => (whole, n),
+                };
+                let ratio = log_ratio.exp();
+                let bounded = ratio.max(1.0 - epsilon).min(1.0 + epsilon_high);
+                let clipped = bounded * a < ratio * a;
+                let surrogate = if clipped { bounded * a } else { ratio * a };
+                s.clipped += f64::from(u8::from(clipped));
+                s.loss -= weight * surrogate;
+                let mut gradient = if clipped { 0.0 } else { -weight * times * ratio * a };
+                s.magnitude += weight * times * ratio.max(1.0) * (1.0 + a.abs()) * (1.0 + log_ratio.abs());
+                if self.has_reference {
+                    let d = t.reference - t.logp;
+                    s.kl += d.exp() - d - 1.0;
+                    s.loss += weight * beta * (d.exp() - d - 1.0);
+                    gradient += weight * beta * (1.0 - d.exp());
+                    s.magnitude += d.exp() + d.abs() + 1.0;
+                }
+                s.gradient.push(gradient);
+            }
+        }
+        s
+    }
+
+    /// The entries of a `[answers, width]` tensor at tokens, and the others.
+    fn split(&self, x: &Tensor) -> (Vec<f64>, Vec<f64>) {
+        let (mut inside, mut outside) = (Vec::new(), Vec::new());
+        for (row, (shift, _, tokens)) in x.to_f64_vec().chunks_exact(self.width).zip(&self.answers) {
+            let range = *shift..shift + tokens.len();
+            row.iter().enumerate().for_each(|(i, &v)| if range.contains(&i) { inside.push(v) } else { outside.push(v) });
+        }
+        (inside, outside)
+    }
+}
+
+#[derive(Default)]
+struct Stated {
+    loss: f64,
+    gradient: Vec<f64>,
+    kl: f64,
+    clipped: f64,
+    max_diff: f64,
+    magnitude: f64,
+}
+
+/// Roundings on the way to a value: up to 8 tokens are added to a log-ratio, 32 terms to a loss, a dozen operations between.
+const ROUNDINGS: f64 = 64.0;
+
+proptest! {
+    #[test]
+    fn loss_and_gradient_are_the_papers(case in case()) {
+        let (logp, fixed) = case.tensors(0.0);
+        let loss = case.objective.loss(&logp, &fixed);
+        loss.loss.backward();
+        let stated = case.stated();
+        let bound = ROUNDINGS * f64::EPSILON * stated.magnitude;
+        let value = loss.loss.value().to_f64_vec()[0];
+        prop_assert!((value - stated.loss).abs() <= bound, "loss {value}, stated {}", stated.loss);
+        let (gradient, padding) = case.split(&logp.grad().unwrap());
+        for (got, stated) in gradient.iter().zip(&stated.gradient) {
+            prop_assert!((got - stated).abs() <= bound, "gradient {gradient:?}, stated {stated:?}");
+        }
+        prop_assert!(padding.iter().all(|&g| g == 0.0));
+        prop_assert!((loss.kl - stated.kl).abs() <= bound, "kl {}, stated {}", loss.kl, stated.kl);
+        prop_assert_eq!(loss.clipped, stated.clipped);
+        prop_assert!((loss.max_diff - stated.max_diff).abs() <= bound);
+    }
+
+    /// In f32, as it is trained: the same within f32's rounding, and no more.
+    #[test]
+    fn in_f32_within_its_rounding(case in case()) {
+        let (logp, fixed) = case.tensors(0.0);
+        let single = |t: &Tensor| t.to_dtype(DType::F32);
+        let fixed = Fixed {
+            old: single(&fixed.old),
+            reference: fixed.reference.as_ref().map(single),
+            advantages: single(&fixed.advantages),
+            weights: single(&fixed.weights),
+            mask: single(&fixed.mask),
+        };
+        let loss = case.objective.loss(&Var::parameter(single(&logp.value())), &fixed);
+        let stated = case.stated();
+        // The inputs are rounded too: log-probabilities of up to 6 by half an ulp, once more for each token of a whole answer.
+        let bound = (ROUNDINGS + 8.0 * 6.0) * f64::from(f32::EPSILON) * stated.magnitude;
+        prop_assert!((loss.loss.value().to_f64_vec()[0] - stated.loss).abs() <= bound);
+        // k3 is not negative; what rounding leaves of a small one may be.
+        prop_assert!(loss.kl >= -bound && stated.kl >= 0.0);
+    }
+
+    /// Padding may hold anything: not a bit of the loss, its gradient and its statistics moves.
+    #[test]
+    fn padding_never_matters(case in case(), padding in -3.0..3.0) {
+        let results = [0.0, padding].map(|padding| {
+            let (logp, fixed) = case.tensors(padding);
+            let loss = case.objective.loss(&logp, &fixed);
+            loss.loss.backward();
+            let (gradient, outside) = case.split(&logp.grad().unwrap());
+            assert!(outside.iter().all(|&g| g == 0.0));
+            let value = loss.loss.value().to_f64_vec()[0].to_bits();
+            (value, gradient, loss.kl.to_bits(), loss.clipped, loss.max_diff.to_bits())
+        });
+        prop_assert_eq!(&results[0], &results[1]);
+    }
+
+    #[test]
+    fn advantages_are_centred_and_scaled(rewards in prop::collection::vec(prop_oneof![Just(0.0), Just(1.0), -2.0..3.0], 2..17)) {
+        let n = rewards.len() as f64;
+        let mean = rewards.iter().sum::<f64>() / n;
+        let mut squares = 0.0;
+        for r in &rewards {
+            squares += (r - mean) * (r - mean);
+        }
+        let std = (squares / (n - 1.0)).sqrt();
+        let of = |scale| advantages(&rewards, scale);
+        if std < 1e-8 {
+            prop_assert!(of(ScaleRewards::Group).iter().chain(&of(ScaleRewards::None)).all(|&a| a == 0.0));
+        } else {
+            for ((scaled, centred), r) in of(ScaleRewards::Group).iter().zip(of(ScaleRewards::None)).zip(&rewards) {
+                prop_assert!((scaled - (r - mean) / (std + 1e-4)).abs() <= 1e-12 * (1.0 + scaled.abs()));
+                prop_assert!((centred - (r - mean)).abs() <= 1e-14);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_group_without_variance_teaches_exactly_nothing() {
+    // 0.1 is no binary fraction: the mean of seven of them is not 0.1, and dividing what is left by 1e-4 would teach noise.
+    for group in [&[0.1; 7][..], &[1.0; 16], &[0.0; 2], &[0.3]] {
+        assert!(!has_spread(group));
+        for scale in [ScaleRewards::Group, ScaleRewards::None] {
+            assert!(advantages(group, scale).iter().all(|a| a.to_bits() == 0), "{group:?}");
+        }
+    }
+    assert!(has_spread(&[0.0, 0.0, 1e-3]));
+    assert_eq!((spread(&[0.0, 1.0]), spread(&[5.0])), (0.5f64.sqrt(), 0.0));
+    // One right answer of 16: (1 − 1/16) / (1/4 + 1e-4).
+    let mut rewards = [0.0; 16];
+    rewards[3] = 1.0;
+    assert!((advantages(&rewards, ScaleRewards::Group)[3] - 0.9375 / 0.2501).abs() < 1e-12);
+}
+
+#[test]
+fn weights_are_those_of_their_papers() {
+    // Three answers of 2, 6 and 12 tokens where 16 are allowed.
+    let of = |loss_type| [2, 6, 12].map(|length| token_weight(loss_type, length, 3, 20, 16));
+    assert_eq!(of(LossType::Grpo), [1.0 / 6.0, 1.0 / 18.0, 1.0 / 36.0]);
+    assert_eq!(of(LossType::Dapo), [1.0 / 20.0; 3]);
+    assert_eq!(of(LossType::DrGrpo), [1.0 / 48.0; 3]);
+}
+
+#[test]
+fn at_the_first_step_the_ratio_is_one_and_nothing_is_clipped() {
+    let row = [-0.5f32, -1.25, -3.0];
+    let make = |values: &[f32]| padded(&[(1, values), (0, &values[..2])], 5, &Device::cpu());
+    let fixed = Fixed {
+        old: make(&row),
+        reference: Some(make(&row)),
+        advantages: make(&[2.0, 2.0, 2.0]),
+        weights: make(&[0.2, 0.2, 0.2]),
+        mask: make(&[1.0, 1.0, 1.0]),
+    };
+    assert_eq!(fixed.old.to_vec::<f32>(), [0.0, -0.5, -1.25, -3.0, 0.0, -0.5, -1.25, 0.0, 0.0, 0.0]);
+    for importance_sampling in [ImportanceSampling::Token, ImportanceSampling::Sequence] {
+        let objective = Objective { epsilon: 0.2, epsilon_high: 0.28, beta: 0.1, importance_sampling };
+        let loss = objective.loss(&Var::parameter(make(&row)), &fixed);
+        assert_eq!((loss.kl, loss.clipped, loss.max_diff), (0.0, 0.0, 0.0));
+        assert_eq!(loss.loss.value().to_vec::<f32>(), [-2.0]);
+    }
+}

@@ -1,0 +1,148 @@
+//! What is held out stays out: of the corpus, of the drills and of the RL stage.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use grpo::config::{Control, RunConfig};
+use grpo::rundir::RunDir;
+use grpo::setup::{Setup, SetupError};
+use grpo::{ChainSum, Corpus, Countdown, Problem, Tokenizer};
+use tensor::Device;
+
+use crate::common::{Temp, micro, micro_with};
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/countdown.jsonl")
+}
+
+/// The first problems of the fixture, as it says itself.
+const FIRST: [([i64; 4], i64); 3] = [([1, 2, 3, 4], 10), ([2, 3, 6, 9], 8), ([1, 5, 5, 10], 19)];
+
+fn setup(config: RunConfig) -> Setup {
+    Setup::new(config, None, None, Device::cpu()).unwrap()
+}
+
+/// Every problem that pre-training shows in its first steps, drills of both kinds among them.
+fn shown(setup: &Setup, steps: u64) -> HashSet<Problem> {
+    let (corpus, tokenizer) = (Corpus::new(&setup.config.base, &setup.problems, setup.config.seed), Tokenizer::new());
+    let problem = |tokens: &[i64]| {
+        let text = tokenizer.decode(tokens);
+        let question = text.strip_prefix("<bos>").and_then(|t| t.split_once("<think>")).expect("a prompt").0;
+        let sum = || ChainSum::parse(question).map(Problem::from);
+        Countdown::parse(question).map(Problem::from).or_else(sum).unwrap_or_else(|| panic!("{text} asks nothing"))
+    };
+    (0..steps).flat_map(|step| corpus.examples(step)).map(|example| problem(&example.tokens)).collect()
+}
+
+/// Of the range of the fixture.
+fn four() -> RunConfig {
+    micro_with("[task]\nnumbers = 4")
+}
+
+/// A small range, so that a problem which is not held out is soon seen.
+fn small() -> RunConfig {
+    let mut config = micro();
+    (config.task.numbers, config.task.max_value, config.base.batch_size) = (3, 4, 64);
+    config
+}
+
+#[test]
+fn held_out_problems_are_never_trained_on() {
+    let setup = setup(small());
+    let held_out: HashSet<Problem> = setup.problems.held_out_countdown().iter().cloned().map(Problem::from).collect();
+    let sums: HashSet<Problem> = setup.problems.held_out_chain_sum().iter().cloned().map(Problem::from).collect();
+    let seen = shown(&setup, 60);
+    let asked: HashSet<Problem> = (0..200).flat_map(|step| setup.questions(step)).collect();
+    assert!(!held_out.is_empty() && seen.is_disjoint(&held_out) && asked.is_disjoint(&held_out));
+    assert!(!sums.is_empty() && seen.is_disjoint(&sums) && seen.iter().any(|p| matches!(p, Problem::ChainSum(_))));
+    // Nearly everything else is seen: that nothing held out is among it is no accident.
+    assert!(asked.len() > 3 * held_out.len(), "{} asked, {} held out", asked.len(), held_out.len());
+    let countdowns = seen.iter().filter(|p| matches!(p, Problem::Countdown(_))).count();
+    assert!(countdowns > 3 * held_out.len(), "{countdowns} seen, {} held out", held_out.len());
+}
+
+#[test]
+fn a_users_problems_are_held_out_whole() {
+    let setup = setup(four()).evaluated_on(&fixture()).unwrap();
+    assert_eq!(setup.problems.held_out_countdown().len(), 10);
+    assert_eq!(setup.problems.held_out_countdown()[..3], FIRST.map(|(numbers, target)| Countdown::new(numbers, target)));
+    let theirs: HashSet<Problem> = setup.problems.held_out_countdown().iter().cloned().map(Problem::from).collect();
+    assert!(shown(&setup, 200).is_disjoint(&theirs));
+    assert!((0..500).all(|step| setup.questions(step).iter().all(|q| !theirs.contains(q))));
+    // Without the file some of them are asked: the draws do reach them.
+    let without = setup(four());
+    assert!((0..500).any(|step| without.questions(step).iter().any(|q| theirs.contains(q))));
+}
+
+#[test]
+fn rl_asks_a_users_problems_and_no_others() {
+    let temp = Temp::new();
+    let (eval, rest) = (temp.join("eval.jsonl"), temp.join("rest.jsonl"));
+    let text = fs::read_to_string(fixture()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    fs::write(&eval, lines[..4].join("\n")).unwrap();
+    fs::write(&rest, lines[2..].join("\n")).unwrap(); // two of them are held out
+    let (setup, left_out) = setup(four()).evaluated_on(&eval).unwrap().trained_on(&rest).unwrap();
+    assert_eq!(left_out, 2);
+    let asked: HashSet<Problem> = (0..100).flat_map(|step| setup.questions(step)).collect();
+    assert_eq!(asked, setup.rl_problems.as_ref().unwrap().1.iter().cloned().collect());
+    assert_eq!(asked.len(), 6);
+    assert!(!asked.contains(&Countdown::new(FIRST[2].0, FIRST[2].1).into()));
+    assert_eq!(setup.questions(3), setup.questions(3));
+    assert_ne!(setup.questions(3), setup.questions(4));
+
+    let error = setup.trained_on(&eval).unwrap_err();
+    assert!(matches!(&error, SetupError::AllHeldOut(path) if *path == eval), "{error}");
+}
+
+#[test]
+fn a_run_folder_remembers_its_setup() {
+    let temp = Temp::new();
+    let (eval, problems) = (temp.join("mine.jsonl"), temp.join("more.jsonl"));
+    fs::copy(fixture(), &eval).unwrap();
+    fs::write(&problems, r#"{"metadata": {"numbers": [4, 3, 2, 1], "target": 8}}"#).unwrap();
+    let base = Some(PathBuf::from("runs/another"));
+    let mut made = Setup::new(four(), Some(Control::NoLimitJump), base, Device::cpu()).unwrap();
+    made = made.evaluated_on(&eval).unwrap().trained_on(&problems).unwrap().0;
+    made.command = "grpo_r1 --seed 7".into();
+    // The files may be gone when the run begins: they may lie in the older run that is moved out of its way.
+    fs::remove_file(&eval).unwrap();
+    fs::remove_file(&problems).unwrap();
+    let dir = RunDir::create(&temp.join("run")).unwrap().0;
+    made.save(&dir).unwrap();
+    let read = Setup::load(dir.path(), Device::cpu()).unwrap();
+    assert_eq!((&read.config, &read.base, read.control, &read.command), (&made.config, &made.base, made.control, &made.command));
+    assert_eq!(read.config.rl.max_completion_length.len(), 1);
+    assert_eq!(read.problems.held_out_countdown(), made.problems.held_out_countdown());
+    assert_eq!((read.eval_file, read.rl_problems), (made.eval_file, made.rl_problems));
+
+    fs::write(dir.join("setup.json"), "{\"base\": null, \"contrl\": null}").unwrap();
+    let error = Setup::load(dir.path(), Device::cpu()).unwrap_err().to_string();
+    assert!(error.contains("setup.json") && error.contains("contrl"), "{error}");
+    fs::remove_file(dir.join("setup.json")).unwrap();
+    assert!(Setup::load(dir.path(), Device::cpu()).unwrap_err().to_string().contains("setup.json"));
+}
+
+#[test]
+fn a_control_that_changes_the_corpus_wants_its_own_base_model() {
+    for control in Control::ALL {
+        let made = Setup::new(RunConfig::quick(), Some(control), Some("base".into()), Device::cpu());
+        assert_eq!(made.is_ok(), control == Control::NoLimitJump);
+        if let Err(error) = made {
+            assert!(error.to_string().contains(control.name()) && error.to_string().contains("--base"), "{error}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "reads ../shared/data (or $SCRATCHWORK_SHARED/data), which is no part of the repository"]
+fn the_shared_problems_are_read() {
+    let shared = std::env::var_os("SCRATCHWORK_SHARED").map(PathBuf::from);
+    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"));
+    let file = shared.join("data/countdown_small/n4_max10.jsonl");
+    let lines = fs::read_to_string(&file).unwrap().lines().count();
+    let setup = setup(RunConfig::default()).evaluated_on(&file).unwrap();
+    assert_eq!(setup.problems.held_out_countdown().len(), lines);
+    assert!((0..50).all(|step| setup.questions(step).iter().all(|q| !setup.problems.is_held_out(q))));
+}

@@ -1,0 +1,164 @@
+//! Whole runs of a very small configuration.
+
+use std::fs;
+use std::path::Path;
+
+use grpo::config::RunConfig;
+use grpo::run::Run;
+use grpo::setup::Setup;
+use grpo::{policy, state};
+use nn::{DeepseekV3ForCausalLM, Module};
+use serde_json::Value;
+use tensor::{DType, Device};
+
+use crate::common::{Temp, bits, micro, micro_with, model};
+
+fn train(config: RunConfig, folder: &Path) {
+    create(config, folder).train().unwrap();
+}
+
+fn create(config: RunConfig, folder: &Path) -> Run {
+    Run::create(Setup::new(config, None, None, Device::cpu()).unwrap(), folder).unwrap().0
+}
+
+fn from_base(base: &Path, config: RunConfig, folder: &Path) -> Result<Run, String> {
+    let setup = Setup::new(config, None, Some(base.into()), Device::cpu()).unwrap();
+    Run::create(setup, folder).map(|(run, _)| run).map_err(|e| e.to_string())
+}
+
+/// The records of a run, without what depends on the clock.
+fn metrics(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let record = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        ["seconds", "tokens_per_second"].map(|key| record.as_object_mut().unwrap().remove(key));
+        record
+    };
+    text.lines().map(record).collect()
+}
+
+fn weights(folder: &Path) -> Vec<u8> {
+    fs::read(folder.join("model/model.safetensors")).unwrap()
+}
+
+/// The scores of `summary.json`.
+fn scores(folder: &Path) -> Value {
+    let summary: Value = serde_json::from_slice(&fs::read(folder.join("summary.json")).unwrap()).unwrap();
+    serde_json::json!([summary["base"], summary["final"], summary["chain_sum"]])
+}
+
+#[test]
+fn threads_change_nothing() {
+    let temp = Temp::new();
+    let folders = [1, 3].map(|threads| {
+        let folder = temp.join(&threads.to_string());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| train(micro(), &folder));
+        folder
+    });
+    let [one, three] = folders.each_ref().map(|f| (metrics(f), weights(f), scores(f)));
+    assert!(one.1 == three.1, "the models differ");
+    assert_eq!(one.0, three.0);
+    assert_eq!(one.2, three.2);
+    // It was worth comparing: both stages moved the weights.
+    let steps = |stage: &str| one.0.iter().filter(|r| r["event"] == "step" && r["stage"] == stage).cloned().collect::<Vec<_>>();
+    assert_eq!((steps("base").len(), steps("r1_zero").len()), (micro().base.steps, micro().rl.steps));
+    for stage in ["base", "r1_zero"] {
+        assert!(steps(stage).iter().any(|r| r["grad_norm"].as_f64().unwrap() > 1e-3), "{stage} learned nothing");
+    }
+    assert!(steps("r1_zero").iter().any(|r| r["reward_std"].as_f64().unwrap() > 0.0), "no group had variance");
+    assert!(steps("r1_zero").iter().all(|r| r["logprob_max_diff"] == 0.0));
+    assert!(weights(&folders[0]) != fs::read(folders[0].join("base/model.safetensors")).unwrap());
+}
+
+#[test]
+fn a_finished_run_can_be_resumed_and_is_the_same() {
+    let temp = Temp::new();
+    let folder = temp.join("run");
+    train(micro_with("[base]\nsteps = 2\n[rl]\nsteps = 1"), &folder);
+    let before = (metrics(&folder), weights(&folder), fs::read(folder.join("summary.json")).unwrap());
+    Run::resume(&folder, Device::cpu()).unwrap().train().unwrap();
+    assert!(before == (metrics(&folder), weights(&folder), fs::read(folder.join("summary.json")).unwrap()));
+}
+
+#[test]
+fn a_run_can_be_resumed_from_its_first_moment() {
+    let temp = Temp::new();
+    let config = micro_with("[base]\nsteps = 2\n[rl]\nsteps = 1");
+    let (whole, cut) = (temp.join("whole"), temp.join("cut"));
+    train(config.clone(), &whole);
+    drop(create(config.clone(), &cut));
+    Run::resume(&cut, Device::cpu()).unwrap().train().unwrap();
+    assert!(metrics(&cut) == metrics(&whole) && weights(&cut) == weights(&whole));
+    // Likewise from a base model, of which the folder must know.
+    let (whole_rl, cut_rl) = (temp.join("whole-rl"), temp.join("cut-rl"));
+    from_base(&whole, config.clone(), &whole_rl).unwrap().train().unwrap();
+    drop(from_base(&whole, config, &cut_rl).unwrap());
+    Run::resume(&cut_rl, Device::cpu()).unwrap().train().unwrap();
+    assert!(metrics(&cut_rl) == metrics(&whole_rl) && weights(&cut_rl) == weights(&whole_rl));
+    // And what starts from the base model of a run goes where that run went.
+    assert!(weights(&whole_rl) == weights(&whole));
+}
+
+/// The error of a run that must fail, and the state that it leaves.
+fn failed(config: RunConfig, folder: &Path) -> (String, state::Progressed) {
+    let error = create(config, folder).train().expect_err("it diverges").to_string();
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(!folder.join("model").exists() && !folder.join("summary.json").exists());
+    let (progressed, tensors) = state::load(folder, &Device::cpu()).unwrap();
+    let kept = model(0);
+    let config = Setup::load(folder, Device::cpu()).unwrap().config;
+    assert_eq!(config.model.hidden_size, kept.config().hidden_size);
+    state::restore(folder, &tensors, "policy", &kept).unwrap();
+    for (name, value) in kept.state_dict() {
+        assert!(value.to_f64_vec().iter().all(|x| x.is_finite()), "{name} was saved broken");
+    }
+    (error, progressed)
+}
+
+#[test]
+fn a_run_that_diverges_stops_at_its_step() {
+    let temp = Temp::new();
+    // The first step of a warm-up has rate 0; the second makes weights of 1e30, whose squares are infinite in f32.
+    let (error, state) = failed(micro_with("[base]\nlr = 1e30\nwarmup_steps = 1"), &temp.join("base"));
+    assert!(error.starts_with("stage base, step 3: the gradient of `model.embed_tokens.weight` is not finite"), "{error}");
+    assert!(error.contains(&temp.join("base").display().to_string()), "{error}");
+    assert_eq!((state.stage, state.step, state.metrics_lines), (grpo::metrics::Stage::Base, 0, 0));
+    assert_eq!(metrics(&temp.join("base")).len(), 2);
+
+    let (error, state) = failed(micro_with("[rl]\nlr = 1e30"), &temp.join("rl"));
+    assert!(error.contains("stage R1-Zero, step "), "{error}");
+    assert_eq!(state.stage, grpo::metrics::Stage::R1Zero);
+    // A run that failed goes on from its last good state, and fails at the same place.
+    let again = Run::resume(&temp.join("rl"), Device::cpu()).unwrap().train().unwrap_err().to_string();
+    assert_eq!(again, error);
+}
+
+#[test]
+fn a_base_model_of_another_shape_is_refused_by_its_keys() {
+    let temp = Temp::new();
+    let base = temp.join("base");
+    fs::create_dir(&base).unwrap();
+    let config =
+        nn::Config { intermediate_size: 24, n_routed_experts: 6, max_position_embeddings: 7, ..model(0).config().clone() };
+    policy::fresh(config, 0, &Device::cpu()).unwrap().save_pretrained(&base).unwrap();
+    let error = from_base(&base, micro(), &temp.join("run")).err().expect("another model");
+    let (at, said) = error.split_once(" is another than this run's: ").unwrap();
+    assert!(at.contains(&base.display().to_string()), "{error}");
+    assert_eq!(said, "intermediate_size is 24, expected 20; n_routed_experts is 6, expected 4");
+    assert!(!temp.join("run").exists());
+}
+
+#[test]
+fn a_base_model_is_taken_bit_for_bit() {
+    let temp = Temp::new();
+    let (base, folder) = (temp.join("base"), temp.join("run"));
+    fs::create_dir(&base).unwrap();
+    let given = model(3);
+    given.save_pretrained(&base).unwrap();
+    from_base(&base, micro_with("[rl]\nsteps = 0"), &folder).unwrap().train().unwrap();
+    let (kept, _) = DeepseekV3ForCausalLM::from_pretrained(&folder.join("model"), DType::F32, &Device::cpu()).unwrap();
+    assert_eq!(bits(&kept), bits(&given));
+    let steps = metrics(&folder).iter().filter(|r| r["event"] == "step").count();
+    assert_eq!(steps, 0);
+}
