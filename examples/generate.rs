@@ -1,0 +1,123 @@
+//! Asks a trained model: `cargo run --release --example generate -- DIR "3,8,7,2:20"`.
+//!
+//! DIR is a run folder of `grpo_r1` or a hub checkpoint of one (`config.json`, `model.safetensors`, `tokenizer.json`). What a
+//! reader wants to see goes to stderr, the thinking an attempt a line; stdout gets one JSON line:
+//! `{"problem","thinking","answer","correct","tokens"}`, and of several samples also `{"samples","pass_rate"}`.
+
+use std::error::Error;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use scratchwork::grpo::rollout::{RolloutOptions, Sample, rollout};
+use scratchwork::grpo::{Accuracy, ChainSum, Countdown, Problem, Tokenizer};
+use scratchwork::nn::DeepseekV3ForCausalLM;
+use scratchwork::tensor::{DType, Device};
+use serde_json::json;
+
+/// Answer a problem with a trained model, thinking shown
+#[derive(Parser)]
+struct Args {
+    /// Run folder of grpo_r1, or a checkpoint folder (such as RUN/model or RUN/base)
+    dir: PathBuf,
+    /// Countdown, "3,8,7,2:20" (make 20 of the four numbers), or a chain sum, "3+8-2="
+    problem: String,
+    /// Sampling temperature; 0 takes the most probable token each time
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f64,
+    /// Seed of the sampling
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Answers to sample; the first is shown, the share of right ones is counted
+    #[arg(long, default_value = "1")]
+    samples: NonZeroUsize,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
+    let problem = parse(&args.problem)?;
+    let dir = checkpoint(&args.dir)?;
+    let tokenizer = Tokenizer::load(&dir)?;
+    let (model, notices) = DeepseekV3ForCausalLM::from_pretrained(&dir, DType::F32, &Device::cpu())?;
+    notices.iter().for_each(|notice| eprintln!("note: {notice}"));
+
+    let prompt = problem.prompt(&tokenizer)?.len();
+    let room = model.config().max_position_embeddings.saturating_sub(prompt);
+    if room == 0 {
+        return Err(
+            format!("the problem takes {prompt} tokens, the model reads {}", model.config().max_position_embeddings).into()
+        );
+    }
+    let options = RolloutOptions {
+        num_generations: args.samples.get(),
+        max_completion_length: room,
+        temperature: args.temperature,
+        seed: args.seed,
+    };
+    let accuracy = Accuracy::default();
+    let samples = rollout(&model, &tokenizer, std::slice::from_ref(&problem), (&accuracy, &accuracy), &options, &mut |_| ())?;
+    let first = &samples[0];
+    show(&problem, first);
+
+    let completion = &first.completion;
+    let mut line = json!({
+        "problem": problem.text(), "thinking": completion.think(), "answer": completion.answer(),
+        "correct": first.correct, "tokens": completion.length(),
+    });
+    if samples.len() > 1 {
+        let right = samples.iter().filter(|s| s.correct).count();
+        eprintln!("{right} of {} samples are right", samples.len());
+        line["samples"] = samples.len().into();
+        line["pass_rate"] = (right as f64 / samples.len() as f64).into();
+    }
+    Ok(line)
+}
+
+/// A Countdown problem or a chain sum.
+fn parse(text: &str) -> Result<Problem, String> {
+    let countdown = || Countdown::parse(text).filter(|c| c.numbers().iter().all(|&n| n > 0)).map(Problem::from);
+    let chain_sum = || ChainSum::parse(text).map(Problem::from);
+    let problem = if text.contains(':') { countdown() } else { chain_sum() };
+    problem.ok_or_else(|| {
+        format!("{text:?} is no problem: expected positive numbers and a target, \"3,8,7,2:20\", or a chain sum, \"3+8-2=\"")
+    })
+}
+
+/// The checkpoint in a folder: its own, or a run's final model.
+fn checkpoint(dir: &Path) -> Result<PathBuf, String> {
+    let holds_one = |dir: &PathBuf| dir.join("config.json").is_file();
+    let (own, last, base) = (dir.to_path_buf(), dir.join("model"), dir.join("base"));
+    match [&own, &last].into_iter().find(|dir| holds_one(dir)) {
+        Some(found) => Ok(found.clone()),
+        None if holds_one(&base) => {
+            Err(format!("{}: the run has no final model yet; its base model is in {}", dir.display(), base.display()))
+        }
+        None => Err(format!("{}: neither config.json nor model/config.json is there", dir.display())),
+    }
+}
+
+/// The answer for a reader: a line an attempt, which ends with the verdict of its check, `x` or `v`.
+fn show(problem: &Problem, sample: &Sample) {
+    let completion = &sample.completion;
+    eprintln!("{}", problem.text());
+    completion.think().split_inclusive(['x', 'v']).for_each(|attempt| eprintln!("  {attempt}"));
+    let verdict = if sample.correct { "right" } else { "wrong" };
+    match completion.answer() {
+        Some(answer) => eprintln!("answer: {answer} ({verdict}, {} tokens)", completion.length()),
+        None if completion.finished() => eprintln!("no answer in the template: {}", completion.text()),
+        None => eprintln!("no answer: cut off at {} tokens", completion.length()),
+    }
+}
