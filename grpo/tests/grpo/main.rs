@@ -3,6 +3,7 @@
 mod common;
 mod objective;
 mod policy;
+mod pretrain;
 mod problems;
 mod rollout;
 mod run;

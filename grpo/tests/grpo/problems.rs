@@ -71,7 +71,7 @@ fn a_users_problems_are_held_out_whole() {
     assert!(shown(&setup, 200).is_disjoint(&theirs));
     assert!((0..500).all(|step| setup.questions(step).iter().all(|q| !theirs.contains(q))));
     // Without the file some of them are asked: the draws do reach them.
-    let without = setup(four());
+    let without = Setup::new(four(), None, None, Device::cpu()).unwrap();
     assert!((0..500).any(|step| without.questions(step).iter().any(|q| theirs.contains(q))));
 }
 

@@ -8,7 +8,7 @@ use grpo::metrics::{EvalMetrics, EvalTask, Scores, Stage};
 use grpo::policy;
 use grpo::rundir::RunDir;
 use grpo::state::{self, FILE, Progressed};
-use nn::{AdamW, DeepseekV3ForCausalLM, Module};
+use nn::{AdamW, DeepseekV3ForCausalLM};
 use tensor::{Device, Tensor};
 
 use crate::common::{Temp, adamw, bits, copy_of, model};
