@@ -162,10 +162,6 @@ impl Temp {
     pub fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
 }
 
 impl Drop for Temp {
