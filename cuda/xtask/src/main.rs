@@ -1,0 +1,49 @@
+//! `cargo xtask`: chores of the repository that need a tool from outside.
+//!
+//! `cargo xtask ptx` regenerates the PTX that is committed beside the CUDA sources. Nothing else in the workspace needs a
+//! CUDA toolkit, neither to build nor to test nor to run.
+
+mod nvrtc;
+mod ptx;
+mod ptxas;
+mod toolchain;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Chores of the repository.
+
+Usage: cargo xtask ptx [--check] [NAME...]
+
+Compiles every cuda/kernels/**/*.cu and cuda/ptx/tests/kernels/*.cu to a .ptx beside it, with NVRTC 12.4 (PTX ISA 8.4, which
+drivers since 550 load), then assembles it with ptxas for sm_90a and prints what each kernel needs. With NAMEs, only the
+sources whose path contains one of them.
+
+  --check   write nothing: fail where a committed .ptx is not what its source gives
+
+It fails, too, on a register spill. Needs python3 with pip: the compiler comes from PyPI (124 MB) into target/toolchain on
+first use.
+
+Lines of a .cu that steer this command:
+  // arch: sm_90a             the target; sm_80 where it is not given
+  // spills: ENTRY: reason    lets that kernel spill (its name, as in the .ptx)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.is_empty() || args.iter().any(|a| a == "--help" || a == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let result = match args[0].as_str() {
+        "ptx" => ptx::run(&args[1..]),
+        other => Err(format!("no task is called {other:?}; see `cargo xtask --help`")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
