@@ -1,0 +1,510 @@
+//! Numerics against plain statements of what each instruction means: tables of every value of a format, wide integers, the
+//! host's own operations.
+
+use proptest::prelude::*;
+use ptx::num::convert::{self, How, Type, convert};
+use ptx::num::exact::{self, BF16, E4M3, E5M2, F16, F32, F64, Format, Rounding, TF32};
+use ptx::num::half::{self, Kind};
+use ptx::num::single::{self, Extremum, Property};
+use ptx::num::{Mode, NAN16, NAN32, approx, double, lanes, tensor};
+
+const ALL: [Rounding; 5] = [Rounding::Nearest, Rounding::NearestAway, Rounding::Zero, Rounding::Down, Rounding::Up];
+const PTX: [Rounding; 4] = [Rounding::Nearest, Rounding::Zero, Rounding::Down, Rounding::Up];
+
+/// Every finite value of a format that is not negative, ascending, from the definition: mantissa times power of two.
+fn values(exponent_bits: i32, mantissa_bits: i32, top_is_special: bool, count: usize) -> Vec<f64> {
+    let bias = (1 << (exponent_bits - 1)) - 1;
+    let fields = (1 << exponent_bits) - i32::from(top_is_special);
+    let mut all = Vec::new();
+    for field in 0..fields {
+        for mantissa in 0..1 << mantissa_bits {
+            let fraction = f64::from(mantissa) / f64::from(1 << mantissa_bits);
+            all.push(if field == 0 { fraction * 2f64.powi(1 - bias) } else { (1.0 + fraction) * 2f64.powi(field - bias) });
+        }
+    }
+    all.truncate(count);
+    all
+}
+
+fn tables() -> Vec<(Type, Format, Vec<f64>)> {
+    vec![
+        (Type::F16, F16, values(5, 10, true, usize::MAX)),
+        (Type::Bf16, BF16, values(8, 7, true, usize::MAX)),
+        (Type::Tf32, TF32, values(8, 10, true, usize::MAX)),
+        (Type::E5m2, E5M2, values(5, 2, true, usize::MAX)),
+        (Type::E4m3, E4M3, values(4, 3, false, 127)),
+    ]
+}
+
+/// The index of the value that `x` ≥ 0 rounds to; `table.len()` for overflow.
+fn rounded(x: f64, table: &[f64], rounding: Rounding, negative: bool) -> usize {
+    let above = table.partition_point(|&v| v < x);
+    if above < table.len() && table[above] == x {
+        return above;
+    }
+    let below = above - 1;
+    // What the next value would be if the format went on.
+    let top = table.len() - 1;
+    let next = if above > top { table[top] + (table[top] - table[top - 1]) } else { table[above] };
+    let past = x >= next;
+    let to_half = (x - table[below]).partial_cmp(&(next - x)).unwrap();
+    let up = match rounding {
+        Rounding::Nearest => past || to_half.is_gt() || (to_half.is_eq() && below % 2 == 1),
+        Rounding::NearestAway => past || to_half.is_ge(),
+        Rounding::Zero => false,
+        Rounding::Down => negative,
+        Rounding::Up => !negative,
+    };
+    if up { above } else { below }
+}
+
+#[test]
+fn every_pattern_of_a_narrow_format_has_its_value() {
+    for (kind, format, table) in tables() {
+        let sign = format.zero(true);
+        for (i, &value) in table.iter().enumerate() {
+            let bits = (i as u64) << format.padding;
+            assert_eq!(convert::to_f64(bits, kind), value, "{kind:?} {bits:#x}");
+            assert_eq!(convert::to_f64(bits | sign, kind), -value, "{kind:?} -{bits:#x}");
+            // Widening and coming back changes nothing, whatever the direction.
+            for rounding in ALL {
+                let how = How { rounding, ..How::default() };
+                assert_eq!(convert(convert(bits | sign, kind, Type::F64, how), Type::F64, kind, how), bits | sign);
+            }
+        }
+    }
+    for bits in 0..=u16::MAX {
+        let half = ::half::f16::from_bits(bits);
+        let brain = ::half::bf16::from_bits(bits);
+        let or_nan = |x: f32| if x.is_nan() { NAN32 } else { x.to_bits() };
+        assert_eq!(convert::f16_to_f32(bits), or_nan(half.to_f32()), "{bits:#x}");
+        assert_eq!(convert::bf16_to_f32(bits), or_nan(brain.to_f32()), "{bits:#x}");
+    }
+    assert!(convert::e4m3_to_f32(0x7f).is_nan() && convert::e4m3_to_f32(0xff).is_nan() && convert::e4m3_to_f32(0x7e) == 448.0);
+    assert!(convert::e5m2_to_f32(0xfc) == f32::NEG_INFINITY && convert::e5m2_to_f32(0x7d).is_nan());
+}
+
+#[test]
+fn narrowing_rounds_to_the_neighbour_that_the_mode_names() {
+    for (kind, format, table) in tables() {
+        let mut points = Vec::new();
+        for pair in table.windows(2) {
+            let middle = f64::midpoint(pair[0], pair[1]);
+            points.extend([
+                pair[0],
+                f64::midpoint(pair[0], middle),
+                middle.next_down(),
+                middle,
+                middle.next_up(),
+                pair[1].next_down(),
+            ]);
+        }
+        let (last, step) = (table[table.len() - 1], table[table.len() - 1] - table[table.len() - 2]);
+        points.extend([last, last + step / 4.0, last + step / 2.0, last + step, last + step * 3.0, last * 2.0]);
+        for x in points {
+            for rounding in ALL {
+                for negative in [false, true] {
+                    for satfinite in [false, true] {
+                        let index = rounded(x, &table, rounding, negative);
+                        let overflow = if satfinite { format.largest(false) } else { format.infinity(false) };
+                        let expected = if index == table.len() { overflow } else { (index as u64) << format.padding };
+                        let expected = expected | if negative { format.zero(true) } else { 0 };
+                        let how = How { rounding, satfinite, ..How::default() };
+                        let given = if negative { -x } else { x };
+                        assert_eq!(
+                            convert(given.to_bits(), Type::F64, kind, how),
+                            expected,
+                            "{given:e} to {kind:?} {rounding:?} satfinite {satfinite}"
+                        );
+                        // The short cuts for f32 say the same.
+                        if rounding == Rounding::Nearest && !satfinite && f64::from(x as f32) == x {
+                            let bits = (given as f32).to_bits();
+                            match kind {
+                                Type::F16 => assert_eq!(u64::from(convert::f32_to_f16(bits)), expected),
+                                Type::Bf16 => assert_eq!(u64::from(convert::f32_to_bf16(bits)), expected),
+                                _ => {}
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn special_values_convert_as_ptx_says() {
+    let nan = f32::NAN.to_bits().into();
+    let infinity = u64::from(f32::INFINITY.to_bits());
+    let plain = How::default();
+    let relu = How { relu: true, ..plain };
+    let satfinite = How { satfinite: true, ..plain };
+    let saturate = How { saturate: true, ..plain };
+    assert_eq!(convert(nan, Type::F32, Type::F16, relu), 0x7fff);
+    assert_eq!(convert(nan, Type::F32, Type::Bf16, satfinite), 0x7fff);
+    assert_eq!(convert(nan, Type::F32, Type::E4m3, satfinite), 0x7f);
+    assert_eq!(convert(nan, Type::F32, Type::E5m2, satfinite), 0x7f);
+    assert_eq!(convert(nan, Type::F32, Type::F32, saturate), 0);
+    assert_eq!(convert(infinity, Type::F32, Type::E4m3, satfinite), 0x7e);
+    assert_eq!(convert(infinity | 1 << 31, Type::F32, Type::E5m2, satfinite), 0xfb);
+    assert_eq!(convert(infinity, Type::F32, Type::F16, satfinite), 0x7bff);
+    assert_eq!(convert((-3f32).to_bits().into(), Type::F32, Type::Bf16, relu), 0);
+    assert_eq!(convert(1, Type::F32, Type::F64, How { ftz: true, ..plain }), 0);
+    assert_eq!(convert(f64::MIN_POSITIVE.to_bits(), Type::F64, Type::F32, How { rounding: Rounding::Up, ..plain }), 1);
+    let s32 = Type::Int { bits: 32, signed: true };
+    let up = How { rounding: Rounding::Up, ..plain };
+    assert_eq!(convert(1, Type::F32, s32, up), 1);
+    assert_eq!(convert(1, Type::F32, s32, How { ftz: true, ..up }), 0);
+    assert_eq!(convert(nan, Type::F32, s32, up), 0);
+    assert_eq!(convert(f64::NAN.to_bits(), Type::F64, s32, up), 1 << 31);
+    assert_eq!(convert(nan, Type::F32, Type::Int { bits: 64, signed: false }, up), 1 << 63);
+    // f32 to integral f32 keeps the sign of a zero.
+    let integral = How { integral: true, rounding: Rounding::Up, ..plain };
+    assert_eq!(convert((-0.5f32).to_bits().into(), Type::F32, Type::F32, integral), 1 << 31);
+}
+
+fn any_f32() -> impl Strategy<Value = u32> {
+    prop_oneof![
+        any::<u32>(),
+        // Neighbourhoods of the special places.
+        (
+            prop::sample::select(vec![0u32, 0x0080_0000, 0x3f80_0000, 0x7f80_0000, 0x7e80_0000, 0x3400_0000]),
+            -3i32..4,
+            any::<bool>()
+        )
+            .prop_map(|(base, offset, negative)| base.wrapping_add_signed(offset) & 0x7fff_ffff | u32::from(negative) << 31),
+        any::<i16>().prop_map(|x| f32::from(x).to_bits()),
+    ]
+}
+
+fn any_f64() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        any_f32().prop_map(|x| f64::from(f32::from_bits(x)).to_bits()),
+        (prop::sample::select(vec![0u64, 1 << 52, 0x3ff << 52, 0x7ff << 52, 0x7fd << 52]), -3i64..4, any::<bool>())
+            .prop_map(|(base, offset, negative)| base.wrapping_add_signed(offset) & !(1 << 63) | u64::from(negative) << 63),
+    ]
+}
+
+fn same32(x: u32, y: f32) -> bool {
+    x == if y.is_nan() { NAN32 } else { y.to_bits() }
+}
+
+fn same64(x: Option<u64>, y: f64) -> bool {
+    x.map_or(y.is_nan(), |x| x == y.to_bits())
+}
+
+/// Down, nearest and up enclose the number as tightly as the format allows, and zero is the inner one.
+fn encloses(by_mode: impl Fn(Rounding) -> u32) -> Result<(), TestCaseError> {
+    let [nearest, zero, down, up] = PTX.map(|rounding| f32::from_bits(by_mode(rounding)));
+    if nearest.is_nan() {
+        prop_assert!(zero.is_nan() && down.is_nan() && up.is_nan());
+        return Ok(());
+    }
+    prop_assert!(down <= nearest && nearest <= up);
+    prop_assert!(nearest == down || nearest == up);
+    prop_assert!(down == up || down.next_up() == up, "{down:e} {up:e}");
+    let inner = if up > 0.0 { down } else { up };
+    prop_assert!(zero == inner);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn nearest_is_the_hosts(a in any_f32(), b in any_f32(), c in any_f32()) {
+        let [x, y, z] = [a, b, c].map(f32::from_bits);
+        let near = Mode::NEAREST;
+        prop_assert!(same32(single::add(a, b, near), x + y));
+        prop_assert!(same32(single::mul(a, b, near), x * y));
+        prop_assert!(same32(single::fma(a, b, c, near), x.mul_add(y, z)), "{x:e} {y:e} {z:e}");
+        prop_assert!(same32(single::div(a, b, near), x / y));
+        prop_assert!(same32(single::sqrt(a, near), x.sqrt()));
+        // So does the road over wide integers.
+        let (a, b, c) = (a.into(), b.into(), c.into());
+        let exact = |bits: Option<u64>| bits.map_or(NAN32, |bits| bits as u32);
+        prop_assert!(same32(exact(exact::add(a, b, F32, Rounding::Nearest)), x + y));
+        prop_assert!(same32(exact(exact::mul(a, b, F32, Rounding::Nearest)), x * y));
+        prop_assert!(same32(exact(exact::fma(a, b, c, F32, Rounding::Nearest)), x.mul_add(y, z)));
+        prop_assert!(same32(exact(exact::div(a, b, F32, Rounding::Nearest)), x / y));
+        prop_assert!(same32(exact(exact::sqrt(a, F32, Rounding::Nearest)), x.sqrt()));
+    }
+
+    #[test]
+    fn nearest_is_the_hosts_in_f64(a in any_f64(), b in any_f64(), c in any_f64()) {
+        let [x, y, z] = [a, b, c].map(f64::from_bits);
+        prop_assert!(same64(exact::add(a, b, F64, Rounding::Nearest), x + y));
+        prop_assert!(same64(exact::mul(a, b, F64, Rounding::Nearest), x * y));
+        prop_assert!(same64(exact::fma(a, b, c, F64, Rounding::Nearest), x.mul_add(y, z)), "{x:e} {y:e} {z:e}");
+        prop_assert!(same64(exact::div(a, b, F64, Rounding::Nearest), x / y));
+        prop_assert!(same64(exact::sqrt(a, F64, Rounding::Nearest), x.sqrt()));
+        if !x.is_nan() && !y.is_nan() {
+            let sum = if (x + y).is_nan() { 0xfff8 << 48 } else { (x + y).to_bits() };
+            prop_assert_eq!(double::add(a, b, Rounding::Nearest), sum);
+        } else {
+            prop_assert_eq!(double::mul(a, b, Rounding::Up), (if x.is_nan() { a } else { b }) | 1 << 51);
+        }
+    }
+
+    #[test]
+    fn directed_results_enclose(a in any_f32(), b in any_f32(), c in any_f32()) {
+        let mode = |rounding| Mode { rounding, ..Mode::NEAREST };
+        encloses(|rounding| single::add(a, b, mode(rounding)))?;
+        encloses(|rounding| single::mul(a, b, mode(rounding)))?;
+        encloses(|rounding| single::fma(a, b, c, mode(rounding)))?;
+        encloses(|rounding| single::div(a, b, mode(rounding)))?;
+        encloses(|rounding| single::sqrt(a, mode(rounding)))?;
+    }
+
+    /// Where the numbers fit wide integers, the enclosure is of the true value.
+    #[test]
+    fn directed_results_are_on_the_right_side(
+        mantissas in prop::array::uniform3(-(1i128 << 24)..1 << 24),
+        exponents in prop::array::uniform3(-12i32..12),
+    ) {
+        let number = |i: usize| (mantissas[i] as f32) * 2f32.powi(exponents[i] - 20);
+        let [a, b, c] = [number(0), number(1), number(2)];
+        // In units of 2^−64, of which a, b, c hold 2^32 and their products one.
+        let units = |x: f32| (f64::from(x) * 2f64.powi(64)) as i128;
+        let product = ((mantissas[0] * mantissas[1]) as f64 * 2f64.powi(exponents[0] + exponents[1] - 40 + 64)) as i128;
+        let cases = [
+            (units(a) + units(c), Box::new(move |m| single::add(a.to_bits(), c.to_bits(), m)) as Box<dyn Fn(Mode) -> u32>),
+            (product, Box::new(move |m| single::mul(a.to_bits(), b.to_bits(), m))),
+            (product + units(c), Box::new(move |m| single::fma(a.to_bits(), b.to_bits(), c.to_bits(), m))),
+        ];
+        for (truth, compute) in &cases {
+            let [_, zero, down, up] = PTX.map(|rounding| f32::from_bits(compute(Mode { rounding, ..Mode::NEAREST })));
+            prop_assert!(units(down) <= *truth && *truth <= units(up), "{truth}");
+            prop_assert!(down == up || (units(down) < *truth && *truth < units(up)), "{truth}");
+            prop_assert!(units(zero).abs() <= truth.abs());
+        }
+        // A quotient and a root by multiplying back.
+        let [nearest, _, down, up] = PTX.map(|rounding| f32::from_bits(single::div(a.to_bits(), b.to_bits(), Mode { rounding, ..Mode::NEAREST })));
+        if b != 0.0 && nearest != 0.0 {
+            let back = |q: f32| f64::from(q) * f64::from(b.abs());
+            let a = f64::from(a) * f64::from(b.signum());
+            prop_assert!(back(down) <= a && a <= back(up));
+        }
+        let root = |rounding| f64::from(f32::from_bits(single::sqrt(a.abs().to_bits(), Mode { rounding, ..Mode::NEAREST })));
+        prop_assert!(root(Rounding::Down).powi(2) <= f64::from(a.abs()) && f64::from(a.abs()) <= root(Rounding::Up).powi(2));
+    }
+
+    #[test]
+    fn ftz_and_sat(a in any_f32(), b in any_f32(), c in any_f32()) {
+        let flush = |x: f32| if x.is_subnormal() { 0f32.copysign(x) } else { x };
+        let [x, y, z] = [a, b, c].map(|x| flush(f32::from_bits(x)));
+        let ftz = Mode { ftz: true, ..Mode::NEAREST };
+        prop_assert!(same32(single::add(a, b, ftz), flush(x + y)));
+        prop_assert!(same32(single::fma(a, b, c, ftz), flush(x.mul_add(y, z))));
+        let sat = Mode { saturate: true, ..ftz };
+        let clamp = |x: f32| if x > 0.0 { x.min(1.0) } else { 0.0 };
+        prop_assert!(same32(single::mul(a, b, sat), clamp(flush(x * y))));
+        prop_assert!(same32(single::div(a, b, sat), clamp(flush(x / y))));
+    }
+
+    #[test]
+    fn lanes_do_what_one_lane_does(
+        a in prop::array::uniform32(any_f32()), b in prop::array::uniform32(any_f32()), c in prop::array::uniform32(any_f32()),
+        rounding in prop::sample::select(PTX.to_vec()), ftz: bool, saturate: bool, nan: bool, xorsign_abs: bool,
+    ) {
+        let mode = Mode { rounding, ftz, saturate };
+        let (sums, products) = (lanes::add(&a, &b, mode), lanes::mul(&a, &b, mode));
+        let (differences, fused) = (lanes::sub(&a, &b, mode), lanes::fma(&a, &b, &c, mode));
+        let how = Extremum { maximum: saturate, ftz, nan, xorsign_abs };
+        let extrema = lanes::extremum(&a, &b, how);
+        let converting = How { rounding, ftz, saturate, ..How::default() };
+        for i in 0..32 {
+            prop_assert_eq!(sums[i], single::add(a[i], b[i], mode));
+            prop_assert_eq!(differences[i], single::add(a[i], b[i] ^ 1 << 31, mode));
+            prop_assert_eq!(products[i], single::mul(a[i], b[i], mode));
+            prop_assert_eq!(fused[i], single::fma(a[i], b[i], c[i], mode));
+            prop_assert_eq!(extrema[i], single::extremum(a[i], b[i], how));
+        }
+        let s32 = Type::Int { bits: 32, signed: true };
+        let u32_ = Type::Int { bits: 32, signed: false };
+        for (from, to) in [
+            (Type::F32, Type::F16), (Type::F32, Type::Bf16), (Type::F16, Type::F32), (Type::Bf16, Type::F32), (Type::F32, Type::F32),
+            (s32, Type::F32), (u32_, Type::F32), (Type::F32, s32), (Type::F32, u32_), (Type::F32, Type::Tf32), (s32, u32_),
+        ] {
+            for how in [converting, How::default(), How { rounding: Rounding::Zero, ..How::default() }] {
+                let all = lanes::convert32(&a, from, to, how);
+                for i in 0..32 {
+                    prop_assert_eq!(u64::from(all[i]), convert(a[i].into(), from, to, how), "{:#x} {:?} {:?}", a[i], from, to);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn integers_convert(bits: u64, from_bits in prop::sample::select(vec![8u8, 16, 32, 64]), from_signed: bool,
+        to_bits in prop::sample::select(vec![8u8, 16, 32, 64]), to_signed: bool, saturate: bool) {
+        let mask = u64::MAX >> (64 - from_bits);
+        let value: i128 = match (from_bits, from_signed) {
+            (8, true) => (bits as i8).into(), (16, true) => (bits as i16).into(), (32, true) => (bits as i32).into(), (_, true) => (bits as i64).into(),
+            (_, false) => (bits & mask).into(),
+        };
+        let (from, to) = (Type::Int { bits: from_bits, signed: from_signed }, Type::Int { bits: to_bits, signed: to_signed });
+        let how = How { saturate, ..How::default() };
+        let clamped = match (to_bits, to_signed) {
+            _ if !saturate => value,
+            (8, true) => value.clamp(i8::MIN.into(), i8::MAX.into()), (8, false) => value.clamp(0, u8::MAX.into()),
+            (16, true) => value.clamp(i16::MIN.into(), i16::MAX.into()), (16, false) => value.clamp(0, u16::MAX.into()),
+            (32, true) => value.clamp(i32::MIN.into(), i32::MAX.into()), (32, false) => value.clamp(0, u32::MAX.into()),
+            (_, true) => value.clamp(i64::MIN.into(), i64::MAX.into()), (_, false) => value.clamp(0, u64::MAX.into()),
+        };
+        prop_assert_eq!(convert(bits & mask, from, to, how), clamped as u64 & (u64::MAX >> (64 - to_bits)));
+        // To floats: the host rounds to nearest; the other directions enclose the integer.
+        prop_assert_eq!(convert(bits & mask, from, Type::F32, How::default()), u64::from((value as f32).to_bits()));
+        prop_assert_eq!(convert(bits & mask, from, Type::F64, How::default()), (value as f64).to_bits());
+        let directed = |rounding| f32::from_bits(convert(bits & mask, from, Type::F32, How { rounding, ..How::default() }) as u32);
+        let (down, up) = (directed(Rounding::Down), directed(Rounding::Up));
+        prop_assert!(down as i128 <= value && value <= up as i128 && (down == up || down.next_up() == up));
+        prop_assert_eq!(directed(Rounding::Zero), if value < 0 { up } else { down });
+    }
+
+    #[test]
+    fn floats_convert_to_integers(x in any_f32(), y in any_f64()) {
+        let (a, b) = (f32::from_bits(x), f64::from_bits(y));
+        let to = |signed, bits| Type::Int { bits, signed };
+        let rni = How::default();
+        let rzi = How { rounding: Rounding::Zero, ..rni };
+        let rmi = How { rounding: Rounding::Down, ..rni };
+        let rpi = How { rounding: Rounding::Up, ..rni };
+        if !a.is_nan() {
+            prop_assert_eq!(convert(x.into(), Type::F32, to(true, 32), rni), u64::from(a.round_ties_even() as i32 as u32));
+            prop_assert_eq!(convert(x.into(), Type::F32, to(false, 32), rzi), u64::from(a as u32));
+            prop_assert_eq!(convert(x.into(), Type::F32, to(true, 8), rmi), u64::from(a.floor() as i8 as u8));
+            prop_assert_eq!(convert(x.into(), Type::F32, to(true, 64), rpi), a.ceil() as i64 as u64);
+        }
+        if !b.is_nan() {
+            prop_assert_eq!(convert(y, Type::F64, to(true, 64), rpi), b.ceil() as i64 as u64);
+            prop_assert_eq!(convert(y, Type::F64, to(false, 64), rmi), b.floor() as u64);
+            prop_assert_eq!(convert(y, Type::F64, to(true, 16), rzi), u64::from(b as i16 as u16));
+        }
+    }
+
+    /// Each half operation is the f64 result rounded once; f64 holds sums and products of halves exactly, or `fma`'s up to an
+    /// error that a wide integer shows.
+    #[test]
+    fn half_arithmetic(a: u16, b: u16, c: u16, saturate: bool, relu: bool, ftz: bool) {
+        for (kind, of) in [(Kind::F16, Type::F16), (Kind::Bf16, Type::Bf16)] {
+            let format = of.format().unwrap();
+            let mode = half::Mode { ftz: ftz && kind == Kind::F16, saturate, relu: relu && !saturate };
+            let finish = |bits: Option<u64>| {
+                let bits = bits.map_or(NAN16, |bits| bits as u16);
+                let x = kind.to_f32(bits);
+                let subnormal = x != 0.0 && x.abs() < kind.to_f32(if kind == Kind::F16 { 0x0400 } else { 0x0080 });
+                let bits = if mode.ftz && subnormal { bits & 0x8000 } else { bits };
+                let negative = bits & 0x8000 != 0;
+                if mode.saturate {
+                    if x.is_nan() || negative { 0 } else if x > 1.0 { kind.of_f32(1.0) } else { bits }
+                } else if mode.relu && negative { 0 } else { bits }
+            };
+            let flush = |bits: u16| if mode.ftz && bits & 0x7c00 == 0 { bits & 0x8000 } else { bits };
+            let [x, y, z] = [a, b, c].map(|x| u64::from(flush(x)));
+            let near = Rounding::Nearest;
+            prop_assert_eq!(kind.add(a, b, mode), finish(exact::add(x, y, format, near)));
+            prop_assert_eq!(kind.mul(a, b, mode), finish(exact::mul(x, y, format, near)));
+            prop_assert_eq!(kind.fma(a, b, c, mode), finish(exact::fma(x, y, z, format, near)));
+        }
+    }
+
+    #[test]
+    fn extrema(a in any_f32(), b in any_f32(), maximum: bool, nan: bool) {
+        let (x, y) = (f32::from_bits(a), f32::from_bits(b));
+        let how = Extremum { maximum, nan, ..Extremum::default() };
+        let larger = |x: f32, y: f32| if x > y || (x == y && x.is_sign_positive()) { x } else { y };
+        let pick = |x: f32, y: f32| match (x.is_nan(), y.is_nan()) {
+            (true, true) => f32::NAN,
+            (true, false) => if nan { f32::NAN } else { y },
+            (false, true) => if nan { f32::NAN } else { x },
+            _ => if maximum { larger(x, y) } else { -larger(-x, -y) },
+        };
+        prop_assert!(same32(single::extremum(a, b, how), pick(x, y)));
+        let sign = if x.is_sign_negative() != y.is_sign_negative() { -1.0 } else { 1.0 };
+        let of_magnitudes = single::extremum(a, b, Extremum { xorsign_abs: true, ..how });
+        prop_assert!(same32(of_magnitudes, pick(x.abs(), y.abs()).copysign(sign)));
+        let wide = double::extremum(f64::from(x).to_bits(), f64::from(y).to_bits(), how);
+        if !x.is_nan() && !y.is_nan() {
+            prop_assert_eq!(wide, f64::from(pick(x, y)).to_bits());
+        }
+        let (h, k) = (convert::f32_to_f16(a), convert::f32_to_f16(b));
+        let chosen = pick(Kind::F16.to_f32(h), Kind::F16.to_f32(k));
+        prop_assert_eq!(Kind::F16.extremum(h, k, how), Kind::F16.of_f32(chosen));
+    }
+
+    #[test]
+    fn approximations_stay_within_their_bounds(a in any_f32(), b in any_f32()) {
+        let (x, y) = (f64::from(f32::from_bits(a)), f64::from(f32::from_bits(b)));
+        let close = |bits: u32, truth: f64, ulps: f64, absolute: f64| {
+            let got = f64::from(f32::from_bits(bits));
+            let rounded = truth as f32;
+            if rounded.is_nan() || rounded.is_infinite() {
+                return same32(bits, rounded) || (rounded.is_infinite() && got == f64::from(f32::MAX.copysign(rounded)));
+            }
+            let ulp = f64::from(rounded.abs().next_up()) - f64::from(rounded.abs());
+            (got - truth).abs() <= ulps * ulp + absolute
+        };
+        prop_assert!(close(approx::rcp(a, false), 1.0 / x, 1.0, 0.0));
+        prop_assert!(close(approx::sqrt(a, false), x.sqrt(), 1.0, 0.0));
+        prop_assert!(close(approx::rsqrt(a, false), 1.0 / x.sqrt(), 1.0, 0.0));
+        prop_assert!(close(approx::ex2(a, false), x.exp2(), 2.0, 0.0));
+        prop_assert!(close(approx::lg2(a, false), x.log2(), 2.0, 2f64.powi(-22)));
+        prop_assert!(close(approx::tanh(a), x.tanh(), 0.0, x.tanh().abs() * 2f64.powi(-11)));
+        prop_assert!(close(approx::div_full(a, b, false), x / y, 2.0, 0.0));
+        if x.abs() <= std::f64::consts::TAU {
+            prop_assert!(close(approx::sin(a, false), x.sin(), 0.0, 2f64.powf(-20.5)));
+            prop_assert!(close(approx::cos(a, false), x.cos(), 0.0, 2f64.powf(-20.5)));
+        }
+        if y.abs() > 2f64.powi(126) && y.is_finite() {
+            let expected = if x.is_nan() || x.is_infinite() { f32::NAN } else { 0f32.copysign(x as f32) * 1f32.copysign(y as f32) };
+            prop_assert!(same32(approx::div_approx(a, b, false), expected));
+        }
+    }
+
+    #[test]
+    fn dot_products_are_summed_upward_in_k(
+        m in 1usize..5, n in 1usize..40, k in 1usize..9, seed in prop::collection::vec(-9i32..9, 4 * 8 + 8 * 39 + 4 * 39)
+    ) {
+        let (a, b, c) = (&seed[..m * k], &seed[32..32 + k * n], &seed[32 + 312..32 + 312 + m * n]);
+        let thirds = |x: &[i32]| x.iter().map(|&x| x as f32 / 3.0).collect::<Vec<_>>();
+        let (fa, fb, mut fd) = (thirds(a), thirds(b), thirds(c));
+        let fc = fd.clone();
+        tensor::multiply_add_f32(&mut fd, &fa, &fb, n, k);
+        let mut d = c.to_vec();
+        tensor::multiply_add_i32(&mut d, a, b, n, k);
+        for row in 0..m {
+            for column in 0..n {
+                let mut sum = fc[row * n + column];
+                let mut whole = c[row * n + column];
+                for step in 0..k {
+                    sum += fa[row * k + step] * fb[step * n + column];
+                    whole += a[row * k + step] * b[step * n + column];
+                }
+                prop_assert_eq!(fd[row * n + column].to_bits(), sum.to_bits());
+                prop_assert_eq!(d[row * n + column], whole);
+            }
+        }
+    }
+}
+
+#[test]
+fn properties() {
+    use Property::{Finite, Infinite, Normal, NotANumber, Number, Subnormal};
+    let holds = |bits: u32| [Finite, Infinite, Number, NotANumber, Normal, Subnormal].map(|p| single::testp(bits, p));
+    assert_eq!(holds(1f32.to_bits()), [true, false, true, false, true, false]);
+    assert_eq!(holds(0x8000_0001), [true, false, true, false, false, true]);
+    assert_eq!(holds(0), [true, false, true, false, false, true]);
+    assert_eq!(holds(f32::NEG_INFINITY.to_bits()), [false, true, true, false, false, false]);
+    assert_eq!(holds(NAN32), [false, false, false, true, false, false]);
+    assert!(double::testp(f64::MIN_POSITIVE.to_bits(), Normal));
+    assert_eq!(single::copysign((-1f32).to_bits(), 2f32.to_bits()), (-2f32).to_bits());
+}
+
+#[test]
+fn an_integer_sum_clamps_when_asked() {
+    let mut d = [i32::MAX, i32::MIN, 5];
+    tensor::multiply_add_i32_saturating(&mut d, &[1, -2], &[7, 1, 1, 3, 4, 1], 3, 2);
+    assert_eq!(d, [i32::MAX, i32::MIN, 4]);
+}
