@@ -1,0 +1,9 @@
+//! Where the elements of a matrix lie: in a warp's registers ([`fragment`]), and in shared memory ([`descriptor`], [`swizzle`]).
+//! Pure functions of indices; [`crate::exec::matrix`] moves the data.
+
+pub mod descriptor;
+pub mod fragment;
+pub mod swizzle;
+
+pub use descriptor::{Descriptor, Major};
+pub use swizzle::Swizzle;
