@@ -1,0 +1,668 @@
+//! Who knows of what: the happens-before order of a launch, by vector clocks of single threads.
+//!
+//! A *stamp* numbers the intervals between synchronisations: one counter for the whole launch, raised whenever a thread
+//! publishes what it did (a barrier, an arrive, a release). An access carries its thread and the stamp of the thread's
+//! warp; thread T is ordered after it if T's clock holds a stamp for that thread that is no smaller.
+//!
+//! A clock of every thread by every thread would be large, so it is kept in the form that kernels give it:
+//! - the lanes of a warp share one clock until they learn different things;
+//! - after a barrier of a whole CTA every thread of it is known through one stamp, the CTA's *floor*;
+//! - clocks are shared by reference until one changes, so that joining two equal ones compares two pointers.
+//!
+//! None of this loses precision: the tests compare it with plain vector clocks.
+//!
+//! Asynchronous work (bulk copies, `cp.async`, wgmma) has *agents* of its own, known only to who waited for them. The
+//! async proxy sees a generic write only if a proxy fence lies on the way, so a [`Clock`] holds three sets: all that is
+//! known, and what of it was fenced for the async proxy in shared and in global memory.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+/// Number of an interval between two synchronisations; 0 is "never".
+pub type Stamp = u32;
+
+/// First agent that is not a warp. Below it, an agent is a warp's number in the launch.
+pub const ASYNC: u32 = 1 << 26;
+/// Agents from here on are asynchronous, but in the generic proxy (`cp.async`).
+pub const ASYNC_GENERIC: u32 = ASYNC | 1 << 25;
+
+/// The scope of a fence or of a strong access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// The threads of the CTA.
+    Cta,
+    /// The threads of the cluster.
+    Cluster,
+    /// The threads of the launch.
+    Gpu,
+    /// Every thread.
+    Sys,
+}
+
+/// The memory that a proxy fence is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FencedSpace {
+    /// Shared memory only.
+    Shared,
+    /// Global memory only.
+    Global,
+    /// Both.
+    All,
+}
+
+#[derive(Clone, Debug)]
+enum Times {
+    All(Stamp),
+    Lanes(Rc<[Stamp; 32]>),
+}
+
+impl Times {
+    fn of_lanes(mask: u32, stamp: Stamp, others: Stamp) -> Times {
+        if mask == u32::MAX {
+            return Times::All(stamp);
+        }
+        Times::Lanes(Rc::new(std::array::from_fn(|l| if mask >> l & 1 == 1 { stamp } else { others })))
+    }
+
+    fn at(&self, lane: u32) -> Stamp {
+        match self {
+            Times::All(s) => *s,
+            Times::Lanes(s) => s[lane as usize],
+        }
+    }
+
+    fn least(&self) -> Stamp {
+        match self {
+            Times::All(s) => *s,
+            Times::Lanes(s) => s.iter().copied().min().unwrap_or(0),
+        }
+    }
+
+    fn most(&self) -> Stamp {
+        match self {
+            Times::All(s) => *s,
+            Times::Lanes(s) => s.iter().copied().max().unwrap_or(0),
+        }
+    }
+
+    /// Whether every lane is at least as far as in `other`.
+    fn contains(&self, other: &Times) -> bool {
+        match (self, other) {
+            (Times::Lanes(a), Times::Lanes(b)) if Rc::ptr_eq(a, b) => true,
+            (_, Times::All(b)) => self.least() >= *b,
+            (Times::All(a), _) => *a >= other.most(),
+            (Times::Lanes(a), Times::Lanes(b)) => a.iter().zip(b.iter()).all(|(a, b)| a >= b),
+        }
+    }
+
+    fn join(&self, other: &Times) -> Times {
+        if self.contains(other) {
+            return self.clone();
+        }
+        if other.contains(self) {
+            return other.clone();
+        }
+        Times::Lanes(Rc::new(std::array::from_fn(|l| self.at(l as u32).max(other.at(l as u32)))))
+    }
+}
+
+/// A set of accesses that are known: everything of a CTA through its floor, and single agents beyond that.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    floors: SmallVec<[(u32, Stamp); 2]>,
+    more: SmallVec<[(u32, Times); 3]>,
+}
+
+impl Known {
+    /// Every thread of `cta` is known through this stamp.
+    pub fn floor(&self, cta: u32) -> Stamp {
+        match self.floors.as_slice() {
+            [] => 0,
+            [(c, stamp)] => (*c == cta) as u32 * stamp,
+            floors => floors.binary_search_by_key(&cta, |f| f.0).map_or(0, |i| floors[i].1),
+        }
+    }
+
+    fn more(&self, agent: u32) -> Option<&Times> {
+        if self.more.len() <= 4 {
+            return self.more.iter().find(|m| m.0 == agent).map(|m| &m.1);
+        }
+        self.more.binary_search_by_key(&agent, |m| m.0).ok().map(|i| &self.more[i].1)
+    }
+
+    /// Whether what `lane` of `agent` did in interval `stamp` is known.
+    pub fn knows(&self, agent: u32, lane: u32, stamp: Stamp, warps: u32) -> bool {
+        (agent < ASYNC && stamp <= self.floor(agent / warps)) || self.more(agent).is_some_and(|t| stamp <= t.at(lane))
+    }
+
+    fn contains_times(&self, agent: u32, times: &Times, warps: u32) -> bool {
+        if agent < ASYNC && times.most() <= self.floor(agent / warps) {
+            return true;
+        }
+        match self.more(agent) {
+            Some(own) if own.contains(times) => true,
+            Some(own) if agent < ASYNC => {
+                let floor = self.floor(agent / warps);
+                (0..32).all(|l| times.at(l) <= own.at(l).max(floor))
+            }
+            _ => false,
+        }
+    }
+
+    fn contains(&self, other: &Known, warps: u32) -> bool {
+        other.floors.iter().all(|&(cta, stamp)| self.floor(cta) >= stamp)
+            && other.more.iter().all(|(agent, times)| self.contains_times(*agent, times, warps))
+    }
+
+    fn raise(&mut self, cta: u32, stamp: Stamp) {
+        match self.floors.binary_search_by_key(&cta, |f| f.0) {
+            Ok(i) => self.floors[i].1 = self.floors[i].1.max(stamp),
+            Err(i) => self.floors.insert(i, (cta, stamp)),
+        }
+    }
+
+    fn add(&mut self, agent: u32, times: Times) {
+        match self.more.binary_search_by_key(&agent, |m| m.0) {
+            Ok(i) => self.more[i].1 = self.more[i].1.join(&times),
+            Err(i) => self.more.insert(i, (agent, times)),
+        }
+    }
+
+    fn join(&mut self, other: &Known, warps: u32) {
+        for &(cta, stamp) in &other.floors {
+            self.raise(cta, stamp);
+        }
+        for (agent, times) in &other.more {
+            self.add(*agent, times.clone());
+        }
+        self.prune(warps);
+    }
+
+    /// Drops what the floors say already.
+    fn prune(&mut self, warps: u32) {
+        let Self { floors, more } = self;
+        more.retain(|(agent, times)| {
+            *agent >= ASYNC
+                || match floors.binary_search_by_key(&(*agent / warps), |f| f.0) {
+                    Ok(i) => floors[i].1 < times.most(),
+                    Err(_) => true,
+                }
+        });
+    }
+}
+
+fn join(into: &mut Rc<Known>, from: &Rc<Known>, warps: u32) {
+    if Rc::ptr_eq(into, from) || into.contains(from, warps) {
+        return;
+    }
+    if from.contains(into, warps) {
+        *into = Rc::clone(from);
+        return;
+    }
+    Rc::make_mut(into).join(from, warps);
+}
+
+/// What a thread knows: of every access, and which of the generic ones were fenced for the async proxy on the way.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    /// All that is ordered before.
+    pub all: Rc<Known>,
+    /// What of shared memory the async proxy sees.
+    pub shared: Rc<Known>,
+    /// What of global memory the async proxy sees.
+    pub global: Rc<Known>,
+}
+
+impl Clock {
+    fn join(&mut self, other: &Clock, warps: u32) {
+        join(&mut self.all, &other.all, warps);
+        join(&mut self.shared, &other.shared, warps);
+        join(&mut self.global, &other.global, warps);
+    }
+
+    fn same(&self, other: &Clock) -> bool {
+        Rc::ptr_eq(&self.all, &other.all) && Rc::ptr_eq(&self.shared, &other.shared) && Rc::ptr_eq(&self.global, &other.global)
+    }
+}
+
+/// What a strong write left at its address: who may acquire it, and what they learn.
+#[derive(Clone, Debug)]
+struct Release {
+    cta: u32,
+    scope: Scope,
+    clock: Clock,
+}
+
+/// What a fence of some lanes published: what they knew, and their own accesses through `stamp`.
+#[derive(Clone, Debug)]
+struct Fenced {
+    mask: u32,
+    scope: Scope,
+    clock: Clock,
+    stamp: Stamp,
+    synced: Stamp,
+}
+
+/// The order as the lanes of one warp know it. The warp holds it; [`Order`] has what the launch shares.
+#[derive(Clone, Debug)]
+pub struct WarpOrder {
+    /// Number of the warp in the launch, the agent that its accesses are recorded for.
+    pub agent: u32,
+    /// Linear number of its CTA in the grid.
+    pub cta: u32,
+    /// The current interval.
+    pub stamp: Stamp,
+    /// The lanes that exist.
+    pub full: u32,
+    /// Every lane knows every lane of the warp through this stamp.
+    synced: Stamp,
+    common: Clock,
+    /// The lanes that know more than `common`, each its own clock in `lanes`.
+    ahead: u32,
+    lanes: Vec<Clock>,
+    fenced: SmallVec<[Fenced; 1]>,
+    /// Clocks read by relaxed accesses of one lane: learned at its next fence.
+    pending: SmallVec<[(u32, Scope, Release); 1]>,
+}
+
+/// The lanes of a mask, ascending.
+pub fn lanes_of(mask: u32) -> impl Iterator<Item = u32> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        let lane = rest.trailing_zeros();
+        (lane < 32).then(|| {
+            rest &= rest - 1;
+            lane
+        })
+    })
+}
+
+impl WarpOrder {
+    /// What `lane` knows of others.
+    pub fn clock(&self, lane: u32) -> &Clock {
+        if self.ahead >> lane & 1 == 1 { &self.lanes[lane as usize] } else { &self.common }
+    }
+
+    /// The floor of the own CTA that every lane knows.
+    pub fn floor(&self) -> Stamp {
+        self.common.all.floor(self.cta)
+    }
+
+    /// Whether `lane` is ordered after what lane `other_lane` of `other` did in interval `stamp`.
+    pub fn knows(&self, lane: u32, other: u32, other_lane: u32, stamp: Stamp, warps: u32) -> bool {
+        (other == self.agent && (other_lane == lane || stamp <= self.synced))
+            || self.clock(lane).all.knows(other, other_lane, stamp, warps)
+    }
+
+    fn own(&self, mask: u32, stamp: Stamp, synced: Stamp) -> Times {
+        Times::of_lanes(mask | !self.full, stamp, synced)
+    }
+
+    fn learn(&mut self, mask: u32, clock: &Clock, warps: u32) {
+        if mask == self.full && self.ahead == 0 {
+            self.common.join(clock, warps);
+            return;
+        }
+        self.part(mask);
+        for lane in lanes_of(mask) {
+            self.lanes[lane as usize].join(clock, warps);
+        }
+        self.settle();
+    }
+
+    /// Gives each lane of `mask` its own clock.
+    fn part(&mut self, mask: u32) {
+        if self.lanes.is_empty() {
+            self.lanes = vec![Clock::default(); 32];
+        }
+        for lane in lanes_of(mask & !self.ahead) {
+            self.lanes[lane as usize] = self.common.clone();
+        }
+        self.ahead |= mask;
+    }
+
+    /// Lanes that all know the same again share one clock.
+    fn settle(&mut self) {
+        let first = self.full.trailing_zeros() as usize;
+        if self.ahead == self.full && lanes_of(self.full).all(|l| self.lanes[l as usize].same(&self.lanes[first])) {
+            self.common = self.lanes[first].clone();
+            self.ahead = 0;
+        }
+    }
+
+    /// What the lanes of `mask` know together, without their own accesses.
+    fn together(&self, mask: u32, warps: u32) -> Clock {
+        let mut clock = self.common.clone();
+        for lane in lanes_of(mask & self.ahead) {
+            clock.join(&self.lanes[lane as usize], warps);
+        }
+        clock
+    }
+}
+
+/// What the threads of a launch share of its order: the counter, and what strong writes left at their addresses.
+#[derive(Debug)]
+pub struct Order {
+    /// Warps a CTA.
+    pub warps: u32,
+    /// CTAs a cluster.
+    pub cluster: u32,
+    threads: u32,
+    now: Stamp,
+    agents: u32,
+    generic_agents: u32,
+    releases: HashMap<u64, SmallVec<[Release; 1]>>,
+}
+
+/// Who arrived at a barrier: the lanes, their interval, and through which interval they know the whole warp.
+#[derive(Clone, Debug)]
+struct Arrival {
+    agent: u32,
+    mask: u32,
+    times: Times,
+    stamp: Stamp,
+    blocking: bool,
+}
+
+/// A barrier in the making: what the threads that arrived know. Barriers of a CTA and of a cluster hold one a phase.
+#[derive(Clone, Debug, Default)]
+pub struct SyncPoint {
+    base: Option<Clock>,
+    arrivals: SmallVec<[Arrival; 4]>,
+}
+
+/// A barrier that completed: what its waiters learn.
+#[derive(Clone, Debug)]
+pub struct Synced {
+    clock: Clock,
+    stamp: Stamp,
+}
+
+impl Order {
+    /// The order of a launch with `threads` threads a CTA and `cluster` CTAs a cluster.
+    pub fn new(threads: u32, cluster: u32) -> Self {
+        Self {
+            warps: threads.div_ceil(32).max(1),
+            cluster: cluster.max(1),
+            threads,
+            now: 1,
+            agents: 0,
+            generic_agents: 0,
+            releases: HashMap::new(),
+        }
+    }
+
+    /// The order of a warp that starts: `agent` is its number in the launch.
+    pub fn warp(&self, agent: u32) -> WarpOrder {
+        let lanes = (self.threads - agent % self.warps * 32).min(32);
+        WarpOrder {
+            agent,
+            cta: agent / self.warps,
+            stamp: self.now,
+            full: u32::MAX >> (32 - lanes),
+            synced: 0,
+            common: Clock::default(),
+            ahead: 0,
+            lanes: Vec::new(),
+            fenced: SmallVec::new(),
+            pending: SmallVec::new(),
+        }
+    }
+
+    /// A new agent of the async proxy, or (`generic`) of asynchronous work in the generic proxy.
+    pub fn agent(&mut self, generic: bool) -> u32 {
+        let (count, base) = if generic { (&mut self.generic_agents, ASYNC_GENERIC) } else { (&mut self.agents, ASYNC) };
+        *count += 1;
+        base + *count - 1
+    }
+
+    /// The current interval of agents that are not warps.
+    pub fn now(&self) -> Stamp {
+        self.now
+    }
+
+    /// The next interval.
+    pub fn tick(&mut self) -> Stamp {
+        self.now += 1;
+        self.now
+    }
+
+    /// What the lanes of `mask` publish: all they know and did. Their next accesses are in a new interval.
+    pub fn publish(&mut self, warp: &mut WarpOrder, mask: u32) -> Clock {
+        if mask == 0 {
+            return Clock::default();
+        }
+        let mut clock = warp.together(mask, self.warps);
+        Rc::make_mut(&mut clock.all).add(warp.agent, warp.own(mask, warp.stamp, warp.synced));
+        warp.stamp = self.tick();
+        clock
+    }
+
+    /// The lanes of `mask` learn `clock`.
+    pub fn acquire(&self, warp: &mut WarpOrder, mask: u32, clock: &Clock) {
+        warp.learn(mask, clock, self.warps);
+    }
+
+    /// An asynchronous agent's work through `stamp` becomes known to the lanes of `mask`.
+    pub fn acquire_agent(&self, warp: &mut WarpOrder, mask: u32, agent: u32, stamp: Stamp) {
+        let mut clock = Clock::default();
+        self.with_agent(&mut clock, agent, stamp);
+        warp.learn(mask, &clock, self.warps);
+    }
+
+    /// Adds the work of `agent` through `stamp` to `clock`.
+    pub fn with_agent(&self, clock: &mut Clock, agent: u32, stamp: Stamp) {
+        Rc::make_mut(&mut clock.all).add(agent, Times::All(stamp));
+    }
+
+    /// Joins `from` into `into`.
+    pub fn join(&self, into: &mut Clock, from: &Clock) {
+        into.join(from, self.warps);
+    }
+
+    /// `bar.warp.sync`: the lanes of `mask` learn from each other.
+    pub fn sync_lanes(&mut self, warp: &mut WarpOrder, mask: u32) {
+        if mask & warp.full == warp.full {
+            if warp.ahead != 0 {
+                warp.common = warp.together(mask, self.warps);
+                warp.ahead = 0;
+            }
+            warp.synced = warp.stamp;
+            warp.stamp = self.tick();
+        } else if mask.count_ones() > 1 {
+            let clock = self.publish(warp, mask);
+            warp.part(mask);
+            lanes_of(mask).for_each(|lane| warp.lanes[lane as usize] = clock.clone());
+            warp.settle();
+        }
+    }
+
+    /// The lanes of `mask` arrive at a barrier. `blocking`: they do nothing more until it completes.
+    pub fn arrive(&mut self, warp: &mut WarpOrder, mask: u32, blocking: bool, point: &mut SyncPoint) {
+        if mask == 0 {
+            return;
+        }
+        match &mut point.base {
+            Some(base) if warp.ahead & mask == 0 => base.join(&warp.common, self.warps),
+            Some(base) => base.join(&warp.together(mask, self.warps), self.warps),
+            None => point.base = Some(warp.together(mask, self.warps)),
+        }
+        let times = warp.own(mask, warp.stamp, warp.synced);
+        point.arrivals.push(Arrival { agent: warp.agent, mask, times, stamp: warp.stamp, blocking });
+        if !blocking {
+            warp.stamp = self.tick();
+        }
+    }
+
+    /// All expected threads arrived.
+    pub fn complete(&mut self, point: SyncPoint) -> Synced {
+        let stamp = self.tick();
+        let mut clock = point.base.unwrap_or_default();
+        // Lanes that each CTA brought, and the interval through which all of them are known.
+        let mut ctas: SmallVec<[(u32, u32, Stamp); 2]> = SmallVec::new();
+        for arrival in &point.arrivals {
+            let through = if arrival.blocking { stamp - 1 } else { arrival.stamp };
+            let (cta, lanes) = (arrival.agent / self.warps, arrival.mask.count_ones());
+            match ctas.iter_mut().find(|c| c.0 == cta) {
+                Some(c) => *c = (cta, c.1 + lanes, c.2.min(through)),
+                None => ctas.push((cta, lanes, through)),
+            }
+        }
+        let known = Rc::make_mut(&mut clock.all);
+        for &(cta, lanes, through) in &ctas {
+            let whole = lanes == self.threads;
+            if whole {
+                known.raise(cta, through);
+            }
+            for arrival in point.arrivals.iter().filter(|a| a.agent / self.warps == cta && !(whole && a.stamp <= through)) {
+                known.add(arrival.agent, arrival.times.clone());
+            }
+        }
+        known.prune(self.warps);
+        Synced { clock, stamp }
+    }
+
+    /// The lanes of `mask`, which blocked at a barrier, go on.
+    pub fn resume(&mut self, warp: &mut WarpOrder, mask: u32, synced: &Synced) {
+        if mask == warp.full {
+            // What the blocked lanes knew is part of what the barrier gives.
+            warp.common = synced.clock.clone();
+            warp.ahead = 0;
+        } else {
+            warp.learn(mask, &synced.clock, self.warps);
+        }
+        warp.stamp = warp.stamp.max(synced.stamp);
+    }
+
+    /// The lanes of `mask`, which arrived without blocking, learn what a barrier gives (`barrier.cluster.wait`).
+    pub fn join_synced(&mut self, warp: &mut WarpOrder, mask: u32, synced: &Synced) {
+        warp.learn(mask, &synced.clock, self.warps);
+    }
+
+    /// `fence.acq_rel` and `fence.sc` of some scope by the lanes of `mask`.
+    pub fn fence(&mut self, warp: &mut WarpOrder, mask: u32, scope: Scope) {
+        let pending = std::mem::take(&mut warp.pending);
+        for (lanes, read_scope, release) in pending {
+            if lanes & mask == 0 {
+                warp.pending.push((lanes, read_scope, release));
+            } else if self.reaches(&release, warp.cta, read_scope.min(scope)) {
+                warp.learn(lanes, &release.clock, self.warps);
+            }
+        }
+        warp.fenced.iter_mut().for_each(|f| f.mask &= !mask);
+        warp.fenced.retain(|f| f.mask != 0);
+        let (stamp, synced) = (warp.stamp, warp.synced);
+        let together = mask & !warp.ahead;
+        if together != 0 {
+            warp.fenced.push(Fenced { mask: together, scope, clock: warp.common.clone(), stamp, synced });
+        }
+        for lane in lanes_of(mask & warp.ahead) {
+            let clock = warp.lanes[lane as usize].clone();
+            warp.fenced.push(Fenced { mask: 1 << lane, scope, clock, stamp, synced });
+        }
+        warp.stamp = self.tick();
+    }
+
+    /// `fence.proxy.async`: the async proxy sees what the lanes of `mask` know and did.
+    pub fn fence_proxy_async(&mut self, warp: &mut WarpOrder, mask: u32, space: FencedSpace) {
+        // Each of these lanes fences for itself, so one entry may speak for all of them: to use it, a thread must also know the access in `all`.
+        let own = warp.own(mask, warp.stamp, warp.synced);
+        let (agent, warps) = (warp.agent, self.warps);
+        let fence = |clock: &mut Clock| {
+            let mut seen = Rc::clone(&clock.all);
+            Rc::make_mut(&mut seen).add(agent, own.clone());
+            if space != FencedSpace::Global {
+                join(&mut clock.shared, &seen, warps);
+            }
+            if space != FencedSpace::Shared {
+                join(&mut clock.global, &seen, warps);
+            }
+        };
+        if mask == warp.full && warp.ahead == 0 {
+            fence(&mut warp.common);
+        } else {
+            warp.part(mask);
+            lanes_of(mask).for_each(|lane| fence(&mut warp.lanes[lane as usize]));
+        }
+        warp.stamp = self.tick();
+    }
+
+    fn reaches(&self, release: &Release, cta: u32, scope: Scope) -> bool {
+        self.morally_strong((release.cta, release.scope), (cta, scope))
+    }
+
+    /// Whether two strong accesses by threads of these CTAs are morally strong.
+    pub fn morally_strong(&self, a: (u32, Scope), b: (u32, Scope)) -> bool {
+        match a.1.min(b.1) {
+            Scope::Cta => a.0 == b.0,
+            Scope::Cluster => a.0 / self.cluster == b.0 / self.cluster,
+            Scope::Gpu | Scope::Sys => true,
+        }
+    }
+
+    /// A strong write by `lane` at `key` (an address, unique over memories). With `release` it publishes; without, it
+    /// publishes what the lane's last fence did. A read-modify-write (`rmw`) keeps the releases that it read.
+    pub fn strong_write(&mut self, warp: &mut WarpOrder, lane: u32, key: u64, release: bool, scope: Scope, rmw: bool) {
+        let clock = if release {
+            Some((scope, self.publish(warp, 1 << lane)))
+        } else {
+            warp.fenced.iter().find(|f| f.mask >> lane & 1 == 1).map(|f| {
+                let mut clock = f.clock.clone();
+                Rc::make_mut(&mut clock.all).add(warp.agent, Times::of_lanes(1 << lane, f.stamp, f.synced));
+                (f.scope.min(scope), clock)
+            })
+        };
+        if !rmw {
+            self.weak_write(key);
+        }
+        let Some((scope, clock)) = clock else { return };
+        let (cta, warps) = (warp.cta, self.warps);
+        let list = self.releases.entry(key).or_default();
+        match list.iter_mut().find(|r| r.cta == cta && r.scope == scope) {
+            Some(same) => same.clock.join(&clock, warps),
+            None => list.push(Release { cta, scope, clock }),
+        }
+    }
+
+    /// A strong read by `lane` at `key`: an acquire learns at once, a relaxed read at the next fence.
+    pub fn strong_read(&mut self, warp: &mut WarpOrder, lane: u32, key: u64, acquire: bool, scope: Scope) {
+        if self.releases.is_empty() {
+            return;
+        }
+        let Some(list) = self.releases.get(&key) else { return };
+        for release in list {
+            if acquire {
+                if self.reaches(release, warp.cta, scope) {
+                    warp.learn(1 << lane, &release.clock, self.warps);
+                }
+                continue;
+            }
+            let same = |p: &&mut (u32, Scope, Release)| {
+                p.0 == 1 << lane && p.1 == scope && p.2.cta == release.cta && p.2.scope == release.scope
+            };
+            match warp.pending.iter_mut().find(same) {
+                Some(p) => p.2.clock.join(&release.clock, self.warps),
+                None => warp.pending.push((1 << lane, scope, release.clone())),
+            }
+        }
+    }
+
+    /// A weak write ends what strong writes left at `key`.
+    pub fn weak_write(&mut self, key: u64) {
+        if !self.releases.is_empty() {
+            self.releases.remove(&key);
+        }
+    }
+
+    /// Forgets what strong writes left at keys that `stale` picks: their memory is gone.
+    pub fn forget(&mut self, stale: impl Fn(u64) -> bool) {
+        self.releases.retain(|&key, _| !stale(key));
+    }
+
+    /// Whether no strong write left anything: then weak writes need not say where they write.
+    pub fn no_releases(&self) -> bool {
+        self.releases.is_empty()
+    }
+}

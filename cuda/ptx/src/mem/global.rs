@@ -1,0 +1,230 @@
+//! Global memory: allocations far apart, none of whose addresses is ever given out again.
+
+use super::shadow::Segment;
+
+/// The first address of global memory. Nothing is mapped below, nor in the gaps between allocations.
+pub const GLOBAL_BASE: u64 = 0x7000_0000_0000;
+/// Alignment of every allocation, as the driver gives it.
+const ALIGN: u64 = 256;
+/// Unmapped bytes behind every allocation: an index that runs past the end meets them, not a neighbour.
+const GAP: u64 = 1 << 16;
+
+/// What can be wrong with a call of the host on global memory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// The process could not provide the bytes.
+    #[error("out of memory: {bytes} bytes asked for (an allocation has at most {MAX_ALLOCATION} bytes)")]
+    OutOfMemory {
+        /// Bytes asked for.
+        bytes: u64,
+    },
+    /// The address lies in no allocation.
+    #[error("address {address:#x} lies in no allocation")]
+    NotAllocated {
+        /// The address.
+        address: u64,
+    },
+    /// The range leaves its allocation.
+    #[error("{len} bytes at {address:#x} leave their allocation of {size} bytes at {base:#x}")]
+    OutOfBounds {
+        /// The address.
+        address: u64,
+        /// Bytes from there.
+        len: u64,
+        /// Where the allocation begins.
+        base: u64,
+        /// Its bytes.
+        size: u64,
+    },
+    /// The allocation was freed before.
+    #[error("address {address:#x} lies in an allocation that was freed")]
+    Freed {
+        /// The address.
+        address: u64,
+    },
+    /// Only the first address of an allocation can be freed.
+    #[error("address {address:#x} is not the start of an allocation")]
+    NotAStart {
+        /// The address.
+        address: u64,
+    },
+}
+
+/// The largest allocation: offsets are 32-bit.
+pub const MAX_ALLOCATION: u64 = u32::MAX as u64;
+
+pub(crate) struct Allocation {
+    pub segment: Segment,
+    pub len: u64,
+    pub read_only: bool,
+    pub freed: bool,
+}
+
+/// The allocations of a device, by address.
+pub struct Global {
+    allocations: Vec<Allocation>,
+    next: u64,
+    last: usize,
+    live: u64,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        Self { allocations: Vec::new(), next: GLOBAL_BASE, last: 0, live: 0 }
+    }
+}
+
+impl Global {
+    /// Allocates `bytes` uninitialised bytes at a multiple of 256.
+    pub fn alloc(&mut self, bytes: u64) -> Result<u64, MemoryError> {
+        if bytes > MAX_ALLOCATION || Vec::<u8>::new().try_reserve_exact(bytes as usize).is_err() {
+            return Err(MemoryError::OutOfMemory { bytes });
+        }
+        let base = self.next;
+        self.next = (base + bytes).next_multiple_of(ALIGN) + GAP;
+        let segment = Segment::new(base, bytes as usize, false);
+        self.allocations.push(Allocation { segment, len: bytes, read_only: false, freed: false });
+        self.live += bytes;
+        Ok(base)
+    }
+
+    /// Frees the allocation that begins at `address`; its addresses stay known as freed.
+    pub fn free(&mut self, address: u64) -> Result<(), MemoryError> {
+        let i = self.find(address, 0)?;
+        let allocation = &mut self.allocations[i];
+        if allocation.segment.base != address {
+            return Err(MemoryError::NotAStart { address });
+        }
+        allocation.freed = true;
+        self.live -= allocation.len;
+        allocation.segment = Segment::new(address, 0, false);
+        Ok(())
+    }
+
+    /// Bytes allocated and not freed.
+    pub fn live_bytes(&self) -> u64 {
+        self.live
+    }
+
+    /// Makes the allocation at `address` one that kernels may only read (constants, parameters).
+    pub fn set_read_only(&mut self, address: u64) -> Result<(), MemoryError> {
+        let i = self.find(address, 0)?;
+        self.allocations[i].read_only = true;
+        Ok(())
+    }
+
+    fn find(&self, address: u64, len: u64) -> Result<usize, MemoryError> {
+        let i = self.index(address).ok_or(MemoryError::NotAllocated { address })?;
+        let a = &self.allocations[i];
+        if a.freed {
+            return Err(MemoryError::Freed { address });
+        }
+        if address - a.segment.base + len > a.len {
+            return Err(MemoryError::OutOfBounds { address, len, base: a.segment.base, size: a.len });
+        }
+        Ok(i)
+    }
+
+    /// The allocation that an address lies in or, for one just past an end, behind; freed ones too.
+    fn index(&self, address: u64) -> Option<usize> {
+        let i = self.allocations.partition_point(|a| a.segment.base <= address).checked_sub(1)?;
+        let a = &self.allocations[i];
+        (address - a.segment.base <= a.len).then_some(i)
+    }
+
+    /// The number of the allocation that holds `address`, freed or not.
+    pub(crate) fn locate(&mut self, address: u64) -> Option<usize> {
+        if let Some(a) = self.allocations.get(self.last)
+            && address.wrapping_sub(a.segment.base) < a.len
+        {
+            return Some(self.last);
+        }
+        let i = self.index(address).filter(|&i| address - self.allocations[i].segment.base < self.allocations[i].len)?;
+        self.last = i;
+        Some(i)
+    }
+
+    pub(crate) fn allocation(&mut self, i: usize) -> &mut Allocation {
+        &mut self.allocations[i]
+    }
+
+    /// Writes bytes from the host.
+    pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        let (segment, at) = self.range(address, bytes.len() as u64)?;
+        segment.data[at..at + bytes.len()].copy_from_slice(bytes);
+        segment.set_initialized(at, bytes.len(), true);
+        Ok(())
+    }
+
+    /// Sets `len` bytes to one value.
+    pub fn fill(&mut self, address: u64, byte: u8, len: u64) -> Result<(), MemoryError> {
+        let (segment, at) = self.range(address, len)?;
+        segment.data[at..at + len as usize].fill(byte);
+        segment.set_initialized(at, len as usize, true);
+        Ok(())
+    }
+
+    fn range(&mut self, address: u64, len: u64) -> Result<(&mut Segment, usize), MemoryError> {
+        let i = self.find(address, len)?;
+        let segment = &mut self.allocations[i].segment;
+        let at = (address - segment.base) as usize;
+        Ok((segment, at))
+    }
+
+    /// Copies bytes within global memory, and with them which are initialised. The ranges may overlap.
+    pub fn copy(&mut self, to: u64, from: u64, len: u64) -> Result<(), MemoryError> {
+        let (bytes, mask) = self.read_with_mask(from, len as usize)?;
+        self.write(to, &bytes)?;
+        let (segment, at) = self.range(to, len)?;
+        for (i, _) in mask.iter().enumerate().filter(|(_, written)| !**written) {
+            segment.set_initialized(at + i, 1, false);
+        }
+        Ok(())
+    }
+
+    /// Reads bytes to the host; those never written read as 0xFF.
+    pub fn read(&self, address: u64, len: usize) -> Result<Vec<u8>, MemoryError> {
+        let a = &self.allocations[self.find(address, len as u64)?];
+        let at = (address - a.segment.base) as usize;
+        Ok(a.segment.data[at..at + len].to_vec())
+    }
+
+    /// Reads bytes to the host, and for each whether it was ever written.
+    pub fn read_with_mask(&self, address: u64, len: usize) -> Result<(Vec<u8>, Vec<bool>), MemoryError> {
+        let a = &self.allocations[self.find(address, len as u64)?];
+        let at = (address - a.segment.base) as usize;
+        let mask = (at..at + len).map(|i| a.segment.initialized(i, 1)).collect();
+        Ok((a.segment.data[at..at + len].to_vec(), mask))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allocations_have_gaps_and_freed_ones_are_remembered() {
+        let mut g = Global::default();
+        let a = g.alloc(100).unwrap();
+        let b = g.alloc(0).unwrap();
+        let c = g.alloc(8).unwrap();
+        assert!(a % 256 == 0 && b % 256 == 0 && b - a >= 100 + GAP && c > b);
+        assert_eq!(g.read_with_mask(a, 2).unwrap(), (vec![0xFF; 2], vec![false; 2]));
+        g.write(a + 98, &[1, 2]).unwrap();
+        assert_eq!(g.read(a + 98, 2).unwrap(), [1, 2]);
+        assert_eq!(g.write(a + 99, &[1, 2]), Err(MemoryError::OutOfBounds { address: a + 99, len: 2, base: a, size: 100 }));
+        assert_eq!(g.read(a + 101, 0), Err(MemoryError::NotAllocated { address: a + 101 }));
+        assert_eq!(g.read(8, 1), Err(MemoryError::NotAllocated { address: 8 }));
+        assert_eq!(g.free(a + 4), Err(MemoryError::NotAStart { address: a + 4 }));
+        assert_eq!(g.live_bytes(), 108);
+        g.free(a).unwrap();
+        assert_eq!(g.free(a), Err(MemoryError::Freed { address: a }));
+        assert_eq!(g.read(a, 1), Err(MemoryError::Freed { address: a }));
+        assert!(matches!(g.alloc(1 << 40), Err(MemoryError::OutOfMemory { .. })));
+        let d = g.alloc(4).unwrap();
+        g.copy(d, c, 4).unwrap();
+        g.write(c, &[7]).unwrap();
+        g.copy(d + 1, c, 2).unwrap();
+        assert_eq!(g.read_with_mask(d, 4).unwrap().1, [false, true, false, false]);
+    }
+}
