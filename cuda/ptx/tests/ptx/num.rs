@@ -467,23 +467,24 @@ proptest! {
     fn dot_products_are_summed_upward_in_k(
         m in 1usize..5, n in 1usize..40, k in 1usize..9, seed in prop::collection::vec(-9i32..9, 4 * 8 + 8 * 39 + 4 * 39)
     ) {
-        let (a, b, c) = (&seed[..m * k], &seed[32..32 + k * n], &seed[32 + 312..32 + 312 + m * n]);
         let thirds = |x: &[i32]| x.iter().map(|&x| x as f32 / 3.0).collect::<Vec<_>>();
-        let (fa, fb, mut fd) = (thirds(a), thirds(b), thirds(c));
-        let fc = fd.clone();
-        tensor::multiply_add_f32(&mut fd, &fa, &fb, n, k);
-        let mut d = c.to_vec();
-        tensor::multiply_add_i32(&mut d, a, b, n, k);
+        let (a, b, c) = (thirds(&seed[..m * k]), thirds(&seed[32..32 + k * n]), thirds(&seed[344..344 + m * n]));
+        let mut d = c.clone();
+        tensor::multiply_add_f32(&mut d, &a, &b, n, k);
+        let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let mut fused = wide(&c);
+        tensor::multiply_add_f64(&mut fused, &wide(&a), &wide(&b), n, k);
         for row in 0..m {
             for column in 0..n {
-                let mut sum = fc[row * n + column];
-                let mut whole = c[row * n + column];
+                let at = row * n + column;
+                let (mut sum, mut wide) = (c[at], f64::from(c[at]));
                 for step in 0..k {
-                    sum += fa[row * k + step] * fb[step * n + column];
-                    whole += a[row * k + step] * b[step * n + column];
+                    let (a, b) = (a[row * k + step], b[step * n + column]);
+                    sum += a * b;
+                    wide = f64::from(a).mul_add(f64::from(b), wide);
                 }
-                prop_assert_eq!(fd[row * n + column].to_bits(), sum.to_bits());
-                prop_assert_eq!(d[row * n + column], whole);
+                prop_assert_eq!(d[at].to_bits(), sum.to_bits());
+                prop_assert_eq!(fused[at].to_bits(), wide.to_bits());
             }
         }
     }
@@ -503,8 +504,21 @@ fn properties() {
 }
 
 #[test]
-fn an_integer_sum_clamps_when_asked() {
-    let mut d = [i32::MAX, i32::MIN, 5];
-    tensor::multiply_add_i32_saturating(&mut d, &[1, -2], &[7, 1, 1, 3, 4, 1], 3, 2);
-    assert_eq!(d, [i32::MAX, i32::MIN, 4]);
+fn integer_sums_wrap_or_clamp() {
+    assert_eq!(tensor::accumulate_s32(i32::MAX, 2.0, true), i32::MAX);
+    assert_eq!(tensor::accumulate_s32(i32::MAX, 2.0, false), i32::MIN + 1);
+    assert_eq!(tensor::accumulate_s32(i32::MIN, -1.0, true), i32::MIN);
+    assert_eq!(tensor::accumulate_s32(5, -(32.0 * 255.0 * 128.0), true), 5 - 32 * 255 * 128);
+}
+
+#[test]
+fn operands_of_the_tensor_cores() {
+    use tensor::Element::{Bf16, E4m3, E5m2, F16, S8, Tf32, U8};
+    assert_eq!(F16.value(0x1234_3c00), 1.0);
+    assert_eq!(Bf16.value(0x1234_c000), -2.0);
+    assert_eq!(Tf32.value((1.0f32 + f32::EPSILON).to_bits()), 1.0);
+    assert_eq!((E4m3.value(0x38), E5m2.value(0x3c), S8.value(0xfff), U8.value(0xfff)), (1.0, 1.0, -1.0, 255.0));
+    for element in [F16, Bf16, Tf32, E4m3, E5m2, S8, U8] {
+        assert_eq!(element.bits() as usize * element.per_register(), 32);
+    }
 }
