@@ -2,7 +2,6 @@
 
 use super::NAN16;
 use super::convert::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
-use super::exact::{BF16, Exact, F16, F64, Format, Rounding, Value};
 use super::single::{self, Extremum};
 
 /// Which 16-bit format.
@@ -28,13 +27,7 @@ pub struct Mode {
 const SIGN: u16 = 0x8000;
 
 impl Kind {
-    fn format(self) -> Format {
-        match self {
-            Kind::F16 => F16,
-            Kind::Bf16 => BF16,
-        }
-    }
-
+    #[inline(always)]
     fn infinity(self) -> u16 {
         match self {
             Kind::F16 => 0x7c00,
@@ -42,6 +35,7 @@ impl Kind {
         }
     }
 
+    #[inline(always)]
     fn one(self) -> u16 {
         match self {
             Kind::F16 => 0x3c00,
@@ -67,14 +61,17 @@ impl Kind {
         }
     }
 
+    #[inline(always)]
     fn flush(self, bits: u16, ftz: bool) -> u16 {
         if ftz && bits & self.infinity() == 0 { bits & SIGN } else { bits }
     }
 
+    #[inline(always)]
     fn is_nan(self, bits: u16) -> bool {
         bits & !SIGN > self.infinity()
     }
 
+    #[inline(always)]
     fn finish(self, bits: u16, mode: Mode) -> u16 {
         let bits = self.flush(bits, mode.ftz);
         let nan = self.is_nan(bits);
@@ -86,35 +83,38 @@ impl Kind {
 
     /// `add`, and `sub` with the sign of `b` flipped. The sum in f32 has more than twice the bits, so that the second rounding
     /// is innocuous.
+    #[inline]
     pub fn add(self, a: u16, b: u16, mode: Mode) -> u16 {
         let [a, b] = [a, b].map(|x| self.to_f32(self.flush(x, mode.ftz)));
         self.finish(self.of_f32(a + b), mode)
     }
 
     /// `mul`. The product is exact in f64, whatever the exponents.
+    #[inline]
     pub fn mul(self, a: u16, b: u16, mode: Mode) -> u16 {
         let [a, b] = [a, b].map(|x| f64::from(self.to_f32(self.flush(x, mode.ftz))));
         self.finish(self.of_f64(a * b), mode)
     }
 
     /// `fma` with one rounding.
+    #[inline]
     pub fn fma(self, a: u16, b: u16, c: u16, mode: Mode) -> u16 {
         let [a, b, c] = [a, b, c].map(|x| f64::from(self.to_f32(self.flush(x, mode.ftz))));
         self.finish(self.of_f64(single::f64_to_odd_sum(a * b, c)), mode)
     }
 
-    /// The nearest one, ties to even.
+    /// The nearest one, ties to even, by way of the f32 next to `x` that is exact or odd, which cannot be a tie.
+    #[inline(always)]
     pub fn of_f64(self, x: f64) -> u16 {
-        let format = self.format();
-        (match F64.decode(x.to_bits()) {
-            Value::Nan => NAN16.into(),
-            Value::Infinity { negative } => format.infinity(negative),
-            Value::Zero { negative } => format.zero(negative),
-            Value::Finite(exact) => Exact::encode(exact, format, Rounding::Nearest, false),
-        }) as u16
+        let near = x as f32;
+        let error = x - f64::from(near);
+        let step = if (error > 0.0) == (x > 0.0) { 1 } else { u32::MAX };
+        let odd = error.abs() > 0.0 && near.to_bits() & 1 == 0 && near.is_finite();
+        self.of_f32(f32::from_bits(if odd { near.to_bits().wrapping_add(step) } else { near.to_bits() }))
     }
 
     /// `min` and `max`: −0 is less than +0, and two NaNs give a NaN.
+    #[inline]
     pub fn extremum(self, a: u16, b: u16, how: Extremum) -> u16 {
         let [a, b] = [a, b].map(|x| self.flush(x, how.ftz));
         let [x, y] = [a, b].map(|x| if how.xorsign_abs { x & !SIGN } else { x });

@@ -43,7 +43,25 @@ fn mul_nearest<const FTZ: bool, const SATURATE: bool>(a: &Lanes, b: &Lanes) -> L
 }
 
 fn fma_nearest<const FTZ: bool, const SATURATE: bool>(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
-    std::array::from_fn(|i| finish::<FTZ, SATURATE>(single::fma_nearest(read::<FTZ>(a[i]), read::<FTZ>(b[i]), read::<FTZ>(c[i]))))
+    // The sum of the exact product and c, rounded to f64 and then to f32, is right unless the first result lies in the
+    // middle between two f32. That is rare enough to look for it in all lanes at once, and to redo them all if it happens.
+    let sums: [f64; 32] =
+        std::array::from_fn(|i| f64::from(read::<FTZ>(a[i])) * f64::from(read::<FTZ>(b[i])) + f64::from(read::<FTZ>(c[i])));
+    if sums.iter().fold(false, |any, &sum| any | may_be_a_tie(sum)) {
+        return std::array::from_fn(|i| {
+            finish::<FTZ, SATURATE>(single::fma_nearest(read::<FTZ>(a[i]), read::<FTZ>(b[i]), read::<FTZ>(c[i])))
+        });
+    }
+    std::array::from_fn(|i| finish::<FTZ, SATURATE>(sums[i] as f32))
+}
+
+/// Whether an f64 may lie in the middle between two f32: normal ones differ in bit 29, subnormal ones further up. In halves,
+/// because SSE2 compares no 64-bit integers.
+#[inline(always)]
+fn may_be_a_tie(x: f64) -> bool {
+    let (high, low) = ((x.to_bits() >> 32) as u32 & 0x7fff_ffff, x.to_bits() as u32);
+    let smallest_normal = ((f32::MIN_POSITIVE as f64).to_bits() >> 32) as u32;
+    (low & 0x1fff_ffff == 0x1000_0000) | ((high < smallest_normal) & (high | low != 0))
 }
 
 /// `add.f32`.

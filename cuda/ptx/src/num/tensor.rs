@@ -69,29 +69,35 @@ impl Element {
     }
 }
 
-/// Columns whose sums stay in registers while k runs.
-const BLOCK: usize = 16;
-
 /// `d[m][n] += Σ_k a[m][k] · b[k][n]`, everything row-major and dense, k upward. The products are exact or rounded as above.
 pub fn multiply_add_f32(d: &mut [f32], a: &[f32], b: &[f32], n: usize, k: usize) {
     for (d, a) in d.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
-        let (blocks, rest) = d.as_chunks_mut::<BLOCK>();
-        let edge = blocks.len() * BLOCK;
-        for (i, block) in blocks.iter_mut().enumerate() {
-            let mut sums = *block;
-            for (&a, b) in a.iter().zip(b.chunks_exact(n)) {
-                for (sum, &b) in sums.iter_mut().zip(&b[i * BLOCK..(i + 1) * BLOCK]) {
-                    *sum += a * b;
-                }
-            }
-            *block = sums;
+        let mut first = 0;
+        while first + 16 <= n {
+            columns::<16>(d, a, b, n, first);
+            first += 16;
         }
-        for (&a, b) in a.iter().zip(b.chunks_exact(n)) {
-            for (sum, &b) in rest.iter_mut().zip(&b[edge..]) {
-                *sum += a * b;
-            }
+        while first + 8 <= n {
+            columns::<8>(d, a, b, n, first);
+            first += 8;
+        }
+        for column in first..n {
+            columns::<1>(d, a, b, n, column);
         }
     }
+}
+
+/// The columns from `first` on of one row: few enough that their sums stay in registers while k runs.
+#[inline(always)]
+fn columns<const COUNT: usize>(d: &mut [f32], a: &[f32], b: &[f32], n: usize, first: usize) {
+    let Some(d) = d[first..].first_chunk_mut::<COUNT>() else { return };
+    let mut sums = *d;
+    for (&a, b) in a.iter().zip(b.chunks_exact(n)) {
+        for (sum, &b) in sums.iter_mut().zip(&b[first..first + COUNT]) {
+            *sum += a * b;
+        }
+    }
+    *d = sums;
 }
 
 /// As [`multiply_add_f32`] over f64, each step fused.

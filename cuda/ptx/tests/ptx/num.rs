@@ -491,6 +491,23 @@ proptest! {
 }
 
 #[test]
+fn a_fused_sum_next_to_a_tie_is_rounded_once() {
+    let x = 1.0 + f32::EPSILON * 2048.0;
+    for (a, c) in
+        [(x, 0.0), (x, 1e-30), (x, -1e-30), (x * 2f32.powi(-70), 1e-45), (x * 2f32.powi(-70), f32::MIN_POSITIVE), (0.0, -0.0)]
+    {
+        let b = a.copysign(-1.0);
+        for [a, b, c] in [[a, a, c], [a, b, c], [a, b, -c]] {
+            let lanes = lanes::fma(&[a.to_bits(); 32], &[b.to_bits(); 32], &[c.to_bits(); 32], Mode::NEAREST);
+            assert!(lanes.iter().all(|&d| same32(d, a.mul_add(b, c))), "{a:e} {b:e} {c:e}");
+        }
+    }
+    // Without the care the first pair would give different results.
+    let twice = |c: f32| (f64::from(x) * f64::from(x) + f64::from(c)) as f32;
+    assert_ne!(twice(1e-30), x.mul_add(x, 1e-30));
+}
+
+#[test]
 fn properties() {
     use Property::{Finite, Infinite, Normal, NotANumber, Number, Subnormal};
     let holds = |bits: u32| [Finite, Infinite, Number, NotANumber, Normal, Subnormal].map(|p| single::testp(bits, p));
