@@ -10,6 +10,7 @@ use crate::ops::{AdamW, BinaryOp, ReduceOp, UnaryOp};
 use crate::shape::Shape;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
+use std::any::Any;
 use std::fmt;
 
 /// A fault of a device: out of memory, a failed launch, a lost card.
@@ -34,7 +35,7 @@ pub enum Distribution {
 }
 
 /// The operations of a device. See the [module](self) for what a method may assume.
-pub trait Backend: fmt::Debug + Send + Sync {
+pub trait Backend: Any + fmt::Debug + Send + Sync {
     /// For messages and records, such as `cpu` or `cuda:0`.
     fn name(&self) -> String;
 

@@ -2,9 +2,10 @@
 
 use crate::backend::{Backend, DeviceError};
 use crate::cpu::CpuBackend;
+use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Where tensors live and who computes on them. Cheap to clone; equal when it is the same backend object.
 #[derive(Clone)]
@@ -22,12 +23,40 @@ impl Device {
         Device(Arc::new(backend))
     }
 
+    /// A device over a backend that needs its own handle, to hand out storage: `make` gets one that does not keep the device
+    /// alive.
+    pub fn new_cyclic<B: Backend>(make: impl FnOnce(WeakDevice) -> B) -> Device {
+        Device(Arc::new_cyclic(|this: &Weak<B>| make(WeakDevice(this.clone()))))
+    }
+
+    /// The backend as its own type; `None` for another one.
+    pub fn backend<B: Backend>(&self) -> Option<&B> {
+        (&*self.0 as &dyn Any).downcast_ref()
+    }
+
     /// Waits for everything that was started and reports a fault that has happened since the last time.
     ///
     /// # Errors
     /// The first fault, out of memory included.
     pub fn synchronize(&self) -> Result<(), DeviceError> {
         self.0.synchronize()
+    }
+}
+
+/// A [`Device`] that its backend can hold without keeping itself alive.
+#[derive(Clone)]
+pub struct WeakDevice(Weak<dyn Backend>);
+
+impl WeakDevice {
+    /// The device, while anyone else holds it.
+    pub fn upgrade(&self) -> Option<Device> {
+        self.0.upgrade().map(Device)
+    }
+}
+
+impl fmt::Debug for WeakDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakDevice")
     }
 }
 

@@ -31,7 +31,7 @@ mod storage;
 mod tensor;
 
 pub use backend::{Backend, DeviceError, Distribution};
-pub use device::Device;
+pub use device::{Device, WeakDevice};
 pub use dtype::{DType, Element, F8E4M3, Scalar};
 pub use half::{bf16, f16};
 pub use layout::Layout;

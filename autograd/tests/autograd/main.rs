@@ -1,6 +1,7 @@
 //! The integration tests of the crate, in one binary.
 
 mod engine;
+mod operations;
 mod rules;
 mod specs;
 
