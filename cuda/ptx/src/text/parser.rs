@@ -1,0 +1,711 @@
+//! Tokens to syntax tree.
+
+use super::ast::*;
+use super::lexer::{self, Kind, Token};
+use super::{Error, Errors};
+
+/// Parses a whole file; `name` is how errors call it.
+pub fn parse(name: &str, source: &str) -> Result<Module, Errors> {
+    let fail = |line, message| Errors(vec![Error { file: name.to_string(), line, message }]);
+    let tokens = lexer::tokens(source).map_err(|(line, message)| fail(line, message))?;
+    let mut parser = Parser { tokens: &tokens, at: 0, loc: None, module: Module { address_size: 64, ..Module::default() } };
+    parser.module().map_err(|(line, message)| fail(line, message))?;
+    Ok(parser.module)
+}
+
+type Result_<T> = Result<T, (u32, String)>;
+
+struct Parser<'a> {
+    tokens: &'a [Token<'a>],
+    at: usize,
+    /// The last `.loc` of the current function.
+    loc: Option<Loc>,
+    module: Module,
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<Kind<'a>> {
+        self.tokens.get(self.at).map(|t| t.kind)
+    }
+
+    fn peek_second(&self) -> Option<Kind<'a>> {
+        self.tokens.get(self.at + 1).map(|t| t.kind)
+    }
+
+    fn line(&self) -> u32 {
+        self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |t| t.line)
+    }
+
+    fn next(&mut self) -> Result_<Kind<'a>> {
+        let kind = self.peek().ok_or_else(|| (self.line(), "the file ends in the middle of something".to_string()))?;
+        self.at += 1;
+        Ok(kind)
+    }
+
+    fn eat(&mut self, c: char) -> bool {
+        let hit = self.peek() == Some(Kind::Punct(c));
+        self.at += usize::from(hit);
+        hit
+    }
+
+    fn eat_word(&mut self, w: &str) -> bool {
+        let hit = self.peek() == Some(Kind::Word(w));
+        self.at += usize::from(hit);
+        hit
+    }
+
+    fn unexpected<T>(&self, wanted: &str) -> Result_<T> {
+        let found = match self.peek() {
+            None => "the end of the file".to_string(),
+            Some(Kind::Word(w)) => format!("`{w}`"),
+            Some(Kind::Number(Literal::Int(v))) => format!("`{v}`"),
+            Some(Kind::Number(_)) => "a number".to_string(),
+            Some(Kind::Text(t)) => format!("\"{t}\""),
+            Some(Kind::Punct(c)) => format!("`{c}`"),
+        };
+        Err((self.line(), format!("expected {wanted}, found {found}")))
+    }
+
+    fn expect(&mut self, c: char) -> Result_<()> {
+        if self.eat(c) { Ok(()) } else { self.unexpected(&format!("`{c}`")) }
+    }
+
+    fn word(&mut self, what: &str) -> Result_<&'a str> {
+        match self.peek() {
+            Some(Kind::Word(w)) => {
+                self.at += 1;
+                Ok(w)
+            }
+            _ => self.unexpected(what),
+        }
+    }
+
+    /// An integer, with its sign.
+    fn int(&mut self, what: &str) -> Result_<i64> {
+        let negative = self.eat('-');
+        match self.peek() {
+            Some(Kind::Number(Literal::Int(v))) => {
+                self.at += 1;
+                Ok(if negative { v.wrapping_neg() } else { v })
+            }
+            _ => self.unexpected(what),
+        }
+    }
+
+    fn unsigned(&mut self, what: &str) -> Result_<u32> {
+        let line = self.line();
+        let v = self.int(what)?;
+        u32::try_from(v).map_err(|_| (line, format!("{what}: {v} is out of range")))
+    }
+
+    fn module(&mut self) -> Result_<()> {
+        while let Some(kind) = self.peek() {
+            let Kind::Word(w) = kind else {
+                if self.eat(';') {
+                    continue;
+                }
+                return self.unexpected("a directive");
+            };
+            let line = self.line();
+            match w {
+                ".version" => {
+                    self.at += 1;
+                    self.module.version = match self.next()? {
+                        Kind::Number(Literal::F64(v)) => (v as u32, ((v - v.floor()) * 10.0).round() as u32),
+                        _ => return Err((line, "expected a version such as 8.4".to_string())),
+                    };
+                }
+                ".target" => {
+                    self.at += 1;
+                    loop {
+                        let t = self.word("a target")?.to_string();
+                        self.module.target.push(t);
+                        if !self.eat(',') {
+                            break;
+                        }
+                    }
+                }
+                ".address_size" => {
+                    self.at += 1;
+                    self.module.address_size = self.unsigned("an address size")?;
+                    if self.module.address_size != 64 {
+                        return Err((line, "only .address_size 64 is supported".to_string()));
+                    }
+                }
+                ".file" => self.file()?,
+                ".loc" => {
+                    self.at += 1;
+                    self.location()?;
+                }
+                ".section" => self.section()?,
+                ".pragma" => self.pragma()?,
+                ".alias" => {
+                    self.at += 1;
+                    let new = self.word("a name")?.to_string();
+                    self.expect(',')?;
+                    let old = self.word("a name")?.to_string();
+                    self.expect(';')?;
+                    self.module.aliases.push((new, old, line));
+                }
+                _ => self.linked()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self) -> Result_<()> {
+        self.at += 1;
+        let index = self.unsigned("a file index")?;
+        match self.next()? {
+            Kind::Text(path) => self.module.files.push((index, path.to_string())),
+            _ => return Err((self.line(), "expected a path in quotes".to_string())),
+        }
+        // Optional timestamp and size.
+        while self.eat(',') {
+            self.int("a number")?;
+        }
+        Ok(())
+    }
+
+    /// After `.loc`: file, line, column, and where it was inlined (the innermost place is kept).
+    fn location(&mut self) -> Result_<()> {
+        let (file, line) = (self.unsigned("a file index")?, self.unsigned("a line")?);
+        let column = if matches!(self.peek(), Some(Kind::Number(_))) { self.unsigned("a column")? } else { 0 };
+        self.loc = Some(Loc { file, line, column });
+        while self.eat(',') {
+            match self.word("function_name or inlined_at")? {
+                "function_name" => {
+                    self.word("a label")?;
+                    if self.eat('+') {
+                        self.int("an offset")?;
+                    }
+                }
+                "inlined_at" => {
+                    for _ in 0..3 {
+                        self.int("a number")?;
+                    }
+                }
+                other => return Err((self.line(), format!("unknown attribute `{other}` of .loc"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Debug sections hold nothing that runs.
+    fn section(&mut self) -> Result_<()> {
+        self.at += 1;
+        self.word("a section name")?;
+        self.expect('{')?;
+        let mut depth = 1;
+        while depth > 0 {
+            match self.next()? {
+                Kind::Punct('{') => depth += 1,
+                Kind::Punct('}') => depth -= 1,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn pragma(&mut self) -> Result_<()> {
+        self.at += 1;
+        loop {
+            match self.next()? {
+                Kind::Text(_) => {}
+                _ => return Err((self.line(), "expected a string after .pragma".to_string())),
+            }
+            if !self.eat(',') {
+                break;
+            }
+        }
+        self.expect(';')
+    }
+
+    fn linkage(&mut self) -> Linkage {
+        let mut linkage = Linkage::Local;
+        while let Some(Kind::Word(w)) = self.peek() {
+            linkage = match w {
+                ".visible" => Linkage::Visible,
+                ".extern" => Linkage::Extern,
+                ".weak" => Linkage::Weak,
+                ".common" => Linkage::Common,
+                _ => break,
+            };
+            self.at += 1;
+        }
+        linkage
+    }
+
+    /// A function or variable of module scope, with its linkage.
+    fn linked(&mut self) -> Result_<()> {
+        let linkage = self.linkage();
+        match self.peek() {
+            Some(Kind::Word(w @ (".entry" | ".func"))) => {
+                self.at += 1;
+                let f = self.function(w == ".entry", linkage)?;
+                self.module.functions.push(f);
+                Ok(())
+            }
+            Some(Kind::Word(w)) => match space(w) {
+                Some(s) => {
+                    self.at += 1;
+                    let list = self.variables(s, linkage)?;
+                    self.module.variables.extend(list);
+                    Ok(())
+                }
+                None => Err((self.line(), format!("unknown directive `{w}`"))),
+            },
+            _ => self.unexpected("a directive"),
+        }
+    }
+
+    /// What follows a space: alignment, type, then names with extents and initialisers, up to `;`.
+    fn variables(&mut self, space: Space, linkage: Linkage) -> Result_<Vec<Variable>> {
+        let (align, ty, vector) = self.typed()?;
+        let mut out = Vec::new();
+        loop {
+            let line = self.line();
+            let name = self.word("a variable's name")?.to_string();
+            let mut count = None;
+            if self.eat('<') {
+                count = Some(self.unsigned("a count")?);
+                self.expect('>')?;
+            }
+            let mut dims = Vec::new();
+            while self.eat('[') {
+                let open = matches!(self.peek(), Some(Kind::Punct(']')));
+                dims.push(if open { None } else { Some(u64::from(self.unsigned("an extent")?)) });
+                self.expect(']')?;
+            }
+            let init = if self.eat('=') { Some(self.initialiser()?) } else { None };
+            if let (Some(None), Some(Init::List(l))) = (dims.first(), &init) {
+                dims[0] = Some(l.len() as u64);
+            }
+            let var = |name| Variable { name, space, ty, vector, dims: dims.clone(), align, init: init.clone(), linkage, register: false, line };
+            match count {
+                None => out.push(var(name)),
+                Some(n) => out.extend((0..n).map(|i| var(format!("{name}{i}")))),
+            }
+            if !self.eat(',') {
+                break;
+            }
+        }
+        self.expect(';')?;
+        Ok(out)
+    }
+
+    /// `.align n`, `.attribute(…)`, `.v2`, and the type, in any order up to the name.
+    fn typed(&mut self) -> Result_<(Option<u32>, Type, u32)> {
+        let (mut align, mut ty, mut vector) = (None, None, 1);
+        while let Some(Kind::Word(w)) = self.peek() {
+            let Some(d) = w.strip_prefix('.') else { break };
+            let line = self.line();
+            self.at += 1;
+            match d {
+                "align" => {
+                    let a = self.unsigned("an alignment")?;
+                    if !a.is_power_of_two() {
+                        return Err((line, format!("alignment {a} is not a power of two")));
+                    }
+                    align = Some(a);
+                }
+                "v2" => vector = 2,
+                "v4" => vector = 4,
+                "v8" => vector = 8,
+                "attribute" => {
+                    self.expect('(')?;
+                    while !self.eat(')') {
+                        self.next()?;
+                    }
+                }
+                "ptr" => {
+                    // A pointer's target space and alignment are advice.
+                    while let Some(Kind::Word(w)) = self.peek() {
+                        match w {
+                            ".align" => {
+                                self.at += 1;
+                                self.unsigned("an alignment")?;
+                            }
+                            ".global" | ".shared" | ".const" | ".local" | ".generic" => self.at += 1,
+                            _ => break,
+                        }
+                    }
+                }
+                _ => ty = Some(Type::parse(d).ok_or_else(|| (line, format!("unknown type or attribute `.{d}`")))?),
+            }
+        }
+        match ty {
+            Some(t) => Ok((align, t, vector)),
+            None => self.unexpected("a type"),
+        }
+    }
+
+    fn initialiser(&mut self) -> Result_<Init> {
+        if self.eat('{') {
+            let mut list = Vec::new();
+            while !self.eat('}') {
+                list.push(self.initialiser()?);
+                if !self.eat(',') && self.peek() != Some(Kind::Punct('}')) {
+                    return self.unexpected("`,` or `}`");
+                }
+            }
+            return Ok(Init::List(list));
+        }
+        let negative = self.eat('-');
+        let value = match self.next()? {
+            Kind::Number(Literal::Int(v)) if self.eat('(') => {
+                let inner = self.symbol_value()?;
+                self.expect(')')?;
+                match inner {
+                    InitValue::Symbol { name, offset, generic, .. } => InitValue::Symbol { name, offset, generic, mask: v as u64 },
+                    other => other,
+                }
+            }
+            Kind::Number(Literal::Int(v)) => InitValue::Int(if negative { v.wrapping_neg() } else { v }),
+            Kind::Number(Literal::F64(v)) => InitValue::Float(Literal::F64(if negative { -v } else { v })),
+            Kind::Number(f) => InitValue::Float(f),
+            _ => {
+                self.at -= 1;
+                self.symbol_value()?
+            }
+        };
+        Ok(Init::Value(value))
+    }
+
+    fn symbol_value(&mut self) -> Result_<InitValue> {
+        let mut name = self.word("a symbol")?;
+        let generic = name == "generic";
+        if generic {
+            self.expect('(')?;
+            name = self.word("a symbol")?;
+            self.expect(')')?;
+        }
+        let mut offset = 0;
+        if self.eat('+') {
+            offset = self.int("an offset")?;
+        } else if self.peek() == Some(Kind::Punct('-')) {
+            offset = self.int("an offset")?;
+        }
+        Ok(InitValue::Symbol { name: name.to_string(), offset, generic, mask: u64::MAX })
+    }
+
+    /// `( .param … , .reg … )`.
+    fn parameters(&mut self) -> Result_<Vec<Variable>> {
+        let mut list = Vec::new();
+        if !self.eat('(') {
+            return Ok(list);
+        }
+        while !self.eat(')') {
+            let line = self.line();
+            let register = match self.word(".param or .reg")? {
+                ".param" => false,
+                ".reg" => true,
+                other => return Err((line, format!("expected .param or .reg, found `{other}`"))),
+            };
+            let (align, ty, vector) = self.typed()?;
+            let name = self.word("a parameter's name")?.to_string();
+            let mut dims = Vec::new();
+            while self.eat('[') {
+                let open = matches!(self.peek(), Some(Kind::Punct(']')));
+                dims.push(if open { None } else { Some(u64::from(self.unsigned("an extent")?)) });
+                self.expect(']')?;
+            }
+            list.push(Variable { name, space: Space::Param, ty, vector, dims, align, init: None, linkage: Linkage::Local, register, line });
+            if !self.eat(',') && self.peek() != Some(Kind::Punct(')')) {
+                return self.unexpected("`,` or `)`");
+            }
+        }
+        Ok(list)
+    }
+
+    fn triple(&mut self) -> Result_<[u32; 3]> {
+        let mut t = [1; 3];
+        for (i, v) in t.iter_mut().enumerate() {
+            if i > 0 && !self.eat(',') {
+                break;
+            }
+            *v = self.unsigned("an extent")?;
+        }
+        Ok(t)
+    }
+
+    fn function(&mut self, entry: bool, linkage: Linkage) -> Result_<Function> {
+        let returns = if !entry && self.peek() == Some(Kind::Punct('(')) { self.parameters()? } else { Vec::new() };
+        let line = self.line();
+        let name = self.word("a function's name")?.to_string();
+        let params = self.parameters()?;
+        let mut f = Function {
+            name, entry, returns, params, noreturn: false, maxntid: None, reqntid: None, reqnctapercluster: None, maxnreg: None,
+            explicit_cluster: false, body: None, linkage, line,
+        };
+        self.loc = None;
+        loop {
+            let line = self.line();
+            match self.peek() {
+                Some(Kind::Punct(';')) => {
+                    self.at += 1;
+                    return Ok(f);
+                }
+                Some(Kind::Punct('{')) => {
+                    self.at += 1;
+                    f.body = Some(self.block()?);
+                    return Ok(f);
+                }
+                Some(Kind::Word(".pragma")) => self.pragma()?,
+                Some(Kind::Word(w)) => {
+                    self.at += 1;
+                    match w {
+                        ".maxntid" => f.maxntid = Some(self.triple()?),
+                        ".reqntid" => f.reqntid = Some(self.triple()?),
+                        ".reqnctapercluster" => f.reqnctapercluster = Some(self.triple()?),
+                        ".maxnreg" => f.maxnreg = Some(self.unsigned("a number of registers")?),
+                        ".minnctapersm" | ".maxnctapersm" | ".maxclusterrank" => {
+                            self.unsigned("a count")?;
+                        }
+                        ".explicitcluster" => f.explicit_cluster = true,
+                        ".noreturn" => f.noreturn = true,
+                        ".blocksareclusters" => {
+                            return Err((line, "`.blocksareclusters` is not supported".to_string()));
+                        }
+                        ".abi_preserve" | ".abi_preserve_control" => {
+                            self.unsigned("a count")?;
+                        }
+                        ".unique" | ".attribute" => {
+                            if self.eat('(') {
+                                while !self.eat(')') {
+                                    self.next()?;
+                                }
+                            }
+                        }
+                        other => return Err((line, format!("unknown directive `{other}` of a function"))),
+                    }
+                }
+                _ => return self.unexpected("a function's body"),
+            }
+        }
+    }
+
+    /// Statements up to the closing brace.
+    fn block(&mut self) -> Result_<Vec<Statement>> {
+        let mut out = Vec::new();
+        loop {
+            let line = self.line();
+            match self.peek() {
+                Some(Kind::Punct('}')) => {
+                    self.at += 1;
+                    return Ok(out);
+                }
+                Some(Kind::Punct(';')) => self.at += 1,
+                Some(Kind::Punct('{')) => {
+                    self.at += 1;
+                    out.push(Statement::Block(self.block()?));
+                }
+                Some(Kind::Punct('@')) => out.push(Statement::Instruction(self.instruction()?)),
+                Some(Kind::Word(w)) if self.peek_second() == Some(Kind::Punct(':')) => {
+                    self.at += 2;
+                    self.labelled(w, line, &mut out)?;
+                }
+                Some(Kind::Word(w)) if w.starts_with('.') => {
+                    self.at += 1;
+                    self.body_directive(w, line, &mut out)?;
+                }
+                Some(Kind::Word(_)) => out.push(Statement::Instruction(self.instruction()?)),
+                _ => return self.unexpected("a statement"),
+            }
+        }
+    }
+
+    /// After `name:`.
+    fn labelled(&mut self, name: &str, line: u32, out: &mut Vec<Statement>) -> Result_<()> {
+        match self.peek() {
+            Some(Kind::Word(".callprototype")) => {
+                self.at += 1;
+                let returns = if self.peek() == Some(Kind::Punct('(')) { self.parameters()? } else { Vec::new() };
+                self.word("`_`")?;
+                let params = self.parameters()?;
+                self.eat_word(".noreturn");
+                self.expect(';')?;
+                out.push(Statement::Prototype(Prototype { name: name.to_string(), returns, params, line }));
+            }
+            Some(Kind::Word(".branchtargets" | ".calltargets")) => {
+                self.at += 1;
+                let mut targets = Vec::new();
+                loop {
+                    targets.push(self.word("a label")?.to_string());
+                    if !self.eat(',') {
+                        break;
+                    }
+                }
+                self.expect(';')?;
+                out.push(Statement::Targets { name: name.to_string(), targets, line });
+            }
+            _ => out.push(Statement::Label(name.to_string(), line)),
+        }
+        Ok(())
+    }
+
+    fn body_directive(&mut self, w: &str, line: u32, out: &mut Vec<Statement>) -> Result_<()> {
+        match w {
+            ".loc" => self.location()?,
+            ".pragma" => {
+                self.at -= 1;
+                self.pragma()?;
+            }
+            ".file" => {
+                self.at -= 1;
+                self.file()?;
+            }
+            ".reg" => {
+                let (_, ty, vector) = self.typed()?;
+                let mut names = Vec::new();
+                loop {
+                    let name = self.word("a register's name")?.to_string();
+                    let mut count = None;
+                    if self.eat('<') {
+                        count = Some(self.unsigned("a count")?);
+                        self.expect('>')?;
+                    }
+                    names.push((name, count));
+                    if !self.eat(',') {
+                        break;
+                    }
+                }
+                self.expect(';')?;
+                out.push(Statement::Registers { ty, vector, names, line });
+            }
+            _ => {
+                self.at -= 1;
+                let linkage = self.linkage();
+                let w = self.word("a directive")?;
+                let Some(s) = space(w) else { return Err((line, format!("unknown directive `{w}` in a function"))) };
+                out.extend(self.variables(s, linkage)?.into_iter().map(Statement::Variable));
+            }
+        }
+        Ok(())
+    }
+
+    fn instruction(&mut self) -> Result_<Instruction> {
+        let line = self.line();
+        let guard = if self.eat('@') {
+            let negated = self.eat('!');
+            Some(Guard { register: self.word("a predicate")?.to_string(), negated })
+        } else {
+            None
+        };
+        let opcode = self.word("an opcode")?.to_string();
+        let mut operands = Vec::new();
+        while !self.eat(';') {
+            if !operands.is_empty() {
+                self.expect(',')?;
+            }
+            operands.push(self.operand()?);
+        }
+        Ok(Instruction { guard, opcode, operands, line, loc: self.loc })
+    }
+
+    fn operand(&mut self) -> Result_<Operand> {
+        let first = self.simple_operand()?;
+        if self.eat('|') {
+            let second = self.simple_operand()?;
+            return Ok(Operand::Pair(Box::new(first), Box::new(second)));
+        }
+        Ok(first)
+    }
+
+    fn simple_operand(&mut self) -> Result_<Operand> {
+        match self.peek() {
+            Some(Kind::Punct('[')) => {
+                self.at += 1;
+                self.address()
+            }
+            Some(Kind::Punct('{')) => {
+                self.at += 1;
+                Ok(Operand::Vector(self.operands_until('}')?))
+            }
+            Some(Kind::Punct('(')) => {
+                self.at += 1;
+                Ok(Operand::List(self.operands_until(')')?))
+            }
+            Some(Kind::Punct('!')) => {
+                self.at += 1;
+                Ok(Operand::Not(self.word("a predicate")?.to_string()))
+            }
+            Some(Kind::Punct('-')) => {
+                self.at += 1;
+                match self.next()? {
+                    Kind::Number(Literal::Int(v)) => Ok(Operand::Literal(Literal::Int(v.wrapping_neg()))),
+                    Kind::Number(Literal::F64(v)) => Ok(Operand::Literal(Literal::F64(-v))),
+                    Kind::Number(Literal::F32(v)) => Ok(Operand::Literal(Literal::F32(v ^ 1 << 31))),
+                    _ => {
+                        self.at -= 1;
+                        self.unexpected("a number")
+                    }
+                }
+            }
+            Some(Kind::Number(n)) => {
+                self.at += 1;
+                Ok(Operand::Literal(n))
+            }
+            Some(Kind::Word("_")) => {
+                self.at += 1;
+                Ok(Operand::Sink)
+            }
+            Some(Kind::Word("WARP_SZ")) => {
+                self.at += 1;
+                Ok(Operand::Literal(Literal::Int(32)))
+            }
+            Some(Kind::Word(w)) => {
+                self.at += 1;
+                match self.displacement()? {
+                    None => Ok(Operand::Name(w.to_string())),
+                    Some(d) => Ok(Operand::Offset(w.to_string(), d)),
+                }
+            }
+            _ => self.unexpected("an operand"),
+        }
+    }
+
+    /// `+n`, `-n`, `+-n`, or nothing.
+    fn displacement(&mut self) -> Result_<Option<i64>> {
+        if self.eat('+') || self.peek() == Some(Kind::Punct('-')) {
+            return Ok(Some(self.int("an offset")?));
+        }
+        Ok(None)
+    }
+
+    fn operands_until(&mut self, end: char) -> Result_<Vec<Operand>> {
+        let mut list = Vec::new();
+        while !self.eat(end) {
+            if !list.is_empty() {
+                self.expect(',')?;
+            }
+            list.push(self.operand()?);
+        }
+        Ok(list)
+    }
+
+    fn address(&mut self) -> Result_<Operand> {
+        let base = match self.simple_operand()? {
+            Operand::Offset(name, offset) => (Operand::Name(name), offset),
+            Operand::Literal(Literal::Int(v)) => {
+                let d = self.displacement()?.unwrap_or(0);
+                (Operand::Literal(Literal::Int(v)), d)
+            }
+            name @ Operand::Name(_) => (name, 0),
+            _ => return self.unexpected("an address"),
+        };
+        let rest = if self.eat(',') { self.operands_until(']')? } else { self.expect(']').map(|()| Vec::new())? };
+        Ok(Operand::Address { base: Box::new(base.0), offset: base.1, rest })
+    }
+}
+
+fn space(word: &str) -> Option<Space> {
+    Some(match word {
+        ".global" => Space::Global,
+        ".const" => Space::Const,
+        ".shared" => Space::Shared,
+        ".local" => Space::Local,
+        ".param" => Space::Param,
+        _ => return None,
+    })
+}
