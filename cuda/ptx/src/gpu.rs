@@ -8,7 +8,8 @@ use crate::exec;
 use crate::hazard::{Hazard, Place};
 use crate::ir::Module;
 use crate::ir::module::RelocationTarget;
-use crate::mem::{Memory, MemoryError};
+use crate::mem::{Global, MemoryError};
+use crate::text::ast::Space;
 
 /// When asynchronous operations land.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,15 +137,15 @@ struct Loaded {
 /// A Hopper GPU in a process.
 pub struct Gpu {
     options: Options,
-    memory: Memory,
+    memory: Global,
     modules: Vec<Loaded>,
-    launches: u64,
+    launches: u32,
 }
 
 impl Gpu {
     /// A GPU with empty memory.
     pub fn new(options: Options) -> Gpu {
-        Gpu { memory: Memory::new(&options), options, modules: Vec::new(), launches: 0 }
+        Gpu { memory: Global::default(), options, modules: Vec::new(), launches: 0 }
     }
 
     /// Allocates `bytes` of global memory, 256-byte aligned and uninitialised.
@@ -162,14 +163,14 @@ impl Gpu {
         self.memory.write(ptr, bytes)
     }
 
-    /// Reads global memory; bytes that nothing wrote read as whatever they are.
+    /// Reads global memory; bytes that nothing wrote read as 0xFF.
     pub fn read(&self, ptr: u64, len: usize) -> Result<Vec<u8>, MemoryError> {
         self.memory.read(ptr, len)
     }
 
     /// Reads global memory, and says of each byte whether it was ever written.
     pub fn read_initialized(&self, ptr: u64, len: usize) -> Result<(Vec<u8>, Vec<bool>), MemoryError> {
-        self.memory.read_initialized(ptr, len)
+        self.memory.read_with_mask(ptr, len)
     }
 
     /// Sets `len` bytes to `byte`.
@@ -197,6 +198,9 @@ impl Gpu {
             if !bytes.is_empty() {
                 self.memory.write(at, &bytes)?;
             }
+            if g.space == Space::Const {
+                self.memory.set_read_only(at)?;
+            }
         }
         self.modules.push(Loaded { module, globals });
         Ok(ModuleHandle(self.modules.len() - 1))
@@ -211,11 +215,12 @@ impl Gpu {
 
     /// Runs a kernel to its end. Each launch of a GPU has a stream of choices of its own, drawn from the seed.
     pub fn launch(&mut self, launch: &Launch) -> Result<Report, Fault> {
-        let loaded = self.modules.get(launch.module.0).ok_or_else(|| {
-            Fault::new(FaultKind::InvalidLaunch, "the module handle is not of this GPU".into(), None)
-        })?;
-        let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.launches);
+        let loaded = self
+            .modules
+            .get(launch.module.0)
+            .ok_or_else(|| Fault::new(FaultKind::InvalidLaunch, "the module handle is not of this GPU".into(), None))?;
         self.launches += 1;
-        exec::launch::launch(&self.options, &mut self.memory, &loaded.module, &loaded.globals, launch, seed)
+        let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(self.launches));
+        exec::launch::launch(&self.options, &mut self.memory, &loaded.module, &loaded.globals, launch, (self.launches, seed))
     }
 }

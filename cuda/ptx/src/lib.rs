@@ -1,6 +1,6 @@
 //! A Hopper GPU in a process: parses PTX and runs it, adversarially but legally, and names what is wrong with it.
 //!
-//! ```
+//! ```no_run
 //! use std::sync::Arc;
 //! use ptx::{Gpu, Launch, Module, Options};
 //!
@@ -46,8 +46,11 @@ pub mod exec;
 pub mod gpu;
 pub mod hazard;
 pub mod ir;
+pub mod matrix;
+pub mod mbarrier;
 pub mod mem;
 pub mod num;
+pub mod tensor_map;
 pub mod text;
 
 pub use counters::Counters;

@@ -36,8 +36,13 @@ impl Regs {
         let [n32, n64, np] = count.map(|c| c as usize);
         let total = n32 + n64 + np;
         Regs {
-            r32: vec![[0; 32]; n32], r64: vec![[0; 32]; n64], pred: vec![0; np], undef: vec![ALL; total], flight: vec![0; total],
-            in_flight: 0, base: [0, n32, n32 + n64],
+            r32: vec![[0; 32]; n32],
+            r64: vec![[0; 32]; n64],
+            pred: vec![0; np],
+            undef: vec![ALL; total],
+            flight: vec![0; total],
+            in_flight: 0,
+            base: [0, n32, n32 + n64],
         }
     }
 

@@ -7,11 +7,10 @@ use super::lanes::{ALL, Regs};
 use super::rng::Rng;
 use super::warp::Warp;
 use super::{Cluster, Cta, Machine, bulk};
-use crate::counters::Counters;
+use crate::counters::Recorder;
 use crate::gpu::{Fault, FaultKind, Launch, Options, Report};
-use crate::hazard::Hazards;
 use crate::ir::{Class, Constant, Entry, Module, Special};
-use crate::mem::{Memory, PARAM_WINDOW};
+use crate::mem::{Global, Home, Local, Memory, Order, Tracker};
 
 /// Streaming multiprocessors of an H100 SXM.
 const SMS: u32 = 132;
@@ -58,6 +57,11 @@ impl Shape {
         [0, 1, 2].map(|d| c[d] * self.cluster[d] + r[d])
     }
 
+    /// CTAs of the grid.
+    pub fn ctas(&self) -> u64 {
+        self.grid.iter().map(|&g| u64::from(g)).product()
+    }
+
     fn new(launch: &Launch, entry: &Entry) -> Result<Shape, String> {
         let (grid, block) = (launch.grid, launch.block);
         let cluster = match (entry.reqnctapercluster, launch.cluster) {
@@ -101,7 +105,12 @@ impl Shape {
         }
         let per_sm = (SM_THREADS / (warps * 32)).min(SM_SHARED / (shared_bytes + 1024)).clamp(1, 32);
         Ok(Shape {
-            grid, block, cluster, threads, warps, cluster_ctas,
+            grid,
+            block,
+            cluster,
+            threads,
+            warps,
+            cluster_ctas,
             clusters: (ctas / u64::from(cluster_ctas)) as u32,
             max_resident: (SMS * per_sm / cluster_ctas).max(1),
             shared_bytes,
@@ -112,11 +121,11 @@ impl Shape {
 /// Runs a launch.
 pub(crate) fn launch(
     options: &Options,
-    mem: &mut Memory,
+    global: &mut Global,
     module: &Arc<Module>,
     globals: &[u64],
     launch: &Launch,
-    seed: u64,
+    (number, seed): (u32, u64),
 ) -> Result<Report, Fault> {
     let bad = |message: String| Fault::new(FaultKind::InvalidLaunch, message, None);
     let entry = module.entry(&launch.entry).ok_or_else(|| bad(format!("there is no kernel `{}`", launch.entry)))?;
@@ -129,11 +138,25 @@ pub(crate) fn launch(
     // Few CTAs at once run fast and in the cache; a seed now and then takes as many as fit.
     let window = [1, 2, 3, 4, 8, 16][rng.below(6) as usize].min(shape.max_resident);
     let slots = (shape.max_resident.min(shape.clusters) * shape.cluster_ctas) as usize;
-    mem.begin_launch(&launch.params, slots, &shape, options);
+    // The parameters lie in memory of their own, for code that takes their address.
+    let params = global.alloc(launch.params.len() as u64).and_then(|at| {
+        global.write(at, &launch.params)?;
+        global.set_read_only(at)?;
+        Ok(at)
+    });
+    let params = params.map_err(|e| bad(format!("parameters: {e}")))?;
+    let order = Order::new(shape.threads, shape.cluster_ctas);
+    let tracker = Tracker::new(order, number, options.hazards, seed);
+    let mem = Memory::new(std::mem::take(global), tracker);
     let mut machine = Machine {
-        module, entry, options, launch, globals, mem,
-        hazards: Hazards::new(),
-        counters: options.counters.then(|| Counters::new(module)),
+        module,
+        entry,
+        options,
+        launch,
+        globals,
+        mem,
+        params,
+        counters: options.counters.then(|| Recorder::new(module.code.len())),
         rng,
         printed: String::new(),
         asyncs: bulk::Asyncs::default(),
@@ -152,10 +175,10 @@ pub(crate) fn launch(
     let result = machine.run();
     bulk::end_launch(&mut machine, result.is_ok());
     let hazards = machine.resolved();
-    let report =
-        Report { instructions: machine.instructions, hazards, counters: machine.counters.take(), printed: std::mem::take(&mut machine.printed) };
-    drop(machine);
-    mem.end_launch();
+    let counters = machine.counters.take().map(|c| c.finish(&entry.name, machine.shape.ctas(), |pc| module.line(pc)));
+    let report = Report { instructions: machine.instructions, hazards, counters, printed: std::mem::take(&mut machine.printed) };
+    *global = machine.mem.global;
+    global.free(params).expect("the parameters were allocated here");
     match result {
         Ok(()) => Ok(report),
         Err(mut fault) => {
@@ -173,9 +196,10 @@ impl Machine<'_> {
             let Some(place) = self.clusters.iter().position(|c| c.is_none()) else { return };
             let n = self.shape.cluster_ctas;
             self.clusters[place] = Some(Cluster { alive: n, barrier: ClusterBarrier::default() });
+            let base = self.mem.start_cluster(n, self.shape.shared_bytes as usize);
+            assert_eq!(base, place as u32 * n, "memory and machine take the first free place");
             for r in 0..n {
-                let slot = place as u32 * n + r;
-                self.start_cta(slot, self.next_cluster * n + r);
+                self.start_cta(base + r, self.next_cluster * n + r);
             }
             self.next_cluster += 1;
             self.resident += 1;
@@ -184,7 +208,6 @@ impl Machine<'_> {
 
     fn start_cta(&mut self, slot: u32, linear: u32) {
         let id = self.shape.cta_id(linear);
-        self.mem.start_cta(slot, linear, &self.shape);
         let warps = (0..self.shape.warps).map(|w| Some(Box::new(self.new_warp(slot, linear, id, w)))).collect();
         let barriers = (0..16).map(|_| NamedBarrier::default()).collect();
         self.ctas[slot as usize] = Some(Cta { linear, id, warps, alive: self.shape.warps, barriers });
@@ -196,8 +219,6 @@ impl Machine<'_> {
     fn new_warp(&self, slot: u32, linear: u32, cta: [u32; 3], index: u32) -> Warp {
         let entry = self.entry;
         let mut regs = Regs::new(entry.registers.count);
-        let lanes = (self.shape.threads - index * 32).min(32);
-        let live = if lanes == 32 { ALL } else { (1 << lanes) - 1 };
         for (reg, constant) in &entry.registers.constants {
             for lane in 0..32 {
                 let value = self.constant(*constant, slot, cta, index, lane);
@@ -209,8 +230,10 @@ impl Machine<'_> {
             }
             regs.set_undef(*reg, 0, ALL);
         }
-        let id = linear * self.shape.warps + index;
-        Warp::new(id, slot, index, linear, live, entry.start, regs, entry.frame)
+        let n = self.shape.cluster_ctas;
+        let home = Home { base: slot - slot % n, rank: slot % n, size: n };
+        let order = self.mem.tracker.order.warp(linear * self.shape.warps + index);
+        Warp::new(slot, index, entry.start, regs, home, Local::new(entry.frame as usize), order)
     }
 
     fn constant(&self, constant: Constant, slot: u32, cta: [u32; 3], warp: u32, lane: u32) -> u64 {
@@ -218,7 +241,7 @@ impl Machine<'_> {
             Constant::Bits(b) => b,
             Constant::Shared(v, offset) => (i64::from(self.entry.shared[&v]) + offset) as u64,
             Constant::Global(v, offset) => self.globals[v as usize].wrapping_add(offset as u64),
-            Constant::KernelParam(offset) => PARAM_WINDOW + u64::from(offset),
+            Constant::KernelParam(offset) => self.params + u64::from(offset),
             Constant::Function(f) => super::calls::handle(f),
             Constant::Special(s) => self.special(s, slot, cta, warp, lane),
         }
@@ -270,15 +293,12 @@ impl Machine<'_> {
 
     pub(super) fn cta_ended(&mut self, slot: u32) {
         bulk::cta_ended(self, slot);
+        self.mem.end_cta(slot);
+        self.ctas[slot as usize] = None;
         let place = (slot / self.shape.cluster_ctas) as usize;
         let cluster = self.clusters[place].as_mut().expect("the cluster of a CTA is resident");
         cluster.alive -= 1;
         if cluster.alive == 0 {
-            // Its CTAs' shared memory lives as long as the cluster.
-            for s in place as u32 * self.shape.cluster_ctas..(place as u32 + 1) * self.shape.cluster_ctas {
-                self.mem.end_cta(s);
-                self.ctas[s as usize] = None;
-            }
             self.clusters[place] = None;
             self.resident -= 1;
         }

@@ -36,8 +36,7 @@
 //! # Who fills what
 //!
 //! `matrix.rs` holds the tensor-core families; `bulk.rs` the asynchronous copies, mbarriers and fences with their queue
-//! ([`bulk::Asyncs`]); [`crate::mem`] all memory but local frames, with the shadow and the clocks; [`crate::counters`] what
-//! [`Machine::step`] counts.
+//! ([`bulk::Asyncs`]); [`crate::mem`] all memory but local frames, with the shadow and the clocks; [`crate::counters`] what the machine counts.
 
 pub mod atomics;
 pub mod bulk;
@@ -56,12 +55,11 @@ pub mod rng;
 pub mod warp;
 pub mod warp_ops;
 
-use crate::counters::Counters;
+use crate::counters::Recorder;
 use crate::gpu::{Fault, FaultKind, Launch, Options};
-use crate::hazard::{Hazard, HazardKind, Hazards, Place, Site, SourceLine};
-use crate::ir::{Class, Entry, Inst, Module, NO_PC, Op, Reg};
+use crate::hazard::{Hazard, HazardKind, Place, Site};
+use crate::ir::{Entry, Inst, Module, Op, Reg};
 use crate::mem::Memory;
-use lanes::lanes_of;
 use rng::Rng;
 use warp::{Split, Warp};
 
@@ -165,12 +163,12 @@ pub struct Machine<'g> {
     pub launch: &'g Launch,
     /// Addresses of the module's variables.
     pub globals: &'g [u64],
-    /// Global and shared memory.
-    pub mem: &'g mut Memory,
-    /// What was found wrong.
-    pub hazards: Hazards,
+    /// Address of the kernel's parameters.
+    pub params: u64,
+    /// All memory, its shadow and order, and what was found wrong.
+    pub mem: Memory,
     /// Counters, if wanted.
-    pub counters: Option<Counters>,
+    pub counters: Option<Recorder>,
     /// The seed's stream.
     pub rng: Rng,
     /// What the kernel printed.
@@ -262,7 +260,7 @@ impl<'g> Machine<'g> {
         let bad = mask & undef;
         if bad != 0 && self.options.hazards {
             let site = self.site(warp, pc, bad.trailing_zeros() as usize);
-            self.hazards.report(HazardKind::UninitializedRead, site, None, || format!("{what} is undefined"));
+            self.mem.tracker.hazards.report(HazardKind::UninitializedRead, site, None, || format!("{what} is undefined"));
         }
     }
 
@@ -274,16 +272,10 @@ impl<'g> Machine<'g> {
 
     /// Turns a site into lines, thread and CTA.
     pub fn place(&self, site: Site) -> Place {
-        let source = self.module.sources.get(site.pc as usize);
-        let line = source.and_then(|s| s.loc).and_then(|l| Some((self.module.files.get(&l.file)?, l.line)));
+        let (_, ptx_line, source) = self.module.line(site.pc);
         let (cta, warp) = (site.warp / self.shape.warps, site.warp % self.shape.warps);
         let thread = warp * 32 + u32::from(site.lane);
-        Place {
-            ptx_line: source.map_or(0, |s| s.line),
-            source: line.map(|(file, line)| SourceLine { file: file.clone(), line }),
-            thread: launch::unlinear(thread, self.launch.block),
-            cta: self.shape.cta_id(cta),
-        }
+        Place { ptx_line, source, thread: launch::unlinear(thread, self.launch.block), cta: self.shape.cta_id(cta) }
     }
 
     /// Runs the launch to its end.
@@ -458,7 +450,7 @@ impl<'g> Machine<'g> {
         }
         self.instructions += u64::from(mask.count_ones());
         if let Some(c) = &mut self.counters {
-            c.issue(pc, mask, split.mask);
+            c.issue(pc, mask);
         }
         if mask == 0 && !matches!(inst.op, Op::Branch { .. }) {
             split.pc += 1;
@@ -530,23 +522,8 @@ impl<'g> Machine<'g> {
             }
             Flow::Converge => Wait::Converge,
             Flow::Members(m) => Wait::Members(m),
-            Flow::Block(w) | Flow::Retry(w) if mask == split.mask => {
-                if matches!(flow, Flow::Block(_)) {
-                    split.pc += 1;
-                }
-                split.wait = Some(w);
-                return Ok(After::Blocked);
-            }
-            Flow::Block(ref w) | Flow::Retry(ref w) => {
-                // Lanes that the guard left out do not wait.
-                let pc = split.pc;
-                let w = w.clone();
-                self.divide(warp, split, mask);
-                let waiting = warp.splits.last_mut().expect("divide pushed the lanes that wait");
-                waiting.pc = if matches!(flow, Flow::Block(_)) { pc + 1 } else { pc };
-                waiting.wait = Some(w);
-                return Ok(After::Go);
-            }
+            Flow::Block(w) => return Ok(self.park_waiting(warp, split, mask, w, 1)),
+            Flow::Retry(w) => return Ok(self.park_waiting(warp, split, mask, w, 0)),
         };
         if mask != split.mask {
             self.divide(warp, split, mask);
@@ -555,6 +532,21 @@ impl<'g> Machine<'g> {
         }
         split.wait = Some(wait);
         Ok(After::Blocked)
+    }
+
+    /// The lanes of `mask` wait, at this pc plus `skip`; lanes that the guard left out do not.
+    fn park_waiting(&mut self, warp: &mut Warp, split: &mut Split, mask: u32, wait: Wait, skip: u32) -> After {
+        let pc = split.pc + skip;
+        if mask == split.mask {
+            split.pc = pc;
+            split.wait = Some(wait);
+            return After::Blocked;
+        }
+        self.divide(warp, split, mask);
+        let waiting = warp.splits.last_mut().expect("divide pushed the lanes that wait");
+        waiting.pc = pc;
+        waiting.wait = Some(wait);
+        After::Go
     }
 
     /// Splits off the lanes `mask`, which stay at this pc; the others go to the next. They meet at the next.
@@ -572,8 +564,11 @@ impl<'g> Machine<'g> {
         if self.options.hazards {
             let site = self.site(warp, pc, mask.trailing_zeros() as usize);
             let written = self.defs(pc).contains(&reg);
-            self.hazards.report(HazardKind::RegisterInFlight, site, None, || {
-                format!("{} a register of an asynchronous operation that was not waited for", if written { "writes" } else { "reads" })
+            self.mem.tracker.hazards.report(HazardKind::RegisterInFlight, site, None, || {
+                format!(
+                    "{} a register of an asynchronous operation that was not waited for",
+                    if written { "writes" } else { "reads" }
+                )
             });
         }
     }
@@ -585,9 +580,9 @@ impl<'g> Machine<'g> {
             Wait::Barrier { id, generation } => {
                 self.ctas[slot as usize].as_ref().is_none_or(|c| c.barriers[*id as usize].generation != *generation)
             }
-            Wait::ClusterBarrier { generation } => {
-                self.clusters[(slot / self.shape.cluster_ctas) as usize].as_ref().is_none_or(|c| c.barrier.generation != *generation)
-            }
+            Wait::ClusterBarrier { generation } => self.clusters[(slot / self.shape.cluster_ctas) as usize]
+                .as_ref()
+                .is_none_or(|c| c.barrier.generation != *generation),
             Wait::Async(w) => bulk::is_over(self, slot, w),
             Wait::Sleep { until } => self.steps >= *until,
         }
@@ -655,14 +650,21 @@ impl<'g> Machine<'g> {
                         Some(Wait::Members(m)) => format!("waits for lanes {m:#010x} of its warp"),
                         Some(Wait::Barrier { id, .. }) => {
                             let b = &cta.barriers[*id as usize];
-                            format!("waits at barrier {id} ({} of {} threads have arrived)", b.arrived, control::expected(self, cta, b))
+                            format!(
+                                "waits at barrier {id} ({} of {} threads have arrived)",
+                                b.arrived,
+                                control::expected(self, cta, b)
+                            )
                         }
                         Some(Wait::ClusterBarrier { .. }) => "waits at barrier.cluster".into(),
                         Some(Wait::Async(a)) => a.describe(),
                         Some(Wait::Sleep { .. }) => "sleeps".into(),
                     };
                     first.get_or_insert((site, place.clone()));
-                    lines.push(format!("warp {} of CTA {:?} (lanes {:#010x}) {why} at PTX line {}", warp.index, cta.id, s.mask, place.ptx_line));
+                    lines.push(format!(
+                        "warp {} of CTA {:?} (lanes {:#010x}) {why} at PTX line {}",
+                        warp.index, cta.id, s.mask, place.ptx_line
+                    ));
                 }
             }
         }
@@ -673,14 +675,14 @@ impl<'g> Machine<'g> {
         }
         let message = format!("{what}: {}", lines.join("; "));
         if let Some((site, _)) = &first {
-            self.hazards.report(HazardKind::Deadlock, *site, None, || message.clone());
+            self.mem.tracker.hazards.report(HazardKind::Deadlock, *site, None, || message.clone());
         }
         Err(Box::new(Fault::new(FaultKind::Deadlock, message, first.map(|f| f.1))))
     }
 
     /// Hazards with lines, for the report.
     pub fn resolved(&self) -> Vec<Hazard> {
-        self.hazards.resolve(|site| self.place(site))
+        self.mem.tracker.hazards.resolve(|site| self.place(site))
     }
 }
 
@@ -699,25 +701,4 @@ pub enum After {
 /// Instructions that look after registers in flight themselves.
 pub fn touches_flight(op: &Op) -> bool {
     matches!(op, Op::Matrix(_))
-}
-
-/// Reads 64 bits of an address register in every lane.
-pub fn addresses(warp: &Warp, addr: &crate::ir::Addr, mask: u32) -> [u64; 32] {
-    let mut out = [0; 32];
-    match addr.base.class {
-        Class::B64 => {
-            let base = &warp.regs.r64[addr.base.index as usize];
-            for (o, b) in out.iter_mut().zip(base) {
-                *o = b.wrapping_add(addr.offset as u64);
-            }
-        }
-        _ => {
-            let base = &warp.regs.r32[addr.base.index as usize];
-            for (o, b) in out.iter_mut().zip(base) {
-                *o = u64::from(b.wrapping_add(addr.offset as u32));
-            }
-        }
-    }
-    let _ = (mask, NO_PC, lanes_of);
-    out
 }

@@ -11,6 +11,7 @@ use super::lanes::Regs;
 use super::rng::Rng;
 use crate::exec::Wait;
 use crate::ir::NO_PC;
+use crate::mem::{By, Home, Local, WarpOrder};
 
 /// No join.
 pub const NO_JOIN: u32 = u32::MAX;
@@ -65,12 +66,12 @@ pub struct Warp {
     pub live: u32,
     /// Registers.
     pub regs: Regs,
-    /// Local memory, a frame a lane, one after the other.
-    pub frame: Vec<u8>,
-    /// Which bytes of it were written.
-    pub frame_written: Vec<bool>,
-    /// Bytes of one lane's frame.
-    pub frame_bytes: u32,
+    /// Place of its CTA's shared memory.
+    pub home: Home,
+    /// Local memory: a frame a lane.
+    pub local: Local,
+    /// What its lanes know of other threads' accesses.
+    pub order: WarpOrder,
     /// Groups of lanes, without the one that runs.
     pub splits: Vec<Split>,
     joins: Vec<Join>,
@@ -83,15 +84,30 @@ pub struct Warp {
 const PATIENCE: u64 = 20_000;
 
 impl Warp {
-    /// A warp whose lanes `live` start at `pc`.
-    pub fn new(id: u32, slot: u32, index: u32, cta: u32, live: u32, pc: u32, regs: Regs, frame_bytes: u32) -> Warp {
+    /// A warp of CTA number `cta` in `slot`, whose existing lanes start at `pc`.
+    pub fn new(slot: u32, index: u32, pc: u32, regs: Regs, home: Home, local: Local, order: WarpOrder) -> Warp {
+        let live = order.full;
         let split = Split { pc, mask: live, join: NO_JOIN, join_pc: NO_PC, calls: SmallVec::new(), wait: None, timed_out: false };
         Warp {
-            id, slot, index, cta, live, regs,
-            frame: vec![0; frame_bytes as usize * 32],
-            frame_written: vec![false; frame_bytes as usize * 32],
-            frame_bytes, splits: vec![split], joins: Vec::new(), free_joins: Vec::new(), executed: 0,
+            id: order.agent,
+            slot,
+            index,
+            cta: order.cta,
+            live,
+            regs,
+            home,
+            local,
+            order,
+            splits: vec![split],
+            joins: Vec::new(),
+            free_joins: Vec::new(),
+            executed: 0,
         }
+    }
+
+    /// Who accesses memory at `pc`.
+    pub fn by(&mut self, pc: u32) -> By<'_> {
+        By { warp: &mut self.order, home: self.home, local: &mut self.local, pc }
     }
 
     /// A join of the running split around its present one.
@@ -193,7 +209,8 @@ impl Warp {
     pub fn release_impatient(&mut self) {
         for i in 0..self.joins.len() as u32 {
             let j = &self.joins[i as usize];
-            if j.arrived != 0 && self.executed - j.since > PATIENCE
+            if j.arrived != 0
+                && self.executed - j.since > PATIENCE
                 && let Some(split) = self.release(i)
             {
                 self.splits.push(split);

@@ -14,13 +14,21 @@ pub type Decode = Result<Op, String>;
 /// What a name stands for.
 #[derive(Clone, Debug)]
 pub(crate) enum Name {
-    Register { reg: Reg, ty: Type },
-    /// A vector register's elements.
-    Elements(Vec<Reg>, Type),
+    Register {
+        reg: Reg,
+        ty: Type,
+    },
     /// A variable of the thread's frame: `.local`, or `.param` of a function or of a call; offset in the frame.
-    Frame { space: Space, offset: u32, bytes: u32 },
+    Frame {
+        space: Space,
+        offset: u32,
+        bytes: u32,
+    },
     /// A kernel's parameter.
-    KernelParam { offset: u32, bytes: u32 },
+    KernelParam {
+        offset: u32,
+        bytes: u32,
+    },
     /// Shared variable by number.
     Shared(u32),
     /// Global or constant variable by number.
@@ -282,7 +290,9 @@ impl<'a> Cx<'a> {
                     Some((s, bits)) if bits == ty.bits() || (bits == 32 && ty.bits() == 64) => {
                         self.scopes.numbering.constant(class, Constant::Special(s))
                     }
-                    Some((_, bits)) => return Err(format!("`{name}` has {bits} bits, `{}` reads .{}", self.inst.opcode, ty.name())),
+                    Some((_, bits)) => {
+                        return Err(format!("`{name}` has {bits} bits, `{}` reads .{}", self.inst.opcode, ty.name()));
+                    }
                     None => return Err(format!("`{name}` is not declared")),
                 },
             },
@@ -484,7 +494,8 @@ fn check_register(name: &str, declared: Type, ty: Type, wider: bool) -> Result<(
         return Err(format!("register `{name}` is .{}, which does not fit .{}", declared.name(), ty.name()));
     }
     // An f32 register holds no u32 and the reverse; untyped bits hold anything.
-    let numeric_clash = |a: Type, b: Type| a.is_float() && matches!(b, Type::F32 | Type::F64) != matches!(a, Type::F32 | Type::F64);
+    let numeric_clash =
+        |a: Type, b: Type| a.is_float() && matches!(b, Type::F32 | Type::F64) != matches!(a, Type::F32 | Type::F64);
     if !wider && !declared.is_bits() && !ty.is_bits() && declared.is_float() != ty.is_float() && numeric_clash(declared, ty) {
         return Err(format!("register `{name}` is .{}, which does not fit .{}", declared.name(), ty.name()));
     }
@@ -511,13 +522,16 @@ pub fn special(name: &str) -> Option<(Special, u32)> {
     use Special::*;
     let name = name.strip_prefix('%')?;
     let (base, dim) = match name.rsplit_once('.') {
-        Some((base, d)) => (base, Some(match d {
-            "x" => 0,
-            "y" => 1,
-            "z" => 2,
-            "w" => 3,
-            _ => return None,
-        })),
+        Some((base, d)) => (
+            base,
+            Some(match d {
+                "x" => 0,
+                "y" => 1,
+                "z" => 2,
+                "w" => 3,
+                _ => return None,
+            }),
+        ),
         None => (name, None),
     };
     if let Some(d) = dim {

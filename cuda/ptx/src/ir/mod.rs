@@ -75,10 +75,34 @@ pub enum Constant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Special {
-    Tid(u8), Ntid(u8), Ctaid(u8), Nctaid(u8), Clusterid(u8), Nclusterid(u8), ClusterCtaid(u8), ClusterNctaid(u8),
-    ClusterCtarank, ClusterNctarank, IsExplicitCluster, LaneId, WarpId, NWarpId, SmId, NSmId, GridId,
-    LanemaskEq, LanemaskLe, LanemaskLt, LanemaskGe, LanemaskGt,
-    TotalSmemSize, AggrSmemSize, DynamicSmemSize, ReservedSmemOffset(u8), Envreg(u8), CurrentGraphExec,
+    Tid(u8),
+    Ntid(u8),
+    Ctaid(u8),
+    Nctaid(u8),
+    Clusterid(u8),
+    Nclusterid(u8),
+    ClusterCtaid(u8),
+    ClusterNctaid(u8),
+    ClusterCtarank,
+    ClusterNctarank,
+    IsExplicitCluster,
+    LaneId,
+    WarpId,
+    NWarpId,
+    SmId,
+    NSmId,
+    GridId,
+    LanemaskEq,
+    LanemaskLe,
+    LanemaskLt,
+    LanemaskGe,
+    LanemaskGt,
+    TotalSmemSize,
+    AggrSmemSize,
+    DynamicSmemSize,
+    ReservedSmemOffset(u8),
+    Envreg(u8),
+    CurrentGraphExec,
 }
 
 /// Operand indices of a lane-wise instruction. What each means is the family's business; by habit `d` and `e` are written,
@@ -160,8 +184,9 @@ pub fn family(head: &str) -> Option<fn(&mut Cx<'_>) -> Decode> {
         "ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wgmma" => matrix::decode,
         "mbarrier" | "cp" | "fence" | "membar" => bulk::decode,
         "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "sqrt" | "rcp" => arithmetic,
-        "mul24" | "mad24" | "addc" | "subc" | "madc" | "sad" | "dp4a" | "dp2a" | "and" | "or" | "xor" | "not" | "cnot" | "lop3"
-        | "shl" | "shr" | "shf" | "prmt" | "bfe" | "bfi" | "bfind" | "brev" | "clz" | "popc" | "fns" | "szext" | "bmsk" => int::decode,
+        "mul24" | "mad24" | "addc" | "subc" | "madc" | "sad" | "dp4a" | "dp2a" | "and" | "or" | "xor" | "not" | "cnot"
+        | "lop3" | "shl" | "shr" | "shf" | "prmt" | "bfe" | "bfi" | "bfind" | "brev" | "clz" | "popc" | "fns" | "szext"
+        | "bmsk" => int::decode,
         "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "testp" | "copysign" => float::decode,
         "cvt" => cvt::decode,
         "setp" | "set" | "selp" | "slct" => compare::decode,
@@ -172,9 +197,7 @@ pub fn family(head: &str) -> Option<fn(&mut Cx<'_>) -> Decode> {
         "atom" | "red" => atomics::decode,
         "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => warp_ops::decode,
         "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "nanosleep" | "setmaxnreg" | "pmevent"
-        | "griddepcontrol" => {
-            control::decode
-        }
+        | "griddepcontrol" => control::decode,
         "call" => calls::decode,
         _ => return None,
     })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::decode::{Cx, Name, Numbering, Scopes, class_of};
 use super::{Guard, Op, Reg};
 use crate::cfg;
+use crate::hazard::SourceLine;
 use crate::text::ast::{self, Init, Linkage, Loc, Operand, Space, Statement, Type, Variable};
 use crate::text::{Error, Errors, parser};
 
@@ -193,6 +194,13 @@ impl Module {
         self.entry(entry).map(|e| e.params.as_slice())
     }
 
+    /// Opcode, PTX line and source line of instruction `pc`.
+    pub fn line(&self, pc: u32) -> (&str, u32, Option<SourceLine>) {
+        let s = &self.sources[pc as usize];
+        let source = s.loc.and_then(|l| Some(SourceLine { file: self.files.get(&l.file)?.clone(), line: l.line }));
+        (&s.opcode, s.line, source)
+    }
+
     /// The function that instruction `pc` belongs to.
     pub fn function_at(&self, pc: u32) -> Option<&Function> {
         self.functions.iter().find(|f| f.start <= pc && pc < f.end)
@@ -222,11 +230,23 @@ struct Body {
 impl Builder {
     fn new(name: &str) -> Builder {
         let module = Module {
-            name: name.to_string(), code: Vec::new(), refs: Vec::new(), sources: Vec::new(), entries: Vec::new(), functions: Vec::new(),
-            globals: Vec::new(), shared: Vec::new(), files: HashMap::new(),
+            name: name.to_string(),
+            code: Vec::new(),
+            refs: Vec::new(),
+            sources: Vec::new(),
+            entries: Vec::new(),
+            functions: Vec::new(),
+            globals: Vec::new(),
+            shared: Vec::new(),
+            files: HashMap::new(),
         };
         Builder {
-            file: name.to_string(), errors: Vec::new(), module, names: HashMap::new(), callees: Vec::new(), indirect: Vec::new(),
+            file: name.to_string(),
+            errors: Vec::new(),
+            module,
+            names: HashMap::new(),
+            callees: Vec::new(),
+            indirect: Vec::new(),
             shared_used: Vec::new(),
         }
     }
@@ -285,8 +305,12 @@ impl Builder {
                         self.error(v.line, format!("`{}` is extern and nothing defines it", v.name));
                     }
                     self.module.globals.push(Global {
-                        name: v.name.clone(), space: v.space, bytes: v.bytes(), align: v.alignment(),
-                        init: vec![0; v.bytes() as usize], relocations: Vec::new(),
+                        name: v.name.clone(),
+                        space: v.space,
+                        bytes: v.bytes(),
+                        align: v.alignment(),
+                        init: vec![0; v.bytes() as usize],
+                        relocations: Vec::new(),
                     });
                     Name::Global(index, v.space)
                 }
@@ -317,7 +341,11 @@ impl Builder {
             let index = self.module.functions.len() as u32;
             self.names.insert(f.name.clone(), Name::Function(index));
             self.module.functions.push(Function {
-                name: f.name.clone(), entry: f.entry, start: super::NO_PC, end: super::NO_PC, signature: Signature::default(),
+                name: f.name.clone(),
+                entry: f.entry,
+                start: super::NO_PC,
+                end: super::NO_PC,
+                signature: Signature::default(),
             });
         }
         for (new, old, _) in &tree.aliases {
@@ -374,8 +402,13 @@ impl Builder {
     fn function(&mut self, f: &ast::Function, numbering: Numbering, frame: u32) -> (Numbering, u32) {
         let Some(Name::Function(index)) = self.names.get(&f.name).cloned() else { return (numbering, frame) };
         let mut scopes = Scopes {
-            module: Arc::new(std::mem::take(&mut self.names)), stack: vec![HashMap::new()], numbering, entry: f.entry,
-            callees: Vec::new(), indirect: false, shared: Vec::new(),
+            module: Arc::new(std::mem::take(&mut self.names)),
+            stack: vec![HashMap::new()],
+            numbering,
+            entry: f.entry,
+            callees: Vec::new(),
+            indirect: false,
+            shared: Vec::new(),
         };
         let mut body = Body { code: Vec::new(), sources: Vec::new(), labels: Vec::new(), frame };
         let mut signature = Signature::default();
@@ -468,15 +501,14 @@ impl Builder {
 
     fn registers(&mut self, ty: Type, vector: u32, names: &[(String, Option<u32>)], line: u32, scopes: &mut Scopes) {
         let per = if ty == Type::B128 { 2 } else { 1 };
+        if vector > 1 {
+            self.error(line, "vector registers (.reg .v2, .v4) are not supported");
+        }
         for (name, count) in names {
             let many = count.unwrap_or(1);
             for i in 0..many {
                 let full = if count.is_some() { format!("{name}{i}") } else { name.clone() };
-                let value = if vector > 1 {
-                    Name::Elements((0..vector).map(|_| scopes.numbering.fresh(class_of(ty), per)).collect(), ty)
-                } else {
-                    Name::Register { reg: scopes.numbering.fresh(class_of(ty), per), ty }
-                };
+                let value = Name::Register { reg: scopes.numbering.fresh(class_of(ty), per), ty };
                 if scopes.stack.last_mut().expect("a scope").insert(full.clone(), value).is_some() {
                     self.error(line, format!("`{full}` is declared twice"));
                 }
@@ -514,9 +546,7 @@ impl Builder {
         let mut cx = Cx::new(i, scopes);
         let guard = match &i.guard {
             None => Ok(Guard::ALWAYS),
-            Some(g) => {
-                cx.src_of(&Operand::Name(g.register.clone()), Type::Pred).map(|index| Guard { index, negated: g.negated })
-            }
+            Some(g) => cx.src_of(&Operand::Name(g.register.clone()), Type::Pred).map(|index| Guard { index, negated: g.negated }),
         };
         // The guard decides, it is no operand: its undefinedness is checked, not passed on.
         cx.uses.clear();
@@ -541,8 +571,17 @@ impl Builder {
             .map(|(&(offset, size), p)| ParamInfo { offset, size, align: p.alignment() as u32 })
             .collect();
         self.module.entries.push(Entry {
-            name: f.name.clone(), start: function.start, params, registers, frame, shared: HashMap::new(), static_shared: 0,
-            maxntid: f.maxntid, reqntid: f.reqntid, reqnctapercluster: f.reqnctapercluster, explicit_cluster: f.explicit_cluster,
+            name: f.name.clone(),
+            start: function.start,
+            params,
+            registers,
+            frame,
+            shared: HashMap::new(),
+            static_shared: 0,
+            maxntid: f.maxntid,
+            reqntid: f.reqntid,
+            reqnctapercluster: f.reqnctapercluster,
+            explicit_cluster: f.explicit_cluster,
             maxnreg: f.maxnreg,
         });
     }
@@ -645,7 +684,9 @@ impl Fill {
             }
             Init::Value(v) => {
                 let bits = match v {
-                    ast::InitValue::Int(v) if self.ty.is_float() && matches!(self.ty, Type::F32) => u64::from((*v as f32).to_bits()),
+                    ast::InitValue::Int(v) if self.ty.is_float() && matches!(self.ty, Type::F32) => {
+                        u64::from((*v as f32).to_bits())
+                    }
                     ast::InitValue::Int(v) if self.ty == Type::F64 => (*v as f64).to_bits(),
                     ast::InitValue::Int(v) => *v as u64,
                     ast::InitValue::Float(l) => super::decode::literal_bits(*l, self.ty)?,

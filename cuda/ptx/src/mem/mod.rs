@@ -142,6 +142,17 @@ impl Local {
         let size = size.next_multiple_of(16);
         Self { size, segment: Segment::new(LOCAL_BASE, size * 32, false) }
     }
+
+    /// Copies `len` bytes of one lane's memory, and with them which are defined (a call's arguments and results).
+    pub fn copy(&mut self, lane: u32, from: u32, to: u32, len: u32) {
+        let base = lane as usize * self.size;
+        let (from, to, len) = (base + from as usize, base + to as usize, len as usize);
+        self.segment.data.copy_within(from..from + len, to);
+        for i in 0..len {
+            let defined = self.segment.initialized(from + i, 1);
+            self.segment.set_initialized(to + i, 1, defined);
+        }
+    }
 }
 
 /// A piece of memory by number.

@@ -281,7 +281,18 @@ impl<'a> Parser<'a> {
             if let (Some(None), Some(Init::List(l))) = (dims.first(), &init) {
                 dims[0] = Some(l.len() as u64);
             }
-            let var = |name| Variable { name, space, ty, vector, dims: dims.clone(), align, init: init.clone(), linkage, register: false, line };
+            let var = |name| Variable {
+                name,
+                space,
+                ty,
+                vector,
+                dims: dims.clone(),
+                align,
+                init: init.clone(),
+                linkage,
+                register: false,
+                line,
+            };
             match count {
                 None => out.push(var(name)),
                 Some(n) => out.extend((0..n).map(|i| var(format!("{name}{i}")))),
@@ -357,7 +368,9 @@ impl<'a> Parser<'a> {
                 let inner = self.symbol_value()?;
                 self.expect(')')?;
                 match inner {
-                    InitValue::Symbol { name, offset, generic, .. } => InitValue::Symbol { name, offset, generic, mask: v as u64 },
+                    InitValue::Symbol { name, offset, generic, .. } => {
+                        InitValue::Symbol { name, offset, generic, mask: v as u64 }
+                    }
                     other => other,
                 }
             }
@@ -410,7 +423,18 @@ impl<'a> Parser<'a> {
                 dims.push(if open { None } else { Some(u64::from(self.unsigned("an extent")?)) });
                 self.expect(']')?;
             }
-            list.push(Variable { name, space: Space::Param, ty, vector, dims, align, init: None, linkage: Linkage::Local, register, line });
+            list.push(Variable {
+                name,
+                space: Space::Param,
+                ty,
+                vector,
+                dims,
+                align,
+                init: None,
+                linkage: Linkage::Local,
+                register,
+                line,
+            });
             if !self.eat(',') && self.peek() != Some(Kind::Punct(')')) {
                 return self.unexpected("`,` or `)`");
             }
@@ -435,8 +459,19 @@ impl<'a> Parser<'a> {
         let name = self.word("a function's name")?.to_string();
         let params = self.parameters()?;
         let mut f = Function {
-            name, entry, returns, params, noreturn: false, maxntid: None, reqntid: None, reqnctapercluster: None, maxnreg: None,
-            explicit_cluster: false, body: None, linkage, line,
+            name,
+            entry,
+            returns,
+            params,
+            noreturn: false,
+            maxntid: None,
+            reqntid: None,
+            reqnctapercluster: None,
+            maxnreg: None,
+            explicit_cluster: false,
+            body: None,
+            linkage,
+            line,
         };
         self.loc = None;
         loop {

@@ -1,0 +1,694 @@
+//! `ld`, `st` and their like in every space; local frames.
+
+use super::lanes::{lanes, lanes_of};
+use super::warp::Warp;
+use super::{At, Flow, Machine, Stop};
+use crate::gpu::FaultKind;
+use crate::ir::{Addr, Args, Class, Constant, Cx, Decode, Op, Reg};
+use crate::mem::Space as Where;
+use crate::mem::{Block, GLOBAL_BASE, LOCAL_BASE, MemoryFault, SHARED_BASE, Scope, Sem, WINDOW};
+use crate::text::ast::{Operand, Space, Type};
+
+/// The order that an instruction names; the scope makes it a [`Sem`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strength {
+    Weak,
+    Volatile,
+    Relaxed,
+    Acquire,
+    Release,
+    AcquireRelease,
+}
+
+impl Strength {
+    /// The order with a scope; that of atomics is the GPU unless stated.
+    pub(super) fn with(self, scope: Option<Scope>) -> Sem {
+        let s = scope.unwrap_or(Scope::Gpu);
+        match self {
+            Strength::Weak => Sem::Weak,
+            Strength::Volatile => Sem::Relaxed(Scope::Sys),
+            Strength::Relaxed => Sem::Relaxed(s),
+            Strength::Acquire => Sem::Acquire(s),
+            Strength::Release => Sem::Release(s),
+            Strength::AcquireRelease => Sem::AcqRel(s),
+        }
+    }
+}
+
+/// Instructions of this family.
+pub enum MemoryOp {
+    /// `ld`.
+    Load(Load),
+    /// `st`.
+    Store(Store),
+    /// `ld.param` of a kernel at a fixed offset: the same bytes for all lanes.
+    Param {
+        /// Offset in the parameters.
+        offset: u32,
+        /// The element's type.
+        ty: Type,
+        /// Destinations.
+        d: Vec<Reg>,
+    },
+    /// `prefetch`, `applypriority`: reads nothing.
+    Hint,
+    /// `discard`: the bytes become undefined.
+    Discard(Addr, u32),
+}
+
+/// The most bytes of parameters that a kernel takes.
+const MAX_PARAMS: u64 = 32_764;
+
+/// `ld`.
+pub struct Load {
+    addr: Addr,
+    space: Where,
+    ty: Type,
+    d: Vec<Reg>,
+    sem: Sem,
+}
+
+/// `st`.
+pub struct Store {
+    addr: Addr,
+    space: Where,
+    ty: Type,
+    sources: Vec<Reg>,
+    sem: Sem,
+}
+
+/// The modifiers of memory instructions.
+pub(super) struct Modifiers {
+    pub space: Option<Space>,
+    pub strength: Option<Strength>,
+    pub scope: Option<Scope>,
+    pub vector: usize,
+    pub cache_hint: bool,
+}
+
+const SCOPES: [(&str, Scope); 4] = [("cta", Scope::Cta), ("cluster", Scope::Cluster), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
+const STRENGTHS: [(&str, Strength); 7] = [
+    ("weak", Strength::Weak),
+    ("volatile", Strength::Volatile),
+    ("relaxed", Strength::Relaxed),
+    ("acquire", Strength::Acquire),
+    ("release", Strength::Release),
+    ("acq_rel", Strength::AcquireRelease),
+    ("mmio", Strength::Relaxed),
+];
+const SPACES: [(&str, Space); 10] = [
+    ("global", Space::Global),
+    ("const", Space::Const),
+    ("shared", Space::Shared),
+    ("shared::cta", Space::Shared),
+    ("shared::cluster", Space::Shared),
+    ("local", Space::Local),
+    ("param", Space::Param),
+    ("param::entry", Space::Param),
+    ("param::func", Space::Param),
+    ("generic", Space::Global),
+];
+const CACHE: [&str; 7] = ["ca", "cg", "cs", "lu", "cv", "wb", "wt"];
+const L1: [&str; 5] = ["L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate"];
+const L2: [&str; 6] = ["L2::64B", "L2::128B", "L2::256B", "L2::evict_first", "L2::evict_last", "L2::evict_normal"];
+
+/// Eats the modifiers before the type. Each kind may come once.
+pub(super) fn modifiers(cx: &mut Cx<'_>) -> Result<Modifiers, String> {
+    let mut m = Modifiers { space: None, strength: None, scope: None, vector: 1, cache_hint: false };
+    let (mut cache, mut l1, mut l2, mut nc, mut mmio) = (false, false, false, false, false);
+    let twice =
+        |part: &str, already: bool| if already { Err(format!("modifier `.{part}` comes twice or clashes")) } else { Ok(true) };
+    while let Some(part) = cx.peek() {
+        if let Some((_, s)) = STRENGTHS.iter().find(|(n, _)| *n == part) {
+            // `.mmio` follows or stands for `.relaxed`.
+            if part == "mmio" {
+                mmio = twice(part, mmio)?;
+            } else {
+                twice(part, m.strength.is_some())?;
+            }
+            m.strength = Some(*s);
+        } else if let Some((_, s)) = SCOPES.iter().find(|(n, _)| *n == part) {
+            twice(part, m.scope.is_some())?;
+            m.scope = Some(*s);
+        } else if let Some((_, s)) = SPACES.iter().find(|(n, _)| *n == part && *n != "generic") {
+            twice(part, m.space.is_some())?;
+            m.space = Some(*s);
+        } else if CACHE.contains(&part) {
+            cache = twice(part, cache)?;
+        } else if L1.contains(&part) {
+            l1 = twice(part, l1)?;
+        } else if L2.contains(&part) {
+            l2 = twice(part, l2 && !part.ends_with('B'))?;
+        } else if part == "L2::cache_hint" {
+            m.cache_hint = twice(part, m.cache_hint)?;
+        } else if part == "nc" {
+            nc = twice(part, nc)?;
+        } else if let Some(n) = [("v2", 2), ("v4", 4)].iter().find(|(n, _)| *n == part).map(|(_, v)| *v) {
+            twice(part, m.vector > 1)?;
+            m.vector = n;
+        } else {
+            break;
+        }
+        cx.part("a modifier")?;
+    }
+    let strong = matches!(m.strength, Some(Strength::Relaxed | Strength::Acquire | Strength::Release | Strength::AcquireRelease));
+    if strong != m.scope.is_some() && !(strong && matches!(cx.head(), "atom" | "red")) && !(matches!(cx.head(), "atom" | "red")) {
+        return Err(format!("`{}`: a scope belongs to relaxed, acquire and release, and they need one", cx.inst.opcode));
+    }
+    Ok(m)
+}
+
+/// Types that `ld` and `st` take.
+const TYPES: [Type; 15] = [
+    Type::B8,
+    Type::B16,
+    Type::B32,
+    Type::B64,
+    Type::B128,
+    Type::U8,
+    Type::U16,
+    Type::U32,
+    Type::U64,
+    Type::S8,
+    Type::S16,
+    Type::S32,
+    Type::S64,
+    Type::F32,
+    Type::F64,
+];
+
+/// The decoder of this family.
+pub fn decode(cx: &mut Cx<'_>) -> Decode {
+    let head = cx.head();
+    match head {
+        "st" if cx.has("async") || cx.has("bulk") => super::bulk::decode(cx),
+        "ld" | "ldu" | "st" => decode_access(cx),
+        "prefetch" | "prefetchu" => {
+            cx.pick(&SPACES);
+            let level = cx.part("a level")?;
+            if !["L1", "L2", "L2::evict_last", "L2::evict_normal", "tensormap"].contains(&level) {
+                return cx.unknown();
+            }
+            cx.end(1)?;
+            cx.address(0)?;
+            Ok(Op::Memory(Box::new(MemoryOp::Hint)))
+        }
+        "discard" | "applypriority" => {
+            cx.eat("global");
+            if !cx.eat(if head == "discard" { "L2" } else { "L2::evict_normal" }) {
+                return cx.unknown();
+            }
+            cx.end(2)?;
+            let addr = cx.address(0)?;
+            if cx.int(1)? != 128 {
+                return Err(format!("`{head}` takes 128 bytes only"));
+            }
+            Ok(Op::Memory(Box::new(if head == "discard" { MemoryOp::Discard(addr, 128) } else { MemoryOp::Hint })))
+        }
+        "createpolicy" => decode_policy(cx),
+        _ => cx.unknown(),
+    }
+}
+
+/// A cache policy is an opaque number, and nothing here depends on it.
+fn decode_policy(cx: &mut Cx<'_>) -> Decode {
+    const POLICY: u64 = 0x14f0_0000_0000_0000;
+    let kind = cx.part("fractional, range or cvt")?;
+    cx.eat("global");
+    let priorities = ["L2::evict_last", "L2::evict_normal", "L2::evict_first", "L2::evict_unchanged"];
+    let rest: Vec<&str> = std::iter::from_fn(|| cx.peek().filter(|p| *p != "b64").map(|p| (p, cx.part("").is_ok()).0)).collect();
+    let sources = match kind {
+        "fractional" if rest.iter().all(|r| priorities.contains(r)) => cx.count().saturating_sub(1),
+        "range" if rest.iter().all(|r| priorities.contains(r)) => 3,
+        "cvt" if rest == ["L2"] => 1,
+        _ => return cx.unknown(),
+    };
+    cx.ty_of(&[Type::B64])?;
+    cx.end(1 + sources)?;
+    let d = cx.dst(0, Type::B64)?;
+    let a = cx.constant(Type::B64, POLICY);
+    Ok(Op::Lane(lanes!(u64 = |a: u64| a), Args { d, a, ..Args::default() }))
+}
+
+/// The memory that a named space lies in. A function's parameters lie in its frame.
+pub(super) fn place(space: Option<Space>) -> Where {
+    match space {
+        None => Where::Generic,
+        Some(Space::Global | Space::Const) => Where::Global,
+        Some(Space::Shared) => Where::Shared,
+        Some(Space::Local | Space::Param) => Where::Local,
+    }
+}
+
+fn decode_access(cx: &mut Cx<'_>) -> Decode {
+    let load = cx.head() != "st";
+    let m = modifiers(cx)?;
+    let ty = cx.ty_of(&TYPES)?;
+    let total = ty.bytes() as usize * m.vector;
+    if total > 16 {
+        return Err(format!("`{}` moves {total} bytes a thread; 16 at most", cx.inst.opcode));
+    }
+    let operands = 2 + usize::from(m.cache_hint);
+    cx.end(operands)?;
+    if m.cache_hint {
+        cx.src(2, Type::B64)?;
+    }
+    let (at, data) = if load { (1, 0) } else { (0, 1) };
+    // The data's registers are noted; the address's undefinedness is checked apart.
+    let addr = cx.address(at)?;
+    cx.uses.clear();
+    let elements = cx.elements(data)?;
+    if elements.len() != m.vector {
+        return Err(format!("`{}` needs {} registers, not {}", cx.inst.opcode, m.vector, elements.len()));
+    }
+    let strength = m.strength.unwrap_or(Strength::Weak);
+    let sem = strength.with(m.scope);
+    let allowed = match strength {
+        Strength::Acquire => load,
+        Strength::Release => !load,
+        Strength::AcquireRelease => false,
+        _ => true,
+    };
+    if !allowed {
+        return cx.unknown();
+    }
+    let mut space = place(m.space);
+    if m.space == Some(Space::Param) && cx.scopes.entry && addr.space != Some(Space::Param) {
+        // A pointer into the kernel's parameters.
+        space = Where::Generic;
+    }
+    if !load && m.space == Some(Space::Const) {
+        return Err("st.const: constant memory cannot be written".into());
+    }
+    if load {
+        let d = elements.iter().map(|e| cx.dst_wide(e, ty)).collect::<Result<Vec<_>, _>>()?;
+        if let Some(offset) = kernel_param(cx, at) {
+            let end = i64::from(offset.1);
+            let from = i64::from(offset.0) + addr.offset;
+            if addr.offset < 0 || addr.offset + total as i64 > end {
+                return Err(format!("ld.param reads {total} bytes at offset {} of a parameter of {end}", addr.offset));
+            }
+            return Ok(Op::Memory(Box::new(MemoryOp::Param { offset: from as u32, ty, d })));
+        }
+        Ok(Op::Memory(Box::new(MemoryOp::Load(Load { addr, space, ty, d, sem }))))
+    } else {
+        if kernel_param(cx, at).is_some() {
+            return Err("st.param: a kernel's parameters cannot be written".into());
+        }
+        let sources = elements.iter().map(|e| cx.src_wide(e, ty)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Op::Memory(Box::new(MemoryOp::Store(Store { addr, space, ty, sources, sem }))))
+    }
+}
+
+/// Offset and size of the kernel parameter that operand `i` names.
+fn kernel_param(cx: &Cx<'_>, i: usize) -> Option<(u32, u32)> {
+    let Ok(Operand::Address { base, .. }) = cx.operand(i) else { return None };
+    let Operand::Name(name) = &**base else { return None };
+    match cx.scopes.find(name) {
+        Some(crate::ir::decode::Name::KernelParam { offset, bytes }) => Some((*offset, *bytes)),
+        _ => None,
+    }
+}
+
+/// `mov`, with packing and unpacking.
+pub fn decode_mov(cx: &mut Cx<'_>) -> Decode {
+    let ty = cx.ty()?;
+    cx.end(2)?;
+    match (cx.operand(0)?, cx.operand(1)?) {
+        (Operand::Vector(d), source) => unpack(cx, ty, d, source),
+        (_, Operand::Vector(s)) => pack(cx, ty, s),
+        (_, Operand::Name(name)) if super::control::clock(name).is_some() => {
+            let (which, clock_ty) = super::control::clock(name).expect("just seen");
+            if clock_ty.bits() != ty.bits() {
+                return Err(format!("`{name}` has {} bits, `{}` reads .{}", clock_ty.bits(), cx.inst.opcode, ty.name()));
+            }
+            let d = cx.dst(0, ty)?;
+            Ok(Op::Control(Box::new(super::control::Control::Clock { d, which })))
+        }
+        _ => {
+            let args = cx.args(ty, &[ty])?;
+            Ok(Op::Lane(
+                match ty.bits() {
+                    1 => lanes!(bool = |a: bool| a),
+                    8..=32 => lanes!(u32 = |a: u32| a),
+                    64 => lanes!(u64 = |a: u64| a),
+                    _ => mov128,
+                },
+                args,
+            ))
+        }
+    }
+}
+
+fn mov128(regs: &mut super::lanes::Regs, args: &Args, mask: u32) {
+    for i in 0..2 {
+        let v = regs.r64[args.a as usize + i];
+        regs.put64(args.d + i as u16, &v, mask);
+    }
+}
+
+fn pack(cx: &mut Cx<'_>, ty: Type, parts: &[Operand]) -> Decode {
+    let element = element_type(cx, ty, parts.len())?;
+    let d = cx.dst(0, ty)?;
+    let mut s = [0; 4];
+    for (i, p) in parts.iter().enumerate() {
+        s[i] = cx.src_of(p, element)?;
+    }
+    let args = Args { d, a: s[0], b: s[1], c: s[2], f: s[3], ..Args::default() };
+    let f: super::lanes::LaneFn = match (ty.bits(), parts.len()) {
+        (16, 2) => lanes!(u16 = |a: u8, b: u8| u16::from_le_bytes([a, b])),
+        (32, 2) => lanes!(u32 = |a: u16, b: u16| u32::from(a) | u32::from(b) << 16),
+        (32, 4) => lanes!(u32 = |a: u8, b: u8, c: u8, f: u8| u32::from_le_bytes([a, b, c, f])),
+        (64, 2) => lanes!(u64 = |a: u32, b: u32| u64::from(a) | u64::from(b) << 32),
+        (64, 4) => lanes!(
+            u64 = |a: u16, b: u16, c: u16, f: u16| u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(f) << 48
+        ),
+        (128, 2) => |regs, args, mask| {
+            let (a, b) = (regs.r64[args.a as usize], regs.r64[args.b as usize]);
+            regs.put64(args.d, &a, mask);
+            regs.put64(args.d + 1, &b, mask);
+        },
+        _ => return cx.unknown(),
+    };
+    Ok(Op::Lane(f, args))
+}
+
+fn unpack(cx: &mut Cx<'_>, ty: Type, parts: &[Operand], source: &Operand) -> Decode {
+    let element = element_type(cx, ty, parts.len())?;
+    let a = cx.src_of(source, ty)?;
+    let mut d = [0; 4];
+    for (i, p) in parts.iter().enumerate() {
+        d[i] = cx.dst_of(p, element)?;
+    }
+    let args = Args { a, d: d[0], e: d[1], b: d[2], c: d[3], ..Args::default() };
+    let f: super::lanes::LaneFn = match (ty.bits(), parts.len()) {
+        (16, 2) => |r, x, m| split32(r, x.a, &[x.d, x.e], 8, m),
+        (32, 2) => |r, x, m| split32(r, x.a, &[x.d, x.e], 16, m),
+        (32, 4) => |r, x, m| split32(r, x.a, &[x.d, x.e, x.b, x.c], 8, m),
+        (64, 2) => |r, x, m| split64(r, x.a, &[x.d, x.e], 32, m),
+        (64, 4) => |r, x, m| split64(r, x.a, &[x.d, x.e, x.b, x.c], 16, m),
+        (128, 2) => |r, x, m| {
+            let (lo, hi) = (r.r64[x.a as usize], r.r64[x.a as usize + 1]);
+            r.put64(x.d, &lo, m);
+            r.put64(x.e, &hi, m);
+        },
+        _ => return cx.unknown(),
+    };
+    Ok(Op::Lane(f, args))
+}
+
+fn split32(regs: &mut super::lanes::Regs, a: u16, d: &[u16], bits: u32, mask: u32) {
+    let a = regs.r32[a as usize];
+    for (i, d) in d.iter().enumerate() {
+        regs.put32(*d, &a.map(|a| a >> (i as u32 * bits) & ((1 << bits) - 1)), mask);
+    }
+}
+
+fn split64(regs: &mut super::lanes::Regs, a: u16, d: &[u16], bits: u32, mask: u32) {
+    let a = regs.r64[a as usize];
+    for (i, d) in d.iter().enumerate() {
+        regs.put32(*d, &a.map(|a| (a >> (i as u32 * bits)) as u32 & (u32::MAX >> (32 - bits))), mask);
+    }
+}
+
+fn element_type(cx: &Cx<'_>, ty: Type, n: usize) -> Result<Type, String> {
+    match (ty.bits() as usize).checked_div(n) {
+        Some(8) => Ok(Type::B8),
+        Some(16) => Ok(Type::B16),
+        Some(32) => Ok(Type::B32),
+        Some(64) => Ok(Type::B64),
+        _ => Err(format!("`{}` cannot take {n} elements", cx.inst.opcode)),
+    }
+}
+
+/// `cvta`, `isspacep`, `mapa`, `getctarank`.
+pub fn decode_address(cx: &mut Cx<'_>) -> Decode {
+    let u = [Type::U64];
+    match cx.head() {
+        "cvta" => {
+            let to = cx.eat("to");
+            let space = cx.part("a space")?;
+            cx.ty_of(&u)?;
+            let args = cx.args(Type::U64, &[Type::U64])?;
+            let f = match (space, to) {
+                ("global" | "const", _) => lanes!(u64 = |a: u64| a),
+                ("shared" | "shared::cta" | "shared::cluster", false) => {
+                    lanes!(u64 = |a: u64| SHARED_BASE + u64::from(a as u32))
+                }
+                ("shared" | "shared::cta" | "shared::cluster", true) => lanes!(u64 = |a: u64| a.wrapping_sub(SHARED_BASE)),
+                ("local", false) => lanes!(u64 = |a: u64| LOCAL_BASE + u64::from(a as u32)),
+                ("local", true) => lanes!(u64 = |a: u64| a.wrapping_sub(LOCAL_BASE)),
+                // A kernel's parameters have generic addresses already; a function's lie in its frame.
+                ("param" | "param::entry", false) => {
+                    lanes!(u64 = |a: u64| if a < WINDOW { LOCAL_BASE + a } else { a })
+                }
+                ("param" | "param::entry", true) => lanes!(u64 = |a: u64| a),
+                _ => return cx.unknown(),
+            };
+            Ok(Op::Lane(f, args))
+        }
+        "isspacep" => {
+            let space = cx.part("a space")?;
+            let mut args = cx.args(Type::Pred, &[Type::U64])?;
+            if matches!(space, "param" | "param::entry") {
+                args.b = cx.scopes.numbering.constant(Class::B64, Constant::KernelParam(0)).index;
+                return Ok(Op::Lane(lanes!(bool = |a: u64, b: u64| a.wrapping_sub(b) < MAX_PARAMS), args));
+            }
+            let f = match space {
+                "global" => lanes!(bool = |a: u64| a >= GLOBAL_BASE),
+                "const" => lanes!(bool = |_a: u64| false),
+                "local" => lanes!(bool = |a: u64| a >> 32 == LOCAL_BASE >> 32),
+                "shared" | "shared::cta" => lanes!(bool = |a: u64| a >> 24 == SHARED_BASE >> 24),
+                "shared::cluster" => lanes!(bool = |a: u64| a >> 32 == SHARED_BASE >> 32),
+                _ => return cx.unknown(),
+            };
+            Ok(Op::Lane(f, args))
+        }
+        "mapa" => {
+            let shared = cx.eat("shared::cluster");
+            let ty = cx.ty_of(&[Type::U32, Type::U64])?;
+            let args = cx.args(ty, &[ty, Type::U32])?;
+            let f = match (ty, shared) {
+                (Type::U32, true) => lanes!(u32 = |a: u32, b: u32| a & 0xff_ffff | b.wrapping_add(1) << 24),
+                (Type::U64, _) => lanes!(u64 = |a: u64, b: u32| a & !0xff00_0000 | u64::from(b.wrapping_add(1)) << 24),
+                _ => return cx.unknown(),
+            };
+            Ok(Op::Lane(f, args))
+        }
+        "getctarank" => {
+            let shared = cx.eat("shared::cluster");
+            let ty = cx.ty_of(&[Type::U32, Type::U64])?;
+            if ty == Type::U32 && !shared {
+                return cx.unknown();
+            }
+            cx.end(2)?;
+            let d = cx.dst(0, Type::U32)?;
+            let a = cx.src(1, ty)?;
+            let own = Operand::Name("%cluster_ctarank".into());
+            let b = cx.src_of(&own, Type::U32)?;
+            let args = Args { d, a, b, ..Args::default() };
+            let f = match ty {
+                Type::U32 => lanes!(u32 = |a: u32, b: u32| if a >> 24 == 0 { b } else { (a >> 24) - 1 }),
+                _ => lanes!(
+                    u32 = |a: u64, b: u32| match (a >> 24) as u8 {
+                        0 => b,
+                        r => u32::from(r) - 1,
+                    }
+                ),
+            };
+            Ok(Op::Lane(f, args))
+        }
+        _ => cx.unknown(),
+    }
+}
+
+/// The address of each lane as the named space counts.
+pub(super) fn addresses(warp: &Warp, addr: &Addr) -> [u64; 32] {
+    match addr.base.class {
+        Class::B64 => {
+            let offset = addr.offset as u64;
+            warp.regs.r64[addr.base.index as usize].map(|b| b.wrapping_add(offset))
+        }
+        _ => {
+            let offset = addr.offset as u32;
+            warp.regs.r32[addr.base.index as usize].map(|b| u64::from(b.wrapping_add(offset)))
+        }
+    }
+}
+
+/// Ends the launch after an access that memory refused and reported.
+pub(super) fn refused<T>(m: &mut Machine<'_>, warp: &Warp, pc: u32, fault: MemoryFault) -> Result<T, Stop> {
+    let message = format!("{} (address {:#x})", fault.kind.what(), fault.address);
+    m.fault(warp, pc, 1 << fault.lane, FaultKind::IllegalAddress, message)
+}
+
+/// The instruction's work.
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &MemoryOp, at: At) -> Result<Flow, Stop> {
+    match op {
+        MemoryOp::Load(x) => load(m, warp, x, at),
+        MemoryOp::Store(x) => store(m, warp, x, at),
+        MemoryOp::Param { offset, ty, d } => {
+            let n = ty.bytes() as usize;
+            let mut block = Block::default();
+            let from = *offset as usize;
+            let len = n * d.len();
+            block.bytes[0][..len].copy_from_slice(&m.launch.params[from..from + len]);
+            block.bytes = [block.bytes[0]; 32];
+            for (i, reg) in d.iter().enumerate() {
+                put(warp, *reg, *ty, &block, i, at.mask);
+            }
+            m.define(warp, at.pc, at.mask);
+            Ok(Flow::Next)
+        }
+        MemoryOp::Hint => Ok(Flow::Next),
+        MemoryOp::Discard(addr, bytes) => {
+            let mut a = addresses(warp, addr);
+            let block = Block { undefined: [u16::MAX; 32], any_undefined: u32::MAX, ..Block::default() };
+            for _ in 0..bytes / 16 {
+                if let Err(fault) = m.mem.store(&mut warp.by(at.pc), Where::Generic, &a, at.mask, 16, Sem::Weak, &block) {
+                    return refused(m, warp, at.pc, fault);
+                }
+                a.iter_mut().for_each(|a| *a = a.wrapping_add(16));
+            }
+            m.effect();
+            Ok(Flow::Next)
+        }
+    }
+}
+
+/// Element `i` of `N` bytes of each lane.
+fn elements<const N: usize>(block: &Block, i: usize) -> [[u8; N]; 32] {
+    std::array::from_fn(|l| std::array::from_fn(|b| block.bytes[l][N * i + b]))
+}
+
+/// Writes element `i` of what was loaded to a register, extended to its width.
+fn put(warp: &mut Warp, reg: Reg, ty: Type, block: &Block, i: usize, mask: u32) {
+    let signed = ty.is_signed();
+    let narrow = match (ty.bytes(), signed) {
+        (1, false) => elements::<1>(block, i).map(|b| u64::from(b[0])),
+        (1, true) => elements::<1>(block, i).map(|b| b[0] as i8 as u64),
+        (2, false) => elements::<2>(block, i).map(|b| u64::from(u16::from_le_bytes(b))),
+        (2, true) => elements::<2>(block, i).map(|b| i16::from_le_bytes(b) as u64),
+        (4, _) if reg.class == Class::B32 => {
+            return warp.regs.put32(reg.index, &elements::<4>(block, i).map(u32::from_le_bytes), mask);
+        }
+        (4, false) => elements::<4>(block, i).map(|b| u64::from(u32::from_le_bytes(b))),
+        (4, true) => elements::<4>(block, i).map(|b| i32::from_le_bytes(b) as u64),
+        (8, _) => elements::<8>(block, i).map(u64::from_le_bytes),
+        _ => {
+            warp.regs.put64(reg.index, &elements::<8>(block, 0).map(u64::from_le_bytes), mask);
+            return warp.regs.put64(reg.index + 1, &elements::<8>(block, 1).map(u64::from_le_bytes), mask);
+        }
+    };
+    match reg.class {
+        Class::B32 => warp.regs.put32(reg.index, &narrow.map(|v| v as u32), mask),
+        _ => warp.regs.put64(reg.index, &narrow, mask),
+    }
+}
+
+fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Load, at: At) -> Result<Flow, Stop> {
+    let n = x.ty.bytes() as usize * x.d.len();
+    let a = addresses(warp, &x.addr);
+    check_address(m, warp, &x.addr, at);
+    let mut block = Block::default();
+    if let Err(fault) = m.mem.load(&mut warp.by(at.pc), x.space, &a, at.mask, n, x.sem, &mut block) {
+        return refused(m, warp, at.pc, fault);
+    }
+    count(m, at.pc, x.space, at.mask, &a, n as u32);
+    for (i, reg) in x.d.iter().enumerate() {
+        put(warp, *reg, x.ty, &block, i, at.mask);
+    }
+    let size = x.ty.bytes();
+    let undefined = block.any_undefined & at.mask;
+    if undefined == 0 {
+        m.define(warp, at.pc, at.mask);
+        return Ok(Flow::Next);
+    }
+    for (i, reg) in x.d.iter().enumerate() {
+        let bytes = (((1_u32 << size) - 1) << (size * i as u32)) as u16;
+        let undef = lanes_of(undefined).filter(|&l| block.undefined[l] & bytes != 0).fold(0, |u, l| u | 1 << l);
+        warp.regs.set_undef(*reg, undef, at.mask);
+        if x.ty == Type::B128 {
+            warp.regs.set_undef(Reg { class: Class::B64, index: reg.index + 1 }, undef, at.mask);
+        }
+    }
+    Ok(Flow::Next)
+}
+
+fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At) -> Result<Flow, Stop> {
+    let size = x.ty.bytes();
+    let n = size as usize * x.sources.len();
+    let a = addresses(warp, &x.addr);
+    check_address(m, warp, &x.addr, at);
+    let mut block = Block::default();
+    for (i, reg) in x.sources.iter().enumerate() {
+        gather(warp, *reg, x.ty, &mut block, i);
+        let undef = warp.regs.undef(*reg) & at.mask;
+        if undef != 0 {
+            let bytes = ((1_u32 << size) - 1) as u16;
+            lanes_of(undef).for_each(|l| block.undefined[l] |= bytes << (size * i as u32));
+            block.any_undefined |= undef;
+        }
+    }
+    if block.any_undefined != 0 && x.space != Where::Local && x.space != Where::Shared {
+        let global = lanes_of(block.any_undefined).filter(|&l| a[l] >= GLOBAL_BASE).fold(0, |u, l| u | 1 << l);
+        m.demand(warp, at.pc, at.mask, global, "a value stored to global memory");
+    }
+    if let Err(fault) = m.mem.store(&mut warp.by(at.pc), x.space, &a, at.mask, n, x.sem, &block) {
+        return refused(m, warp, at.pc, fault);
+    }
+    count(m, at.pc, x.space, at.mask, &a, n as u32);
+    if x.space != Where::Local {
+        m.effect();
+    }
+    Ok(Flow::Next)
+}
+
+/// Puts a register's values where element `i` of type `ty` lies.
+fn gather(warp: &Warp, reg: Reg, ty: Type, block: &mut Block, i: usize) {
+    fn copy<const N: usize, const M: usize, T: Copy>(
+        block: &mut Block,
+        i: usize,
+        values: &[T; 32],
+        bytes: impl Fn(T) -> [u8; M],
+    ) {
+        for (lane, v) in values.iter().enumerate() {
+            block.bytes[lane][N * i..N * i + N].copy_from_slice(&bytes(*v)[..N]);
+        }
+    }
+    let index = reg.index as usize;
+    match (reg.class, ty.bytes()) {
+        (Class::B32, 1) => copy::<1, 4, _>(block, i, &warp.regs.r32[index], u32::to_le_bytes),
+        (Class::B32, 2) => copy::<2, 4, _>(block, i, &warp.regs.r32[index], u32::to_le_bytes),
+        (Class::B32, _) => copy::<4, 4, _>(block, i, &warp.regs.r32[index], u32::to_le_bytes),
+        (_, 1) => copy::<1, 8, _>(block, i, &warp.regs.r64[index], u64::to_le_bytes),
+        (_, 2) => copy::<2, 8, _>(block, i, &warp.regs.r64[index], u64::to_le_bytes),
+        (_, 4) => copy::<4, 8, _>(block, i, &warp.regs.r64[index], u64::to_le_bytes),
+        (_, 8) => copy::<8, 8, _>(block, i, &warp.regs.r64[index], u64::to_le_bytes),
+        _ => {
+            copy::<8, 8, _>(block, 0, &warp.regs.r64[index], u64::to_le_bytes);
+            copy::<8, 8, _>(block, 1, &warp.regs.r64[index + 1], u64::to_le_bytes);
+        }
+    }
+}
+
+/// An undefined address is a hazard.
+pub(super) fn check_address(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At) {
+    let undef = if addr.constant { 0 } else { warp.regs.undef(addr.base) };
+    if undef & at.mask != 0 {
+        m.demand(warp, at.pc, at.mask, undef, "the address");
+    }
+}
+
+/// Counts sectors and bank conflicts. A warp's access is to one space but in contrived code: the first lane's is taken for all.
+pub(super) fn count(m: &mut Machine<'_>, pc: u32, space: Where, mask: u32, a: &[u64; 32], bytes: u32) {
+    let Some(c) = &mut m.counters else { return };
+    let first = a[mask.trailing_zeros() as usize & 31];
+    match space {
+        Where::Local => {}
+        Where::Shared => c.shared(pc, mask, &a.map(|a| a as u32 & 0xff_ffff), bytes),
+        _ if first >= GLOBAL_BASE => c.global(pc, mask, a, bytes),
+        _ if first.wrapping_sub(SHARED_BASE) < WINDOW => c.shared(pc, mask, &a.map(|a| a as u32 & 0xff_ffff), bytes),
+        _ => {}
+    }
+}
