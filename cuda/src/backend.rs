@@ -1,0 +1,267 @@
+//! [`Cuda`]: the operations of the tensor crate, a file a family beside its kernels.
+
+mod attention;
+mod binary;
+mod create;
+mod index;
+mod matmul;
+mod norm;
+mod optim;
+mod reduce;
+mod rope;
+mod softmax;
+mod sort;
+mod unary;
+
+use crate::allocator::Memory;
+use crate::context::{Context, Start, Transfers};
+use crate::driver::Driver;
+use crate::kernels::Family;
+use crate::layouts::{Args, buffer};
+use std::sync::Arc;
+use tensor::shape::Shape;
+use tensor::{
+    AdamW, Backend, BinaryOp, DType, Device, DeviceError, Distribution, Layout, ReduceOp, Scalar, Storage, Tensor, UnaryOp,
+    WeakDevice,
+};
+
+/// A GPU as a [`Backend`]. All work goes to one stream, so that operations happen in the order in which they are called.
+#[derive(Debug)]
+pub struct Cuda {
+    context: Arc<Context>,
+    device: WeakDevice,
+}
+
+impl Cuda {
+    /// A device over a driver.
+    pub(crate) fn device_over(driver: Box<dyn Driver>) -> Device {
+        let context = Arc::new(Context::new(driver));
+        Device::new_cyclic(|device| Cuda { context, device })
+    }
+
+    /// Copies between host and device so far.
+    pub fn transfers(&self) -> Transfers {
+        self.context.transfers()
+    }
+
+    /// Kernels started so far.
+    pub fn launches(&self) -> u64 {
+        self.context.launches()
+    }
+
+    /// What the allocator holds.
+    pub fn memory(&self) -> Memory {
+        self.context.memory()
+    }
+
+    /// The card's name and what it has, in words.
+    pub fn description(&self) -> String {
+        self.context.description()
+    }
+
+    fn handle(&self) -> Device {
+        self.device.upgrade().expect("a device is alive while it is asked to compute")
+    }
+
+    fn args(&self) -> Args<'_> {
+        Args::new(&self.context)
+    }
+
+    /// A fresh contiguous tensor, to be filled by a kernel.
+    fn empty(&self, shape: impl Into<Shape>, dtype: DType) -> Tensor {
+        let shape = shape.into();
+        let buffer = self.context.alloc(shape.numel() * dtype.size());
+        Tensor::from_parts(Storage::new(buffer, self.handle()), Layout::contiguous(shape), dtype)
+    }
+
+    /// Starts a kernel on `grid` blocks that fills `outs`; none for an empty grid. What cannot be started is lost.
+    fn launch(&self, family: Family, kernel: &str, grid: usize, block: [u32; 2], args: Args<'_>, outs: &[&Tensor]) {
+        self.launch_with(family, kernel, grid, block, 0, false, args, outs);
+    }
+
+    /// [`Cuda::launch`] with bytes of dynamic shared memory, and of a kernel that `reports` faults.
+    #[allow(clippy::too_many_arguments)] // what a launch is
+    fn launch_with(
+        &self,
+        family: Family,
+        kernel: &str,
+        grid: usize,
+        block: [u32; 2],
+        shared: usize,
+        reports: bool,
+        args: Args<'_>,
+        outs: &[&Tensor],
+    ) {
+        if grid == 0 {
+            return;
+        }
+        if args.lost {
+            self.context.fail(kernel, "an operand was lost to a fault that was told before");
+        }
+        let start = Start { family, kernel, grid: grid as u64, block, shared: shared as u32, args: args.bytes(), reports };
+        if !self.context.start(&start) {
+            outs.iter().for_each(|t| buffer(&self.context, t).lose());
+        }
+    }
+
+    /// One thread an element.
+    fn each(&self, family: Family, kernel: &str, elements: usize, args: Args<'_>, outs: &[&Tensor]) {
+        let block = elements_block(elements);
+        self.launch(family, kernel, elements.div_ceil(block as usize), [block, 1], args, outs);
+    }
+
+    /// One block a row, whose size depends on the row's length alone, as the order of summation does.
+    fn rows(&self, family: Family, kernel: &str, rows: usize, length: usize, args: Args<'_>, outs: &[&Tensor]) {
+        self.launch(family, kernel, rows, [row_block(length), 1], args, outs);
+    }
+}
+
+/// Threads a block where each does one element.
+fn elements_block(elements: usize) -> u32 {
+    elements.next_multiple_of(32).min(256) as u32
+}
+
+/// Threads a block that works on one row.
+fn row_block(length: usize) -> u32 {
+    if length <= 512 { 32 } else { 256 }
+}
+
+/// The dtype that half types, and integers, are added up in.
+fn wide(dtype: DType) -> DType {
+    match dtype {
+        DType::BF16 | DType::F16 => DType::F32,
+        DType::I64 | DType::I32 | DType::U8 | DType::Bool => DType::I64,
+        other => other,
+    }
+}
+
+/// The dtype in a kernel's name: bool counts as u8.
+fn numeric(dtype: DType) -> DType {
+    if dtype == DType::Bool { DType::U8 } else { dtype }
+}
+
+/// A kernel that moves elements without looking at them.
+fn moving(name: &str, dtype: DType) -> String {
+    format!("{name}_b{}", 8 * dtype.size())
+}
+
+/// A kernel for a dtype.
+fn typed(name: &str, dtype: DType) -> String {
+    format!("{name}_{}", numeric(dtype))
+}
+
+/// A shape with one size replaced.
+fn with(dims: &[usize], dim: usize, size: usize) -> Shape {
+    dims.iter().enumerate().map(|(d, &n)| if d == dim { size } else { n }).collect()
+}
+
+impl Backend for Cuda {
+    fn name(&self) -> String {
+        self.context.name.clone()
+    }
+    fn upload(&self, bytes: Vec<u8>) -> Result<Storage, DeviceError> {
+        Ok(Storage::new(self.context.upload(&bytes)?, self.handle()))
+    }
+    fn download(&self, storage: &Storage, bytes: usize) -> Result<Vec<u8>, DeviceError> {
+        let Some(buffer) = storage.buffer().filter(|b: &&crate::context::CudaBuffer| b.is_of(&self.context)) else {
+            panic!("{} was asked to read a storage on {}", self.context.name, storage.device());
+        };
+        self.context.download(buffer, bytes)
+    }
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        self.context.synchronize()
+    }
+    fn full(&self, shape: &Shape, value: Scalar, dtype: DType) -> Tensor {
+        create::full(self, shape, value, dtype)
+    }
+    fn arange(&self, start: i64, step: i64, len: usize, dtype: DType) -> Tensor {
+        create::arange(self, start, step, len, dtype)
+    }
+    fn random(&self, shape: &Shape, dtype: DType, distribution: Distribution, seed: u64, offset: u64) -> Tensor {
+        create::random(self, shape, dtype, distribution, seed, offset)
+    }
+    fn copy(&self, x: &Tensor, dtype: DType) -> Tensor {
+        create::copy(self, x, dtype)
+    }
+    fn unary(&self, op: UnaryOp, x: &Tensor) -> Tensor {
+        unary::unary(self, op, x)
+    }
+    fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
+        binary::binary(self, op, a, b)
+    }
+    fn where_(&self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
+        binary::where_(self, condition, a, b)
+    }
+    fn reduce(&self, op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
+        reduce::reduce(self, op, x, dims)
+    }
+    fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
+        reduce::arg_reduce(self, largest, x, dim)
+    }
+    fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
+        reduce::cumsum(self, x, dim)
+    }
+    fn softmax(&self, x: &Tensor, log: bool) -> Tensor {
+        softmax::softmax(self, x, log)
+    }
+    fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
+        matmul::matmul(self, a, b)
+    }
+    fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        index::gather(self, x, dim, index)
+    }
+    fn scatter(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
+        index::scatter(self, x, dim, index, src, add)
+    }
+    fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
+        index::index_select(self, x, dim, index)
+    }
+    fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor {
+        index::index_add(self, x, dim, index, src, alpha)
+    }
+    fn write_rows(&self, cache: &mut Tensor, positions: &[usize], src: &Tensor) {
+        index::write_rows(self, cache, positions, src);
+    }
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
+        sort::sort(self, x, dim, descending)
+    }
+    fn cat(&self, parts: &[Tensor], dim: usize) -> Tensor {
+        create::cat(self, parts, dim)
+    }
+    fn tri(&self, x: &Tensor, k: i64, upper: bool) -> Tensor {
+        create::tri(self, x, k, upper)
+    }
+    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
+        norm::rms_norm(self, x, weight, eps)
+    }
+    fn rms_norm_backward(&self, grad: &Tensor, x: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
+        norm::rms_norm_backward(self, grad, x, weight, rstd)
+    }
+    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
+        rope::rope(self, x, cos, sin, inverse)
+    }
+    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Tensor {
+        unary::swiglu(self, gate, up)
+    }
+    fn swiglu_backward(&self, grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
+        unary::swiglu_backward(self, grad, gate, up)
+    }
+    fn attention_causal(&self, q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
+        attention::forward(self, q, k, v, visible, scale)
+    }
+    fn attention_causal_backward(
+        &self,
+        grad: &Tensor,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        out: &Tensor,
+        lse: &Tensor,
+        scale: f64,
+    ) -> (Tensor, Tensor, Tensor) {
+        attention::backward(self, grad, [q, k, v, out, lse], scale)
+    }
+    fn adamw(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamW) -> (Tensor, Tensor, Tensor) {
+        optim::adamw(self, param, grad, m, v, step)
+    }
+}

@@ -1,0 +1,318 @@
+//! What the backend and its buffers share: a driver with its allocator, the kernels loaded so far, and the fault that waits to
+//! be told.
+//!
+//! **Faults.** An operation returns a tensor, not a `Result`. What goes wrong (no memory, a kernel that faults, a position that
+//! does not exist) sticks here: until it is told, nothing more is started, and what would have been computed is *lost*. It is
+//! told once, by the next synchronisation or read-back; a lost tensor stays lost and says so wherever it is used.
+
+use crate::allocator::{Allocator, Memory};
+use crate::driver::{DevicePtr, Driver, DriverError, Kernel, Launch, Module, Stream};
+use crate::kernels::Family;
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tensor::{Buffer, DeviceError};
+
+/// Copies between host and device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transfers {
+    /// Copies to the device.
+    pub uploads: u64,
+    /// Their bytes.
+    pub uploaded: u64,
+    /// Copies to the host. The words in which kernels report faults are not counted.
+    pub downloads: u64,
+    /// Their bytes.
+    pub downloaded: u64,
+}
+
+/// Bytes in which kernels report faults: `Fault` in `kernels/common.cuh`.
+const FAULT_BYTES: usize = 24;
+
+pub(crate) struct Context {
+    pub name: String,
+    state: Mutex<State>,
+}
+
+struct State {
+    driver: Box<dyn Driver>,
+    allocator: Allocator,
+    modules: HashMap<&'static str, Module>,
+    kernels: HashMap<String, Kernel>,
+    transfers: Transfers,
+    launches: u64,
+    fault: Option<String>,
+    /// Where kernels report faults, once one that can was started.
+    words: Option<DevicePtr>,
+    /// The operation that may have reported one since the last look.
+    reporting: Option<String>,
+}
+
+/// A block of device memory that belongs to a tensor.
+pub(crate) struct CudaBuffer {
+    context: Arc<Context>,
+    ptr: DevicePtr,
+    bytes: usize,
+    lost: AtomicBool,
+}
+
+impl CudaBuffer {
+    pub fn ptr(&self) -> DevicePtr {
+        self.ptr
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Relaxed)
+    }
+
+    pub fn lose(&self) {
+        self.lost.store(true, Relaxed);
+    }
+
+    /// Whether it lies on the device of `context`.
+    pub fn is_of(&self, context: &Context) -> bool {
+        std::ptr::eq(&*self.context, context)
+    }
+}
+
+impl Buffer for CudaBuffer {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+impl Drop for CudaBuffer {
+    fn drop(&mut self) {
+        if self.bytes > 0 && self.ptr != 0 {
+            let state = &mut *self.context.lock();
+            if let Err(e) = state.allocator.free(&mut *state.driver, self.ptr, self.bytes as u64) {
+                state.fail("free", &e);
+            }
+        }
+    }
+}
+
+/// A kernel launch as the backend asks for it.
+pub(crate) struct Start<'a> {
+    pub family: Family,
+    pub kernel: &'a str,
+    pub grid: u64,
+    pub block: [u32; 2],
+    pub shared: u32,
+    pub args: &'a [u8],
+    /// Whether the kernel may report a fault: the last argument but the offsets is then [`Context::fault_words`].
+    pub reports: bool,
+}
+
+impl State {
+    fn fail(&mut self, what: &str, error: &dyn fmt::Display) {
+        self.fault.get_or_insert_with(|| format!("{what}: {error}"));
+    }
+
+    fn kernel(&mut self, family: Family, name: &str) -> Result<Kernel, DriverError> {
+        if let Some(&kernel) = self.kernels.get(name) {
+            return Ok(kernel);
+        }
+        let module = match self.modules.get(family.name) {
+            Some(&module) => module,
+            None => {
+                let module = self.driver.load(family.name, family.ptx)?;
+                self.modules.insert(family.name, module);
+                module
+            }
+        };
+        let kernel = self.driver.kernel(module, name)?;
+        self.kernels.insert(name.to_string(), kernel);
+        Ok(kernel)
+    }
+
+    fn start(&mut self, start: &Start<'_>) -> Result<(), DriverError> {
+        let kernel = self.kernel(start.family, start.kernel)?;
+        let Ok(grid) = u32::try_from(start.grid) else {
+            return Err(DriverError::Failed { what: "launch".into(), reason: format!("{} blocks are too many", start.grid) });
+        };
+        let launch = Launch {
+            kernel,
+            grid: [grid, 1, 1],
+            block: [start.block[0], start.block[1], 1],
+            cluster: [1, 1, 1],
+            shared: start.shared,
+            args: start.args,
+        };
+        self.driver.launch(&launch, Stream::DEFAULT)?;
+        self.launches += 1;
+        if start.reports {
+            self.reporting = Some(start.kernel.to_string());
+        }
+        Ok(())
+    }
+
+    /// The fault that waits, with what kernels have reported.
+    fn take_fault(&mut self) -> Option<String> {
+        let looked = match (self.words, self.reporting.take()) {
+            (Some(words), Some(op)) => self.read_words(words, &op),
+            _ => Ok(()),
+        };
+        if let Err(e) = looked {
+            self.fail("reading a fault", &e);
+        }
+        self.fault.take()
+    }
+
+    fn read_words(&mut self, ptr: DevicePtr, op: &str) -> Result<(), DriverError> {
+        let mut words = [0u64; FAULT_BYTES / 8];
+        self.driver.download(bytemuck::cast_slice_mut(&mut words), ptr, Stream::DEFAULT)?;
+        if words[0] != 0 {
+            let (position, size) = (words[1] as i64, words[2]);
+            self.fail(op, &format!("position {position} does not exist in a dimension of size {size}"));
+            self.driver.fill(ptr, 0, FAULT_BYTES as u64, Stream::DEFAULT)?;
+        }
+        Ok(())
+    }
+}
+
+impl Context {
+    pub fn new(driver: Box<dyn Driver>) -> Context {
+        let state = State {
+            allocator: Allocator::default(),
+            modules: HashMap::new(),
+            kernels: HashMap::new(),
+            transfers: Transfers::default(),
+            launches: 0,
+            fault: None,
+            words: None,
+            reporting: None,
+            driver,
+        };
+        Context { name: state.driver.name(), state: Mutex::new(state) }
+    }
+
+    /// A panic elsewhere leaves the state as it was between two driver calls, so that the lock can be taken all the same.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, message: impl fmt::Display) -> DeviceError {
+        DeviceError { device: self.name.clone(), message: message.to_string() }
+    }
+
+    /// An uninitialised block; a lost one where there is no memory or a fault waits.
+    pub fn alloc(self: &Arc<Self>, bytes: usize) -> CudaBuffer {
+        let state = &mut *self.lock();
+        let ptr = match (bytes, &state.fault) {
+            (0, None) => Ok(0),
+            (_, Some(_)) => Err(()),
+            _ => state.allocator.alloc(&mut *state.driver, bytes as u64).map_err(|e| state.fail("allocation", &e)),
+        };
+        CudaBuffer { context: self.clone(), ptr: ptr.unwrap_or(0), bytes, lost: AtomicBool::new(ptr.is_err()) }
+    }
+
+    /// Starts a kernel. Whether it did; if not, a fault waits.
+    pub fn start(&self, start: &Start<'_>) -> bool {
+        let state = &mut *self.lock();
+        if state.fault.is_some() {
+            return false;
+        }
+        state.start(start).map_err(|e| state.fail(start.kernel, &e)).is_ok()
+    }
+
+    /// Copies within the device, as [`Context::start`].
+    pub fn copy(&self, to: DevicePtr, from: DevicePtr, bytes: usize) -> bool {
+        let state = &mut *self.lock();
+        if state.fault.is_some() {
+            return false;
+        }
+        state.driver.copy(to, from, bytes as u64, Stream::DEFAULT).map_err(|e| state.fail("copy", &e)).is_ok()
+    }
+
+    /// Notes a fault found before anything was started.
+    pub fn fail(&self, what: &str, why: &str) {
+        self.lock().fail(what, &why);
+    }
+
+    /// Where kernels report faults.
+    pub fn fault_words(&self) -> DevicePtr {
+        let state = &mut *self.lock();
+        if let Some(words) = state.words {
+            return words;
+        }
+        let made = state.allocator.alloc(&mut *state.driver, FAULT_BYTES as u64).and_then(|words| {
+            state.driver.fill(words, 0, FAULT_BYTES as u64, Stream::DEFAULT)?;
+            Ok(words)
+        });
+        match made {
+            Ok(words) => *state.words.insert(words),
+            Err(e) => {
+                state.fail("allocation", &e);
+                0
+            }
+        }
+    }
+
+    pub fn upload(self: &Arc<Self>, bytes: &[u8]) -> Result<CudaBuffer, DeviceError> {
+        let state = &mut *self.lock();
+        let mut ptr = 0;
+        if !bytes.is_empty() {
+            let made = state.allocator.alloc(&mut *state.driver, bytes.len() as u64);
+            ptr = made.map_err(|e| self.error(e))?;
+            state.driver.upload(ptr, bytes, Stream::DEFAULT).map_err(|e| self.error(e))?;
+            state.transfers.uploads += 1;
+            state.transfers.uploaded += bytes.len() as u64;
+        }
+        Ok(CudaBuffer { context: self.clone(), ptr, bytes: bytes.len(), lost: AtomicBool::new(false) })
+    }
+
+    pub fn download(&self, buffer: &CudaBuffer, bytes: usize) -> Result<Vec<u8>, DeviceError> {
+        let state = &mut *self.lock();
+        let mut to = vec![0; bytes];
+        if bytes > 0 && state.fault.is_none() && !buffer.is_lost() {
+            match state.driver.download(&mut to, buffer.ptr, Stream::DEFAULT) {
+                Ok(()) => {
+                    state.transfers.downloads += 1;
+                    state.transfers.downloaded += bytes as u64;
+                }
+                Err(e) => state.fail("reading back", &e),
+            }
+        }
+        match state.take_fault() {
+            Some(fault) => Err(self.error(fault)),
+            None if buffer.is_lost() => Err(self.error("this tensor was lost to a fault that was told before")),
+            None => Ok(to),
+        }
+    }
+
+    pub fn synchronize(&self) -> Result<(), DeviceError> {
+        let state = &mut *self.lock();
+        if let Err(e) = state.driver.synchronize() {
+            state.fail("synchronisation", &e);
+        }
+        state.take_fault().map_or(Ok(()), |fault| Err(self.error(fault)))
+    }
+
+    pub fn transfers(&self) -> Transfers {
+        self.lock().transfers
+    }
+
+    pub fn launches(&self) -> u64 {
+        self.lock().launches
+    }
+
+    pub fn memory(&self) -> Memory {
+        self.lock().allocator.memory()
+    }
+
+    pub fn description(&self) -> String {
+        self.lock().driver.description()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({})", self.name)
+    }
+}

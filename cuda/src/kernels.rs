@@ -1,0 +1,36 @@
+//! The families of kernels: PTX text that is committed beside its source, see `cargo xtask ptx`.
+
+/// A family's name and its PTX; a kernel is found by the family and its own name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Family {
+    /// The source is `cuda/kernels/NAME.cu`.
+    pub name: &'static str,
+    /// What was generated from it.
+    pub ptx: &'static str,
+}
+
+macro_rules! families {
+    ($($constant:ident $name:literal),*) => {
+        $(
+            #[doc = concat!("`cuda/kernels/", $name, ".cu`.")]
+            pub const $constant: Family = Family { name: $name, ptx: include_str!(concat!("../kernels/", $name, ".ptx")) };
+        )*
+        /// All of them.
+        pub const ALL: &[Family] = &[$($constant),*];
+    };
+}
+
+families!(
+    ATTENTION "attention",
+    BINARY "binary",
+    CREATE "create",
+    INDEX "index",
+    MATMUL "matmul",
+    NORM "norm",
+    OPTIM "optim",
+    REDUCE "reduce",
+    ROPE "rope",
+    SOFTMAX "softmax",
+    SORT "sort",
+    UNARY "unary"
+);

@@ -1,0 +1,58 @@
+//! The tensor crate's operations on CUDA: hand-written kernels (`kernels/*.cu`, each with the PTX that is committed beside it),
+//! one [`Driver`](driver::Driver) trait, and two implementations of it: NVIDIA's driver, and an interpreter that plays a Hopper
+//! GPU inside the process.
+//!
+//! ```no_run
+//! use tensor::{DType, Tensor};
+//! let gpu = cuda::device(0)?;
+//! let x = Tensor::ones([2, 3], DType::BF16, &gpu);
+//! println!("{}", x.matmul(&x.t()));
+//! # Ok::<(), cuda::driver::DriverError>(())
+//! ```
+//!
+//! Read in this order: [`driver`] (what is asked of a GPU), `context` (faults stick to the stream and are told at the next
+//! synchronisation or read-back), `layouts` (how a kernel is told where elements lie), then any file of [`backend`] with its
+//! kernels. Nothing is computed on the host: only [`Tensor::from_slice`](tensor::Tensor::from_slice) and its kind copy there and
+//! only reading back copies here, which [`Cuda::transfers`] counts.
+//!
+//! Results are deterministic and batch-invariant: there are no floating-point atomics, and the order of a sum depends on its own
+//! length alone.
+
+mod allocator;
+pub mod backend;
+mod context;
+pub mod driver;
+pub mod kernels;
+mod layouts;
+
+pub use allocator::Memory;
+pub use backend::Cuda;
+pub use context::Transfers;
+pub use driver::DriverError;
+pub use driver::interpreted::Options;
+
+use tensor::Device;
+
+/// The card with this number, as NVIDIA's driver counts.
+///
+/// # Errors
+/// If there is no driver, or no such card.
+pub fn device(ordinal: usize) -> Result<Device, DriverError> {
+    Ok(over(driver::cudarc::Cudarc::open(ordinal)?))
+}
+
+/// A Hopper GPU played by an interpreter of PTX: slow, and exact about what a card may do. A data race, a read of what was never
+/// written, an access out of bounds, a missing wait is a fault.
+pub fn interpreted() -> Device {
+    interpreted_with(Options::default())
+}
+
+/// [`interpreted`] with a seed for everything that a card leaves open, and a memory of another size.
+pub fn interpreted_with(options: Options) -> Device {
+    over(driver::interpreted::Interpreted::new(options))
+}
+
+/// A device over a driver of one's own.
+pub fn over(driver: impl driver::Driver + 'static) -> Device {
+    Cuda::device_over(Box::new(driver))
+}
