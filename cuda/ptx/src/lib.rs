@@ -40,12 +40,15 @@
 //! assert_eq!(gpu.read(buffer, 8).unwrap(), [2, 0, 0, 0, 4, 0, 0, 0]);
 //! ```
 
+#[cfg(feature = "card")]
+pub mod card;
 pub mod cfg;
 pub mod counters;
 pub mod exec;
 pub mod gpu;
 pub mod hazard;
 pub mod ir;
+pub mod launch;
 pub mod matrix;
 pub mod mbarrier;
 pub mod mem;

@@ -1,0 +1,107 @@
+//! `ptxi`: kernels run, checked and timed on the interpreted GPU.
+
+mod bench;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use ptx::Module;
+
+/// A Hopper GPU in a process.
+///
+/// Exit status: 0 where nothing is wrong, 1 where a kernel is (a hazard, a trap, a failed assertion, a deadlock, a result that
+/// differs from the card's), 2 for a bad file or flag.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the kernels of a launch file (the format is in the documentation of `ptx::launch`).
+    ///
+    /// Prints one line of JSON: launches, instructions, seconds, hazards. What kernels print, hazards in words and tables go to
+    /// standard error.
+    Run(Run),
+    /// Parse PTX files and decode every instruction, so that one the interpreter does not know is seen before it runs.
+    Check {
+        /// PTX files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Time the interpreter: plain SIMT code, and a 512 x 512 x 512 GEMM by TMA and wgmma, with all hazard detection on.
+    Bench {
+        /// Threads, each with a schedule of its own.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// The launch file.
+    launch: PathBuf,
+    /// Decides the interleaving and everything else that the ISA leaves open.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Run so many seeds, from `--seed` on.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    schedules: u64,
+    /// Count by kernel and line; a table, and "counters" in the JSON.
+    #[arg(long)]
+    counters: bool,
+    /// Schedules at the same time; as many as there are processors if not given.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Where to run. `both` compares every buffer that is dumped or compared.
+    #[arg(long, value_enum, default_value_t = On::Interpreter)]
+    on: On,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum On {
+    Interpreter,
+    Card,
+    Both,
+}
+
+/// How a command ended, short of a bad file.
+enum Verdict {
+    Clean,
+    Wrong,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Check { files } => check(&files),
+        Command::Bench { threads } => bench::bench(threads.max(1)),
+    };
+    match result {
+        Ok(Verdict::Clean) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::from(1),
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check(files: &[PathBuf]) -> Result<Verdict, String> {
+    let mut errors = Vec::new();
+    for file in files {
+        let name = file.display().to_string();
+        let parsed = std::fs::read_to_string(file)
+            .map_err(|e| format!("{name}: {e}"))
+            .and_then(|text| Module::parse(&name, &text).map_err(|e| e.to_string()));
+        match parsed {
+            Ok(module) => println!("{name}: {}", module.kernels().collect::<Vec<_>>().join(", ")),
+            Err(message) => errors.push(message),
+        }
+    }
+    if errors.is_empty() { Ok(Verdict::Clean) } else { Err(errors.join("\n")) }
+}

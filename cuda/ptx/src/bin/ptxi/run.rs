@@ -1,0 +1,152 @@
+//! `ptxi run`.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use ptx::launch::{Interpreter, LaunchError, LaunchFile, Outcome, Prepared};
+use ptx::{Gpu, Options};
+use serde_json::{Value, json};
+
+use crate::{On, Run, Verdict};
+
+/// What all files and seeds gave together.
+#[derive(Default)]
+struct Total {
+    launches: usize,
+    instructions: u64,
+    hazards: Vec<Value>,
+    faults: Vec<String>,
+    counters: Vec<Value>,
+    differences: Vec<String>,
+}
+
+pub fn run(args: &Run) -> Result<Verdict, String> {
+    let start = Instant::now();
+    let files = LaunchFile::read(&args.launch).map_err(|e| e.to_string())?;
+    let mut total = Total::default();
+    for file in files {
+        let prepared = file.prepare().map_err(|e| e.to_string())?;
+        one(args, &prepared, &mut total)?;
+    }
+    let mut line = json!({
+        "launches": total.launches,
+        "instructions": total.instructions,
+        "seconds": start.elapsed().as_secs_f64(),
+        "hazards": total.hazards,
+    });
+    if !total.faults.is_empty() {
+        line["faults"] = json!(total.faults);
+    }
+    if !total.differences.is_empty() {
+        line["differences"] = json!(total.differences);
+    }
+    if args.counters {
+        line["counters"] = json!(total.counters);
+    }
+    println!("{line}");
+    let clean = total.hazards.is_empty() && total.faults.is_empty() && total.differences.is_empty();
+    Ok(if clean { Verdict::Clean } else { Verdict::Wrong })
+}
+
+/// One launch file, on what was asked for.
+fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String> {
+    let path = prepared.file().path().display().to_string();
+    let mut first = None;
+    if args.on != On::Card {
+        let outcomes = schedules(args, prepared).map_err(|e| e.to_string())?;
+        let mut seen = BTreeSet::new();
+        for (seed, outcome) in &outcomes {
+            total.launches += outcome.launches;
+            total.instructions += outcome.instructions;
+            // A hazard that every seed meets is told once.
+            for hazard in &outcome.hazards {
+                if seen.insert((hazard.kind, hazard.at.ptx_line)) {
+                    eprintln!("{path}: seed {seed}: {hazard}");
+                    let mut value = json!(hazard);
+                    value["seed"] = json!(seed);
+                    total.hazards.push(value);
+                }
+            }
+            if let Some(fault) = &outcome.fault {
+                let text = format!("{path}: seed {seed}: {fault}");
+                eprintln!("{text}");
+                total.faults.push(text);
+            }
+        }
+        if let Some((_, outcome)) = outcomes.into_iter().next() {
+            eprint!("{}", outcome.printed);
+            for counters in &outcome.counters {
+                eprintln!("{counters}");
+                total.counters.push(counters.to_json());
+            }
+            prepared.write_dumps(&outcome).map_err(|e| e.to_string())?;
+            first = Some(outcome);
+        }
+    }
+    if args.on != On::Interpreter {
+        let outcome = on_card(prepared)?;
+        eprint!("{}", outcome.printed);
+        if let Some(fault) = &outcome.fault {
+            let text = format!("{path}: on the card: {fault}");
+            eprintln!("{text}");
+            total.faults.push(text);
+        }
+        match &first {
+            Some(ours) => {
+                for text in prepared.differences(ours, &outcome) {
+                    let text = format!("{path}: {text}");
+                    eprintln!("{text}");
+                    total.differences.push(text);
+                }
+            }
+            None => {
+                total.launches += outcome.launches;
+                prepared.write_dumps(&outcome).map_err(|e| e.to_string())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs every seed, some of them at the same time, each on a machine of its own; in order of seeds.
+fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, LaunchError> {
+    let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    let threads = (args.threads.unwrap_or_else(available).max(1) as u64).min(args.schedules);
+    let next = AtomicU64::new(0);
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= args.schedules {
+                        return;
+                    }
+                    let seed = args.seed.wrapping_add(seed);
+                    // Counters do not depend on the seed enough to be worth their time more than once.
+                    let counters = args.counters && seed == args.seed;
+                    let gpu = Gpu::new(Options { seed, counters, ..Options::default() });
+                    let outcome = prepared.run(&mut Interpreter::new(gpu));
+                    outcomes.lock().unwrap_or_else(|e| e.into_inner()).push((seed, outcome));
+                }
+            });
+        }
+    });
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(|e| e.into_inner());
+    outcomes.sort_by_key(|(seed, _)| *seed);
+    outcomes.into_iter().map(|(seed, outcome)| Ok((seed, outcome?))).collect()
+}
+
+#[cfg(feature = "card")]
+fn on_card(prepared: &Prepared) -> Result<Outcome, String> {
+    let mut card = ptx::card::Card::open().map_err(|e| e.to_string())?;
+    eprintln!("on {}", card.name());
+    prepared.run(&mut card).map_err(|e| e.to_string())
+}
+
+#[cfg(not(feature = "card"))]
+fn on_card(_: &Prepared) -> Result<Outcome, String> {
+    Err("this ptxi was built without the feature `card`; add `--features card` to cargo's flags".to_string())
+}

@@ -1,0 +1,266 @@
+//! A launch file, read and checked, before anything runs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::fields::Field;
+use super::fill::Random;
+use super::{Arg, Bound, BufferSpec, Contents, LaunchError, LaunchFile, LaunchSpec, MapSpec, Number};
+use crate::matrix::swizzle::Swizzle;
+use crate::tensor_map::{ElementType, Interleave, L2Promotion, OobFill, TensorMap};
+
+const FILE_KEYS: [&str; 5] = ["launches", "buffers", "tensor_maps", "dump", "compare"];
+const LAUNCH_KEYS: [&str; 7] = ["ptx", "entry", "grid", "block", "cluster", "shared_bytes", "args"];
+
+/// Reads a launch file, or all that an `"include"` names.
+pub(super) fn read(path: &Path) -> Result<Vec<LaunchFile>, LaunchError> {
+    let text = fs::read_to_string(path).map_err(|source| LaunchError::Io { file: path.to_path_buf(), source })?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|source| LaunchError::Json { file: path.to_path_buf(), message: source.to_string() })?;
+    let root = Field::root(path, &value);
+    if let Some(include) = root.optional("include")? {
+        root.only(&["include"])?;
+        let mut files = Vec::new();
+        for item in include.items()? {
+            let included = item.path()?;
+            if included.canonicalize().ok() == path.canonicalize().ok() {
+                return Err(item.error("the file includes itself"));
+            }
+            files.extend(read(&included)?);
+        }
+        return Ok(files);
+    }
+    Ok(vec![one(path, &root)?])
+}
+
+fn one(path: &Path, root: &Field) -> Result<LaunchFile, LaunchError> {
+    let known: Vec<&str> = FILE_KEYS.into_iter().chain(LAUNCH_KEYS).collect();
+    root.only(&known)?;
+    let mut file = LaunchFile {
+        path: path.to_path_buf(),
+        launches: Vec::new(),
+        buffers: BTreeMap::new(),
+        tensor_maps: BTreeMap::new(),
+        dump: BTreeMap::new(),
+        compare: BTreeMap::new(),
+    };
+    let launches = match root.optional("launches")? {
+        Some(list) => list.items()?,
+        None => vec![root.clone()],
+    };
+    let nested = root.optional("launches")?.is_some();
+    shared(root, &mut file)?;
+    for launch in &launches {
+        if nested {
+            let known: Vec<&str> = ["buffers", "tensor_maps", "dump", "compare"].into_iter().chain(LAUNCH_KEYS).collect();
+            launch.only(&known)?;
+            shared(launch, &mut file)?;
+        }
+        file.launches.push(spec(launch, root)?);
+    }
+    if file.launches.is_empty() {
+        return Err(root.required("launches")?.error("expected at least one launch"));
+    }
+    check_names(&file, &launches, root)?;
+    Ok(file)
+}
+
+/// What all launches of a file share, wherever it is written.
+fn shared(field: &Field, file: &mut LaunchFile) -> Result<(), LaunchError> {
+    for entry in section(field, "buffers")? {
+        let buffer = buffer(&entry)?;
+        if file.buffers.insert(entry.name(), buffer).is_some() {
+            return Err(entry.error("a buffer of this name is already there"));
+        }
+    }
+    for entry in section(field, "tensor_maps")? {
+        let map = tensor_map(&entry)?;
+        if file.tensor_maps.insert(entry.name(), map).is_some() {
+            return Err(entry.error("a tensor map of this name is already there"));
+        }
+    }
+    for entry in section(field, "dump")? {
+        file.dump.insert(entry.name(), entry.path()?);
+    }
+    for entry in section(field, "compare")? {
+        entry.only(&["dtype", "abs", "rel"])?;
+        let number = |name: &str| entry.optional(name)?.map_or(Ok(0.0), |f| f.f64());
+        let (abs, rel) = (number("abs")?, number("rel")?);
+        let bound = match entry.optional("dtype")? {
+            Some(dtype) => {
+                let known = [("f16", Number::F16), ("bf16", Number::Bf16), ("f32", Number::F32), ("f64", Number::F64)];
+                Some(Bound { number: dtype.word(&known)?, abs, rel })
+            }
+            None if abs == 0.0 && rel == 0.0 => None,
+            None => return Err(entry.error("a bound needs the \"dtype\" of the numbers")),
+        };
+        file.compare.insert(entry.name(), bound);
+    }
+    Ok(())
+}
+
+fn section<'a>(field: &Field<'a>, name: &str) -> Result<Vec<Field<'a>>, LaunchError> {
+    field.optional(name)?.map_or(Ok(Vec::new()), |section| section.entries())
+}
+
+/// One launch; a key that it lacks is taken from the file's top level.
+fn spec(launch: &Field, root: &Field) -> Result<LaunchSpec, LaunchError> {
+    let find = |name: &str| -> Result<Option<_>, LaunchError> {
+        Ok(match launch.optional(name)? {
+            Some(field) => Some(field),
+            None => root.optional(name)?,
+        })
+    };
+    let need = |name: &str| find(name)?.ok_or_else(|| launch.error(format!("the key {name:?} is missing")));
+    Ok(LaunchSpec {
+        ptx: need("ptx")?.path()?,
+        entry: need("entry")?.text()?.to_string(),
+        grid: need("grid")?.extent()?,
+        block: need("block")?.extent()?,
+        cluster: find("cluster")?.map(|f| f.extent()).transpose()?,
+        shared_bytes: find("shared_bytes")?.map_or(Ok(0), |f| f.u32())?,
+        args: need("args")?.list(arg)?,
+    })
+}
+
+fn arg(field: &Field) -> Result<Arg, LaunchError> {
+    let value = field.variant("buffer, tensor_map, tensor_map_pointer, u32, i32, u64, f32, bytes")?;
+    Ok(match value.name().as_str() {
+        "buffer" => Arg::Buffer(value.text()?.to_string()),
+        "tensor_map" => Arg::TensorMap(value.text()?.to_string()),
+        "tensor_map_pointer" => Arg::TensorMapPointer(value.text()?.to_string()),
+        "u32" => Arg::Bytes(value.u32()?.to_le_bytes().to_vec()),
+        "i32" => Arg::Bytes(value.i32()?.to_le_bytes().to_vec()),
+        "u64" => Arg::Bytes(value.u64()?.to_le_bytes().to_vec()),
+        "f32" => Arg::Bytes((value.f64()? as f32).to_le_bytes().to_vec()),
+        "bytes" => Arg::Bytes(value.hex()?),
+        other => return Err(field.error(format!("unknown kind of argument {other:?}"))),
+    })
+}
+
+fn buffer(field: &Field) -> Result<BufferSpec, LaunchError> {
+    field.only(&["file", "bytes", "fill", "random"])?;
+    if let Some(file) = field.optional("file")? {
+        field.only(&["file"])?;
+        return Ok(BufferSpec { bytes: None, contents: Contents::File(file.path()?) });
+    }
+    let bytes = field.required("bytes")?.u64()?;
+    let contents = match (field.optional("fill")?, field.optional("random")?) {
+        (Some(_), Some(random)) => return Err(random.error("a buffer has either \"fill\" or \"random\"")),
+        (Some(fill), None) => Contents::Fill(fill.u8()?),
+        (None, Some(random)) => Contents::Random(Random::read(&random)?),
+        (None, None) => Contents::Uninitialized,
+    };
+    Ok(BufferSpec { bytes: Some(bytes), contents })
+}
+
+fn tensor_map(field: &Field) -> Result<MapSpec, LaunchError> {
+    field.only(&[
+        "buffer",
+        "dtype",
+        "dims",
+        "strides_bytes",
+        "box",
+        "element_strides",
+        "swizzle",
+        "interleave",
+        "l2_promotion",
+        "oob_fill",
+    ])?;
+    let dims = field.required("dims")?.list(Field::u64)?;
+    let rank = dims.len();
+    let strides = field.optional("strides_bytes")?.map_or(Ok(Vec::new()), |f| f.list(Field::u64))?;
+    let box_dims = field.required("box")?.list(Field::u32)?;
+    let element_strides = field.optional("element_strides")?.map_or(Ok(vec![1; rank]), |f| f.list(Field::u32))?;
+    let lengths = [
+        ("strides_bytes", strides.len(), rank.saturating_sub(1)),
+        ("box", box_dims.len(), rank),
+        ("element_strides", element_strides.len(), rank),
+    ];
+    if let Some((name, len, want)) = lengths.into_iter().find(|(_, len, want)| len != want) {
+        return Err(field.error(format!("{name} has {len} entries, and dims of rank {rank} need {want}")));
+    }
+    let map = TensorMap {
+        element: field.required("dtype")?.word(&ELEMENT_TYPES)?,
+        // The buffer's address is known only when it is allocated.
+        address: 0,
+        dims,
+        strides,
+        box_dims,
+        element_strides,
+        interleave: default_word(field, "interleave", &INTERLEAVES)?,
+        swizzle: default_word(field, "swizzle", &SWIZZLES)?,
+        l2_promotion: default_word(field, "l2_promotion", &L2_PROMOTIONS)?,
+        oob_fill: default_word(field, "oob_fill", &OOB_FILLS)?,
+    };
+    map.check().map_err(|e| field.error(e.to_string()))?;
+    Ok(MapSpec { buffer: field.required("buffer")?.text()?.to_string(), map })
+}
+
+const ELEMENT_TYPES: [(&str, ElementType); 13] = [
+    ("u8", ElementType::U8),
+    ("u16", ElementType::U16),
+    ("u32", ElementType::U32),
+    ("i32", ElementType::I32),
+    ("u64", ElementType::U64),
+    ("i64", ElementType::I64),
+    ("f16", ElementType::F16),
+    ("bf16", ElementType::Bf16),
+    ("f32", ElementType::F32),
+    ("f32_ftz", ElementType::F32Ftz),
+    ("f64", ElementType::F64),
+    ("tf32", ElementType::Tf32),
+    ("tf32_ftz", ElementType::Tf32Ftz),
+];
+const SWIZZLES: [(&str, Swizzle); 4] =
+    [("none", Swizzle::None), ("32B", Swizzle::B32), ("64B", Swizzle::B64), ("128B", Swizzle::B128)];
+const INTERLEAVES: [(&str, Interleave); 3] = [("none", Interleave::None), ("16B", Interleave::B16), ("32B", Interleave::B32)];
+const L2_PROMOTIONS: [(&str, L2Promotion); 4] =
+    [("none", L2Promotion::None), ("64B", L2Promotion::B64), ("128B", L2Promotion::B128), ("256B", L2Promotion::B256)];
+const OOB_FILLS: [(&str, OobFill); 2] = [("zero", OobFill::Zero), ("nan", OobFill::Nan)];
+
+/// One of some words, the first if the key is not there.
+fn default_word<T: Copy>(field: &Field, name: &str, words: &[(&str, T)]) -> Result<T, LaunchError> {
+    field.optional(name)?.map_or(Ok(words[0].1), |f| f.word(words))
+}
+
+/// Every name that is used exists.
+fn check_names(file: &LaunchFile, launches: &[Field], root: &Field) -> Result<(), LaunchError> {
+    let buffer = |field: &Field, name: &str| match file.buffers.contains_key(name) {
+        true => Ok(()),
+        false => Err(field.error(format!("no buffer is called {name:?}"))),
+    };
+    for (spec, field) in file.launches.iter().zip(launches) {
+        let args = match field.optional("args")? {
+            Some(args) => args.items()?,
+            None => root.required("args")?.items()?,
+        };
+        for (arg, field) in spec.args.iter().zip(&args) {
+            match arg {
+                Arg::Buffer(name) => buffer(field, name)?,
+                Arg::TensorMap(name) | Arg::TensorMapPointer(name) if !file.tensor_maps.contains_key(name) => {
+                    return Err(field.error(format!("no tensor map is called {name:?}")));
+                }
+                _ => {}
+            }
+        }
+    }
+    let maps = file.tensor_maps.iter().map(|(name, map)| ("tensor_maps", name, &map.buffer));
+    let dumps = file.dump.keys().map(|name| ("dump", name, name));
+    let compared = file.compare.keys().map(|name| ("compare", name, name));
+    for (section, name, used) in maps.chain(dumps).chain(compared) {
+        if !file.buffers.contains_key(used) {
+            let key = format!("{section}.{name}");
+            return Err(LaunchError::Field { file: file.path.clone(), key, message: format!("no buffer is called {used:?}") });
+        }
+    }
+    Ok(())
+}
+
+/// Reads a buffer's bytes.
+pub(super) fn contents(file: &Path) -> Result<Vec<u8>, LaunchError> {
+    fs::read(file).map_err(|source| LaunchError::Io { file: PathBuf::from(file), source })
+}

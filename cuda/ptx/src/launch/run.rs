@@ -1,0 +1,353 @@
+//! Running a launch file on a machine, interpreted or real.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Arg, Bound, Contents, LaunchError, LaunchFile, LaunchSpec, Number, file};
+use crate::tensor_map::TensorMap;
+use crate::{Counters, Fault, Gpu, Hazard, Launch, Module, ModuleHandle, Report};
+
+/// What a launch file runs on: the interpreter, or a card. A refusal is a sentence.
+pub trait Machine {
+    /// Memory, uninitialised.
+    fn alloc(&mut self, bytes: u64) -> Result<u64, String>;
+    /// Host to device.
+    fn write(&mut self, ptr: u64, bytes: &[u8]) -> Result<(), String>;
+    /// Device to host.
+    fn read(&mut self, ptr: u64, len: usize) -> Result<Vec<u8>, String>;
+    /// A tensor map's 128 bytes.
+    fn encode(&mut self, map: &TensorMap) -> Result<[u8; 128], String>;
+    /// A module, given parsed and as text.
+    fn load(&mut self, module: &Arc<Module>, source: &str) -> Result<usize, String>;
+    /// Runs a kernel to its end.
+    fn launch(&mut self, module: usize, launch: &KernelLaunch) -> Result<Report, Fault>;
+}
+
+/// One kernel launch.
+pub struct KernelLaunch {
+    /// The kernel's name.
+    pub entry: String,
+    /// CTAs.
+    pub grid: [u32; 3],
+    /// Threads a CTA.
+    pub block: [u32; 3],
+    /// CTAs a cluster, if the launch says.
+    pub cluster: Option<[u32; 3]>,
+    /// Dynamic shared memory.
+    pub shared_bytes: u32,
+    /// The parameters as the ABI lays them out.
+    pub params: Vec<u8>,
+    /// Offset and size of each.
+    pub layout: Vec<(usize, usize)>,
+}
+
+/// The interpreter as a [`Machine`].
+pub struct Interpreter {
+    gpu: Gpu,
+    modules: Vec<ModuleHandle>,
+}
+
+impl Interpreter {
+    /// A machine of its own for each run.
+    pub fn new(gpu: Gpu) -> Interpreter {
+        Interpreter { gpu, modules: Vec::new() }
+    }
+}
+
+impl Machine for Interpreter {
+    fn alloc(&mut self, bytes: u64) -> Result<u64, String> {
+        self.gpu.alloc(bytes).map_err(|e| e.to_string())
+    }
+
+    fn write(&mut self, ptr: u64, bytes: &[u8]) -> Result<(), String> {
+        self.gpu.write(ptr, bytes).map_err(|e| e.to_string())
+    }
+
+    fn read(&mut self, ptr: u64, len: usize) -> Result<Vec<u8>, String> {
+        self.gpu.read(ptr, len).map_err(|e| e.to_string())
+    }
+
+    fn encode(&mut self, map: &TensorMap) -> Result<[u8; 128], String> {
+        map.encode().map_err(|e| e.to_string())
+    }
+
+    fn load(&mut self, module: &Arc<Module>, _: &str) -> Result<usize, String> {
+        self.modules.push(self.gpu.load(module.clone()).map_err(|e| e.to_string())?);
+        Ok(self.modules.len() - 1)
+    }
+
+    fn launch(&mut self, module: usize, launch: &KernelLaunch) -> Result<Report, Fault> {
+        self.gpu.launch(&Launch {
+            module: self.modules[module],
+            entry: launch.entry.clone(),
+            grid: launch.grid,
+            block: launch.block,
+            cluster: launch.cluster.unwrap_or([1, 1, 1]),
+            shared_bytes: launch.shared_bytes,
+            params: launch.params.clone(),
+        })
+    }
+}
+
+/// A launch file whose modules are parsed and whose buffers are read: it can be run again and again.
+pub struct Prepared {
+    file: LaunchFile,
+    modules: BTreeMap<PathBuf, (Arc<Module>, String)>,
+    contents: BTreeMap<String, (u64, Option<Vec<u8>>)>,
+    layouts: Vec<Vec<(usize, usize)>>,
+}
+
+/// What a run of a launch file gave.
+#[derive(Default)]
+pub struct Outcome {
+    /// Kernels that ran to their end.
+    pub launches: usize,
+    /// Thread-instructions executed.
+    pub instructions: u64,
+    /// What was wrong.
+    pub hazards: Vec<Hazard>,
+    /// What ended a kernel early, if anything did; the launches after it did not run.
+    pub fault: Option<Fault>,
+    /// Of each launch, where they were asked for.
+    pub counters: Vec<Counters>,
+    /// What the kernels printed.
+    pub printed: String,
+    /// The buffers to dump, by name, as they were at the end.
+    pub dumps: BTreeMap<String, Vec<u8>>,
+}
+
+impl Outcome {
+    /// Nothing wrong was found.
+    pub fn clean(&self) -> bool {
+        self.fault.is_none() && self.hazards.is_empty()
+    }
+}
+
+impl LaunchFile {
+    /// Reads a launch file, or all that it includes.
+    pub fn read(path: &Path) -> Result<Vec<LaunchFile>, LaunchError> {
+        file::read(path)
+    }
+
+    /// Where it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many launches it has.
+    pub fn len(&self) -> usize {
+        self.launches.len()
+    }
+
+    /// Whether it has none; a file that was read has at least one.
+    pub fn is_empty(&self) -> bool {
+        self.launches.is_empty()
+    }
+
+    /// Reads and checks all that it names.
+    pub fn prepare(self) -> Result<Prepared, LaunchError> {
+        let mut modules = BTreeMap::new();
+        for launch in &self.launches {
+            if !modules.contains_key(&launch.ptx) {
+                let io = |source| LaunchError::Io { file: launch.ptx.clone(), source };
+                let text = fs::read_to_string(&launch.ptx).map_err(io)?;
+                let module =
+                    Module::parse(&launch.ptx.display().to_string(), &text).map_err(|e| LaunchError::Ptx(e.to_string()))?;
+                modules.insert(launch.ptx.clone(), (Arc::new(module), text));
+            }
+        }
+        let mut contents = BTreeMap::new();
+        for (name, buffer) in &self.buffers {
+            let len = buffer.bytes;
+            let bytes = match &buffer.contents {
+                Contents::Uninitialized => None,
+                Contents::Fill(byte) => Some(vec![*byte; len.unwrap_or(0) as usize]),
+                Contents::Random(random) => Some(random.bytes(len.unwrap_or(0) as usize)),
+                Contents::File(path) => Some(file::contents(path)?),
+            };
+            let len = len.or(bytes.as_ref().map(|b| b.len() as u64)).unwrap_or(0);
+            contents.insert(name.clone(), (len, bytes));
+        }
+        let mut layouts = Vec::new();
+        for (i, launch) in self.launches.iter().enumerate() {
+            layouts.push(layout(&self, i, launch, &modules[&launch.ptx].0)?);
+        }
+        Ok(Prepared { file: self, modules, contents, layouts })
+    }
+}
+
+/// Offset and size of each parameter, after checking that the arguments fit them.
+fn layout(file: &LaunchFile, index: usize, launch: &LaunchSpec, module: &Module) -> Result<Vec<(usize, usize)>, LaunchError> {
+    let error = |key: &str, message: String| {
+        let key = if file.launches.len() > 1 { format!("launches[{index}].{key}") } else { key.to_string() };
+        LaunchError::Field { file: file.path.clone(), key, message }
+    };
+    let Some(params) = module.params(&launch.entry) else {
+        let known: Vec<&str> = module.kernels().collect();
+        let message = format!("{} has no kernel {:?}; it has {}", launch.ptx.display(), launch.entry, known.join(", "));
+        return Err(error("entry", message));
+    };
+    if params.len() != launch.args.len() {
+        let message = format!("{} takes {} parameters, found {}", launch.entry, params.len(), launch.args.len());
+        return Err(error("args", message));
+    }
+    let mut offsets = Vec::new();
+    let mut end = 0usize;
+    for (i, (param, arg)) in params.iter().zip(&launch.args).enumerate() {
+        let size = match arg {
+            Arg::Buffer(_) | Arg::TensorMapPointer(_) => 8,
+            Arg::TensorMap(_) => 128,
+            Arg::Bytes(bytes) => bytes.len(),
+        };
+        if size != param.size as usize {
+            return Err(error(
+                &format!("args[{i}]"),
+                format!("parameter {i} of {} takes {} bytes, found {size}", launch.entry, param.size),
+            ));
+        }
+        let offset = end.next_multiple_of(param.align.max(1) as usize);
+        offsets.push((offset, size));
+        end = offset + size;
+    }
+    Ok(offsets)
+}
+
+impl Prepared {
+    /// The file that was prepared.
+    pub fn file(&self) -> &LaunchFile {
+        &self.file
+    }
+
+    /// Runs every launch in order on a fresh `machine`, until one faults.
+    pub fn run(&self, machine: &mut dyn Machine) -> Result<Outcome, LaunchError> {
+        let refused = |key: String| {
+            let file = self.file.path.clone();
+            move |message: String| LaunchError::Field { file, key, message }
+        };
+        let mut pointers = BTreeMap::new();
+        for (name, (len, bytes)) in &self.contents {
+            let ptr = machine.alloc((*len).max(1)).map_err(refused(format!("buffers.{name}")))?;
+            if let Some(bytes) = bytes {
+                machine.write(ptr, bytes).map_err(refused(format!("buffers.{name}")))?;
+            }
+            pointers.insert(name.as_str(), ptr);
+        }
+        let mut maps = BTreeMap::new();
+        for (name, spec) in &self.file.tensor_maps {
+            let map = TensorMap { address: pointers[spec.buffer.as_str()], ..spec.map.clone() };
+            let encoded = machine.encode(&map).map_err(refused(format!("tensor_maps.{name}")))?;
+            let ptr = machine.alloc(128).map_err(refused(format!("tensor_maps.{name}")))?;
+            machine.write(ptr, &encoded).map_err(refused(format!("tensor_maps.{name}")))?;
+            maps.insert(name.as_str(), (encoded, ptr));
+        }
+        let mut handles = BTreeMap::new();
+        for (path, (module, source)) in &self.modules {
+            handles.insert(path, machine.load(module, source).map_err(LaunchError::Card)?);
+        }
+
+        let mut outcome = Outcome::default();
+        for (launch, layout) in self.file.launches.iter().zip(&self.layouts) {
+            let mut params = vec![0u8; layout.last().map_or(0, |(offset, size)| offset + size)];
+            for (arg, &(offset, size)) in launch.args.iter().zip(layout) {
+                let slot = &mut params[offset..offset + size];
+                match arg {
+                    Arg::Buffer(name) => slot.copy_from_slice(&pointers[name.as_str()].to_le_bytes()),
+                    Arg::TensorMap(name) => slot.copy_from_slice(&maps[name.as_str()].0),
+                    Arg::TensorMapPointer(name) => slot.copy_from_slice(&maps[name.as_str()].1.to_le_bytes()),
+                    Arg::Bytes(bytes) => slot.copy_from_slice(bytes),
+                }
+            }
+            let kernel = KernelLaunch {
+                entry: launch.entry.clone(),
+                grid: launch.grid,
+                block: launch.block,
+                cluster: launch.cluster,
+                shared_bytes: launch.shared_bytes,
+                params,
+                layout: layout.clone(),
+            };
+            match machine.launch(handles[&launch.ptx], &kernel) {
+                Ok(report) => {
+                    outcome.launches += 1;
+                    outcome.instructions += report.instructions;
+                    outcome.hazards.extend(report.hazards);
+                    outcome.counters.extend(report.counters);
+                    outcome.printed.push_str(&report.printed);
+                }
+                Err(fault) => {
+                    outcome.hazards.extend(fault.hazards.iter().cloned());
+                    outcome.printed.push_str(&fault.printed);
+                    outcome.fault = Some(fault);
+                    return Ok(outcome);
+                }
+            }
+        }
+        for name in self.file.dump.keys().chain(self.file.compare.keys()) {
+            let read = machine.read(pointers[name.as_str()], self.contents[name].0 as usize);
+            outcome.dumps.insert(name.clone(), read.map_err(refused(format!("dump.{name}")))?);
+        }
+        Ok(outcome)
+    }
+
+    /// Writes the buffers that the file wants dumped: to a file beside the target, which then takes its name, so that a
+    /// reader never sees half of one.
+    pub fn write_dumps(&self, outcome: &Outcome) -> Result<(), LaunchError> {
+        for (name, target) in &self.file.dump {
+            let Some(bytes) = outcome.dumps.get(name) else { continue };
+            let mut temporary = target.clone().into_os_string();
+            temporary.push(format!(".{}.tmp", std::process::id()));
+            let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, target));
+            written.map_err(|source| {
+                let _ = fs::remove_file(&temporary);
+                LaunchError::Io { file: target.clone(), source }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Where two runs differ by more than the file allows: a sentence for each buffer.
+    pub fn differences(&self, ours: &Outcome, theirs: &Outcome) -> Vec<String> {
+        let pairs = ours.dumps.iter().filter_map(|(name, a)| Some((name, a, theirs.dumps.get(name)?)));
+        pairs
+            .filter_map(|(name, a, b)| {
+                difference(a, b, self.file.compare.get(name).and_then(Option::as_ref)).map(|text| format!("{name}: {text}"))
+            })
+            .collect()
+    }
+}
+
+fn difference(ours: &[u8], theirs: &[u8], bound: Option<&Bound>) -> Option<String> {
+    let Some(bound) = bound else {
+        let wrong = ours.iter().zip(theirs).filter(|(a, b)| a != b).count();
+        let first = ours.iter().zip(theirs).position(|(a, b)| a != b)?;
+        return Some(format!("{wrong} of {} bytes differ, the first at {first}", ours.len()));
+    };
+    let pairs = bound.number.read(ours).into_iter().zip(bound.number.read(theirs));
+    let mut wrong = pairs.enumerate().filter(|&(_, (x, y))| {
+        let equal = x == y || (x.is_nan() && y.is_nan());
+        // A NaN on one side is within no bound.
+        let within = (x - y).abs() <= bound.abs + bound.rel * y.abs();
+        !equal && !within
+    });
+    let (i, (x, y)) = wrong.next()?;
+    let more = wrong.count();
+    Some(format!("element {i} is {x} here and {y} there, allowed are {} + {} |there|; and {more} more", bound.abs, bound.rel))
+}
+
+impl Number {
+    fn read(self, bytes: &[u8]) -> Vec<f64> {
+        let pair = |b: &[u8]| [b[0], b[1]];
+        let quad = |b: &[u8]| [b[0], b[1], b[2], b[3]];
+        match self {
+            Number::F16 => bytes.chunks_exact(2).map(|b| half::f16::from_le_bytes(pair(b)).to_f64()).collect(),
+            Number::Bf16 => bytes.chunks_exact(2).map(|b| half::bf16::from_le_bytes(pair(b)).to_f64()).collect(),
+            Number::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes(quad(b)).into()).collect(),
+            Number::F64 => bytes
+                .chunks_exact(8)
+                .map(|b| f64::from_le_bytes([quad(b), quad(&b[4..])].concat().try_into().unwrap_or_default()))
+                .collect(),
+        }
+    }
+}

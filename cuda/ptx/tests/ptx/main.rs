@@ -1,0 +1,4 @@
+//! Tests of the interpreter.
+
+mod matrix;
+mod num;

@@ -1,0 +1,213 @@
+//! The command as its user meets it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+fn ptxi(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ptxi")).args(args).output().unwrap()
+}
+
+fn tests() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+/// A folder of one test, gone with the guard.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let path = std::env::temp_dir().join(format!("ptxi-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Place(path)
+    }
+
+    fn write(&self, name: &str, value: &Value) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, value.to_string()).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn json_line(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(text.lines().count(), 1, "one line expected: {text}{errors}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A launch of `no_barrier`, `bulk_copy` or another kernel of `bugs.ptx` that takes an input, perhaps, and an output.
+fn launch(entry: &str, input: bool) -> Value {
+    let mut args = vec![json!({"buffer": "out"})];
+    if input {
+        args.insert(0, json!({"buffer": "in"}));
+    }
+    json!({
+        "ptx": tests().join("kernels/bugs.ptx"), "entry": entry, "grid": [1, 1, 1], "block": [128, 1, 1],
+        "buffers": {"in": {"bytes": 512, "random": {"dtype": "u32", "low": 0, "high": 100}}, "out": {"bytes": 512}},
+        "args": args, "dump": {"out": "out.bin"},
+    })
+}
+
+#[test]
+fn every_launch_file_is_clean() {
+    let output = ptxi(&["run", &tests().join("launches/all.json").display().to_string(), "--schedules", "2", "--threads", "2"]);
+    let line = json_line(&output);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{line}\n{errors}");
+    assert_eq!(line["hazards"], json!([]));
+    assert!(line["launches"].as_u64() > Some(100) && line["instructions"].as_u64() > Some(1_000_000), "{line}");
+}
+
+#[test]
+fn a_clean_run_dumps_and_a_hazard_has_a_name_and_a_line() {
+    let place = Place::new("run");
+    let clean = place.write("clean.json", &launch("bulk_copy", true));
+    let output = ptxi(&["run", &clean, "--schedules", "3"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(json_line(&output)["launches"], json!(3));
+    assert_eq!(fs::read(place.0.join("out.bin")).unwrap().len(), 512);
+    let left: Vec<_> = fs::read_dir(&place.0).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "a temporary file is left: {left:?}");
+
+    let racy = place.write("racy.json", &launch("no_barrier", false));
+    let output = ptxi(&["run", &racy]);
+    assert_eq!(output.status.code(), Some(1));
+    let hazard = &json_line(&output)["hazards"][0];
+    assert_eq!(hazard["kind"], json!("shared_race"), "{hazard}");
+    assert!(
+        hazard["ptx_line"].as_u64() > Some(0) && hazard["source"]["file"] == json!("cuda/ptx/tests/kernels/bugs.cu"),
+        "{hazard}"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let place = Place::new("seed");
+    let file = tests().join("launches/gemm_n64.json").display().to_string();
+    let run = |seed: &str| {
+        let mut line = json_line(&ptxi(&["run", &file, "--seed", seed, "--counters"]));
+        line["seconds"] = json!(0);
+        line
+    };
+    assert_eq!(run("5"), run("5"));
+    drop(place);
+}
+
+#[test]
+fn counters_by_line_and_the_roofline() {
+    let output = ptxi(&["run", &tests().join("launches/gemm_n64.json").display().to_string(), "--counters"]);
+    let line = json_line(&output);
+    let counters = &line["counters"][0];
+    // Three tiles of 256 x 64 over 4 blocks of K.
+    assert_eq!(counters["total"]["tensor_flops_16"], json!(3 * 2 * 256 * 64 * 256), "{}", counters["total"]);
+    // A: 128 rows a CTA, B: 64 rows multicast to two; 128 bytes a row; and C leaves in whole boxes.
+    let loads = 3 * 4 * 2 * (128 + 64) * 128;
+    let bytes = counters["total"]["tma_bytes"].as_u64().unwrap();
+    assert!((loads..=loads + 3 * 2 * 128 * 64 * 2).contains(&bytes), "{bytes} bytes by TMA, {loads} of them loads");
+    assert!(!counters["roofline"].as_array().unwrap().is_empty());
+    let table = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(table.contains("gemm_wgmma.cu:") || table.contains("hopper.cuh:"), "{table}");
+}
+
+#[test]
+fn faults_exit_with_1() {
+    let place = Place::new("faults");
+    let mut trap = launch("stop", true);
+    trap["ptx"] = json!(tests().join("kernels/messages.ptx"));
+    trap["args"] = json!([{"buffer": "in"}]);
+    trap["buffers"]["in"] = json!({"bytes": 512, "fill": 255});
+    let output = ptxi(&["run", &place.write("trap.json", &trap)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(json_line(&output)["faults"][0].as_str().unwrap().contains("trap"));
+
+    let mut print = launch("print", false);
+    print["ptx"] = json!(tests().join("kernels/messages.ptx"));
+    print["args"] = json!([{"i32": 2}]);
+    let output = ptxi(&["run", &place.write("print.json", &print)]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut printed: Vec<String> = String::from_utf8_lossy(&output.stderr).lines().map(String::from).collect();
+    printed.sort();
+    let want = |i: u32, x: &str| format!("thread {i} of 128: {x} text c 10000000000%");
+    assert_eq!(printed, [want(0, " 0.00"), want(1, " 0.50")]);
+}
+
+#[test]
+fn bad_files_name_the_key() {
+    let place = Place::new("bad");
+    let bad = |change: &dyn Fn(&mut Value), words: &[&str]| {
+        let mut value = launch("bulk_copy", true);
+        change(&mut value);
+        let file = place.write("bad.json", &value);
+        let output = ptxi(&["run", &file]);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(output.stdout.is_empty());
+        for word in words.iter().chain(&["bad.json"]) {
+            assert!(errors.contains(word), "{word:?} is not in: {errors}");
+        }
+    };
+    bad(&|v| v["grid"] = json!([1, 0, 1]), &["grid", "three positive integers"]);
+    bad(&|v| v["gird"] = json!([1, 1, 1]), &["gird", "unknown key"]);
+    bad(&|v| v["entry"] = json!("nothing"), &["entry", "no kernel", "nothing", "bulk_copy"]);
+    bad(&|v| v["args"] = json!([{"buffer": "out"}]), &["args", "2 parameters", "found 1"]);
+    bad(&|v| v["args"][0] = json!({"u32": 1}), &["args[0]", "8 bytes", "found 4"]);
+    bad(&|v| v["args"][1] = json!({"buffer": "no"}), &["args[1]", "\"no\""]);
+    bad(&|v| v["args"][1] = json!({"u64": -1}), &["args[1].u64", "non-negative", "-1"]);
+    bad(&|v| v["buffers"]["in"] = json!({"bytes": 4, "fill": 300}), &["buffers.in.fill", "0 to 255", "300"]);
+    bad(&|v| v["dump"] = json!({"nowhere": "x"}), &["dump.nowhere", "no buffer"]);
+    bad(
+        &|v| {
+            v["tensor_maps"] =
+                json!({"t": {"buffer": "in", "dtype": "bf16", "dims": [64, 8], "strides_bytes": [100], "box": [64, 8]}})
+        },
+        &["tensor_maps.t", "100", "16"],
+    );
+    bad(
+        &|v| v["tensor_maps"] = json!({"t": {"buffer": "in", "dtype": "bf17", "dims": [64], "box": [64]}}),
+        &["tensor_maps.t.dtype", "bf17", "bf16"],
+    );
+    let missing = |v: &mut Value| v["ptx"] = json!("missing.ptx");
+    let file = place.write("missing.json", &{
+        let mut value = launch("bulk_copy", true);
+        missing(&mut value);
+        value
+    });
+    let output = ptxi(&["run", &file]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("missing.ptx"));
+    assert_eq!(ptxi(&["run", "/nowhere/at/all.json"]).status.code(), Some(2));
+}
+
+#[test]
+fn check_reports_what_it_does_not_know() {
+    let good = tests().join("kernels/gemm_wgmma.ptx").display().to_string();
+    let output = ptxi(&["check", &good]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("gemm_n64"));
+    let place = Place::new("check");
+    let text = fs::read_to_string(Path::new(&good)).unwrap().replace("wgmma.fence.sync.aligned", "wgmma.fence.sync.unheard");
+    let bad = place.0.join("bad.ptx");
+    fs::write(&bad, text).unwrap();
+    let output = ptxi(&["check", &bad.display().to_string()]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors.contains("bad.ptx") && errors.contains("unheard"), "{errors}");
+}
+
+#[cfg(not(feature = "card"))]
+#[test]
+fn without_the_feature_a_card_is_refused() {
+    let output = ptxi(&["run", &tests().join("launches/control.json").display().to_string(), "--on", "card"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("feature `card`"));
+}
