@@ -6,6 +6,7 @@ use super::control::{ClusterBarrier, NamedBarrier};
 use super::lanes::{ALL, Regs};
 use super::rng::Rng;
 use super::warp::Warp;
+use super::wgmma::Warpgroup;
 use super::{Cluster, Cta, Machine, bulk};
 use crate::counters::Recorder;
 use crate::gpu::{Fault, FaultKind, Launch, Options, Report};
@@ -210,7 +211,8 @@ impl Machine<'_> {
         let id = self.shape.cta_id(linear);
         let warps = (0..self.shape.warps).map(|w| Some(Box::new(self.new_warp(slot, linear, id, w)))).collect();
         let barriers = (0..16).map(|_| NamedBarrier::default()).collect();
-        self.ctas[slot as usize] = Some(Cta { linear, id, warps, alive: self.shape.warps, barriers });
+        let warpgroups = (0..self.shape.warps / 4).map(|_| Warpgroup::default()).collect();
+        self.ctas[slot as usize] = Some(Cta { linear, id, warps, alive: self.shape.warps, barriers, warpgroups });
         for w in 0..self.shape.warps {
             self.wake(slot, w);
         }
@@ -287,6 +289,7 @@ impl Machine<'_> {
         let slot = warp.slot;
         self.effect();
         bulk::warp_ended(self, &warp);
+        super::wgmma::warp_ended(self, &warp);
         drop(warp);
         super::control::somebody_left(self, slot);
     }

@@ -1,18 +1,579 @@
-//! `ldmatrix`, `stmatrix`, `movmatrix`, `mma`, `wgmma`.
+//! The tensor-core families: `ldmatrix`, `stmatrix`, `movmatrix` and `mma.sync` here, wgmma in [`super::wgmma`].
+//!
+//! Refused by name: the shapes and types that no Hopper kernel has a use for (Volta's m8n8k4 on f16, 4-bit and 1-bit integers,
+//! sparse forms, `wmma`, which nvcc itself lowers to a warp's private layout), and those that sm_90 lacks (8-bit and 6-bit
+//! `ldmatrix` and `stmatrix`).
 
+use smallvec::SmallVec;
+
+use super::lanes::V32;
 use super::warp::Warp;
-use super::{At, Flow, Machine, Stop};
-use crate::ir::{Cx, Decode};
+use super::wgmma::{self, Wgmma};
+use super::{At, Flow, Machine, Stop, memory};
+use crate::counters::TensorKind;
+use crate::gpu::FaultKind;
+use crate::ir::{Addr, Class, Cx, Decode, Op, Reg};
+use crate::matrix::fragment;
+use crate::mem::{Block, SHARED_BASE, Sem, Space as Where, WINDOW};
+use crate::num::half::Kind;
+use crate::num::single::canonical;
+use crate::num::tensor::{self, Element};
+use crate::text::ast::{Operand, Space, Type};
 
-/// An instruction of this family.
-pub enum Matrix {}
+/// An instruction of these families.
+pub enum Matrix {
+    /// `ldmatrix`.
+    Load(Eights),
+    /// `stmatrix`.
+    Store(Eights),
+    /// `movmatrix`: transposes an 8×8 matrix held by the warp.
+    Transpose {
+        /// Result.
+        d: u16,
+        /// Operand.
+        a: u16,
+    },
+    /// `mma.sync` but on f64.
+    Multiply(Multiply),
+    /// `mma.sync` on f64.
+    MultiplyF64(MultiplyF64),
+    /// `wgmma.mma_async`.
+    Wgmma(Wgmma),
+    /// `wgmma.fence`.
+    WgmmaFence,
+    /// `wgmma.commit_group`.
+    WgmmaCommit,
+    /// `wgmma.wait_group` with the number of groups that may stay pending.
+    WgmmaWait(u32),
+}
 
-/// The decoder of this family.
+impl Matrix {
+    /// Registers that the instruction works on in its own time: A and D of wgmma.
+    pub fn asynchronous(&self) -> impl Iterator<Item = Reg> + '_ {
+        let wgmma = if let Matrix::Wgmma(x) = self { Some(x) } else { None };
+        wgmma.into_iter().flat_map(Wgmma::registers)
+    }
+}
+
+/// One, two or four 8×8 matrices of 16-bit elements between shared memory and registers.
+pub struct Eights {
+    /// The registers, one a matrix.
+    registers: SmallVec<[u16; 4]>,
+    address: Addr,
+    /// `.shared` was written: the address is one of shared memory, else generic.
+    shared: bool,
+    transposed: bool,
+}
+
+/// What D and C consist of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulator {
+    /// Two halves a register.
+    F16,
+    /// f32.
+    F32,
+    /// s32.
+    S32,
+}
+
+impl Accumulator {
+    /// How many fill a register.
+    pub const fn per_register(self) -> usize {
+        match self {
+            Accumulator::F16 => 2,
+            _ => 1,
+        }
+    }
+
+    /// The type of the registers.
+    pub const fn register(self) -> Type {
+        match self {
+            Accumulator::F16 => Type::B32,
+            Accumulator::F32 => Type::F32,
+            Accumulator::S32 => Type::S32,
+        }
+    }
+}
+
+/// `mma.sync` of m16n8 or m8n8.
+pub struct Multiply {
+    m: usize,
+    k: usize,
+    a: Element,
+    b: Element,
+    accumulator: Accumulator,
+    saturate: bool,
+    registers: [SmallVec<[u16; 4]>; 4],
+}
+
+/// `mma.sync` on f64.
+pub struct MultiplyF64 {
+    m: usize,
+    k: usize,
+    registers: [SmallVec<[u16; 8]>; 4],
+}
+
+/// Columns of every `mma.sync` shape.
+const N: usize = 8;
+
+const TYPES: [(&str, Element); 7] = [
+    ("f16", Element::F16),
+    ("bf16", Element::Bf16),
+    ("tf32", Element::Tf32),
+    ("e4m3", Element::E4m3),
+    ("e5m2", Element::E5m2),
+    ("s8", Element::S8),
+    ("u8", Element::U8),
+];
+
+/// Eats an operand type.
+pub(super) fn element(cx: &mut Cx<'_>) -> Result<Element, String> {
+    match cx.pick(&TYPES) {
+        Some(element) => Ok(element),
+        None => Err(format!("`{}`: operand type `.{}` is not supported", cx.inst.opcode, cx.peek().unwrap_or(""))),
+    }
+}
+
+/// Eats an accumulator type.
+pub(super) fn accumulator(cx: &mut Cx<'_>) -> Result<Accumulator, String> {
+    let table = [("f16", Accumulator::F16), ("f32", Accumulator::F32), ("s32", Accumulator::S32)];
+    match cx.pick(&table) {
+        Some(accumulator) => Ok(accumulator),
+        None => Err(format!("`{}`: accumulator type `.{}` is not supported", cx.inst.opcode, cx.peek().unwrap_or(""))),
+    }
+}
+
+/// Whether the tensor cores combine these types.
+pub(super) fn combine(a: Element, b: Element, accumulator: Accumulator) -> bool {
+    use Element::{Bf16, E4m3, E5m2, F16, S8, Tf32, U8};
+    match (a, b) {
+        (F16, F16) => accumulator != Accumulator::S32,
+        (Bf16, Bf16) | (Tf32, Tf32) => accumulator == Accumulator::F32,
+        (E4m3 | E5m2, E4m3 | E5m2) => accumulator != Accumulator::S32,
+        (S8 | U8, S8 | U8) => accumulator == Accumulator::S32,
+        _ => false,
+    }
+}
+
+/// Decodes `ldmatrix`, `stmatrix`, `movmatrix`, `mma` and `wgmma`.
 pub fn decode(cx: &mut Cx<'_>) -> Decode {
-    cx.unknown()
+    let matrix = match cx.head() {
+        "ldmatrix" | "stmatrix" => eights(cx)?,
+        "movmatrix" => {
+            for part in ["sync", "aligned", "m8n8", "trans", "b16"] {
+                if !cx.eat(part) {
+                    return cx.unknown();
+                }
+            }
+            cx.end(2)?;
+            Matrix::Transpose { d: cx.dst(0, Type::B32)?, a: cx.src(1, Type::B32)? }
+        }
+        "mma" => multiply(cx)?,
+        "wgmma" => wgmma::decode(cx)?,
+        _ => return cx.unknown(),
+    };
+    Ok(Op::Matrix(Box::new(matrix)))
+}
+
+fn eights(cx: &mut Cx<'_>) -> Result<Matrix, String> {
+    let load = cx.head() == "ldmatrix";
+    if !(cx.eat("sync") && cx.eat("aligned")) {
+        return cx.unknown();
+    }
+    if !cx.eat("m8n8") {
+        return Err(format!("`{}`: sm_90 has the shape .m8n8 alone", cx.inst.opcode));
+    }
+    let Some(count) = cx.pick(&[("x1", 1), ("x2", 2), ("x4", 4)]) else { return cx.unknown() };
+    let transposed = cx.eat("trans");
+    let shared = cx.eat("shared") || cx.eat("shared::cta");
+    if !cx.eat("b16") {
+        return Err(format!("`{}`: sm_90 has the type .b16 alone", cx.inst.opcode));
+    }
+    cx.end(2)?;
+    let (vector, address) = if load { (0, 1) } else { (1, 0) };
+    let elements = cx.elements(vector)?;
+    if elements.len() != count {
+        return Err(format!("`{}` needs {count} registers, not {}", cx.inst.opcode, elements.len()));
+    }
+    let registers = elements
+        .iter()
+        .map(|e| if load { cx.dst_of(e, Type::B32) } else { cx.src_of(e, Type::B32) })
+        .collect::<Result<SmallVec<_>, _>>()?;
+    let address = cx.address(address)?;
+    if address.space.is_some_and(|s| s != Space::Shared) {
+        return Err(format!("`{}` needs an address in shared memory", cx.inst.opcode));
+    }
+    let shared = shared || address.space == Some(Space::Shared);
+    let eights = Eights { registers, address, shared, transposed };
+    Ok(if load { Matrix::Load(eights) } else { Matrix::Store(eights) })
+}
+
+fn multiply(cx: &mut Cx<'_>) -> Result<Matrix, String> {
+    if cx.has("sp") || cx.has("sp::ordered_metadata") {
+        return Err(format!("`{}`: sparse forms are not supported", cx.inst.opcode));
+    }
+    if !(cx.eat("sync") && cx.eat("aligned")) {
+        return cx.unknown();
+    }
+    let shapes = [
+        ("m16n8k4", (16, 4)),
+        ("m16n8k8", (16, 8)),
+        ("m16n8k16", (16, 16)),
+        ("m16n8k32", (16, 32)),
+        ("m8n8k16", (8, 16)),
+        ("m8n8k4", (8, 4)),
+    ];
+    let Some((m, k)) = cx.pick(&shapes) else {
+        return Err(format!("`{}`: shape `.{}` is not supported", cx.inst.opcode, cx.peek().unwrap_or("")));
+    };
+    if !(cx.eat("row") && cx.eat("col")) {
+        return Err(format!("`{}`: only .row.col is supported", cx.inst.opcode));
+    }
+    if cx.has("f64") {
+        return multiply_f64(cx, m, k);
+    }
+    let saturate = cx.eat("satfinite");
+    let d = accumulator(cx)?;
+    let (a, b) = (element(cx)?, element(cx)?);
+    let c = accumulator(cx)?;
+    let shape = match a.bits() {
+        16 => m == 16 && (k == 8 || k == 16),
+        32 => m == 16 && (k == 4 || k == 8),
+        _ if a.is_integer() => k == 16 || (m == 16 && k == 32),
+        _ => m == 16 && (k == 16 || k == 32),
+    };
+    if c != d || !shape || !combine(a, b, d) || (saturate && !a.is_integer()) {
+        return Err(format!("`{}`: the tensor cores have no such combination of shape and types", cx.inst.opcode));
+    }
+    cx.end(4)?;
+    let (in_d, in_a, in_b) = (m * N / 32 / d.per_register(), m * k / 32 / a.per_register(), k * N / 32 / b.per_register());
+    Ok(Matrix::Multiply(Multiply {
+        m,
+        k,
+        a,
+        b,
+        accumulator: d,
+        saturate,
+        registers: [
+            vector(cx, 0, in_d, d.register(), true)?,
+            vector(cx, 1, in_a, Type::B32, false)?,
+            vector(cx, 2, in_b, Type::B32, false)?,
+            vector(cx, 3, in_d, d.register(), false)?,
+        ],
+    }))
+}
+
+fn multiply_f64(cx: &mut Cx<'_>, m: usize, k: usize) -> Result<Matrix, String> {
+    let _ = cx.eat("rn");
+    if ["rz", "rm", "rp"].iter().any(|r| cx.has(r)) {
+        return Err(format!("`{}`: only .rn is supported", cx.inst.opcode));
+    }
+    if !(0..4).all(|_| cx.eat("f64")) || (m == 8 && k != 4) || k > 16 {
+        return Err(format!("`{}`: the tensor cores have no such combination of shape and types", cx.inst.opcode));
+    }
+    cx.end(4)?;
+    Ok(Matrix::MultiplyF64(MultiplyF64 {
+        m,
+        k,
+        registers: [
+            vector(cx, 0, m * N / 32, Type::F64, true)?,
+            vector(cx, 1, m * k / 32, Type::F64, false)?,
+            vector(cx, 2, k * N / 32, Type::F64, false)?,
+            vector(cx, 3, m * N / 32, Type::F64, false)?,
+        ],
+    }))
+}
+
+/// The registers of operand `i`, a vector of `count`.
+pub(super) fn vector<A>(cx: &mut Cx<'_>, i: usize, count: usize, ty: Type, write: bool) -> Result<SmallVec<A>, String>
+where
+    A: smallvec::Array<Item = u16>,
+{
+    let elements: &[Operand] = cx.elements(i)?;
+    if elements.len() != count {
+        return Err(format!("operand {} of `{}` needs {count} registers, not {}", i + 1, cx.inst.opcode, elements.len()));
+    }
+    elements.iter().map(|e| if write { cx.dst_of(e, ty) } else { cx.src_of(e, ty) }).collect()
 }
 
 /// Executes one.
-pub fn execute(_m: &mut Machine<'_>, _warp: &mut Warp, op: &Matrix, _at: At) -> Result<Flow, Stop> {
-    match *op {}
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At) -> Result<Flow, Stop> {
+    if !at.is_converged(warp) {
+        return Ok(Flow::Converge);
+    }
+    match op {
+        Matrix::Load(x) => load(m, warp, x, at)?,
+        Matrix::Store(x) => store(m, warp, x, at)?,
+        Matrix::Transpose { d, a } => {
+            let matrix = eight_by_eight(&warp.regs.r32[*a as usize]);
+            let undef = if warp.regs.undef32(*a) == 0 { 0 } else { u32::MAX };
+            warp.regs.r32[*d as usize] = registers_of(&matrix, true);
+            set_undef32(warp, *d, undef);
+        }
+        Matrix::Multiply(x) => {
+            count(m, at, x.a, x.m * N * x.k);
+            x.run(warp);
+        }
+        Matrix::MultiplyF64(x) => {
+            if let Some(c) = &mut m.counters {
+                c.tensor(at.pc, TensorKind::Double, (2 * x.m * N * x.k) as u64);
+            }
+            x.run(warp);
+        }
+        Matrix::Wgmma(x) => wgmma::issue(m, warp, x, at)?,
+        Matrix::WgmmaFence => wgmma::fence(warp),
+        Matrix::WgmmaCommit => wgmma::commit(m, warp),
+        Matrix::WgmmaWait(pending) => return wgmma::wait(m, warp, *pending, at),
+    }
+    Ok(Flow::Next)
+}
+
+/// Counts the operations of an instruction.
+pub(super) fn count(m: &mut Machine<'_>, at: At, a: Element, products: usize) {
+    if let Some(c) = &mut m.counters {
+        let kind = match a.bits() {
+            32 => TensorKind::Tf32,
+            16 => TensorKind::Half,
+            _ => TensorKind::Byte,
+        };
+        c.tensor(at.pc, kind, 2 * products as u64);
+    }
+}
+
+fn set_undef32(warp: &mut Warp, index: u16, undef: u32) {
+    warp.regs.set_undef(Reg { class: Class::B32, index }, undef, u32::MAX);
+}
+
+/// The 8×8 matrix whose rows lie across the lanes of a register.
+fn eight_by_eight(register: &V32) -> [[u16; 8]; 8] {
+    let mut matrix = [[0; 8]; 8];
+    for lane in 0..32 {
+        for half in 0..2 {
+            let (row, column) = fragment::eight_by_eight(lane, half, false);
+            matrix[row][column] = (register[lane] >> (16 * half)) as u16;
+        }
+    }
+    matrix
+}
+
+/// The register that holds a matrix, or its transpose.
+fn registers_of(matrix: &[[u16; 8]; 8], transposed: bool) -> V32 {
+    std::array::from_fn(|lane| {
+        let element = |half| {
+            let (row, column) = fragment::eight_by_eight(lane, half, transposed);
+            u32::from(matrix[row][column])
+        };
+        element(0) | element(1) << 16
+    })
+}
+
+/// The addresses of the rows, given by the first lanes, with the space and those lanes.
+fn rows_of(m: &mut Machine<'_>, warp: &Warp, x: &Eights, at: At) -> Result<([u64; 32], Where, u32), Stop> {
+    let mask = u32::MAX >> (32 - 8 * x.registers.len());
+    let addresses = memory::addresses(warp, &x.address);
+    memory::check_address(m, warp, &x.address, At { mask, ..at });
+    let space = if x.shared { Where::Shared } else { Where::Generic };
+    let outside = |lane: &usize| addresses[*lane].wrapping_sub(SHARED_BASE) >= WINDOW;
+    if !x.shared
+        && let Some(lane) = super::lanes::lanes_of(mask).find(outside)
+    {
+        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalAddress, "the address of a row is not in shared memory");
+    }
+    Ok((addresses, space, mask))
+}
+
+/// Reads the rows of the matrices, and says which hold something undefined.
+fn read_rows(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At) -> Result<([[u8; 16]; 32], u32), Stop> {
+    let (addresses, space, mask) = rows_of(m, warp, x, at)?;
+    let mut block = Block::default();
+    if let Err(fault) = m.mem.load(&mut warp.by(at.pc), space, &addresses, mask, 16, Sem::Weak, &mut block) {
+        return memory::refused(m, warp, at.pc, fault);
+    }
+    memory::count(m, at.pc, space, mask, &addresses, 16);
+    Ok((block.bytes, block.any_undefined & mask))
+}
+
+fn write_rows(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, rows: &[[u8; 16]; 32], undef: u32, at: At) -> Result<(), Stop> {
+    let (addresses, space, mask) = rows_of(m, warp, x, at)?;
+    let block = Block { bytes: *rows, undefined: [u16::MAX; 32], any_undefined: undef };
+    if let Err(fault) = m.mem.store(&mut warp.by(at.pc), space, &addresses, mask, 16, Sem::Weak, &block) {
+        return memory::refused(m, warp, at.pc, fault);
+    }
+    memory::count(m, at.pc, space, mask, &addresses, 16);
+    m.effect();
+    Ok(())
+}
+
+fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At) -> Result<(), Stop> {
+    let (rows, undef) = read_rows(m, warp, x, at)?;
+    for (i, &d) in x.registers.iter().enumerate() {
+        let row = |r: usize| {
+            let bytes = &rows[8 * i + r];
+            std::array::from_fn(|c| u16::from_le_bytes([bytes[2 * c], bytes[2 * c + 1]]))
+        };
+        warp.regs.r32[d as usize] = registers_of(&std::array::from_fn(row), x.transposed);
+        // Lanes that hold a piece of an undefined row.
+        let rows_undef = undef >> (8 * i) & 0xff;
+        let mut lanes = 0;
+        if rows_undef != 0 {
+            for lane in 0..32 {
+                let touches = (0..2).any(|half| rows_undef >> fragment::eight_by_eight(lane, half, x.transposed).0 & 1 == 1);
+                lanes |= u32::from(touches) << lane;
+            }
+        }
+        set_undef32(warp, d, lanes);
+    }
+    Ok(())
+}
+
+fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At) -> Result<(), Stop> {
+    let mut rows = [[0; 16]; 32];
+    let mut undef = 0;
+    for (i, &a) in x.registers.iter().enumerate() {
+        let register = &warp.regs.r32[a as usize];
+        let bad = warp.regs.undef32(a);
+        for lane in 0..32 {
+            for half in 0..2 {
+                let (row, column) = fragment::eight_by_eight(lane, half, x.transposed);
+                let value = (register[lane] >> (16 * half)) as u16;
+                rows[8 * i + row][2 * column..2 * column + 2].copy_from_slice(&value.to_le_bytes());
+                undef |= (bad >> lane & 1) << (8 * i + row);
+            }
+        }
+    }
+    write_rows(m, warp, x, &rows, undef, at)
+}
+
+/// Rows and columns of D that an undefined operand reaches.
+#[derive(Clone, Copy, Default)]
+struct Taint {
+    rows: u32,
+    columns: u32,
+}
+
+impl Multiply {
+    fn taint(&self, warp: &Warp) -> Taint {
+        let mut taint = Taint::default();
+        for (r, &index) in self.registers[1].iter().enumerate() {
+            let undef = warp.regs.undef32(index);
+            for lane in super::lanes::lanes_of(undef) {
+                taint.rows |= 1 << fragment::a(lane, r, 0, self.a.per_register()).0;
+            }
+        }
+        for (r, &index) in self.registers[2].iter().enumerate() {
+            let undef = warp.regs.undef32(index);
+            for lane in super::lanes::lanes_of(undef) {
+                taint.columns |= 1 << fragment::b(lane, r, 0, self.b.per_register()).1;
+            }
+        }
+        taint
+    }
+
+    fn run(&self, warp: &mut Warp) {
+        let (m, k) = (self.m, self.k);
+        let taint = self.taint(warp);
+        let r32 = &warp.regs.r32;
+        let mut a = [0.0; 16 * 32];
+        let mut b = [0.0; 32 * N];
+        let mut d = [0.0; 16 * N];
+        let (per_a, per_b) = (self.a.per_register(), self.b.per_register());
+        for (r, &index) in self.registers[1].iter().enumerate() {
+            for (lane, &bits) in r32[index as usize].iter().enumerate() {
+                for j in 0..per_a {
+                    let (row, step) = fragment::a(lane, r, j, per_a);
+                    a[row * k + step] = self.a.value(bits >> (self.a.bits() as usize * j));
+                }
+            }
+        }
+        for (r, &index) in self.registers[2].iter().enumerate() {
+            for (lane, &bits) in r32[index as usize].iter().enumerate() {
+                for j in 0..per_b {
+                    let (step, column) = fragment::b(lane, r, j, per_b);
+                    b[step * N + column] = self.b.value(bits >> (self.b.bits() as usize * j));
+                }
+            }
+        }
+        let per_d = self.accumulator.per_register();
+        let places = move |r: usize, lane: usize, j: usize| {
+            let (row, column) = fragment::accumulator(lane, per_d * r + j);
+            (row * N + column, row, column)
+        };
+        // Integers are summed apart from C: f32 holds the sum of products, but not C.
+        if self.accumulator != Accumulator::S32 {
+            for (r, &index) in self.registers[3].iter().enumerate() {
+                for (lane, &bits) in r32[index as usize].iter().enumerate() {
+                    for j in 0..per_d {
+                        d[places(r, lane, j).0] = match self.accumulator {
+                            Accumulator::F16 => Kind::F16.to_f32((bits >> (16 * j)) as u16),
+                            _ => f32::from_bits(bits),
+                        };
+                    }
+                }
+            }
+        }
+        tensor::multiply_add_f32(&mut d[..m * N], &a[..m * k], &b[..k * N], N, k);
+        // D's registers may be C's, in any order.
+        let c: SmallVec<[(V32, u32); 4]> =
+            self.registers[3].iter().map(|&i| (warp.regs.r32[i as usize], warp.regs.undef32(i))).collect();
+        for (r, (&to, (c, undef))) in self.registers[0].iter().zip(c).enumerate() {
+            let mut undef = undef;
+            warp.regs.r32[to as usize] = std::array::from_fn(|lane| {
+                let sum = |j| d[places(r, lane, j).0];
+                match self.accumulator {
+                    Accumulator::F16 => u32::from(Kind::F16.of_f32(sum(0))) | u32::from(Kind::F16.of_f32(sum(1))) << 16,
+                    Accumulator::F32 => canonical(sum(0)),
+                    Accumulator::S32 => tensor::accumulate_s32(c[lane] as i32, sum(0), self.saturate) as u32,
+                }
+            });
+            if taint.rows | taint.columns != 0 {
+                for lane in 0..32 {
+                    let hit = (0..per_d).any(|j| {
+                        let (_, row, column) = places(r, lane, j);
+                        (taint.rows >> row | taint.columns >> column) & 1 == 1
+                    });
+                    undef |= u32::from(hit) << lane;
+                }
+            }
+            set_undef32(warp, to, undef);
+        }
+    }
+}
+
+impl MultiplyF64 {
+    fn run(&self, warp: &mut Warp) {
+        let (m, k) = (self.m, self.k);
+        let r64 = &warp.regs.r64;
+        let (mut a, mut b, mut d) = ([0.0; 16 * 16], [0.0; 16 * N], [0.0; 16 * N]);
+        let mut undef = 0;
+        for list in &self.registers[1..] {
+            for &index in list {
+                undef |= warp.regs.undef64(index);
+            }
+        }
+        for lane in 0..32 {
+            let read = |index: u16| f64::from_bits(r64[index as usize][lane]);
+            for (r, &index) in self.registers[1].iter().enumerate() {
+                let (row, step) = fragment::a(lane, r, 0, 1);
+                a[row * k + step] = read(index);
+            }
+            for (r, &index) in self.registers[2].iter().enumerate() {
+                let (step, column) = fragment::b(lane, r, 0, 1);
+                b[step * N + column] = read(index);
+            }
+            for (r, &index) in self.registers[3].iter().enumerate() {
+                let (row, column) = fragment::accumulator(lane, r);
+                d[row * N + column] = read(index);
+            }
+        }
+        tensor::multiply_add_f64(&mut d[..m * N], &a[..m * k], &b[..k * N], N, k);
+        for (r, &to) in self.registers[0].iter().enumerate() {
+            warp.regs.r64[to as usize] = std::array::from_fn(|lane| {
+                let (row, column) = fragment::accumulator(lane, r);
+                d[row * N + column].to_bits()
+            });
+            // One undefined lane spoils a row or a column; for f64 the whole result counts as undefined.
+            let undef = if undef == 0 { 0 } else { u32::MAX };
+            warp.regs.set_undef(Reg { class: Class::B64, index: to }, undef, u32::MAX);
+        }
+    }
 }

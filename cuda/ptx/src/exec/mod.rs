@@ -54,6 +54,7 @@ pub mod printf;
 pub mod rng;
 pub mod warp;
 pub mod warp_ops;
+pub mod wgmma;
 
 use crate::counters::Recorder;
 use crate::gpu::{Fault, FaultKind, Launch, Options};
@@ -122,6 +123,11 @@ pub enum Wait {
     },
     /// Something of the asynchronous families.
     Async(bulk::AsyncWait),
+    /// All warps of the warpgroup have issued so many wgmma.
+    Warpgroup {
+        /// How many.
+        target: u64,
+    },
     /// Time.
     Sleep {
         /// The step until which the lanes sleep.
@@ -141,6 +147,8 @@ pub struct Cta {
     pub alive: u32,
     /// Named barriers.
     pub barriers: Vec<control::NamedBarrier>,
+    /// What its warpgroups have in flight.
+    pub warpgroups: Vec<wgmma::Warpgroup>,
 }
 
 /// A cluster that is resident.
@@ -456,6 +464,10 @@ impl<'g> Machine<'g> {
             split.pc += 1;
             return Ok(After::Go);
         }
+        if inst.touches_wgmma && self.options.hazards {
+            let refs = &module.refs[inst.refs as usize..][..inst.uses as usize + inst.defs as usize];
+            refs.iter().for_each(|reg| warp.touches.touch(*reg));
+        }
         if warp.regs.any_in_flight() && !touches_flight(&inst.op) {
             self.check_flight(warp, pc, mask);
         }
@@ -564,17 +576,13 @@ impl<'g> Machine<'g> {
         if self.options.hazards {
             let site = self.site(warp, pc, mask.trailing_zeros() as usize);
             let written = self.defs(pc).contains(&reg);
-            self.mem.tracker.hazards.report(HazardKind::RegisterInFlight, site, None, || {
-                format!(
-                    "{} a register of an asynchronous operation that was not waited for",
-                    if written { "writes" } else { "reads" }
-                )
-            });
+            let (kind, what) = wgmma::blame(self, warp, reg);
+            self.mem.tracker.hazards.report(kind, site, None, || format!("{} {what}", if written { "writes" } else { "reads" }));
         }
     }
 
     /// Whether what lanes of warp `(slot, index)` wait for has come.
-    pub fn is_over(&self, (slot, _): (u32, u32), wait: &Wait) -> bool {
+    pub fn is_over(&self, (slot, warp): (u32, u32), wait: &Wait) -> bool {
         match wait {
             Wait::Converge | Wait::Members(_) => false,
             Wait::Barrier { id, generation } => {
@@ -584,6 +592,7 @@ impl<'g> Machine<'g> {
                 .as_ref()
                 .is_none_or(|c| c.barrier.generation != *generation),
             Wait::Async(w) => bulk::is_over(self, slot, w),
+            Wait::Warpgroup { target } => wgmma::is_over(self, slot, warp, *target),
             Wait::Sleep { until } => self.steps >= *until,
         }
     }
@@ -658,6 +667,9 @@ impl<'g> Machine<'g> {
                         }
                         Some(Wait::ClusterBarrier { .. }) => "waits at barrier.cluster".into(),
                         Some(Wait::Async(a)) => a.describe(),
+                        Some(Wait::Warpgroup { .. }) => {
+                            "waits for wgmma that other warps of its warpgroup have not issued".into()
+                        }
                         Some(Wait::Sleep { .. }) => "sleeps".into(),
                     };
                     first.get_or_insert((site, place.clone()));
@@ -700,5 +712,5 @@ pub enum After {
 
 /// Instructions that look after registers in flight themselves.
 pub fn touches_flight(op: &Op) -> bool {
-    matches!(op, Op::Matrix(_))
+    matches!(op, Op::Matrix(x) if matches!(**x, matrix::Matrix::Wgmma(_)))
 }

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::lanes::Regs;
 use super::rng::Rng;
+use super::wgmma::Touches;
 use crate::exec::Wait;
 use crate::ir::NO_PC;
 use crate::mem::{By, Home, Local, WarpOrder};
@@ -72,6 +73,8 @@ pub struct Warp {
     pub local: Local,
     /// What its lanes know of other threads' accesses.
     pub order: WarpOrder,
+    /// When its registers were last touched, as wgmma must know.
+    pub touches: Touches,
     /// Groups of lanes, without the one that runs.
     pub splits: Vec<Split>,
     joins: Vec<Join>,
@@ -98,6 +101,7 @@ impl Warp {
             home,
             local,
             order,
+            touches: Touches::default(),
             splits: vec![split],
             joins: Vec::new(),
             free_joins: Vec::new(),

@@ -1,6 +1,6 @@
 //! A decoded module: code, kernels, variables.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::decode::{Cx, Name, Numbering, Scopes, class_of};
@@ -22,6 +22,8 @@ pub struct Inst {
     pub uses: u16,
     /// How many it writes.
     pub defs: u16,
+    /// It is no wgmma, but accesses registers that a wgmma of its function works on in its own time.
+    pub touches_wgmma: bool,
 }
 
 /// Where an instruction comes from.
@@ -437,12 +439,20 @@ impl Builder {
         // Falling off the end returns.
         let end_line = body.sources.last().map_or(f.line, |s| s.line);
         let end_op = if f.entry { Op::Exit } else { Op::Return };
-        body.code.push(Inst { guard: Guard::ALWAYS, op: end_op, refs: self.module.refs.len() as u32, uses: 0, defs: 0 });
+        body.code.push(Inst {
+            guard: Guard::ALWAYS,
+            op: end_op,
+            refs: self.module.refs.len() as u32,
+            uses: 0,
+            defs: 0,
+            touches_wgmma: false,
+        });
         body.sources.push(Source { line: end_line, loc: None, opcode: "ret".into() });
 
         let start = self.module.code.len() as u32;
         let labels: Vec<u32> = body.labels.iter().map(|l| l.unwrap_or(0)).collect();
         cfg::link(&mut body.code, &labels, start);
+        self.mark_wgmma(&mut body.code);
         self.module.code.append(&mut body.code);
         self.module.sources.append(&mut body.sources);
         let function = &mut self.module.functions[index as usize];
@@ -457,6 +467,22 @@ impl Builder {
         }
         self.names = Arc::into_inner(scopes.module).expect("the names are not held by anyone else");
         (scopes.numbering, body.frame.next_multiple_of(16))
+    }
+
+    /// Finds the instructions that access registers which a wgmma of the same function works on.
+    fn mark_wgmma(&self, code: &mut [Inst]) {
+        let asynchronous = |inst: &Inst| match &inst.op {
+            Op::Matrix(x) => x.asynchronous().collect(),
+            _ => Vec::new(),
+        };
+        let registers: HashSet<Reg> = code.iter().flat_map(asynchronous).collect();
+        if registers.is_empty() {
+            return;
+        }
+        for inst in code {
+            let refs = &self.module.refs[inst.refs as usize..][..usize::from(inst.uses + inst.defs)];
+            inst.touches_wgmma = asynchronous(inst).is_empty() && refs.iter().any(|r| registers.contains(r));
+        }
     }
 
     /// Decodes statements in the innermost scope.
@@ -560,7 +586,7 @@ impl Builder {
         let (uses, defs) = (std::mem::take(&mut cx.uses), std::mem::take(&mut cx.defs));
         let refs = self.module.refs.len() as u32;
         self.module.refs.extend(uses.iter().chain(&defs));
-        body.code.push(Inst { guard, op, refs, uses: uses.len() as u16, defs: defs.len() as u16 });
+        body.code.push(Inst { guard, op, refs, uses: uses.len() as u16, defs: defs.len() as u16, touches_wgmma: false });
         body.sources.push(Source { line: i.line, loc: i.loc, opcode: i.opcode.clone() });
     }
 
