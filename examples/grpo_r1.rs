@@ -21,7 +21,7 @@ struct Args {
     /// RL steps, instead of the configuration's
     #[arg(long)]
     steps: Option<usize>,
-    /// Where to compute: cpu
+    /// Where to compute: cpu, cuda, cuda:NUMBER (a card), interpreted or interpreted:SEED (a card played by an interpreter)
     #[arg(long, default_value = "cpu")]
     device: String,
     /// TOML file with any of the hyperparameters; what it leaves out keeps its default (a run folder's config.toml names them all)
@@ -69,10 +69,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    let device = match args.device.as_str() {
-        "cpu" => Device::cpu(),
-        other => return Err(format!("--device {other}: this build computes on `cpu` only").into()),
-    };
+    let device = scratchwork::device(&args.device).map_err(|e| format!("--device {e}"))?;
     if args.profile {
         profile::start();
     }

@@ -18,10 +18,15 @@ const BAR: (f64, f64, f64) = (1e-4, 1e-5, 1e-3);
 struct Args {
     /// Folder with config.json, model.safetensors and reference.safetensors.
     dir: PathBuf,
+    /// Where to compute: cpu, cuda, cuda:NUMBER, interpreted or interpreted:SEED.
+    #[arg(long, default_value = "cpu")]
+    device: String,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum ParityError {
+    #[error("--device {0}")]
+    Device(#[from] scratchwork::DeviceNameError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
@@ -34,7 +39,7 @@ enum ParityError {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match compare(&args.dir) {
+    match compare(&args.dir, &args.device) {
         Ok((line, true)) => {
             println!("{line}");
             ExitCode::SUCCESS
@@ -51,13 +56,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(dir: &Path) -> Result<(serde_json::Value, bool), ParityError> {
-    let device = Device::cpu();
+fn compare(dir: &Path, device: &str) -> Result<(serde_json::Value, bool), ParityError> {
+    let device = scratchwork::device(device)?;
     let (model, notices) = DeepseekV3ForCausalLM::from_pretrained(dir, DType::F32, &device)?;
     notices.iter().for_each(|notice| eprintln!("{notice}"));
     let reference = Reference::load(&dir.join("reference.safetensors"), model.config().vocab_size)?;
 
-    let ids = &reference.ids;
+    let ids = &reference.ids.to_device(&device);
     let logits = model.forward(ids).value();
     let logits_max_abs = max_abs(&logits, reference.get("logits", logits.dims())?);
     let loss = model.loss(ids);

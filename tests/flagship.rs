@@ -173,7 +173,8 @@ fn impossible_flags_are_refused() {
     place.refuse("--steps -3", &["-3"]);
     place.refuse("--resume there --seed 3", &["--resume", "--seed"]);
     place.refuse("nonsense", &["nonsense"]);
-    place.refuse_in_a_line("--device cuda", &["--device cuda", "cpu"]);
+    place.refuse_in_a_line("--device cuda:1000", &["--device cuda:1000"]); // without a driver, or without that card
+    place.refuse_in_a_line("--device gpu", &["--device", "`gpu`", "cpu", "interpreted"]);
     place.refuse_in_a_line("--seed 18446744073709551615", &["seed", "out of range"]);
     place.refuse_in_a_line("--price nan", &["price", "NaN"]);
     for control in ["no-drills", "no-retries"] {

@@ -1,9 +1,11 @@
 //! `cargo xtask`: chores of the repository that need a tool from outside.
 //!
-//! `cargo xtask ptx` regenerates the PTX that is committed beside the CUDA sources. Nothing else in the workspace needs a
+//! `cargo xtask ptx` regenerates the PTX that is committed beside the CUDA sources; `cargo xtask pack` gathers programs for a
+//! machine with a card. Nothing else in the workspace needs a
 //! CUDA toolkit, neither to build nor to test nor to run.
 
 mod nvrtc;
+mod pack;
 mod ptx;
 mod ptxas;
 mod toolchain;
@@ -14,8 +16,9 @@ const HELP: &str = "\
 Chores of the repository.
 
 Usage: cargo xtask ptx [--check] [NAME...]
+       cargo xtask pack [FOLDER]
 
-Compiles every cuda/kernels/**/*.cu and cuda/ptx/tests/kernels/*.cu to a .ptx beside it, with NVRTC 12.4 (PTX ISA 8.4, which
+ptx compiles every cuda/kernels/**/*.cu and cuda/ptx/tests/kernels/*.cu to a .ptx beside it, with NVRTC 12.4 (PTX ISA 8.4, which
 drivers since 550 load), then assembles it with ptxas for sm_90a and prints what each kernel needs. With NAMEs, only the
 sources whose path contains one of them.
 
@@ -27,6 +30,9 @@ first use.
 Lines of a .cu that steer this command:
   // arch: sm_90a             the target; sm_80 where it is not given
   // spills: ENTRY: reason    lets that kernel spill (its name, as in the .ptx)
+
+pack builds tests, benches and examples without symbols and puts them with their fixtures and a script into FOLDER (`pack`),
+to be carried to a machine that has a card and its driver but neither this repository nor a toolchain.
 ";
 
 fn main() -> ExitCode {
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
     }
     let result = match args[0].as_str() {
         "ptx" => ptx::run(&args[1..]),
+        "pack" => pack::run(&args[1..]),
         other => Err(format!("no task is called {other:?}; see `cargo xtask --help`")),
     };
     match result {
