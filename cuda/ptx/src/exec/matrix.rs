@@ -12,6 +12,7 @@ use super::wgmma::{self, Wgmma};
 use super::{At, Flow, Machine, Stop, memory};
 use crate::counters::TensorKind;
 use crate::gpu::FaultKind;
+use crate::hazard::HazardKind;
 use crate::ir::{Addr, Class, Cx, Decode, Op, Reg};
 use crate::matrix::fragment;
 use crate::mem::{Block, SHARED_BASE, Sem, Space as Where, WINDOW};
@@ -300,6 +301,13 @@ where
 pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At) -> Result<Flow, Stop> {
     if !at.is_converged(warp) {
         return Ok(Flow::Converge);
+    }
+    if warp.live != u32::MAX && m.options.hazards {
+        let site = m.site(warp, at.pc, warp.live.trailing_zeros() as usize & 31);
+        let hazards = &mut m.mem.tracker.hazards;
+        hazards.report(HazardKind::UndefinedBehavior, site, None, || {
+            "an instruction of all 32 lanes in a warp that has fewer".into()
+        });
     }
     match op {
         Matrix::Load(x) => load(m, warp, x, at)?,

@@ -578,6 +578,9 @@ impl<'g> Machine<'g> {
             let written = self.defs(pc).contains(&reg);
             let (kind, what) = wgmma::blame(self, warp, reg);
             self.mem.tracker.hazards.report(kind, site, None, || format!("{} {what}", if written { "writes" } else { "reads" }));
+            if written && warp.regs.flight(reg) == 2 {
+                wgmma::clobber(self, warp, reg);
+            }
         }
     }
 

@@ -171,6 +171,8 @@ struct Chain {
     integers: Vec<i32>,
     /// Elements that nothing defined; empty if there are none.
     undefined: Vec<bool>,
+    /// Warps and registers of D that were written meanwhile: what they hold in the end is anyone's guess.
+    clobbered: Vec<(usize, u16)>,
     /// The warps whose rows are here and not in their registers.
     held: [bool; 4],
     /// The last wgmma that each warp issued into it.
@@ -238,10 +240,15 @@ impl Chain {
                     *out = POISON;
                 }
             }
+            if self.clobbered.contains(&(warp, index)) {
+                undef = ALL;
+                *register = [POISON; 32];
+            }
             let reg = Reg { class: Class::B32, index };
             to.regs.set_undef(reg, undef, ALL);
             to.regs.set_flight(reg, 0);
         }
+        self.clobbered.retain(|c| c.0 != warp);
     }
 }
 
@@ -316,6 +323,7 @@ impl Warpgroup {
             floats: vec![0.0; floats],
             integers: vec![0; integers],
             undefined: Vec::new(),
+            clobbered: Vec::new(),
             held: [false; 4],
             last: [0; 4],
         };
@@ -618,6 +626,15 @@ pub fn warp_ended(m: &mut Machine<'_>, warp: &Warp) {
             (HazardKind::MissingCommit, "the warp ended without a wgmma.commit_group after this wgmma")
         };
         m.mem.tracker.hazards.report(kind, site, None, || message.into());
+    }
+}
+
+/// The warp writes a register of D that is in flight.
+pub fn clobber(m: &mut Machine<'_>, warp: &Warp, reg: Reg) {
+    let (group, w) = place_of(warp);
+    let Some(state) = m.ctas[warp.slot as usize].as_mut().and_then(|c| c.warpgroups.get_mut(group)) else { return };
+    for chain in state.chains.iter_mut().filter(|c| c.held[w] && c.d.contains(&reg.index)) {
+        chain.clobbered.push((w, reg.index));
     }
 }
 
