@@ -581,6 +581,8 @@ fn cluster_arrive(m: &mut Machine<'_>, warp: &mut Warp, at: At, release: bool) -
     let barrier = &mut m.clusters[place].as_mut().expect("as above").barrier;
     if release {
         m.mem.tracker.order.arrive(&mut warp.order, at.mask, false, &mut barrier.point);
+    } else {
+        m.mem.tracker.order.arrive_relaxed(&warp.order, &mut barrier.point);
     }
     barrier.pending.push((warp.slot, warp.index, at.mask, barrier.generation));
     barrier.arrived += at.mask.count_ones();

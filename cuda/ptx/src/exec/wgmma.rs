@@ -802,7 +802,8 @@ impl Reader {
             }
         };
         let issuers: SmallVec<[(&WarpOrder, u32); 4]> = self.orders.iter().map(|o| (o, 0)).collect();
-        let step = AsyncStep { agent: self.agent, stamp: self.stamp, issuers: &issuers, pc: self.pc, proxy: true };
+        let step =
+            AsyncStep { who: self.agent * 32, stamp: self.stamp, issuers: &issuers, pc: self.pc, proxy: true, strength: None };
         let (segment, tracker): (&mut Segment, &mut Tracker) = m.mem.parts_of(Which::Shared(self.slot));
         let per = 128 / tile.element.bits() as usize;
         let (lines, chunks) = match tile.major {

@@ -235,6 +235,11 @@ impl<'a> Cx<'a> {
         Err(format!("unknown form of instruction `{}`", self.inst.opcode))
     }
 
+    /// Whether a name is a predicate register.
+    pub fn is_predicate(&self, name: &str) -> bool {
+        matches!(self.scopes.find(name), Some(Name::Register { ty: Type::Pred, .. }))
+    }
+
     /// Number of operands.
     pub fn count(&self) -> usize {
         self.inst.operands.len()

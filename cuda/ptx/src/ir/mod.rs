@@ -182,7 +182,7 @@ pub fn family(head: &str) -> Option<fn(&mut Cx<'_>) -> Decode> {
     use crate::exec::*;
     Some(match head {
         "ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wgmma" => matrix::decode,
-        "mbarrier" | "cp" | "fence" | "membar" => bulk::decode,
+        "mbarrier" | "cp" | "fence" | "membar" | "tensormap" => bulk::decode,
         "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "sqrt" | "rcp" => arithmetic,
         "mul24" | "mad24" | "addc" | "subc" | "madc" | "sad" | "dp4a" | "dp2a" | "and" | "or" | "xor" | "not" | "cnot"
         | "lop3" | "shl" | "shr" | "shf" | "prmt" | "bfe" | "bfi" | "bfind" | "brev" | "clz" | "popc" | "fns" | "szext"
@@ -194,13 +194,20 @@ pub fn family(head: &str) -> Option<fn(&mut Cx<'_>) -> Decode> {
         "cvta" | "isspacep" | "mapa" | "getctarank" => memory::decode_address,
         "ld" | "ldu" | "st" | "prefetch" | "prefetchu" | "discard" | "applypriority" | "createpolicy" | "stacksave"
         | "stackrestore" | "alloca" | "istypep" => memory::decode,
-        "atom" | "red" => atomics::decode,
+        "atom" => atomics::decode,
+        "red" => reduction,
         "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => warp_ops::decode,
         "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "nanosleep" | "setmaxnreg" | "pmevent"
         | "griddepcontrol" => control::decode,
         "call" => calls::decode,
         _ => return None,
     })
+}
+
+/// `red`, and the asynchronous one.
+fn reduction(cx: &mut Cx<'_>) -> Decode {
+    use crate::exec::{atomics, bulk};
+    if cx.has("async") { bulk::decode(cx) } else { atomics::decode(cx) }
 }
 
 /// Opcodes that are integer or floating by their type.

@@ -265,6 +265,8 @@ pub struct WarpOrder {
     fenced: SmallVec<[Fenced; 1]>,
     /// Clocks read by relaxed accesses of one lane: learned at its next fence.
     pending: SmallVec<[(u32, Scope, Release); 1]>,
+    /// The last `fence.mbarrier_init`.
+    init_fence: Option<(u32, Stamp)>,
 }
 
 /// The lanes of a mask, ascending.
@@ -288,6 +290,11 @@ impl WarpOrder {
     /// The floor of the own CTA that every lane knows.
     pub fn floor(&self) -> Stamp {
         self.common.all.floor(self.cta)
+    }
+
+    /// Whether `lane` knows it, and the async proxy would see it in shared memory too.
+    pub fn knows_fenced(&self, lane: u32, other: u32, other_lane: u32, stamp: Stamp, warps: u32) -> bool {
+        self.knows(lane, other, other_lane, stamp, warps) && self.clock(lane).shared.knows(other, other_lane, stamp, warps)
     }
 
     /// Whether `lane` is ordered after what lane `other_lane` of `other` did in interval `stamp`.
@@ -408,6 +415,7 @@ impl Order {
             lanes: Vec::new(),
             fenced: SmallVec::new(),
             pending: SmallVec::new(),
+            init_fence: None,
         }
     }
 
@@ -455,6 +463,29 @@ impl Order {
     /// Adds the work of `agent` through `stamp` to `clock`.
     pub fn with_agent(&self, clock: &mut Clock, agent: u32, stamp: Stamp) {
         Rc::make_mut(&mut clock.all).add(agent, Times::All(stamp));
+    }
+
+    /// Adds the work that `agent` did for `lanes` through `stamp` to `clock`.
+    pub fn with_agent_lanes(&self, clock: &mut Clock, agent: u32, lanes: u32, stamp: Stamp) {
+        Rc::make_mut(&mut clock.all).add(agent, Times::of_lanes(lanes, stamp, 0));
+    }
+
+    /// `fence.mbarrier_init` by the lanes of `mask`: an agent that stands for their initialisations, and which even a relaxed
+    /// arrival at the cluster's barrier publishes.
+    pub fn fence_mbarrier_init(&mut self, warp: &mut WarpOrder, mask: u32) -> (u32, Stamp) {
+        let fence = (self.agent(true), self.now);
+        self.acquire_agent(warp, mask, fence.0, fence.1);
+        warp.stamp = self.tick();
+        warp.init_fence = Some(fence);
+        fence
+    }
+
+    /// A relaxed arrival at the cluster's barrier: it publishes fenced initialisations of mbarriers, and nothing else.
+    pub fn arrive_relaxed(&mut self, warp: &WarpOrder, point: &mut SyncPoint) {
+        let base = point.base.get_or_insert_default();
+        if let Some((agent, stamp)) = warp.init_fence {
+            Rc::make_mut(&mut base.all).add(agent, Times::All(stamp));
+        }
     }
 
     /// Joins `from` into `into`.

@@ -600,14 +600,14 @@ impl Segment {
                         tracker.drop_list(r.next);
                         page.readers[unit] = Readers::default();
                     }
-                    page.writers[unit] = Writer { who: op.agent * 32, stamp: op.stamp, tag: tag_of(op.pc, None) };
+                    page.writers[unit] = Writer { who: op.who, stamp: op.stamp, tag: tag_of(op.pc, op.strength) };
                 } else {
-                    let mine = Readers { group: op.agent, stamp: op.stamp, tag: tag_of(op.pc, None), ..Readers::default() };
-                    if r.stamp == 0 || (r.group == op.agent && r.next == 0) {
+                    let mine = Readers { group: op.who / 32, stamp: op.stamp, tag: tag_of(op.pc, None), ..Readers::default() };
+                    if r.stamp == 0 || (r.group == op.who / 32 && r.next == 0) {
                         page.readers[unit] = mine;
                     } else {
                         let order = &tracker.order;
-                        let ordered = |r: &Readers| r.group == op.agent || op.against_read(r, true, order).is_none();
+                        let ordered = |r: &Readers| r.group == op.who / 32 || op.against_read(r, true, order).is_none();
                         let mut kept = keep_readers(r, ordered, &mut tracker.extra, &mut tracker.free);
                         add_reader(&mut kept, mine, self.shared, tracker);
                         page.readers[unit] = kept;
@@ -618,15 +618,15 @@ impl Segment {
         }
     }
 
-    /// What `agent` wrote here has landed.
-    pub(crate) fn landed(&mut self, at: usize, len: usize, agent: u32, stamp: Stamp, tracker: &mut Tracker) {
+    /// What `who` wrote here counts from now on as written by `to` in interval `stamp`.
+    pub(crate) fn restamp(&mut self, at: usize, len: usize, who: u32, to: u32, stamp: Stamp, tracker: &mut Tracker) {
         let (mut at, end) = (at, at + len);
         while at < end {
             let stop = end.min((at / PAGE + 1) * PAGE);
             let page = Self::page(&mut self.pages, at, 2, tracker);
             for w in &mut page.writers[at % PAGE >> page.shift..(stop - 1) % PAGE + 1 >> page.shift] {
-                if w.who == agent * 32 {
-                    w.stamp = stamp;
+                if w.who == who && w.stamp == IN_FLIGHT {
+                    (w.who, w.stamp) = (to, stamp);
                 }
             }
             at = stop;
@@ -636,14 +636,17 @@ impl Segment {
 
 /// An access by asynchronous work.
 pub(crate) struct AsyncStep<'a> {
-    /// The agent, and the interval of it.
-    pub agent: u32,
+    /// The agent times 32, plus the lane it works for if it works for a warp.
+    pub who: u32,
+    /// The interval of the agent.
     pub stamp: Stamp,
     /// The warps that issued it, each with a lane: it is ordered after what all of them know.
     pub issuers: &'a [(&'a WarpOrder, u32)],
     pub pc: u32,
     /// Whether it is done in the async proxy.
     pub proxy: bool,
+    /// The scope of a reduction, which is atomic.
+    pub strength: Option<Scope>,
 }
 
 struct Party {
@@ -686,7 +689,10 @@ impl AsyncStep<'_> {
         if w.who == MBARRIER {
             return Some(HazardKind::MbarrierNotInitialized);
         }
-        if agent == self.agent && w.stamp != IN_FLIGHT {
+        if w.who == self.who && w.stamp != IN_FLIGHT {
+            return None;
+        }
+        if self.strength.is_some() && strength_of(w.tag).is_some() {
             return None;
         }
         if !self.knows(agent, lane, w.stamp, order) {
@@ -703,7 +709,7 @@ impl AsyncStep<'_> {
 
     fn against_read(&self, r: &Readers, shared: bool, order: &Order) -> Option<HazardKind> {
         if r.group >= ASYNC {
-            let ok = r.group == self.agent || self.knows(r.group, 0, r.stamp, order);
+            let ok = r.group == self.who / 32 || self.knows(r.group, 0, r.stamp, order);
             return (!ok).then_some(HazardKind::InFlight);
         }
         let ok = lanes_of(r.warps).all(|w| lanes_of(r.lanes).all(|l| self.knows(r.group * order.warps + w, l, r.stamp, order)));

@@ -443,7 +443,7 @@ impl Both {
                 let me = Event { id: (agent, 0), at: count, strong: None, cta: 0, generic: false };
                 expected = self.naive.access_async(memory.into(), from, write, len, me, (warp, lane));
                 let issuers = [(&self.warps[warp as usize], lane)];
-                let op = AsyncStep { agent, stamp, issuers: &issuers, pc, proxy: true };
+                let op = AsyncStep { who: agent * 32, stamp, issuers: &issuers, pc, proxy: true, strength: None };
                 let which = if memory == 2 { Which::Global(0) } else { Which::Shared(memory.into()) };
                 let (segment, tracker) = self.memory.parts_of(which);
                 segment.touch_async(START + from, len, write, &op, tracker);

@@ -1,0 +1,401 @@
+//! mbarriers: the instructions, and what each live object needs beside its 8 bytes: its phase's number, and what arrivals
+//! publish to those who wait.
+
+use super::super::warp::Warp;
+use super::super::{At, Flow, Machine, Stop, Wait as MachineWait};
+use super::{AsyncWait, addresses, demand32, range};
+use crate::gpu::FaultKind;
+use crate::hazard::{HazardKind, Site};
+use crate::ir::decode::Addr;
+use crate::mbarrier::{Mbarrier, Misuse, State};
+use crate::mem::shadow::Step;
+use crate::mem::{Clock, Space, Which, lanes_of};
+
+/// An `mbarrier` instruction.
+#[allow(missing_docs)]
+pub enum MbarrierOp {
+    Init { addr: Addr, space: Space, count: u16 },
+    Inval { addr: Addr, space: Space },
+    Tx { addr: Addr, space: Space, bytes: u16, complete: bool },
+    Arrive(Arrive),
+    Wait(Wait),
+    PendingCount { count: u16, state: u16 },
+}
+
+/// What an arrival brings.
+#[derive(Clone, Copy, Debug)]
+pub enum Count {
+    /// One arrival.
+    One,
+    /// As many as the register says.
+    Many(u16),
+    /// One arrival, and bytes to expect.
+    Expect(u16),
+}
+
+/// `mbarrier.arrive` and `arrive_drop`.
+#[allow(missing_docs)]
+pub struct Arrive {
+    pub addr: Addr,
+    pub space: Space,
+    pub state: u16,
+    pub count: Count,
+    pub drop: bool,
+    pub no_complete: bool,
+    pub release: bool,
+}
+
+/// `mbarrier.test_wait` and `try_wait`.
+#[allow(missing_docs)]
+pub struct Wait {
+    pub addr: Addr,
+    pub space: Space,
+    pub done: u16,
+    pub value: u16,
+    pub parity: bool,
+    pub blocks: bool,
+    pub acquire: bool,
+}
+
+/// Where an object lives: slot of the CTA, offset in its shared memory.
+pub(super) type Key = (u32, u32);
+
+/// A live object.
+pub(super) struct Bar {
+    /// The agent of copies that complete here.
+    pub agent: u32,
+    /// Its interval: a new one each phase.
+    pub stamp: u32,
+    /// Phases completed.
+    pub phase: u32,
+    /// What the arrivals of the current phase published.
+    pub gathering: Clock,
+    /// What those of the last one did.
+    done: Clock,
+    /// The thread that initialised it, and when.
+    pub init: (u32, u32, u32),
+    /// The `fence.mbarrier_init` behind that, if there was one.
+    pub fence: Option<(u32, u32)>,
+}
+
+fn value32(warp: &Warp, register: u16, lane: u32) -> u32 {
+    warp.regs.r32[register as usize][lane as usize]
+}
+
+/// Executes one.
+pub(super) fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &MbarrierOp, at: At) -> Result<Flow, Stop> {
+    match op {
+        MbarrierOp::Init { addr, space, count } => {
+            let a = addresses(m, warp, addr, at);
+            demand32(m, warp, *count, at, "the count of an mbarrier");
+            for lane in lanes_of(at.mask) {
+                init(m, warp, at, lane, *space, a[lane as usize], value32(warp, *count, lane))?;
+            }
+        }
+        MbarrierOp::Inval { addr, space } => {
+            let a = addresses(m, warp, addr, at);
+            for lane in lanes_of(at.mask) {
+                let key = find(m, warp, at, lane, *space, a[lane as usize])?;
+                m.asyncs.bars.remove(&key);
+                let (segment, tracker) = m.mem.parts_of(Which::Shared(key.0));
+                let step = Step { warp: &warp.order, pc: at.pc, strength: None };
+                segment.unmark_mbarrier(key.1 as usize, lane, &step, tracker);
+                segment.set_initialized(key.1 as usize, 8, false);
+            }
+        }
+        MbarrierOp::Tx { addr, space, bytes, complete } => {
+            let a = addresses(m, warp, addr, at);
+            demand32(m, warp, *bytes, at, "the transaction count");
+            for lane in lanes_of(at.mask) {
+                let key = find(m, warp, at, lane, *space, a[lane as usize])?;
+                let bytes = value32(warp, *bytes, lane);
+                let site = m.site(warp, at.pc, lane as usize);
+                if *complete {
+                    complete_tx(m, key, site, bytes);
+                } else {
+                    change(m, key, site, |b| b.expect_tx(bytes).map(|()| false));
+                }
+            }
+        }
+        MbarrierOp::Arrive(op) => arrive(m, warp, op, at)?,
+        MbarrierOp::Wait(op) => return wait(m, warp, op, at),
+        MbarrierOp::PendingCount { count, state } => {
+            let counts = warp.regs.r64[*state as usize].map(|s| State::decode(s).pending);
+            warp.regs.put32(*count, &counts, at.mask);
+            m.define(warp, at.pc, at.mask);
+        }
+    }
+    m.effect();
+    Ok(Flow::Next)
+}
+
+fn init(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, space: Space, address: u64, count: u32) -> Result<(), Stop> {
+    let (which, offset) = range(m, warp, at.pc, lane, space, address, 8, 8, true)?;
+    let Which::Shared(slot) = which else {
+        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalAddress, "mbarrier.init outside shared memory");
+    };
+    let site = m.site(warp, at.pc, lane as usize);
+    let object = match Mbarrier::init(count) {
+        Ok(object) => object,
+        Err(misuse) => {
+            m.mem.tracker.hazards.report(HazardKind::MbarrierOverflow, site, Some(address), || misuse.to_string());
+            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, misuse.to_string());
+        }
+    };
+    let step = Step { warp: &warp.order, pc: at.pc, strength: None };
+    let key = (slot, offset as u32);
+    let again = m.asyncs.bars.contains_key(&key);
+    let (segment, tracker) = m.mem.parts_of(which);
+    if again {
+        let why = || "mbarrier.init where an mbarrier is live; mbarrier.inval comes first".to_string();
+        tracker.hazards.report(HazardKind::MbarrierReinit, site, Some(address), why);
+        segment.unmark_mbarrier(offset, lane, &step, tracker);
+    }
+    if tracker.enabled {
+        segment.mark_mbarrier(offset, lane, &step, tracker);
+    }
+    segment.set_initialized(offset, 8, true);
+    segment.data[offset..offset + 8].copy_from_slice(&object.encode().to_le_bytes());
+    let order = &mut m.mem.tracker.order;
+    let bar = Bar {
+        agent: order.agent(false),
+        stamp: order.tick(),
+        phase: 0,
+        gathering: Clock::default(),
+        done: Clock::default(),
+        init: (warp.id, lane, warp.order.stamp),
+        fence: None,
+    };
+    m.asyncs.bars.insert(key, bar);
+    Ok(())
+}
+
+/// The live object at an address, which the lane must know to be initialised.
+pub(super) fn find(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, space: Space, address: u64) -> Result<Key, Stop> {
+    let (which, offset) = range(m, warp, at.pc, lane, space, address, 8, 8, true)?;
+    let site = m.site(warp, at.pc, lane as usize);
+    let key = match which {
+        Which::Shared(slot) => Some((slot, offset as u32)),
+        _ => None,
+    };
+    let Some((key, bar)) = key.and_then(|k| Some((k, m.asyncs.bars.get(&k)?))) else {
+        let message = format!("no mbarrier was initialised at {address:#x}");
+        m.mem.tracker.hazards.report(HazardKind::MbarrierNotInitialized, site, Some(address), || message.clone());
+        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+    };
+    let warps = m.shape.warps;
+    let (agent, by, stamp) = bar.init;
+    let published = warp.order.knows(lane, agent, by, stamp, warps)
+        || bar.fence.is_some_and(|(fence, stamp)| warp.order.knows(lane, fence, 0, stamp, warps));
+    if !published && m.mem.tracker.enabled {
+        let with = Site::new(at.pc, agent, by);
+        m.mem.tracker.hazards.report_pair(HazardKind::MbarrierUnpublished, site, Some(with), Some(address), || {
+            "nothing orders the mbarrier's initialisation before this use".into()
+        });
+    }
+    Ok(key)
+}
+
+/// The object where a copy by the async proxy will complete: its initialisation must be visible to that proxy too.
+pub(super) fn find_for_copy(
+    m: &mut Machine<'_>,
+    warp: &Warp,
+    at: At,
+    lane: u32,
+    space: Space,
+    address: u64,
+) -> Result<Key, Stop> {
+    let key = find(m, warp, at, lane, space, address)?;
+    let warps = m.shape.warps;
+    let bar = &m.asyncs.bars[&key];
+    let (agent, by, stamp) = bar.init;
+    let visible = warp.order.knows_fenced(lane, agent, by, stamp, warps)
+        || bar.fence.is_some_and(|(fence, stamp)| warp.order.knows(lane, fence, 0, stamp, warps));
+    if !visible && m.mem.tracker.enabled {
+        let site = m.site(warp, at.pc, lane as usize);
+        m.mem.tracker.hazards.report(HazardKind::MbarrierUnpublished, site, Some(address), || {
+            "a copy completes on an mbarrier whose initialisation no fence.mbarrier_init (or fence.proxy.async) showed to the async proxy"
+                .into()
+        });
+    }
+    Ok(key)
+}
+
+/// Applies `f`, which says whether the phase completed; a misuse is reported.
+fn change(m: &mut Machine<'_>, key: Key, site: Site, f: impl FnOnce(&mut Mbarrier) -> Result<bool, Misuse>) -> bool {
+    let offset = key.1 as usize;
+    let (segment, tracker) = m.mem.parts_of(Which::Shared(key.0));
+    let bits = u64::from_le_bytes(segment.data[offset..offset + 8].try_into().expect("8 bytes"));
+    let Some(mut object) = Mbarrier::decode(bits) else {
+        tracker.hazards.report(HazardKind::MbarrierNotInitialized, site, Some(key.1.into()), || {
+            "the bytes of the mbarrier were overwritten".into()
+        });
+        return false;
+    };
+    let done = match f(&mut object) {
+        Ok(done) => done,
+        Err(misuse) => {
+            tracker.hazards.report(HazardKind::MbarrierOverflow, site, Some(key.1.into()), || misuse.to_string());
+            false
+        }
+    };
+    segment.data[offset..offset + 8].copy_from_slice(&object.encode().to_le_bytes());
+    if done {
+        complete_phase(m, key);
+    }
+    done
+}
+
+fn complete_phase(m: &mut Machine<'_>, key: Key) {
+    let order = &mut m.mem.tracker.order;
+    let Some(bar) = m.asyncs.bars.get_mut(&key) else { return };
+    let mut clock = std::mem::take(&mut bar.gathering);
+    order.with_agent(&mut clock, bar.agent, bar.stamp);
+    bar.done = clock;
+    bar.stamp = order.tick();
+    bar.phase += 1;
+    m.effect();
+    m.wake_cta(key.0);
+}
+
+/// Bytes have landed.
+pub(super) fn complete_tx(m: &mut Machine<'_>, key: Key, site: Site, bytes: u32) {
+    if m.asyncs.bars.contains_key(&key) {
+        change(m, key, site, |b| b.complete_tx(bytes));
+    } else {
+        m.mem.tracker.hazards.report(HazardKind::MbarrierNotInitialized, site, Some(key.1.into()), || {
+            "a copy completes on an mbarrier that is gone".into()
+        });
+    }
+}
+
+/// An arrival that publishes `clock`.
+pub(super) fn arrive_with(m: &mut Machine<'_>, key: Key, site: Site, clock: &Clock) {
+    let Some(bar) = m.asyncs.bars.get_mut(&key) else { return };
+    m.mem.tracker.order.join(&mut bar.gathering, clock);
+    change(m, key, site, |b| b.arrive(1, false));
+}
+
+/// One more arrival is expected in this phase.
+pub(super) fn expect_arrival(m: &mut Machine<'_>, key: Key, site: Site) {
+    change(m, key, site, |b| b.increase_pending().map(|()| false));
+}
+
+fn object(m: &mut Machine<'_>, key: Key) -> Option<Mbarrier> {
+    let segment = m.mem.shared(key.0)?;
+    let offset = key.1 as usize;
+    Mbarrier::decode(u64::from_le_bytes(segment.data[offset..offset + 8].try_into().expect("8 bytes")))
+}
+
+fn arrive(m: &mut Machine<'_>, warp: &mut Warp, op: &Arrive, at: At) -> Result<(), Stop> {
+    let a = addresses(m, warp, &op.addr, at);
+    if let Count::Many(r) | Count::Expect(r) = op.count {
+        demand32(m, warp, r, at, "the count of an arrival");
+    }
+    let mut left = at.mask;
+    while left != 0 {
+        // Lanes that arrive on one barrier publish together.
+        let address = a[left.trailing_zeros() as usize];
+        let lanes = lanes_of(left).filter(|&l| a[l as usize] == address).fold(0, |s, l| s | 1 << l);
+        left &= !lanes;
+        let mut key = (0, 0);
+        for lane in lanes_of(lanes) {
+            key = find(m, warp, at, lane, op.space, address)?;
+        }
+        let clock = op.release.then(|| m.mem.tracker.order.publish(&mut warp.order, lanes));
+        for lane in lanes_of(lanes) {
+            let Some(bar) = m.asyncs.bars.get_mut(&key) else { continue };
+            if let Some(clock) = &clock {
+                m.mem.tracker.order.join(&mut bar.gathering, clock);
+            }
+            let phase = bar.phase;
+            let pending = object(m, key).map_or(0, |o| o.pending);
+            let value = match op.count {
+                Count::One => 1,
+                Count::Many(r) | Count::Expect(r) => value32(warp, r, lane),
+            };
+            let site = m.site(warp, at.pc, lane as usize);
+            change(m, key, site, |b| {
+                let mut count = value;
+                if matches!(op.count, Count::Expect(_)) {
+                    b.expect_tx(value)?;
+                    count = 1;
+                }
+                if op.no_complete { b.arrive_no_complete(count, op.drop).map(|()| false) } else { b.arrive(count, op.drop) }
+            });
+            warp.regs.r64[op.state as usize][lane as usize] = State { phase, pending }.encode();
+        }
+    }
+    m.define(warp, at.pc, at.mask);
+    Ok(())
+}
+
+fn wait(m: &mut Machine<'_>, warp: &mut Warp, op: &Wait, at: At) -> Result<Flow, Stop> {
+    let a = addresses(m, warp, &op.addr, at);
+    let undef = if op.parity { warp.regs.undef32(op.value) } else { warp.regs.undef64(op.value) };
+    m.demand(warp, at.pc, at.mask, undef, "the phase that is waited for");
+    let mut over = 0;
+    let mut open = None;
+    let mut left = at.mask;
+    while left != 0 {
+        let first = left.trailing_zeros();
+        let address = a[first as usize];
+        let value = |l: u32| match op.parity {
+            true => u64::from(value32(warp, op.value, l)),
+            false => warp.regs.r64[op.value as usize][l as usize],
+        };
+        let wanted = value(first);
+        let lanes = lanes_of(left).filter(|&l| a[l as usize] == address && value(l) == wanted).fold(0, |s, l| s | 1 << l);
+        left &= !lanes;
+        let mut key = (0, 0);
+        for lane in lanes_of(lanes) {
+            key = find(m, warp, at, lane, op.space, address)?;
+        }
+        let site = m.site(warp, at.pc, first as usize);
+        let Some(parity) = object(m, key).map(|o| o.parity) else { continue };
+        let bar = &m.asyncs.bars[&key];
+        let past = if op.parity {
+            if wanted > 1 {
+                m.mem.tracker.hazards.report(HazardKind::UndefinedBehavior, site, Some(address), || {
+                    format!("a phase parity is 0 or 1, not {wanted}")
+                });
+            }
+            parity != (wanted & 1 == 1)
+        } else {
+            let phase = State::decode(wanted).phase;
+            if phase > bar.phase || phase + 1 < bar.phase {
+                m.mem.tracker.hazards.report(HazardKind::MbarrierWrongPhase, site, Some(address), || {
+                    format!("the state is of phase {phase}, the mbarrier is in phase {}", bar.phase)
+                });
+            }
+            phase < bar.phase
+        };
+        if past {
+            over |= lanes;
+            if op.acquire && bar.phase > 0 {
+                m.mem.tracker.order.acquire(&mut warp.order, lanes, &bar.done);
+            }
+        } else {
+            open = Some((key, bar.phase));
+        }
+    }
+    if let Some((key, phase)) = open
+        && over == 0
+        && op.blocks
+        && !at.timed_out
+        && !m.rng.one_in(16)
+    {
+        if let Some(c) = &mut m.counters {
+            c.wait(at.pc);
+        }
+        return Ok(Flow::Retry(MachineWait::Async(AsyncWait { slot: key.0, offset: key.1, phase })));
+    }
+    warp.regs.put_pred(op.done, over, at.mask);
+    m.define(warp, at.pc, at.mask);
+    if over == at.mask {
+        m.effect();
+        return Ok(Flow::Next);
+    }
+    // Who asks in vain lets others run, or a loop of test_wait would starve them.
+    Ok(Flow::Yield)
+}

@@ -1,0 +1,200 @@
+//! `cp.async…`, `mbarrier…`, fences, `st.async`, `red.async`, `tensormap.replace`: the asynchronous world.
+//!
+//! An asynchronous operation is issued by a lane, and lands later ([`queue`]): by default only when a wait needs it or nothing
+//! else can run, now and then earlier, by the seed. Until it lands its destination is undefined and marked as in flight;
+//! its source is read when it lands or, by the seed, when it is issued. So a missing wait reads garbage, and a source that is
+//! overwritten too early is copied wrongly, beside the hazard that says so.
+//!
+//! Where the model has a choice:
+//! - Scopes of mbarrier operations do not limit what they order (`.cta` arrivals on another CTA's barrier are common).
+//! - `try_wait` gives up now and then, by the seed.
+//! - The source of a `cp.async` counts as read by its thread when it is issued.
+
+mod barrier;
+mod copy;
+mod decode;
+mod queue;
+mod reduce;
+
+use super::warp::Warp;
+use super::{At, Flow, Machine, Stop};
+use crate::gpu::FaultKind;
+use crate::hazard::HazardKind;
+use crate::ir::decode::Addr;
+use crate::mem::{FencedSpace, Scope, Space, lanes_of};
+use crate::tensor_map::{Field, MAP_ALIGN, MAP_BYTES, TensorMap};
+
+pub use barrier::MbarrierOp;
+pub use copy::{CopyAsync, CopyBulk, StoreAsync};
+pub use decode::decode;
+pub use queue::{AsyncWait, Asyncs, cta_ended, end_launch, is_over, land_one, progress, warp_ended};
+
+/// An instruction of this family.
+pub enum Bulk {
+    /// A fence.
+    Fence(Fence),
+    /// `mbarrier…`
+    Mbarrier(MbarrierOp),
+    /// `cp.async` of 4, 8 or 16 bytes.
+    CopyAsync(CopyAsync),
+    /// `cp.async.commit_group`
+    CommitCopies,
+    /// `cp.async.wait_group`; `None` is `wait_all`, which waits for the open group too.
+    WaitCopies(Option<u32>),
+    /// `cp.async.mbarrier.arrive`: the address, and whether the arrival is one of those that the barrier expects.
+    ArriveCopies(Addr, Space, bool),
+    /// `cp.async.bulk…`, `cp.reduce.async.bulk…`
+    CopyBulk(CopyBulk),
+    /// `cp.async.bulk.prefetch…`: nothing but its checks.
+    Prefetch,
+    /// `cp.async.bulk.commit_group`
+    CommitBulk,
+    /// `cp.async.bulk.wait_group`: how many groups may be pending, and whether only their reads are waited for.
+    WaitBulk(u32, bool),
+    /// `st.async`, `red.async`
+    StoreAsync(StoreAsync),
+    /// `tensormap.replace`: address, space, field, register of the value and whether it has 64 bits.
+    Replace(Addr, Space, Field, u16, bool),
+}
+
+/// Fences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// `fence`, `membar`
+    Memory(Scope),
+    /// `fence.mbarrier_init`
+    MbarrierInit,
+    /// `fence.proxy.async`
+    Async(FencedSpace),
+    /// `fence.proxy.tensormap`: with acquire, maps that other proxies wrote can be used.
+    TensorMap(Scope),
+    /// `fence.proxy.alias`: addresses have no aliases here.
+    Alias,
+}
+
+/// The address in the lanes that need one, with a hazard if it is undefined.
+fn addresses(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At) -> [u64; 32] {
+    super::memory::check_address(m, warp, addr, at);
+    super::memory::addresses(warp, addr)
+}
+
+/// Reports undefined operands that decide something.
+fn demand32(m: &mut Machine<'_>, warp: &Warp, register: u16, at: At, what: &str) {
+    let undef = warp.regs.undef32(register);
+    m.demand(warp, at.pc, at.mask, undef, what);
+}
+
+/// Executes one.
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Bulk, at: At) -> Result<Flow, Stop> {
+    match op {
+        Bulk::Fence(fence) => {
+            execute_fence(m, warp, *fence, at);
+            Ok(Flow::Next)
+        }
+        Bulk::Mbarrier(op) => barrier::execute(m, warp, op, at),
+        Bulk::CopyAsync(op) => copy::copy_async(m, warp, op, at),
+        Bulk::CommitCopies => {
+            queue::commit_copies(m, warp, at.mask);
+            Ok(Flow::Next)
+        }
+        Bulk::WaitCopies(pending) => {
+            queue::wait_copies(m, warp, at.mask, *pending);
+            Ok(Flow::Next)
+        }
+        Bulk::ArriveCopies(addr, space, noinc) => copy::arrive_copies(m, warp, addr, *space, *noinc, at),
+        Bulk::CopyBulk(op) => copy::copy_bulk(m, warp, op, at),
+        Bulk::Prefetch => Ok(Flow::Next),
+        Bulk::CommitBulk => {
+            queue::commit_bulk(m, warp, at.mask);
+            Ok(Flow::Next)
+        }
+        Bulk::WaitBulk(pending, read) => {
+            queue::wait_bulk(m, warp, at, *pending as usize, *read);
+            Ok(Flow::Next)
+        }
+        Bulk::StoreAsync(op) => copy::store_async(m, warp, op, at),
+        Bulk::Replace(addr, space, field, value, wide) => replace(m, warp, addr, *space, *field, (*value, *wide), at),
+    }
+}
+
+fn execute_fence(m: &mut Machine<'_>, warp: &mut Warp, fence: Fence, at: At) {
+    let order = &mut m.mem.tracker.order;
+    match fence {
+        Fence::Memory(scope) | Fence::TensorMap(scope) => order.fence(&mut warp.order, at.mask, scope),
+        Fence::MbarrierInit => {
+            let fence = order.fence_mbarrier_init(&mut warp.order, at.mask);
+            m.asyncs.publish_barriers(warp.id, at.mask, fence);
+        }
+        Fence::Async(space) => order.fence_proxy_async(&mut warp.order, at.mask, space),
+        Fence::Alias => {}
+    }
+}
+
+fn replace(
+    m: &mut Machine<'_>,
+    warp: &mut Warp,
+    addr: &Addr,
+    space: Space,
+    field: Field,
+    (value, wide): (u16, bool),
+    at: At,
+) -> Result<Flow, Stop> {
+    let a = addresses(m, warp, addr, at);
+    for lane in lanes_of(at.mask) {
+        let value = match wide {
+            true => warp.regs.r64[value as usize][lane as usize],
+            false => u64::from(warp.regs.r32[value as usize][lane as usize]),
+        };
+        let address = a[lane as usize];
+        let (which, offset) = range(m, warp, at.pc, lane, space, address, MAP_BYTES as u64, MAP_ALIGN, true)?;
+        let (segment, tracker) = m.mem.parts_of(which);
+        let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
+        let Some(mut map) = TensorMap::decode(&bytes) else {
+            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
+        };
+        if map.replace(field, value).is_none() {
+            let message = format!("tensormap.replace: {value} is no {field:?} of this map");
+            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+        }
+        let step = crate::mem::shadow::Step { warp: &warp.order, pc: at.pc, strength: None };
+        for i in (0..MAP_BYTES).step_by(8) {
+            if tracker.enabled {
+                segment.update(offset + i, 8, lane, &step, tracker);
+            }
+        }
+        segment.data[offset..offset + MAP_BYTES].copy_from_slice(&map.to_bytes());
+    }
+    m.effect();
+    Ok(Flow::Next)
+}
+
+/// The piece of memory that holds `len` bytes, or a fault.
+#[allow(clippy::too_many_arguments)]
+fn range(
+    m: &mut Machine<'_>,
+    warp: &Warp,
+    pc: u32,
+    lane: u32,
+    space: Space,
+    address: u64,
+    len: u64,
+    align: u64,
+    write: bool,
+) -> Result<(crate::mem::Which, usize), Stop> {
+    let kind = match m.mem.locate(warp.home, space, address, write) {
+        Ok((crate::mem::Which::Local, ..)) => HazardKind::UndefinedBehavior,
+        Ok(_) if address % align != 0 => HazardKind::Misaligned,
+        Ok((which, base, size)) if address - base + len <= size => return Ok((which, (address - base) as usize)),
+        Ok(_) => HazardKind::OutOfBounds,
+        Err(kind) => kind,
+    };
+    let does = if write { "write" } else { "read" };
+    let message = match kind {
+        HazardKind::Misaligned => format!("{does} of {len} bytes at {address:#x}, which is no multiple of {align}"),
+        HazardKind::UndefinedBehavior => format!("{does} of {len} bytes in local memory ({address:#x}) by asynchronous work"),
+        _ => format!("{does} of {len} bytes at {address:#x}: {}", kind.what()),
+    };
+    let site = m.site(warp, pc, lane as usize);
+    m.mem.tracker.hazards.report(kind, site, Some(address), || message.clone());
+    m.fault(warp, pc, 1 << lane, FaultKind::IllegalAddress, message)
+}
