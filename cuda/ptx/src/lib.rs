@@ -1,6 +1,6 @@
 //! A Hopper GPU in a process: parses PTX and runs it, adversarially but legally, and names what is wrong with it.
 //!
-//! ```no_run
+//! ```
 //! use std::sync::Arc;
 //! use ptx::{Gpu, Launch, Module, Options};
 //!

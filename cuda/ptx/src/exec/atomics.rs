@@ -1,17 +1,283 @@
-//! atomics
+//! `atom` and `red`.
+
+use super::lanes::lanes_of;
+use super::memory::{Strength, addresses, check_address, count, modifiers, place, refused};
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop};
-use crate::ir::{Cx, Decode};
+use crate::ir::{Addr, Class, Cx, Decode, Op, Reg};
+use crate::mem::{Sem, Space};
+use crate::num::half::{self, Kind};
+use crate::num::{Mode, Rounding, double, single};
+use crate::text::ast::Operand;
+use crate::text::ast::Type::{self, *};
 
-/// x
-pub enum Atomic {}
-
-/// x
-pub fn decode(cx: &mut Cx<'_>) -> Decode {
-    cx.unknown()
+/// What is done to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Add,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    Inc,
+    Dec,
+    Exchange,
+    Compare,
 }
 
-/// x
-pub fn execute(_m: &mut Machine<'_>, _warp: &mut Warp, op: &Atomic, _at: At) -> Result<Flow, Stop> {
-    match *op {}
+/// An atomic operation.
+pub struct Atomic {
+    addr: Addr,
+    space: Space,
+    sem: Sem,
+    action: Action,
+    ty: Type,
+    /// Where the old values go; none for `red`.
+    d: Option<Vec<Reg>>,
+    /// Operands: one an element.
+    b: Vec<Reg>,
+    /// The value to swap in, of `cas`.
+    c: Option<Reg>,
+}
+
+/// The decoder of this family.
+pub fn decode(cx: &mut Cx<'_>) -> Decode {
+    let red = cx.head() == "red";
+    if cx.has("async") {
+        return super::bulk::decode(cx);
+    }
+    let before = modifiers(cx)?;
+    const ACTIONS: [(&str, Action); 10] = [
+        ("add", Action::Add),
+        ("min", Action::Min),
+        ("max", Action::Max),
+        ("and", Action::And),
+        ("or", Action::Or),
+        ("xor", Action::Xor),
+        ("inc", Action::Inc),
+        ("dec", Action::Dec),
+        ("exch", Action::Exchange),
+        ("cas", Action::Compare),
+    ];
+    let Some(action) = cx.pick(&ACTIONS) else { return cx.unknown() };
+    let noftz = cx.eat("noftz");
+    let after = modifiers(cx)?;
+    let vector = before.vector.max(after.vector);
+    let hint = before.cache_hint || after.cache_hint;
+    // The manual puts .v2 and its like before the type, older text has the hint there.
+    let mut vector = vector;
+    if let Some(n) = cx.pick(&[("v2", 2), ("v4", 4), ("v8", 8)]) {
+        vector = n;
+    }
+    let ty = cx.ty()?;
+    let halves = matches!(ty, F16 | BF16 | F16x2 | BF16x2);
+    use Action::*;
+    let fits = match action {
+        Add if halves => noftz,
+        Add => matches!(ty, U32 | S32 | U64 | F32 | F64) || (ty == S64),
+        Min | Max if halves => noftz && vector > 1,
+        Min | Max => matches!(ty, U32 | S32 | U64 | S64),
+        And | Or | Xor => matches!(ty, B32 | B64),
+        Inc | Dec => ty == U32,
+        Exchange | Compare if red => false,
+        Exchange => matches!(ty, B32 | B64 | B128 | U32 | S32 | U64 | F32),
+        Compare => matches!(ty, B16 | B32 | B64 | B128 | U32 | S32 | U64),
+    };
+    let total = ty.bytes() as usize * vector;
+    let vector_fits =
+        vector == 1 || (matches!(ty, F32 | F16 | BF16 | F16x2 | BF16x2) && total <= 16 && matches!(action, Add | Min | Max));
+    if !fits || !vector_fits || (noftz && !halves) || (ty == F32 && vector > 1 && action != Add) {
+        return cx.unknown();
+    }
+    let strength = before.strength.unwrap_or(Strength::Relaxed);
+    if matches!(strength, Strength::Weak | Strength::Volatile)
+        || (red && matches!(strength, Strength::Acquire | Strength::AcquireRelease))
+    {
+        return cx.unknown();
+    }
+    if vector > 1 && !matches!(before.space, None | Some(crate::text::ast::Space::Global)) {
+        return Err(format!("`{}`: vectors are for global memory", cx.inst.opcode));
+    }
+    let first = usize::from(!red);
+    let operands = first + 2 + usize::from(action == Compare) + usize::from(hint);
+    cx.end(operands)?;
+    let addr = cx.address(first)?;
+    cx.uses.clear();
+    let reg_ty = if matches!(ty, F16 | BF16) { B16 } else { ty };
+    let list = |cx: &mut Cx<'_>, i: usize, write: bool| -> Result<Vec<Reg>, String> {
+        let elements = cx.elements(i)?;
+        if elements.len() != vector {
+            return Err(format!("`{}` needs {vector} registers, not {}", cx.inst.opcode, elements.len()));
+        }
+        elements.iter().map(|e| if write { cx.dst_wide(e, reg_ty) } else { cx.src_wide(e, reg_ty) }).collect()
+    };
+    let d = if red { None } else { Some(list(cx, 0, true)?) };
+    let b = list(cx, first + 1, false)?;
+    let c = if action == Compare { Some(list(cx, first + 2, false)?[0]) } else { None };
+    if hint {
+        let operand: &Operand = cx.operand(operands - 1)?;
+        cx.src_of(operand, B64)?;
+    }
+    let space = match before.space {
+        Some(crate::text::ast::Space::Global | crate::text::ast::Space::Shared) | None => place(before.space),
+        _ => return cx.unknown(),
+    };
+    Ok(Op::Atomic(Box::new(Atomic { addr, space, sem: strength.with(before.scope), action, ty, d, b, c })))
+}
+
+/// The new value of one element.
+fn apply(action: Action, ty: Type, old: u64, b: u64, c: u64) -> u64 {
+    use Action::*;
+    let nearest = Mode { rounding: Rounding::Nearest, ..Mode::NEAREST };
+    let as_half = |kind: Kind, f: fn(Kind, u16, u16) -> u16| {
+        if matches!(ty, F16x2 | BF16x2) {
+            u64::from(half::packed([old as u32, b as u32], |[x, y]| f(kind, x, y)))
+        } else {
+            u64::from(f(kind, old as u16, b as u16))
+        }
+    };
+    let kind = if matches!(ty, F16 | F16x2) { Kind::F16 } else { Kind::Bf16 };
+    fn least(kind: Kind, x: u16, y: u16) -> u16 {
+        kind.extremum(x, y, single::Extremum::default())
+    }
+    fn greatest(kind: Kind, x: u16, y: u16) -> u16 {
+        kind.extremum(x, y, single::Extremum { maximum: true, ..single::Extremum::default() })
+    }
+    let (o32, b32) = (old as u32, b as u32);
+    match (action, ty) {
+        (Add, F32) => u64::from(single::add(o32, b32, nearest)),
+        (Add, F64) => double::add(old, b, Rounding::Nearest),
+        (Add, F16 | BF16 | F16x2 | BF16x2) => as_half(kind, |k, x, y| k.add(x, y, half::Mode::default())),
+        (Min, F16 | BF16 | F16x2 | BF16x2) => as_half(kind, least),
+        (Max, F16 | BF16 | F16x2 | BF16x2) => as_half(kind, greatest),
+        (Add, _) => old.wrapping_add(b),
+        (Min, S32) => u64::from((o32 as i32).min(b32 as i32) as u32),
+        (Max, S32) => u64::from((o32 as i32).max(b32 as i32) as u32),
+        (Min, S64) => (old as i64).min(b as i64) as u64,
+        (Max, S64) => (old as i64).max(b as i64) as u64,
+        (Min, _) => old.min(b),
+        (Max, _) => old.max(b),
+        (And, _) => old & b,
+        (Or, _) => old | b,
+        (Xor, _) => old ^ b,
+        (Inc, _) => {
+            if old >= b {
+                0
+            } else {
+                old + 1
+            }
+        }
+        (Dec, _) => {
+            if old == 0 || old > b {
+                b
+            } else {
+                old - 1
+            }
+        }
+        (Exchange, _) => b,
+        (Compare, _) => {
+            if old == b {
+                c
+            } else {
+                old
+            }
+        }
+    }
+}
+
+/// The instruction's work. The lanes go in an order that the seed chooses.
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At) -> Result<Flow, Stop> {
+    let a = addresses(warp, &op.addr);
+    check_address(m, warp, &op.addr, at);
+    let operands = op.b.iter().chain(&op.c).fold(0, |u, r| u | warp.regs.undef(*r));
+    m.demand(warp, at.pc, at.mask, operands, "an operand of an atomic operation");
+    count(m, at.pc, op.space, at.mask, &a, op.ty.bytes() * op.b.len() as u32);
+    let start = m.rng.below(32);
+    let order = lanes_of(at.mask.rotate_right(start)).map(|l| (l as u32 + start) % 32);
+    for lane in order {
+        lane_of(m, warp, op, at, &a, lane)?;
+    }
+    m.effect();
+    Ok(Flow::Next)
+}
+
+fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 32], lane: u32) -> Result<(), Stop> {
+    let l = lane as usize;
+    let n = op.ty.bytes() as usize;
+    if op.ty == B128 {
+        return wide(m, warp, op, at, a, lane);
+    }
+    // A vector is atomic element by element, but aligned as a whole.
+    if op.b.len() > 1 && a[l] % (n * op.b.len()) as u64 != 0 {
+        let home = warp.by(at.pc);
+        let fault = m.mem.fault(&home, op.space, a[l], lane, (n * op.b.len()) as u64, true);
+        return refused(m, warp, at.pc, fault);
+    }
+    for (i, reg) in op.b.iter().enumerate() {
+        let b = warp.regs.get(*reg, l) & mask_of(n);
+        let c = op.c.map_or(0, |c| warp.regs.get(c, l) & mask_of(n));
+        let address = a[l].wrapping_add((i * n) as u64);
+        let update = |old: [u8; 16]| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&old[..8]);
+            let old = u64::from_le_bytes(word) & mask_of(n);
+            let new = apply(op.action, op.ty, old, b, c) & mask_of(n);
+            if op.action == Action::Compare && old != b {
+                return None;
+            }
+            let mut out = [0; 16];
+            out[..8].copy_from_slice(&new.to_le_bytes());
+            Some(out)
+        };
+        match m.mem.atomic(&mut warp.by(at.pc), op.space, address, lane, n, op.sem, update) {
+            Ok((old, undefined)) => {
+                if let Some(d) = &op.d {
+                    let mut word = [0; 8];
+                    word.copy_from_slice(&old[..8]);
+                    let value = u64::from_le_bytes(word) & mask_of(n);
+                    match d[i].class {
+                        Class::B64 => warp.regs.r64[d[i].index as usize][l] = value,
+                        _ => warp.regs.r32[d[i].index as usize][l] = value as u32,
+                    }
+                    warp.regs.set_undef(d[i], if undefined { u32::MAX } else { 0 }, 1 << lane);
+                }
+            }
+            Err(fault) => return refused(m, warp, at.pc, fault),
+        }
+    }
+    Ok(())
+}
+
+/// `exch` and `cas` of 128 bits.
+fn wide(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 32], lane: u32) -> Result<(), Stop> {
+    let l = lane as usize;
+    let pair = |warp: &Warp, r: Reg| {
+        let (low, high) = (warp.regs.r64[r.index as usize][l], warp.regs.r64[r.index as usize + 1][l]);
+        u128::from(low) | u128::from(high) << 64
+    };
+    let b = pair(warp, op.b[0]);
+    let c = op.c.map(|c| pair(warp, c));
+    let update = |old: [u8; 16]| match c {
+        None => Some(b.to_le_bytes()),
+        Some(c) => (u128::from_le_bytes(old) == b).then(|| c.to_le_bytes()),
+    };
+    match m.mem.atomic(&mut warp.by(at.pc), op.space, a[l], lane, 16, op.sem, update) {
+        Ok((old, undefined)) => {
+            if let Some(d) = op.d.as_ref().map(|d| d[0]) {
+                let old = u128::from_le_bytes(old);
+                for (i, word) in [old as u64, (old >> 64) as u64].into_iter().enumerate() {
+                    let index = d.index + i as u16;
+                    warp.regs.r64[index as usize][l] = word;
+                    warp.regs.set_undef(Reg { class: Class::B64, index }, if undefined { u32::MAX } else { 0 }, 1 << lane);
+                }
+            }
+            Ok(())
+        }
+        Err(fault) => refused(m, warp, at.pc, fault),
+    }
+}
+
+fn mask_of(bytes: usize) -> u64 {
+    u64::MAX >> (64 - 8 * bytes)
 }

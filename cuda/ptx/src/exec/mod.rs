@@ -192,6 +192,8 @@ pub struct Machine<'g> {
     /// Warps that may be able to run: slot * warps a CTA + warp.
     ready: Vec<u32>,
     is_ready: Vec<bool>,
+    /// Drawn once a launch, for `elect.sync`.
+    election: u32,
     /// Next cluster to start.
     next_cluster: u32,
     /// Clusters that may be resident at once.
@@ -209,6 +211,11 @@ pub struct Machine<'g> {
 const LIVELOCK: u64 = 20_000_000;
 
 impl<'g> Machine<'g> {
+    /// What `elect.sync` draws from: the same for a whole launch.
+    pub fn election(&self) -> u32 {
+        self.election
+    }
+
     /// The site of a lane at an instruction.
     pub fn site(&self, warp: &Warp, pc: u32, lane: usize) -> Site {
         Site::new(pc, warp.id, lane as u32)

@@ -51,6 +51,7 @@ pub struct Numbering {
     /// Registers that are filled when a warp starts.
     pub constants: Vec<(Reg, Constant)>,
     known: HashMap<(Class, Constant), Reg>,
+    carry: Option<u16>,
     overflow: bool,
 }
 
@@ -66,6 +67,17 @@ impl Numbering {
         let reg = Reg { class, index: *count as u16 };
         *count += n;
         reg
+    }
+
+    /// The predicate that stands for the condition code's carry.
+    pub fn carry(&mut self) -> u16 {
+        match self.carry {
+            Some(index) => index,
+            None => {
+                let index = self.fresh(Class::Pred, 1).index;
+                *self.carry.insert(index)
+            }
+        }
     }
 
     /// Whether a register file has run out of indices.
