@@ -54,7 +54,8 @@ pub fn report() -> String {
     let guard = TABLE.lock().unwrap();
     let Some(table) = guard.as_ref() else { return "profiling was not started".into() };
     let all = table.since.elapsed().as_secs_f64();
-    let mut rows: Vec<(&str, u64, f64)> = table.rows.iter().map(|(name, (calls, time))| (*name, *calls, time.as_secs_f64())).collect();
+    let mut rows: Vec<(&str, u64, f64)> =
+        table.rows.iter().map(|(name, (calls, time))| (*name, *calls, time.as_secs_f64())).collect();
     let inside: f64 = rows.iter().map(|r| r.2).sum();
     rows.push(("outside operations", 0, (all - inside).max(0.0)));
     rows.sort_by(|a, b| b.2.total_cmp(&a.2));

@@ -1,6 +1,15 @@
 //! The tests of the `tensor` crate that see it from outside.
 
+mod casts;
+mod checker;
+mod determinism;
+mod display;
+mod fused;
+mod isa;
+mod misuse;
+mod promotion;
 mod specs;
+mod views;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};

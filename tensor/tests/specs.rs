@@ -22,8 +22,10 @@ fn check(case: Case) -> Result<(), TestCaseError> {
 fn all_hold(dtype: DType, cases: u32) {
     let specs: Vec<Spec> = opspec::all().into_iter().filter(|s| s.dtypes.contains(&dtype)).collect();
     assert!(specs.len() > 20, "only {} operations take {dtype}", specs.len());
-    let failures: Vec<String> =
-        specs.iter().filter_map(|s| holds(cases, &s.strategy(dtype), check).err().map(|e| format!("{} {dtype}: {e}", s.name))).collect();
+    let failures: Vec<String> = specs
+        .iter()
+        .filter_map(|s| holds(cases, &s.strategy(dtype), check).err().map(|e| format!("{} {dtype}: {e}", s.name)))
+        .collect();
     assert!(failures.is_empty(), "{} operations fail:\n{}", failures.len(), failures.join("\n"));
 }
 

@@ -1,0 +1,58 @@
+//! Runs PyTorch's own operator cases, forward and gradients, through [`autograd::Var`].
+//!
+//! `cargo run --release --example op_conformance -- DIR`: DIR holds `manifest.json` (a list of cases: `id`, `op`, `args`,
+//! `kwargs`, `outputs`, `grad_outputs`, `grads`) and `vectors.safetensors` (the tensors behind their keys), in any float dtype.
+//! Prints one JSON line; the exit code is 0 only if every case passes.
+
+mod suite;
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use suite::{Suite, Verdict, tolerance};
+use tensor::DType;
+
+#[derive(Parser)]
+#[command(about = "Runs PyTorch's operator cases, forward and gradients; prints one JSON line")]
+struct Args {
+    /// Folder with manifest.json and vectors.safetensors.
+    dir: PathBuf,
+    /// Run only the cases whose id starts with this.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let suite = match Suite::load(&args.dir) {
+        Ok(suite) => suite,
+        Err(e) => {
+            eprintln!("op_conformance: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+        let (rtol, atol) = tolerance(dtype);
+        eprintln!("tolerance {dtype}: rtol {rtol:e}, atol {atol:e} (torch.testing.assert_close)");
+    }
+    eprintln!("tolerance of integers and bool: exact; positions (argmax, sort, topk) by the values they point at");
+
+    let (mut passed, mut failed, mut unsupported) = (0, vec![], vec![]);
+    let cases: Vec<_> = suite.cases().filter(|c| c.id.starts_with(&args.only)).collect();
+    for case in &cases {
+        match suite.run(case) {
+            Verdict::Passed => passed += 1,
+            Verdict::Failed(why) => {
+                eprintln!("{}: {why}", case.id);
+                failed.push(case.id.as_str());
+            }
+            Verdict::Unsupported(why) => {
+                eprintln!("{}: unsupported: {why}", case.id);
+                unsupported.push(case.id.as_str());
+            }
+        }
+    }
+    let line = serde_json::json!({"cases": cases.len(), "passed": passed, "failed": failed, "unsupported": unsupported});
+    println!("{line}");
+    if passed == cases.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

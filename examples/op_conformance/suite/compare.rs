@@ -1,0 +1,95 @@
+//! `torch.testing.assert_close`, and comparisons that do not mind ties.
+
+use tensor::{DType, Tensor};
+
+/// Relative and absolute tolerance: the defaults of `torch.testing.assert_close`. Integers and bool must be equal.
+pub fn tolerance(dtype: DType) -> (f64, f64) {
+    match dtype {
+        DType::F64 => (1e-7, 1e-7),
+        DType::F32 => (1.3e-6, 1e-5),
+        DType::F16 => (1e-3, 1e-5),
+        DType::BF16 => (1.6e-2, 1e-5),
+        _ => (0.0, 0.0),
+    }
+}
+
+/// Whether two numbers agree; NaN equals NaN.
+fn near(got: f64, want: f64, (rtol, atol): (f64, f64)) -> bool {
+    got == want || (got.is_nan() && want.is_nan()) || (got - want).abs() <= atol + rtol * want.abs()
+}
+
+fn alike(got: &Tensor, want: &Tensor) -> Result<(), String> {
+    if got.shape() == want.shape() && got.dtype() == want.dtype() {
+        Ok(())
+    } else {
+        Err(format!("{got:?}, PyTorch gives {want:?}"))
+    }
+}
+
+fn all_near(got: &[f64], want: &[f64], dtype: DType) -> Result<(), String> {
+    match (0..want.len()).find(|&i| !near(got[i], want[i], tolerance(dtype))) {
+        Some(i) => Err(format!("element {i} is {:e}, PyTorch gives {:e}", got[i], want[i])),
+        None => Ok(()),
+    }
+}
+
+/// Shape, dtype and every element agree.
+pub(crate) fn close(got: &Tensor, want: &Tensor) -> Result<(), String> {
+    alike(got, want)?;
+    all_near(&got.to_f64_vec(), &want.to_f64_vec(), want.dtype())
+}
+
+/// Lines of a tensor along a dimension; a 0-d tensor is one line.
+fn lines(t: &Tensor, dim: isize) -> Vec<Vec<f64>> {
+    let t = if t.rank() == 0 { t.unsqueeze(0) } else { t.transpose(dim, -1) };
+    let n = t.dim(-1);
+    if n == 0 { vec![] } else { t.to_f64_vec().chunks(n).map(<[f64]>::to_vec).collect() }
+}
+
+/// Positions agree if the values there do. `distinct` ones must not repeat along a line; `unordered` ones may come in any order.
+pub(crate) fn same_choice(
+    of: &Tensor,
+    dim: Option<isize>,
+    got: &Tensor,
+    want: &Tensor,
+    distinct: bool,
+    unordered: bool,
+) -> Result<(), String> {
+    alike(got, want)?;
+    let Some(dim) = dim else {
+        let values = of.to_f64_vec();
+        let [got, want] = [got, want].map(|t| values[t.item::<i64>() as usize]);
+        return all_near(&[got], &[want], DType::I64);
+    };
+    // Without the chosen dimension kept the positions have one dimension less.
+    let lift = |t: &Tensor| if t.rank() < of.rank() { t.unsqueeze(dim) } else { t.clone() };
+    for (values, (got, want)) in lines(of, dim).iter().zip(lines(&lift(got), dim).iter().zip(&lines(&lift(want), dim))) {
+        let mut seen = vec![false; values.len()];
+        if distinct && got.iter().any(|&i| std::mem::replace(&mut seen[i as usize], true)) {
+            return Err("a position is chosen twice".into());
+        }
+        let mut found: [Vec<f64>; 2] = [got, want].map(|at| at.iter().map(|&i| values[i as usize]).collect());
+        if unordered {
+            found.iter_mut().for_each(|f| f.sort_by(f64::total_cmp));
+        }
+        all_near(&found[0], &found[1], DType::I64)?;
+    }
+    Ok(())
+}
+
+/// Gradients of a choice agree if, among operands of equal value, the same gradients occur: which of equals was chosen, or came
+/// first, is not defined. Where the order of the outputs is not defined either, nor is which gradient reaches which of the chosen:
+/// then a line as a whole must hold the same gradients.
+pub(crate) fn close_up_to_ties(of: &Tensor, dim: isize, got: &Tensor, want: &Tensor, unordered: bool) -> Result<(), String> {
+    alike(got, want)?;
+    for (values, (got, want)) in lines(of, dim).iter().zip(lines(got, dim).iter().zip(&lines(want, dim))) {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
+        for group in order.chunk_by(|&i, &j| unordered || values[i] == values[j]) {
+            let mut found: [Vec<f64>; 2] = [got, want].map(|g| group.iter().map(|&i| g[i]).collect());
+            found.iter_mut().for_each(|f| f.sort_by(f64::total_cmp));
+            all_near(&found[0], &found[1], of.dtype())?;
+        }
+    }
+    Ok(())
+}

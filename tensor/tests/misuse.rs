@@ -1,0 +1,90 @@
+//! Misuse panics at the caller's line and names the operation and what did not fit.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Mutex;
+use tensor::{Attention, CrossEntropy, DType, Device, Tensor};
+
+static LAST: Mutex<Option<(String, u32)>> = Mutex::new(None);
+
+/// Message, and file and line, of the panic of `f`.
+fn panic_of(f: impl FnOnce()) -> (String, String, u32) {
+    let payload = panic::catch_unwind(AssertUnwindSafe(f)).expect_err("no panic");
+    let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string()));
+    let (file, line) = LAST.lock().unwrap().take().expect("the hook ran");
+    (text.unwrap(), file, line)
+}
+
+#[test]
+fn panics_name_the_operation_and_the_callers_line() {
+    let old = panic::take_hook();
+    // Panics of tests on other threads go to the old hook.
+    let me = std::thread::current().id();
+    panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == me {
+            *LAST.lock().unwrap() = info.location().map(|l| (l.file().to_string(), l.line()));
+        } else {
+            old(info);
+        }
+    }));
+    let cpu = Device::cpu();
+    let f = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &cpu);
+    let ids = |v: &[i64]| Tensor::from_slice(v, v.len(), &cpu);
+    let (x, y) = (f(&[2, 3]), f(&[4, 3]));
+    /// The call, and what its message must hold.
+    macro_rules! refuses {
+        ($($call:expr => $($part:literal),+;)*) => {$(
+            let line = line!();
+            let (text, file, at) = panic_of(|| { let _ = $call; });
+            $(assert!(text.contains($part), "{text:?} does not say {:?}", $part);)+
+            assert!(file.ends_with("misuse.rs"), "{text:?} is blamed on {file}:{at}, called in line {line}");
+        )*};
+    }
+    refuses! {
+        x.add(&y) => "add", "[2, 3]", "[4, 3]";
+        &x * &y => "mul", "[2, 3]", "[4, 3]";
+        x.matmul(&y) => "matmul", "[2, 3]", "[4, 3]";
+        x.matmul(&x.t().to_dtype(DType::F64)) => "matmul", "f32", "f64";
+        x.mm(&f(&[3])) => "mm", "[2, 3]", "[3]";
+        x.bmm(&y) => "bmm", "[2, 3]", "[4, 3]";
+        x.linear(&f(&[5, 4]), None) => "linear", "[2, 3]";
+        x.sum(2, false) => "sum", "2";
+        x.sum([0, -2], false) => "sum", "twice";
+        f(&[2, 0]).amax(1, false) => "amax", "[2, 0]";
+        x.to_dtype(DType::I64).mean((), false) => "mean", "i64";
+        x.softmax(5) => "softmax", "5";
+        x.reshape(&[4, -1]) => "reshape", "[2, 3]", "[4, -1]";
+        x.permute(&[0, 0]) => "permute", "[0, 0]";
+        x.transpose(0, 3) => "transpose", "3";
+        x.expand(&[2, 4]) => "expand", "[2, 3]", "[2, 4]";
+        x.narrow(1, 2, 2) => "narrow", "[2, 3]";
+        x.select(0, 2) => "narrow", "[2, 3]";
+        x.unsqueeze(4) => "unsqueeze", "4";
+        Tensor::cat(&[x.clone(), f(&[2, 4])], 0) => "cat", "[2, 3]", "[2, 4]";
+        Tensor::stack(&[x.clone(), y.clone()], 0) => "stack", "[2, 3]", "[4, 3]";
+        x.gather(0, &ids(&[0])) => "gather", "[1]", "[2, 3]";
+        x.index_select(1, &ids(&[0, 3])) => "index_select", "3";
+        x.index_select(1, &x) => "index_select", "f32";
+        Tensor::embedding(&x, &ids(&[-1])) => "-1", "[2, 3]";
+        x.scatter_add(0, &ids(&[0]).unsqueeze(0), &f(&[1, 1]).to_dtype(DType::F64)) => "scatter_add", "f64", "f32";
+        x.topk(4, -1, true, true) => "topk", "4", "3";
+        x.rms_norm(&[2], None, None) => "rms_norm", "[2, 3]", "[2]";
+        f(&[2, 3, 5]).rope(&x, &x) => "rope", "[2, 3, 5]";
+        x.swiglu(&y) => "swiglu", "[2, 3]", "[4, 3]";
+        x.cross_entropy(&ids(&[0]), &CrossEntropy::default()) => "cross_entropy", "[1]", "[2, 3]";
+        Tensor::where_(&x, &x, &x) => "where", "f32", "bool";
+        x.masked_fill(&x, 1.0) => "bool";
+        Tensor::scaled_dot_product_attention(&x, &f(&[2, 4]), &x, &Attention::default()) => "scaled_dot_product_attention", "[2, 4]";
+        Tensor::attention_causal(&x, &x, &x, None, 1.0) => "attention_causal", "[2, 3]";
+        x.item::<f32>() => "item", "6 elements";
+        x.to_vec::<f64>() => "to_vec", "f32", "f64";
+        Tensor::from_slice(&[1.0f32], [2], &cpu) => "from_slice", "1 values", "[2]";
+        x.to_dtype(DType::F8E4M3).add(1.0) => "f8e4m3";
+        x.tril(0).select(0, 0).tril(0) => "tril", "[3]";
+        x.flip(&[2]) => "2";
+        x.repeat(&[2]) => "repeat", "[2, 3]";
+    }
+    let mut cache = f(&[1, 1, 2, 3]);
+    refuses! {
+        cache.write_rows(&[1], &f(&[1, 1, 2, 3])) => "write_rows", "capacity 2";
+    }
+}
