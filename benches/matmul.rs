@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench matmul`
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput};
 use scratchwork::tensor::{DType, Device, Generator};
 use std::hint::black_box;
 use std::time::Instant;
@@ -75,5 +75,8 @@ fn matmul(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, matmul);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    matmul(&mut criterion);
+    criterion.final_summary();
+}

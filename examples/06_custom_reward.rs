@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = policy::fresh(policy::hub_config(&tiny, tokenizer.vocab_size(), 64), 0, &Device::cpu())?;
     let mut adamw = AdamW::new(model.named_parameters(), AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() });
 
-    let rl = RlConfig { questions: 4, num_generations: 16, beta: 0.0, lr: 3e-3, ..RlConfig::default() };
+    let rl = RlConfig { questions: 4, num_generations: 16, beta: 0.0, lr: 3e-3, decay_from: 1.0, ..RlConfig::default() };
     let mean = |samples: &[Sample]| samples.iter().map(|s| s.reward).sum::<f64>() / samples.len() as f64;
     let mut curve = Vec::new();
     for step in 0..=30 {
@@ -48,7 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if step % 10 == 0 {
             eprintln!("step {step:2}: share of digits {:.2}, for example {}", curve[step], samples[0].completion.text());
         }
-        update(&model, None, &mut adamw, &samples, &rl, LIMIT, &mut Rng::new(0, "minibatches", step as u64))?;
+        update(&model, None, &mut adamw, &samples, &rl, step, &mut Rng::new(0, "minibatches", step as u64))?;
     }
     println!("{}", json!({ "first": curve[0], "last": curve[30] }));
     Ok(())

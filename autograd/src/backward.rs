@@ -10,7 +10,10 @@ use tensor::Tensor;
 
 /// The nodes that a gradient has reached and that have not passed it on, by id.
 #[derive(Default)]
-struct Pending(BTreeMap<u64, (Arc<Node>, SmallVec<[Option<Tensor>; 1]>)>);
+struct Pending(BTreeMap<u64, (Arc<Node>, OutputGrads)>);
+
+/// What has reached each output of a node.
+type OutputGrads = SmallVec<[Option<Tensor>; 1]>;
 
 impl Pending {
     /// Adds to the gradient of a node's output. The first contribution is kept as it is, without a copy.
@@ -59,9 +62,9 @@ impl Var {
         // Whoever uses a node's outputs has a larger id, so the largest pending one has got all its contributions.
         while let Some((_, (node, mut grads))) = pending.0.pop_last() {
             match &node.rule {
-                Rule::Parameter { grad, .. } => {
+                Rule::Parameter(parameter) => {
                     let new = grads[0].take().expect("a node is pending when a gradient has reached it");
-                    accumulate(&mut grad.lock().unwrap_or_else(PoisonError::into_inner), new);
+                    accumulate(&mut parameter.grad.lock().unwrap_or_else(PoisonError::into_inner), new);
                 }
                 Rule::Local(rule) => {
                     let needs: Needs = node.inputs.iter().map(Option::is_some).collect();

@@ -15,6 +15,17 @@ pub(crate) type Needs = SmallVec<[bool; 8]>;
 /// From the gradients of a node's outputs (none for an output that nobody used) to those of its inputs.
 pub(crate) type LocalRule = Box<dyn Fn(&[Option<Tensor>], &Needs) -> Grads + Send + Sync>;
 
+/// The part of a computation between a checkpoint's inputs and its output.
+pub(crate) type Segment = Box<dyn Fn(&[Var]) -> Var + Send + Sync>;
+
+/// What a parameter's node holds.
+pub(crate) struct Parameter {
+    /// Its value at present.
+    pub value: RwLock<Tensor>,
+    /// What backward passes have added up.
+    pub grad: Mutex<Option<Tensor>>,
+}
+
 /// One output of a node.
 #[derive(Clone)]
 pub(crate) struct Edge {
@@ -58,19 +69,14 @@ impl Like {
 
 /// How a node passes a gradient on.
 pub(crate) enum Rule {
-    /// A parameter keeps it.
-    Parameter {
-        /// Its value at present.
-        value: RwLock<Tensor>,
-        /// What backward passes have added up.
-        grad: Mutex<Option<Tensor>>,
-    },
+    /// A parameter keeps it. In a box: of the many nodes few are parameters, and these are the largest.
+    Parameter(Box<Parameter>),
     /// An operation computes the gradients of its inputs.
     Local(LocalRule),
     /// A checkpoint runs its part of the computation again, on the saved values of its inputs.
     Recompute {
         /// That part.
-        f: Box<dyn Fn(&[Var]) -> Var + Send + Sync>,
+        f: Segment,
         /// The inputs' values.
         inputs: Vec<Tensor>,
     },

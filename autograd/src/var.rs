@@ -1,6 +1,6 @@
 //! [`Var`]: a tensor that remembers how it was computed.
 
-use crate::graph::{Edge, Grads, Like, LocalRule, Needs, Node, Rule, expect_differentiable, record};
+use crate::graph::{Edge, Grads, Like, LocalRule, Needs, Node, Parameter, Rule, expect_differentiable, record};
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -27,7 +27,7 @@ impl Var {
     pub fn parameter(value: Tensor) -> Var {
         expect_differentiable("parameter", &value);
         let outputs = SmallVec::from_iter([Like::of(&value)]);
-        let rule = Rule::Parameter { value: RwLock::new(value), grad: Mutex::new(None) };
+        let rule = Rule::Parameter(Box::new(Parameter { value: RwLock::new(value), grad: Mutex::new(None) }));
         Var(Repr::Parameter(Node::new("parameter", SmallVec::new(), outputs, rule)))
     }
 
@@ -41,7 +41,7 @@ impl Var {
         match &self.0 {
             Repr::Constant(value) | Repr::Result(value, _) => value.clone(),
             Repr::Parameter(node) => match &node.rule {
-                Rule::Parameter { value, .. } => value.read().unwrap_or_else(PoisonError::into_inner).clone(),
+                Rule::Parameter(p) => p.value.read().unwrap_or_else(PoisonError::into_inner).clone(),
                 _ => unreachable!("a parameter's node holds its value"),
             },
         }
@@ -146,7 +146,7 @@ impl Var {
     fn as_parameter(&self, op: &str) -> (&RwLock<Tensor>, &Mutex<Option<Tensor>>, &Like) {
         match &self.0 {
             Repr::Parameter(node) => match &node.rule {
-                Rule::Parameter { value, grad } => (value, grad, &node.outputs[0]),
+                Rule::Parameter(p) => (&p.value, &p.grad, &node.outputs[0]),
                 _ => unreachable!("a parameter's node holds its value"),
             },
             Repr::Constant(_) => panic!("{op}: a constant of shape {} is not a parameter", self.shape()),

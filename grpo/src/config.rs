@@ -229,10 +229,14 @@ impl BaseConfig {
     /// Learning rate of a step, counted from 0: a linear warm-up, a plateau, a linear decay to `min_lr_ratio`.
     pub fn lr_at(&self, step: usize) -> f64 {
         let warmup = (step as f64 / self.warmup_steps.max(1) as f64).min(1.0);
-        let done = step as f64 / self.steps.max(1) as f64;
-        let decay = if done < self.decay_from { 1.0 } else { ((1.0 - done) / (1.0 - self.decay_from)).max(self.min_lr_ratio) };
-        self.lr * warmup * decay
+        self.lr * warmup * decay(step, self.steps, self.decay_from, self.min_lr_ratio)
     }
+}
+
+/// 1 up to the share `from` of the steps, then falling in a line that would reach 0 at the end, but not below `least`.
+fn decay(step: usize, steps: usize, from: f64, least: f64) -> f64 {
+    let done = step as f64 / steps.max(1) as f64;
+    if done < from { 1.0 } else { ((1.0 - done) / (1.0 - from)).max(least) }
 }
 
 /// How the policy's loss is averaged.
@@ -339,8 +343,13 @@ pub struct RlConfig {
     pub minibatches: usize,
     /// Passes over a rollout (μ in the paper).
     pub num_iterations: usize,
-    /// AdamW's learning rate.
+    /// AdamW's learning rate at first.
     pub lr: f64,
+    /// Share of the steps after which the learning rate falls in a line. What the reward asks for is learned in the first steps;
+    /// after that, noise at the full rate wears away what the base model knew of arithmetic.
+    pub decay_from: f64,
+    /// Where it ends, as a share of `lr`.
+    pub min_lr_ratio: f64,
     /// AdamW's β₁ and β₂.
     pub betas: [f64; 2],
     /// AdamW's decoupled weight decay.
@@ -370,6 +379,8 @@ impl Default for RlConfig {
             minibatches: 2,
             num_iterations: 1,
             lr: 2e-4,
+            decay_from: 0.2,
+            min_lr_ratio: 0.05,
             betas: [0.9, 0.95],
             weight_decay: 0.0,
             grad_clip: 1.0,
@@ -378,6 +389,11 @@ impl Default for RlConfig {
 }
 
 impl RlConfig {
+    /// Learning rate of a step, counted from 0: a plateau, then a linear decay to `min_lr_ratio`.
+    pub fn lr_at(&self, step: usize) -> f64 {
+        self.lr * decay(step, self.steps, self.decay_from, self.min_lr_ratio)
+    }
+
     /// Most tokens an answer may have in a step, counted from 0.
     pub fn max_completion_length_at(&self, step: usize) -> usize {
         self.max_completion_length.iter().rev().find(|l| l.from_step <= step).map_or(0, |l| l.limit)

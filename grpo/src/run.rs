@@ -256,7 +256,7 @@ impl Run {
         let samples = rollout(&self.policy, &self.tokenizer, &questions, (&accuracy, &reward), &options, &mut |_| ());
         let samples = samples.map_err(|e| self.failed(step + 1, e.into()))?;
         let mut rng = Rng::new(seed, "minibatches", step as u64);
-        let update = trainer::update(&self.policy, self.reference.as_ref(), &mut self.optimizer, &samples, rl, limit, &mut rng);
+        let update = trainer::update(&self.policy, self.reference.as_ref(), &mut self.optimizer, &samples, rl, step, &mut rng);
         let update = update.map_err(|source| self.failed(step + 1, source))?;
         let seconds = start.elapsed().as_secs_f64();
 
@@ -286,7 +286,7 @@ impl Run {
             logprob_max_diff: Some(update.logprob_max_diff),
             loss: update.loss,
             grad_norm: update.grad_norm,
-            lr: rl.lr,
+            lr: rl.lr_at(step),
             expert_load: update.expert_load,
             tokens,
             tokens_per_second: tokens as f64 / seconds,

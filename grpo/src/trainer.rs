@@ -36,7 +36,7 @@ pub struct Update {
 
 /// Learns from a rollout of groups of `num_generations` answers: `num_iterations` passes of `minibatches` optimizer steps. Answers
 /// of groups without variance are left out (if `skip_zero_variance`), and those cut by the limit (if `mask_truncated_completions`).
-/// `limit` is the limit on an answer's tokens, `rng` draws the minibatches.
+/// `step`, counted from 0, is where the schedules of learning rate and length stand; `rng` draws the minibatches.
 ///
 /// # Errors
 /// If the loss or a gradient is not finite, or a gradient is missing. The optimizer steps before that one have been made.
@@ -46,7 +46,7 @@ pub fn update(
     optimizer: &mut AdamW,
     samples: &[Sample],
     rl: &RlConfig,
-    limit: usize,
+    step: usize,
     rng: &mut Rng,
 ) -> Result<Update, StepError> {
     let groups: Vec<Vec<f64>> = samples.chunks(rl.num_generations).map(|g| g.iter().map(|s| s.reward).collect()).collect();
@@ -63,6 +63,7 @@ pub fn update(
     };
     let mut kept: Vec<usize> = (0..samples.len()).filter(teaches).collect();
     let objective = Objective::from(rl);
+    let (lr, limit) = (rl.lr_at(step), rl.max_completion_length_at(step));
     let reference = reference.filter(|_| rl.beta > 0.0);
     let (mut tokens, mut steps, mut load) = (0, 0, Vec::<Vec<u64>>::new());
     for _ in 0..rl.num_iterations {
@@ -86,7 +87,7 @@ pub fn update(
                 }
                 add_load(&mut load, out.expert_load);
             }
-            report.grad_norm += optimizer.step_clipped(rl.lr, rl.grad_clip)?;
+            report.grad_norm += optimizer.step_clipped(lr, rl.grad_clip)?;
             report.loss += loss;
             report.lengths.extend(minibatch.iter().map(|&i| samples[i].len()));
             tokens += of_all.1;

@@ -287,7 +287,7 @@ impl Config {
         if self.num_nextn_predict_layers > 16 {
             return bad("num_nextn_predict_layers", self.num_nextn_predict_layers.to_string(), "0 to 16".into());
         }
-        if self.qk_rope_head_dim % 2 != 0 {
+        if !self.qk_rope_head_dim.is_multiple_of(2) {
             return bad("qk_rope_head_dim", self.qk_rope_head_dim.to_string(), "an even number".into());
         }
         for (key, value) in [("rms_norm_eps", self.rms_norm_eps), ("initializer_range", self.initializer_range)] {
@@ -308,7 +308,7 @@ impl Config {
         if self.n_shared_experts > 2048 {
             return bad("n_shared_experts", self.n_shared_experts.to_string(), "0 to 2048".into());
         }
-        if experts % self.n_group != 0 {
+        if !experts.is_multiple_of(self.n_group) {
             return bad("n_group", self.n_group.to_string(), format!("a divisor of n_routed_experts = {experts}"));
         }
         if self.topk_group > self.n_group {

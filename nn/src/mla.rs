@@ -34,6 +34,7 @@ pub struct Mla {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a layer: a box would save nothing")]
 enum Query {
     Full { q_proj: Linear },
     LowRank { q_a_proj: Linear, q_a_layernorm: RmsNorm, q_b_proj: Linear },

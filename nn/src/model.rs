@@ -23,6 +23,7 @@ pub struct DecoderLayer {
 }
 
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one a layer: a box would save nothing")]
 enum FeedForward {
     Dense(Mlp),
     Experts(Moe),

@@ -100,6 +100,8 @@ fn rl(rl: &RlConfig) -> Result<(), ConfigError> {
     within("rl.minibatches", rl.minibatches, 1..=rl.questions * rl.num_generations)?;
     at_least("rl.num_iterations", rl.num_iterations, 1)?;
     positive("rl.lr", rl.lr)?;
+    share("rl.decay_from", rl.decay_from)?;
+    share("rl.min_lr_ratio", rl.min_lr_ratio)?;
     betas("rl.betas", rl.betas)?;
     not_negative("rl.weight_decay", rl.weight_decay)?;
     positive("rl.grad_clip", rl.grad_clip)

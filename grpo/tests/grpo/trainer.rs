@@ -13,7 +13,7 @@ use tensor::{DType, Device, Tensor};
 use crate::common::{adamw, bits, copy_of, model, noise, plain_rl, ragged_problems, sample};
 
 fn updated(policy: &DeepseekV3ForCausalLM, samples: &[Sample], rl: &RlConfig) -> Update {
-    update(policy, None, &mut adamw(policy), samples, rl, 400, &mut Rng::new(0, "test", 0)).unwrap()
+    update(policy, None, &mut adamw(policy), samples, rl, 0, &mut Rng::new(0, "test", 0)).unwrap()
 }
 
 /// Answers of the given lengths and rewards to one problem.
@@ -23,7 +23,7 @@ fn samples(policy: &DeepseekV3ForCausalLM, of: &[(usize, f64)]) -> Vec<Sample> {
 }
 
 /// Of every sample in one pass, with nothing cut: the gradient of each parameter.
-fn whole_gradient(policy: &DeepseekV3ForCausalLM, samples: &[Sample], rl: &RlConfig, limit: usize) -> Vec<Tensor> {
+fn whole_gradient(policy: &DeepseekV3ForCausalLM, samples: &[Sample], rl: &RlConfig) -> Vec<Tensor> {
     let (cpu, width) = (Device::cpu(), samples.iter().map(Sample::len).max().unwrap());
     let row = |s: &Sample| s.sequence().chain(std::iter::repeat(token::PAD)).take(width).collect::<Vec<_>>();
     let ids = Tensor::from_vec(samples.iter().flat_map(row).collect(), [samples.len(), width], &cpu);
@@ -42,7 +42,7 @@ fn whole_gradient(policy: &DeepseekV3ForCausalLM, samples: &[Sample], rl: &RlCon
         old: of(&|_, s| s.logprobs.clone()),
         reference: None,
         advantages: each(&|i, _| a[i]),
-        weights: each(&|_, s| token_weight(rl.loss_type, s.tokens.len(), samples.len(), tokens, limit)),
+        weights: each(&|_, s| token_weight(rl.loss_type, s.tokens.len(), samples.len(), tokens, rl.max_completion_length_at(0))),
         mask: each(&|_, _| 1.0),
     };
     policy.zero_grad();
@@ -65,7 +65,7 @@ fn gradients_of_parts_add_up_to_the_whole() {
     for loss_type in [LossType::Grpo, LossType::Dapo, LossType::DrGrpo] {
         let rl = RlConfig { loss_type, num_generations: 8, ..plain_rl() };
         let policy = copy_of(&policy);
-        let whole = whole_gradient(&policy, &answers, &rl, 400);
+        let whole = whole_gradient(&policy, &answers, &rl);
         let report = updated(&policy, &answers, &rl);
         // Each entry is a sum over the tokens, in another order: n·u of what is added up.
         let bound = tokens as f64 * f64::from(f32::EPSILON) / 2.0;
@@ -135,7 +135,7 @@ fn without_any_variance_nothing_moves() {
     let before = bits(&policy);
     let mut optimizer = adamw(&policy);
     let answers = samples(&policy, &[(5, 1.0), (8, 1.0), (6, 0.0), (9, 0.0)]);
-    let report = update(&policy, None, &mut optimizer, &answers, &plain_rl(), 400, &mut Rng::new(0, "test", 0)).unwrap();
+    let report = update(&policy, None, &mut optimizer, &answers, &plain_rl(), 0, &mut Rng::new(0, "test", 0)).unwrap();
     assert_eq!(Update { frac_reward_zero_std: 1.0, ..Update::default() }, report);
     assert_eq!((optimizer.steps(), bits(&policy)), (0, before));
 }
@@ -162,7 +162,7 @@ fn passes_and_minibatches_are_optimizer_steps() {
     let answers = samples(&policy, &[(5, 1.0), (8, 0.0), (6, 0.0), (9, 1.0), (4, 1.0), (7, 0.0), (12, 0.0), (3, 1.0)]);
     let rl = RlConfig { minibatches: 2, num_iterations: 3, beta: 0.05, lr: 2e-2, ..plain_rl() };
     let mut optimizer = adamw(&policy);
-    let report = update(&policy, Some(&reference), &mut optimizer, &answers, &rl, 400, &mut Rng::new(0, "test", 0)).unwrap();
+    let report = update(&policy, Some(&reference), &mut optimizer, &answers, &rl, 0, &mut Rng::new(0, "test", 0)).unwrap();
     assert_eq!((optimizer.steps(), report.lengths.len()), (6, 3 * answers.len()));
     // The first step knows nothing of the later ones, in which the policy has left the one that sampled.
     assert_eq!(report.logprob_max_diff, 0.0);
@@ -181,7 +181,7 @@ fn a_parameter_without_a_gradient_is_named() {
     let parameters = policy.named_parameters().into_iter().chain([("lonely".to_owned(), lonely)]).collect();
     let mut optimizer = AdamW::new(parameters, AdamWConfig::default());
     let answers = samples(&policy, &[(5, 1.0), (8, 0.0)]);
-    let error = update(&policy, None, &mut optimizer, &answers, &plain_rl(), 400, &mut Rng::new(0, "test", 0)).unwrap_err();
+    let error = update(&policy, None, &mut optimizer, &answers, &plain_rl(), 0, &mut Rng::new(0, "test", 0)).unwrap_err();
     assert!(matches!(&error, StepError::Optim(OptimError::NoGradient(name)) if name == "lonely"), "{error}");
     assert_eq!(error.to_string(), "parameter `lonely` has no gradient");
     assert_eq!(bits(&policy), before);
@@ -195,7 +195,7 @@ fn a_loss_that_is_not_finite_stops_before_the_step() {
     weight.set_value(weight.value().mul(f64::NAN));
     let before = bits(&policy);
     let mut optimizer = adamw(&policy);
-    let error = update(&policy, None, &mut optimizer, &answers, &plain_rl(), 400, &mut Rng::new(0, "test", 0)).unwrap_err();
+    let error = update(&policy, None, &mut optimizer, &answers, &plain_rl(), 0, &mut Rng::new(0, "test", 0)).unwrap_err();
     assert_eq!(error.to_string(), "the loss is NaN");
     assert_eq!((optimizer.steps(), bits(&policy)), (0, before));
 }

@@ -69,13 +69,10 @@ pub(crate) fn par_parts2<A: Send, B: Send>(
     parts2(a, size_a, b, size_b, &f);
 }
 
-fn parts2<A: Send, B: Send>(
-    a: &mut [A],
-    size_a: usize,
-    b: &mut [B],
-    size_b: usize,
-    f: &(dyn Fn(usize, &mut [A], &mut [B]) + Sync),
-) {
+/// A part's number and its two outputs.
+type Part2<'a, A, B> = dyn Fn(usize, &mut [A], &mut [B]) + Sync + 'a;
+
+fn parts2<A: Send, B: Send>(a: &mut [A], size_a: usize, b: &mut [B], size_b: usize, f: &Part2<'_, A, B>) {
     let parts = a.chunks_mut(size_a).zip(b.chunks_mut(size_b)).enumerate();
     run(parts.map(|(i, (a, b))| Box::new(move || f(i, a, b)) as Task<'_>).collect());
 }

@@ -87,14 +87,6 @@ dispatch! {
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - max - log);
     }
 
-    /// `ln Σ exp(x)`: -∞ for an empty row or one of nothing but -∞, +∞ where there is a +∞.
-    pub fn logsumexp(x: &[f32]) -> f32 {
-        let max = max_of(x);
-        // An infinite maximum would make NaN of itself.
-        let shift = if max.is_finite() { max } else { 0.0 };
-        shift + log1::<FMA>(sum_of(x, |x| exp1::<FMA>(x - shift)))
-    }
-
     /// `y = x · rstd · weight` with `rstd = 1 / √(mean x² + eps)`, which it returns (Zhang and Sennrich, 2019).
     pub fn rms_norm(x: &[f32], weight: Option<&[f32]>, eps: f32, y: &mut [f32]) -> f32 {
         assert_eq!(x.len(), y.len());

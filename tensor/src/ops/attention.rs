@@ -33,7 +33,7 @@ impl Tensor {
             panic!("{OP}: give a mask or is_causal, not both");
         }
         let spread = |t: &Tensor| match options.enable_gqa {
-            true if q.rank() < 3 || t.rank() < 3 || t.dim(-3) == 0 || q.dim(-3) % t.dim(-3) != 0 => {
+            true if q.rank() < 3 || t.rank() < 3 || t.dim(-3) == 0 || !q.dim(-3).is_multiple_of(t.dim(-3)) => {
                 panic!("{OP}: {} query heads cannot share the heads of {}", q.shape(), t.shape())
             }
             true => t.repeat_interleave(q.dim(-3) / t.dim(-3), Some(-3)),

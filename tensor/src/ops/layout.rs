@@ -15,7 +15,7 @@ impl Tensor {
     #[track_caller]
     pub fn reshape(&self, shape: &[isize]) -> Tensor {
         let known: usize = shape.iter().filter(|&&s| s != -1).map(|&s| s as usize).product();
-        let inferred = if known == 0 { 0 } else { self.numel() / known };
+        let inferred = self.numel().checked_div(known).unwrap_or(0);
         let bad = shape.iter().any(|&s| s < -1)
             || shape.iter().filter(|&&s| s == -1).count() > 1
             || (shape.contains(&-1) && known == 0);

@@ -167,10 +167,10 @@ pub(crate) mod cpu {
             (ReduceOp::Sum, DType::I64) => fold::<i64>(x, dims, 0, |a, b| a.wrapping_add(b)),
             (ReduceOp::Sum, _) => reduce(op, &x.to_dtype(DType::I64), dims),
             (ReduceOp::Max, t) => {
-                dispatch!("amax", t, T => fold::<T>(x, dims, T::min_value(), |a, b| if a > b || is_nan(a) { a } else { b }))
+                dispatch!("amax", t, T => fold::<T>(x, dims, T::LOWEST, |a, b| if a > b || is_nan(a) { a } else { b }))
             }
             (ReduceOp::Min, t) => {
-                dispatch!("amin", t, T => fold::<T>(x, dims, T::max_value(), |a, b| if a < b || is_nan(a) { a } else { b }))
+                dispatch!("amin", t, T => fold::<T>(x, dims, T::HIGHEST, |a, b| if a < b || is_nan(a) { a } else { b }))
             }
         }
     }
@@ -182,14 +182,14 @@ pub(crate) mod cpu {
 
     /// The neutral elements of max and min, with infinities for floats.
     trait Extremes {
-        fn min_value() -> Self;
-        fn max_value() -> Self;
+        const LOWEST: Self;
+        const HIGHEST: Self;
     }
     macro_rules! extremes {
         ($($t:ty: $lo:expr, $hi:expr);*) => {$(
             impl Extremes for $t {
-                fn min_value() -> Self { $lo }
-                fn max_value() -> Self { $hi }
+                const LOWEST: Self = $lo;
+                const HIGHEST: Self = $hi;
             }
         )*};
     }

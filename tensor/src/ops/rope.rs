@@ -23,7 +23,7 @@ impl Tensor {
     #[track_caller]
     fn rotate(&self, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
         self.expect_float("rope");
-        if self.rank() < 2 || self.dim(-1) % 2 != 0 {
+        if self.rank() < 2 || !self.dim(-1).is_multiple_of(2) {
             panic!("rope: expected [..., seq, dim] with an even dim, got shape {}", self.shape());
         }
         let half = self.shape().with(self.rank() - 1, self.dim(-1) / 2);

@@ -53,16 +53,6 @@ pub struct Mat<'a, T> {
 }
 
 impl<'a, T> Mat<'a, T> {
-    /// A row-major matrix of `cols` columns that starts at `data[0]`.
-    pub fn row_major(data: &'a [T], cols: usize) -> Self {
-        Mat { data, offset: 0, row_stride: cols as isize, col_stride: 1 }
-    }
-
-    /// The transpose, without a copy.
-    pub fn t(self) -> Self {
-        Mat { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
-    }
-
     /// Whether every element of `rows` x `cols` (neither of them zero) lies inside the storage.
     fn covers(&self, rows: usize, cols: usize) -> bool {
         let reach = |stride: isize, n: usize| stride as i128 * (n as i128 - 1);
@@ -120,7 +110,7 @@ impl<T: Copy> View<T> {
 
 /// Element types that can be multiplied. Integers wrap; `bf16` and `f16` accumulate in `f32` and round once at the end.
 pub trait Gemm: Copy + Send + Sync + 'static {
-    /// [`gemm`] on at most `threads` threads. The sizes are not zero.
+    /// One product on at most `threads` threads. The sizes are not zero.
     #[doc(hidden)]
     fn multiply(size: Size, a: Mat<Self>, b: Mat<Self>, c: &mut [Self], c_row: usize, accumulate: bool, threads: usize);
     #[doc(hidden)]
@@ -130,18 +120,8 @@ pub trait Gemm: Copy + Send + Sync + 'static {
 /// `(m, n, k)`.
 type Size = (usize, usize, usize);
 
-/// `C = A · B`, or `C += A · B` where `accumulate`: A is `[m, k]`, B `[k, n]`, and C `[m, n]` with rows `c_row` apart.
-/// Spread over the current rayon pool where that pays.
-///
-/// # Panics
-/// Where an operand leaves its slice.
-pub fn gemm<T: Gemm>(size: Size, a: Mat<T>, b: Mat<T>, c: &mut [T], c_row: usize, accumulate: bool) {
-    let (m, n, k) = size;
-    let threads = if m * n * k < SERIAL { 1 } else { rayon::current_num_threads() };
-    gemm_on(size, a, b, c, c_row, accumulate, threads);
-}
-
-/// `batch` products, item `i` of A `[m, k]` and B `[k, n]` being `a(i)` and `b(i)`, into a contiguous C `[batch, m, n]`.
+/// `batch` products `C = A · B`, or `C += A · B` where `accumulate`, item `i` of A `[m, k]` and B `[k, n]` being `a(i)` and
+/// `b(i)`, into a contiguous C `[batch, m, n]`.
 /// Small items are spread over threads, large ones are threaded within.
 ///
 /// # Panics

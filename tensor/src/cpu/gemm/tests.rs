@@ -1,6 +1,23 @@
 use super::*;
 use crate::cpu::simd::{Isa, forced};
 
+/// One product, C with rows `c_row` apart, on all the threads there are.
+fn gemm<T: Gemm>(size: Size, a: Mat<T>, b: Mat<T>, c: &mut [T], c_row: usize, accumulate: bool) {
+    gemm_on(size, a, b, c, c_row, accumulate, rayon::current_num_threads());
+}
+
+impl<'a, T> Mat<'a, T> {
+    /// A row-major matrix of `cols` columns that starts at `data[0]`.
+    fn row_major(data: &'a [T], cols: usize) -> Self {
+        Mat { data, offset: 0, row_stride: cols as isize, col_stride: 1 }
+    }
+
+    /// The transpose, without a copy.
+    fn t(self) -> Self {
+        Mat { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+}
+
 /// A small generator of its own, so that the tests need nothing else.
 struct Random(u64);
 

@@ -62,8 +62,6 @@ fn softmaxes_agree_with_f64() {
             let exact = wx[i] - max - sum.ln();
             close(log[i], exact, (mean + added) * 1.01 + 2.0 * U * (sum.ln() + exact.abs() + (wx[i] - max).abs()));
         }
-        let lse = max + sum.ln();
-        close(logsumexp(x), lse, (mean + added) * 1.01 + U * (2.0 * sum.ln() + lse.abs()));
         assert!(y.iter().all(|y| *y == 0.0 || y.is_normal()));
     });
 }
@@ -79,19 +77,15 @@ fn softmax_of_special_values() {
                 let mut y = vec![0.0; n];
                 softmax(&x, &mut y);
                 assert!(y.iter().all(|y| y.is_nan()));
-                assert!(logsumexp(&x).is_nan() == bad.is_nan() && (bad.is_nan() || logsumexp(&x) == INF));
             }
             let mut x = vec![-INF; n];
-            assert_eq!(logsumexp(&x), -INF);
             x[n / 3] = 2.0;
             let mut y = vec![5.0; n];
             softmax(&x, &mut y);
             assert!((0..n).all(|i| y[i] == if i == n / 3 { 1.0 } else { 0.0 }));
             log_softmax(&x, &mut y);
             assert!((0..n).all(|i| y[i] == if i == n / 3 { 0.0 } else { -INF }));
-            assert_eq!(logsumexp(&x), 2.0);
         }
-        assert_eq!(logsumexp(&[]), -INF);
     });
 }
 
