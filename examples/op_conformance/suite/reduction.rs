@@ -13,12 +13,12 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
         "sum" | "mean" | "amax" | "amin" | "logsumexp" => {
             let x = call.var("input")?;
             let (x, dims, keepdim) = (call.cast(x)?, dims("dim")?, call.bool_or("keepdim", false)?);
-            let f = match call.op {
-                "sum" => Var::sum::<Dims>,
-                "mean" => Var::mean::<Dims>,
-                "amax" => Var::amax::<Dims>,
-                "amin" => Var::amin::<Dims>,
-                _ => Var::logsumexp::<Dims>,
+            let f: fn(&Var, Dims, bool) -> Var = match call.op {
+                "sum" => |x, dims, keepdim| x.sum(dims, keepdim),
+                "mean" => |x, dims, keepdim| x.mean(dims, keepdim),
+                "amax" => |x, dims, keepdim| x.amax(dims, keepdim),
+                "amin" => |x, dims, keepdim| x.amin(dims, keepdim),
+                _ => |x, dims, keepdim| x.logsumexp(dims, keepdim),
             };
             ready(move || f(&x, dims, keepdim))
         }

@@ -85,7 +85,7 @@ fn choice_weights_and_outputs_equal_plain_loops() {
                 assert_eq!(ours, experts, "variant {v}, token {t}");
                 differing += usize::from(chosen(&s, None, &config) != experts);
                 let total: f64 = if config.norm_topk_prob { experts.iter().map(|&e| s[e]).sum() } else { 1.0 };
-                let mut want = vec![0.0; 8];
+                let mut want = [0.0; 8];
                 for (slot, &e) in experts.iter().enumerate() {
                     load[e] += 1;
                     let w = s[e] / total * config.routed_scaling_factor;

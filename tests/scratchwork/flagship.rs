@@ -79,10 +79,7 @@ impl Place {
     }
 
     fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let test = std::env::current_exe().unwrap();
-        let program = test.parent().unwrap().with_file_name("examples").join(format!("grpo_r1{}", std::env::consts::EXE_SUFFIX));
-        assert!(program.is_file(), "{} is not built: `cargo build --example grpo_r1` first", program.display());
-        let mut command = Command::new(program);
+        let mut command = super::example("grpo_r1");
         command.args(args).current_dir(&self.0).stdin(Stdio::null());
         command
     }
