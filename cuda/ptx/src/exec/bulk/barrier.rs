@@ -383,7 +383,7 @@ fn wait(m: &mut Machine<'_>, warp: &mut Warp, op: &Wait, at: At) -> Result<Flow,
         && over == 0
         && op.blocks
         && !at.timed_out
-        && !m.rng.one_in(16)
+        && !m.rng.one_in(3)
     {
         if let Some(c) = &mut m.counters {
             c.wait(at.pc);

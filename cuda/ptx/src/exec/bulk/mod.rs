@@ -15,6 +15,8 @@ mod copy;
 mod decode;
 mod queue;
 mod reduce;
+#[cfg(test)]
+mod tests;
 
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop};
