@@ -565,6 +565,19 @@ impl Segment {
         self.record_write(at, 8, lane, &me, tracker);
     }
 
+    /// Who wrote these bytes in this launch, each with its interval and instruction.
+    pub(crate) fn writers(&self, at: usize, len: usize, tracker: &Tracker) -> Vec<(u32, Stamp, u32)> {
+        let mut list = Vec::new();
+        for at in (at..at + len).step_by(4) {
+            let Some(page) = self.pages[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { continue };
+            let w = page.writers[at % PAGE >> page.shift];
+            if w.stamp != 0 && !list.iter().any(|l: &(u32, Stamp, u32)| (l.0, l.1) == (w.who, w.stamp)) {
+                list.push((w.who, w.stamp, pc_of(w.tag)));
+            }
+        }
+        list
+    }
+
     /// Records an access by asynchronous work: reads or writes of `agent` at `stamp`, issued by threads that know what
     /// `issuers` know.
     pub(crate) fn touch_async(&mut self, at: usize, len: usize, write: bool, op: &AsyncStep, tracker: &mut Tracker) {

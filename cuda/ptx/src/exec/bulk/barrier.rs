@@ -181,6 +181,7 @@ pub(super) fn find(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, space: S
     let Some((key, bar)) = key.and_then(|k| Some((k, m.asyncs.bars.get(&k)?))) else {
         let message = format!("no mbarrier was initialised at {address:#x}");
         m.mem.tracker.hazards.report(HazardKind::MbarrierNotInitialized, site, Some(address), || message.clone());
+        let message = format!("{}: {message}", HazardKind::MbarrierNotInitialized.what());
         return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
     };
     let warps = m.shape.warps;

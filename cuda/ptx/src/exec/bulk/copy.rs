@@ -3,6 +3,7 @@
 use super::super::warp::Warp;
 use super::super::{At, Flow, Machine, Stop};
 use super::barrier::{self, Key};
+use super::map;
 use super::queue::{self, End, Pending, Piece};
 use super::reduce::{Reduce, ReduceType};
 use super::{addresses, demand32, range};
@@ -11,7 +12,7 @@ use crate::hazard::HazardKind;
 use crate::ir::decode::Addr;
 use crate::mem::shadow::{AsyncStep, IN_FLIGHT, Shape, Step};
 use crate::mem::{Scope, Space, Which, lanes_of, mapa};
-use crate::tensor_map::{MAP_ALIGN, MAP_BYTES, TensorMap};
+use crate::tensor_map::TensorMap;
 
 /// `cp.async`: to shared memory, from global memory.
 #[allow(missing_docs)]
@@ -270,29 +271,13 @@ fn tensor(
     warp: &mut Warp,
     at: At,
     lane: u32,
-    (map, coordinates): (&Addr, &[u16]),
+    (map_address, coordinates): (&Addr, &[u16]),
     addr: &Addr,
     store: bool,
 ) -> Result<(Resolved, TensorMap), Stop> {
     let l = lane as usize;
-    let map_address = addresses(m, warp, map, at)[l];
-    let (which, offset) = range(m, warp, at.pc, lane, Space::Generic, map_address, MAP_BYTES as u64, MAP_ALIGN, false)?;
-    let (segment, tracker) = m.mem.parts_of(which);
-    if tracker.enabled && matches!(which, Which::Global(_)) {
-        // Maps are read through a proxy of their own; here it counts as a read by the thread.
-        let step = Step { warp: &warp.order, pc: at.pc, strength: None };
-        for i in (0..MAP_BYTES).step_by(16) {
-            segment.read(&Shape::One(offset + i, 1 << lane), 16, &step, tracker);
-        }
-    }
-    let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
-    let Some(map) = TensorMap::decode(&bytes) else {
-        let message = format!("no tensor map at {map_address:#x}");
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
-    };
-    if let Err(e) = map.check() {
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, format!("tensor map: {e}"));
-    }
+    let map_address = addresses(m, warp, map_address, at)[l];
+    let map = map::read(m, warp, at, lane, map_address)?;
     if map.dims.len() != coordinates.len() {
         let message = format!("{} coordinates for a tensor map of rank {}", coordinates.len(), map.dims.len());
         return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);

@@ -15,6 +15,7 @@ const SCOPES: [(&str, Scope); 4] = [("cta", Scope::Cta), ("cluster", Scope::Clus
 /// The decoder of this family.
 pub fn decode(cx: &mut Cx<'_>) -> Decode {
     let op = match cx.head() {
+        "fence" if cx.has("tensormap::generic") => fence_map(cx)?,
         "fence" => Bulk::Fence(fence(cx)?),
         "membar" => Bulk::Fence(membar(cx)?),
         "mbarrier" => mbarrier(cx)?,
@@ -57,21 +58,6 @@ fn proxy(cx: &mut Cx<'_>) -> Result<Fence, String> {
     let kinds =
         [("alias", Fence::Alias), ("async", Fence::Async(FencedSpace::All)), ("async.global", Fence::Async(FencedSpace::Global))];
     let fence = match cx.part("a proxy")? {
-        "tensormap::generic" => {
-            let acquire = cx.eat("acquire");
-            if !acquire && !cx.eat("release") {
-                return cx.unknown();
-            }
-            let Some(scope) = cx.pick(&SCOPES) else { return cx.unknown() };
-            cx.end(if acquire { 2 } else { 0 })?;
-            if acquire {
-                cx.address(0)?;
-                if cx.int(1)? != 128 {
-                    return Err(format!("`{}` takes 128 bytes", cx.inst.opcode));
-                }
-            }
-            return Ok(Fence::TensorMap(scope));
-        }
         "async" if cx.eat("global") => Fence::Async(FencedSpace::Global),
         "async" if cx.eat("shared::cta") || cx.eat("shared::cluster") => Fence::Async(FencedSpace::Shared),
         other => match kinds.iter().find(|k| k.0 == other) {
@@ -81,6 +67,26 @@ fn proxy(cx: &mut Cx<'_>) -> Result<Fence, String> {
     };
     cx.end(0)?;
     Ok(fence)
+}
+
+fn fence_map(cx: &mut Cx<'_>) -> Result<Bulk, String> {
+    if !cx.eat("proxy") || !cx.eat("tensormap::generic") {
+        return cx.unknown();
+    }
+    let acquire = cx.eat("acquire");
+    if !acquire && !cx.eat("release") {
+        return cx.unknown();
+    }
+    let Some(scope) = cx.pick(&SCOPES) else { return cx.unknown() };
+    cx.end(if acquire { 2 } else { 0 })?;
+    if !acquire {
+        return Ok(Bulk::FenceMap(scope, None));
+    }
+    let addr = cx.address(0)?;
+    if cx.int(1)? != 128 {
+        return Err(format!("`{}` takes 128 bytes", cx.inst.opcode));
+    }
+    Ok(Bulk::FenceMap(scope, Some(addr)))
 }
 
 /// Semantics and scope, if given: whether the operation orders memory.
@@ -470,6 +476,22 @@ fn store(cx: &mut Cx<'_>) -> Result<Bulk, String> {
 }
 
 fn replace(cx: &mut Cx<'_>) -> Result<Bulk, String> {
+    if cx.eat("cp_fenceproxy") {
+        for part in ["global", "shared::cta", "tensormap::generic", "release"] {
+            if !cx.eat(part) {
+                return cx.unknown();
+            }
+        }
+        let Some(scope) = cx.pick(&SCOPES) else { return cx.unknown() };
+        if !cx.eat("sync") || !cx.eat("aligned") {
+            return cx.unknown();
+        }
+        cx.end(3)?;
+        if cx.int(2)? != 128 {
+            return Err(format!("`{}` takes 128 bytes", cx.inst.opcode));
+        }
+        return Ok(Bulk::CopyMap(cx.address(0)?, cx.address(1)?, scope));
+    }
     if !cx.eat("replace") || !cx.eat("tile") {
         return cx.unknown();
     }

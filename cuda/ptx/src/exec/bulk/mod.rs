@@ -13,6 +13,7 @@
 mod barrier;
 mod copy;
 mod decode;
+mod map;
 mod queue;
 mod reduce;
 #[cfg(test)]
@@ -23,8 +24,8 @@ use super::{At, Flow, Machine, Stop};
 use crate::gpu::FaultKind;
 use crate::hazard::HazardKind;
 use crate::ir::decode::Addr;
-use crate::mem::{FencedSpace, Scope, Space, lanes_of};
-use crate::tensor_map::{Field, MAP_ALIGN, MAP_BYTES, TensorMap};
+use crate::mem::{FencedSpace, Scope, Space};
+use crate::tensor_map::Field;
 
 pub use barrier::MbarrierOp;
 pub use copy::{CopyAsync, CopyBulk, StoreAsync};
@@ -55,6 +56,10 @@ pub enum Bulk {
     WaitBulk(u32, bool),
     /// `st.async`, `red.async`
     StoreAsync(StoreAsync),
+    /// `fence.proxy.tensormap`: scope, and for an acquire the map's address.
+    FenceMap(Scope, Option<Addr>),
+    /// `tensormap.cp_fenceproxy`: destination, source, scope.
+    CopyMap(Addr, Addr, Scope),
     /// `tensormap.replace`: address, space, field, register of the value and whether it has 64 bits.
     Replace(Addr, Space, Field, u16, bool),
 }
@@ -68,8 +73,6 @@ pub enum Fence {
     MbarrierInit,
     /// `fence.proxy.async`
     Async(FencedSpace),
-    /// `fence.proxy.tensormap`: with acquire, maps that other proxies wrote can be used.
-    TensorMap(Scope),
     /// `fence.proxy.alias`: addresses have no aliases here.
     Alias,
 }
@@ -115,14 +118,16 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Bulk, at: At) -> Resul
             Ok(Flow::Next)
         }
         Bulk::StoreAsync(op) => copy::store_async(m, warp, op, at),
-        Bulk::Replace(addr, space, field, value, wide) => replace(m, warp, addr, *space, *field, (*value, *wide), at),
+        Bulk::FenceMap(scope, addr) => map::fence(m, warp, *scope, addr.as_ref(), at),
+        Bulk::CopyMap(to, from, scope) => map::copy(m, warp, to, from, *scope, at),
+        Bulk::Replace(addr, space, field, value, wide) => map::replace(m, warp, addr, *space, *field, (*value, *wide), at),
     }
 }
 
 fn execute_fence(m: &mut Machine<'_>, warp: &mut Warp, fence: Fence, at: At) {
     let order = &mut m.mem.tracker.order;
     match fence {
-        Fence::Memory(scope) | Fence::TensorMap(scope) => order.fence(&mut warp.order, at.mask, scope),
+        Fence::Memory(scope) => order.fence(&mut warp.order, at.mask, scope),
         Fence::MbarrierInit => {
             let fence = order.fence_mbarrier_init(&mut warp.order, at.mask);
             m.asyncs.publish_barriers(warp.id, at.mask, fence);
@@ -130,44 +135,6 @@ fn execute_fence(m: &mut Machine<'_>, warp: &mut Warp, fence: Fence, at: At) {
         Fence::Async(space) => order.fence_proxy_async(&mut warp.order, at.mask, space),
         Fence::Alias => {}
     }
-}
-
-fn replace(
-    m: &mut Machine<'_>,
-    warp: &mut Warp,
-    addr: &Addr,
-    space: Space,
-    field: Field,
-    (value, wide): (u16, bool),
-    at: At,
-) -> Result<Flow, Stop> {
-    let a = addresses(m, warp, addr, at);
-    for lane in lanes_of(at.mask) {
-        let value = match wide {
-            true => warp.regs.r64[value as usize][lane as usize],
-            false => u64::from(warp.regs.r32[value as usize][lane as usize]),
-        };
-        let address = a[lane as usize];
-        let (which, offset) = range(m, warp, at.pc, lane, space, address, MAP_BYTES as u64, MAP_ALIGN, true)?;
-        let (segment, tracker) = m.mem.parts_of(which);
-        let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
-        let Some(mut map) = TensorMap::decode(&bytes) else {
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
-        };
-        if map.replace(field, value).is_none() {
-            let message = format!("tensormap.replace: {value} is no {field:?} of this map");
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
-        }
-        let step = crate::mem::shadow::Step { warp: &warp.order, pc: at.pc, strength: None };
-        for i in (0..MAP_BYTES).step_by(8) {
-            if tracker.enabled {
-                segment.update(offset + i, 8, lane, &step, tracker);
-            }
-        }
-        segment.data[offset..offset + MAP_BYTES].copy_from_slice(&map.to_bytes());
-    }
-    m.effect();
-    Ok(Flow::Next)
 }
 
 /// The piece of memory that holds `len` bytes, or a fault.
@@ -194,9 +161,9 @@ fn range(
     let message = match kind {
         HazardKind::Misaligned => format!("{does} of {len} bytes at {address:#x}, which is no multiple of {align}"),
         HazardKind::UndefinedBehavior => format!("{does} of {len} bytes in local memory ({address:#x}) by asynchronous work"),
-        _ => format!("{does} of {len} bytes at {address:#x}: {}", kind.what()),
+        _ => format!("{does} of {len} bytes at {address:#x}"),
     };
     let site = m.site(warp, pc, lane as usize);
     m.mem.tracker.hazards.report(kind, site, Some(address), || message.clone());
-    m.fault(warp, pc, 1 << lane, FaultKind::IllegalAddress, message)
+    m.fault(warp, pc, 1 << lane, FaultKind::IllegalAddress, format!("{}: {message}", kind.what()))
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::super::warp::Warp;
 use super::super::{At, Machine};
 use super::barrier::{self, Bar, Key};
+use super::map::MapFence;
 use super::reduce::{Reduce, ReduceType, reduce};
 use crate::gpu::Asynchrony;
 use crate::hazard::{HazardKind, Site};
@@ -105,6 +106,8 @@ pub struct Asyncs {
     pub(super) bars: HashMap<Key, Bar>,
     copies: HashMap<u32, Copies>,
     bulks: HashMap<Thread, BulkThread>,
+    /// The last `fence.proxy.tensormap` of each thread and map.
+    pub(super) map_fences: Vec<MapFence>,
     /// One in how many bursts lands an operation early; 0: none. Drawn at first use.
     early: Option<u32>,
 }

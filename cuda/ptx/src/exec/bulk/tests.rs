@@ -406,6 +406,7 @@ fn tensor_maps_can_be_changed_by_the_kernel() {
     let body = "
     tensormap.replace.tile.global_address.global.b1024.b64 [%tin], %out;
     tensormap.replace.tile.global_dim.global.b1024.b32 [%tin], 0, 64;
+    fence.proxy.tensormap::generic.release.gpu;
     fence.proxy.tensormap::generic.acquire.gpu [%tin], 128;
     mbarrier.init.shared::cta.b64 [bar], 1;
     fence.mbarrier_init.release.cluster;
@@ -421,4 +422,7 @@ wait:
     let mut want = out.clone();
     want.copy_within(8..24, 0);
     clean(body, &[0; 64], &out, Some((&map, &map)), &want);
+    for fence in ["fence.proxy.tensormap::generic.release.gpu;", "fence.proxy.tensormap::generic.acquire.gpu [%tin], 128;"] {
+        caught(body, fence, "", HazardKind::MissingProxyFence, &[0; 64], &out, Some((&map, &map)));
+    }
 }

@@ -1,0 +1,145 @@
+//! Tensor maps in memory: reading one through its own proxy, changing one, and the fences between.
+//!
+//! TMA reads maps through a proxy of their own. A map that the kernel itself wrote is seen there only behind a
+//! `fence.proxy.tensormap` release by who wrote (or came after), and an acquire of that map by who uses it (or came before).
+
+use super::super::memory::refused;
+use super::super::warp::Warp;
+use super::super::{At, Flow, Machine, Stop};
+use super::{addresses, range};
+use crate::gpu::FaultKind;
+use crate::hazard::{HazardKind, Site};
+use crate::ir::decode::Addr;
+use crate::mem::shadow::{Shape, Step};
+use crate::mem::{Block, Clock, Scope, Sem, Space, Which, lanes_of};
+use crate::tensor_map::{Field, MAP_ALIGN, MAP_BYTES, TensorMap};
+
+/// A `fence.proxy.tensormap` that was executed: the interval behind it, and what lay before.
+pub(super) struct MapFence {
+    warp: u32,
+    lane: u32,
+    stamp: u32,
+    /// The map of an acquire; a release is for all.
+    map: Option<(Which, usize)>,
+    before: Clock,
+}
+
+/// `fence.proxy.tensormap`
+pub(super) fn fence(m: &mut Machine<'_>, warp: &mut Warp, scope: Scope, addr: Option<&Addr>, at: At) -> Result<Flow, Stop> {
+    let mut maps = [None; 32];
+    if let Some(addr) = addr {
+        let a = addresses(m, warp, addr, at);
+        for lane in lanes_of(at.mask) {
+            let address = a[lane as usize];
+            maps[lane as usize] = Some(range(m, warp, at.pc, lane, Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?);
+        }
+    }
+    m.mem.tracker.order.fence(&mut warp.order, at.mask, scope);
+    for lane in lanes_of(at.mask) {
+        let before = m.mem.tracker.order.publish(&mut warp.order, 1 << lane);
+        let map = maps[lane as usize];
+        let fences = &mut m.asyncs.map_fences;
+        fences.retain(|f| (f.warp, f.lane, f.map) != (warp.id, lane, map));
+        fences.push(MapFence { warp: warp.id, lane, stamp: warp.order.stamp, map, before });
+    }
+    Ok(Flow::Next)
+}
+
+/// The map at an address, as the lane's TMA sees it.
+pub(super) fn read(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, address: u64) -> Result<TensorMap, Stop> {
+    let (which, offset) = range(m, warp, at.pc, lane, Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?;
+    let warps = m.shape.warps;
+    let (segment, tracker) = m.mem.parts_of(which);
+    if tracker.enabled {
+        let writers = segment.writers(offset, MAP_BYTES, tracker);
+        let step = Step { warp: &warp.order, pc: at.pc, strength: None };
+        for i in (0..MAP_BYTES).step_by(16) {
+            segment.read(&Shape::One(offset + i, 1 << lane), 16, &step, tracker);
+        }
+        for (who, stamp, pc) in writers {
+            let fences = &m.asyncs.map_fences;
+            let acquired = fences.iter().filter(|f| f.map == Some((which, offset))).any(|acquire| {
+                warp.order.knows(lane, acquire.warp, acquire.lane, acquire.stamp, warps)
+                    && fences.iter().filter(|f| f.map.is_none()).any(|release| {
+                        release.before.all.knows(who / 32, who % 32, stamp, warps)
+                            && acquire.before.all.knows(release.warp, release.lane, release.stamp, warps)
+                    })
+            });
+            if !acquired {
+                let (site, other) = (Site::new(at.pc, warp.id, lane), Site::new(pc, who / 32, who % 32));
+                tracker.hazards.report_pair(HazardKind::MissingProxyFence, site, Some(other), Some(address), || {
+                    "a tensor map that the kernel wrote is used without fence.proxy.tensormap (release, then acquire) between"
+                        .into()
+                });
+            }
+        }
+    }
+    let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
+    let Some(map) = TensorMap::decode(&bytes) else {
+        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
+    };
+    if let Err(e) = map.check() {
+        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, format!("tensor map: {e}"));
+    }
+    Ok(map)
+}
+
+/// `tensormap.cp_fenceproxy`: the warp copies a map from shared to global memory, and then releases it.
+pub(super) fn copy(m: &mut Machine<'_>, warp: &mut Warp, to: &Addr, from: &Addr, scope: Scope, at: At) -> Result<Flow, Stop> {
+    if !at.is_converged(warp) {
+        return Ok(Flow::Converge);
+    }
+    // Eight lanes move 16 bytes each.
+    let lanes = 0xFF & at.mask;
+    let (mut to, mut from) = (addresses(m, warp, to, at), addresses(m, warp, from, at));
+    for lane in 0..8 {
+        (to[lane], from[lane]) = (to[lane] + 16 * lane as u64, from[lane] + 16 * lane as u64);
+    }
+    let mut block = Block::default();
+    if let Err(fault) = m.mem.load(&mut warp.by(at.pc), Space::Shared, &from, lanes, 16, Sem::Weak, &mut block) {
+        return refused(m, warp, at.pc, fault);
+    }
+    if let Err(fault) = m.mem.store(&mut warp.by(at.pc), Space::Global, &to, lanes, 16, Sem::Weak, &block) {
+        return refused(m, warp, at.pc, fault);
+    }
+    fence(m, warp, scope, None, at)
+}
+
+/// `tensormap.replace`
+pub(super) fn replace(
+    m: &mut Machine<'_>,
+    warp: &mut Warp,
+    addr: &Addr,
+    space: Space,
+    field: Field,
+    (value, wide): (u16, bool),
+    at: At,
+) -> Result<Flow, Stop> {
+    let a = addresses(m, warp, addr, at);
+    for lane in lanes_of(at.mask) {
+        let value = match wide {
+            true => warp.regs.r64[value as usize][lane as usize],
+            false => u64::from(warp.regs.r32[value as usize][lane as usize]),
+        };
+        let address = a[lane as usize];
+        let (which, offset) = range(m, warp, at.pc, lane, space, address, MAP_BYTES as u64, MAP_ALIGN, true)?;
+        let (segment, tracker) = m.mem.parts_of(which);
+        let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
+        let Some(mut map) = TensorMap::decode(&bytes) else {
+            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
+        };
+        if map.replace(field, value).is_none() {
+            let message = format!("tensormap.replace: {value} is no {field:?} of this map");
+            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+        }
+        let step = Step { warp: &warp.order, pc: at.pc, strength: None };
+        for i in (0..MAP_BYTES).step_by(8) {
+            if tracker.enabled {
+                segment.update(offset + i, 8, lane, &step, tracker);
+            }
+        }
+        segment.data[offset..offset + MAP_BYTES].copy_from_slice(&map.to_bytes());
+    }
+    m.effect();
+    Ok(Flow::Next)
+}
