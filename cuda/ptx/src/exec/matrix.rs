@@ -18,7 +18,7 @@ use crate::matrix::fragment;
 use crate::mem::{Block, SHARED_BASE, Sem, Space as Where, WINDOW};
 use crate::num::half::Kind;
 use crate::num::single::canonical;
-use crate::num::tensor::{self, Element};
+use crate::num::tensor::{self, Element, Precision, Tile};
 use crate::text::ast::{Operand, Space, Type};
 
 /// An instruction of these families.
@@ -481,8 +481,8 @@ impl Multiply {
         let (m, k) = (self.m, self.k);
         let taint = self.taint(warp);
         let r32 = &warp.regs.r32;
-        let mut a = [0.0; 16 * 32];
-        let mut b = [0.0; 32 * N];
+        let mut a = vec![0.0; m * k];
+        let mut b = vec![0.0; k * N];
         let mut d = [0.0; 16 * N];
         let (per_a, per_b) = (self.a.per_register(), self.b.per_register());
         for (r, &index) in self.registers[1].iter().enumerate() {
@@ -519,7 +519,12 @@ impl Multiply {
                 }
             }
         }
-        tensor::multiply_add_f32(&mut d[..m * N], &a[..m * k], &b[..k * N], N, k);
+        if self.accumulator == Accumulator::S32 {
+            tensor::sum_products(&mut d[..m * N], &a, &b, N, k);
+        } else {
+            let precision = if self.accumulator == Accumulator::F16 { Precision::Half } else { Precision::Single };
+            tensor::multiply_add(&mut d, &Tile::new(&a, self.a), &Tile::new(&b, self.b), N, k, precision);
+        }
         // D's registers may be C's, in any order.
         let c: SmallVec<[(V32, u32); 4]> =
             self.registers[3].iter().map(|&i| (warp.regs.r32[i as usize], warp.regs.undef32(i))).collect();

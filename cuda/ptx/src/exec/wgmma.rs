@@ -29,7 +29,7 @@ use crate::mem::shadow::AsyncStep;
 use crate::mem::{Segment, Tracker, WarpOrder, Which};
 use crate::num::half::Kind;
 use crate::num::single::canonical;
-use crate::num::tensor::{self, Element};
+use crate::num::tensor::{self, Element, Precision};
 use crate::text::ast::{Operand, Type};
 
 /// What a register of D holds while it is in flight, and an element that nothing defined: a NaN as f32 and as two halves.
@@ -739,19 +739,21 @@ fn multiply_add(m: &mut Machine<'_>, warp: &Warp, state: &mut Warpgroup, number:
     if op.negate_a != op.negate_b {
         a.iter_mut().for_each(|x| *x = -*x);
     }
-    match chain.accumulator {
-        Accumulator::F32 => tensor::multiply_add_f32(&mut chain.floats, &a, &b, n, k),
-        Accumulator::F16 => {
-            tensor::multiply_add_f32(&mut chain.floats, &a, &b, n, k);
-            chain.floats.iter_mut().for_each(|x| *x = Kind::F16.to_f32(Kind::F16.of_f32(*x)));
+    let short = op.a.bits() == 8;
+    let precision = match (chain.accumulator, short) {
+        (Accumulator::F16, true) => Precision::ShortHalf,
+        (Accumulator::F16, false) => Precision::Half,
+        (_, true) => Precision::Short,
+        (_, false) => Precision::Single,
+    };
+    if chain.accumulator == Accumulator::S32 {
+        let mut sums = vec![0.0; M * n];
+        tensor::sum_products(&mut sums, &a, &b, n, k);
+        for (c, sum) in chain.integers.iter_mut().zip(sums) {
+            *c = tensor::accumulate_s32(*c, sum, op.saturate);
         }
-        Accumulator::S32 => {
-            let mut sums = vec![0.0; M * n];
-            tensor::multiply_add_f32(&mut sums, &a, &b, n, k);
-            for (c, sum) in chain.integers.iter_mut().zip(sums) {
-                *c = tensor::accumulate_s32(*c, sum, op.saturate);
-            }
-        }
+    } else {
+        tensor::multiply_add(&mut chain.floats, &tensor::Tile::new(&a, op.a), &tensor::Tile::new(&b, op.b), n, k, precision);
     }
 }
 

@@ -1,19 +1,20 @@
 //! The tensor cores' arithmetic: D = A·B + C over small dense tiles.
 //!
-//! **Model.** Products of f16, bf16, fp8, tf32 and 8-bit integer operands are exact in f32, but for bf16 or tf32 products below
-//! its subnormals (tf32 operands lose their low 13 bits first, as the hardware drops them). They are added to the accumulator
-//! one k after the other, from k = 0 upward, each sum rounded to nearest even. The order is that of k alone, so a result never
-//! depends on the tile's shape, and the error against the exact dot product is at most K·2^−24 of the sum of magnitudes, K
-//! counted over the whole accumulation. An f16 accumulator is summed in f32 over one instruction and rounded once, to nearest, at its
-//! end. Integer sums of one instruction are exact; then they wrap, or clamp with `.satfinite`. f64 is a chain of fused
-//! multiply-adds.
+//! **Model.** What the H100 computes, as published bit-accurate models describe it (arXiv 2512.07004, 2511.10909). The products of one
+//! instruction and the element of C form one sum for each element of D:
+//! 1. Each product is exact, with the exponent e(a) + e(b); C has its own. A subnormal has the exponent of the smallest normal
+//!    number of its type. (tf32 operands lose their low 13 bits first.)
+//! 2. With E the largest exponent of the terms that are not zero (at least −126), each term is truncated toward zero to a multiple of 2^(E−25),
+//!    in fp8 wgmma of 2^(E−13).
+//! 3. The terms are added exactly, and the sum is truncated toward zero to f32, in fp8 wgmma to f32 with 13 bits of mantissa, or
+//!    rounded to nearest even to f16.
 //!
-//! A Hopper card aligns the products of one instruction to the largest exponent among them, keeps a few bits below f32 (for
-//! fp8: about 13 bits below the largest), truncates, and adds them at once (arXiv 2512.07004). That is **not** modelled bit for
-//! bit: results agree with a card's within the two error bounds, not in their last bits; and the precision that fp8 loses on
-//! a card through its short accumulator is not lost here.
+//! So the order of k inside an instruction does not matter, a long fp8 accumulation loses what a card's loses, and no multiply
+//! ever rounds. Integer sums are exact; then they wrap, or clamp with `.satfinite`. f64 is a chain of fused multiply-adds, k upward.
 
+use super::NAN32;
 use super::convert::{bf16_to_f32, e4m3_to_f32, e5m2_to_f32, f16_to_f32};
+use super::half::Kind;
 
 /// What A or B consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +55,15 @@ impl Element {
         matches!(self, Element::S8 | Element::U8)
     }
 
+    /// The exponent of the type's smallest normal number.
+    const fn min_exponent(self) -> f32 {
+        match self {
+            Element::F16 | Element::E5m2 => -14.0,
+            Element::E4m3 => -6.0,
+            _ => -126.0,
+        }
+    }
+
     /// The value of the element in the low bits of `bits`.
     #[inline(always)]
     pub fn value(self, bits: u32) -> f32 {
@@ -69,38 +79,149 @@ impl Element {
     }
 }
 
-/// `d[m][n] += Σ_k a[m][k] · b[k][n]`, everything row-major and dense, k upward. The products are exact or rounded as above.
-pub fn multiply_add_f32(d: &mut [f32], a: &[f32], b: &[f32], n: usize, k: usize) {
-    for (d, a) in d.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
-        let mut first = 0;
-        while first + 16 <= n {
-            columns::<16>(d, a, b, n, first);
-            first += 16;
+/// How the terms of a sum are aligned, and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 25 bits below the largest exponent, truncated to f32.
+    Single,
+    /// 13 bits below the largest exponent, truncated to 13 bits of mantissa: fp8 wgmma.
+    Short,
+    /// 25 bits below the largest exponent, rounded to f16.
+    Half,
+    /// As `Half`, but with 13 bits: fp8 wgmma into f16.
+    ShortHalf,
+}
+
+impl Precision {
+    /// Bits below the largest exponent.
+    const fn fraction(self) -> f32 {
+        match self {
+            Precision::Single | Precision::Half => 25.0,
+            Precision::Short | Precision::ShortHalf => 13.0,
         }
-        while first + 8 <= n {
-            columns::<8>(d, a, b, n, first);
-            first += 8;
+    }
+
+    const fn is_half(self) -> bool {
+        matches!(self, Precision::Half | Precision::ShortHalf)
+    }
+
+    #[inline(always)]
+    fn round(self, x: f64) -> f32 {
+        if self.is_half() {
+            return Kind::F16.to_f32(Kind::F16.of_f64(x));
         }
-        for column in first..n {
-            columns::<1>(d, a, b, n, column);
+        let near = x as f32;
+        let beyond = f64::from(near).abs() > x.abs() && x.abs() < 2f64.powi(128);
+        let bits = if beyond { near.to_bits() - 1 } else { near.to_bits() };
+        let bits = if self == Precision::Short { bits & !0x3ff } else { bits };
+        if x.is_nan() { f32::from_bits(NAN32) } else { f32::from_bits(bits) }
+    }
+}
+
+/// An operand tile, dense: rows of A by k, or k by columns of B.
+pub struct Tile {
+    /// As f64, where products and their scaling are exact.
+    magnitudes: Vec<f64>,
+    /// 1 or −1.
+    signs: Vec<f64>,
+    /// Far below any where the value is zero. As f32, of which SSE2 takes maxima.
+    exponents: Vec<f32>,
+}
+
+impl Tile {
+    /// A tile of these values of a type.
+    pub fn new(values: &[f32], of: Element) -> Tile {
+        Tile {
+            magnitudes: values.iter().map(|&x| f64::from(x.abs())).collect(),
+            signs: values.iter().map(|&x| 1f64.copysign(x.into())).collect(),
+            exponents: values.iter().map(|&x| exponent(x, of.min_exponent())).collect(),
         }
     }
 }
 
-/// The columns from `first` on of one row: few enough that their sums stay in registers while k runs.
 #[inline(always)]
-fn columns<const COUNT: usize>(d: &mut [f32], a: &[f32], b: &[f32], n: usize, first: usize) {
-    let Some(d) = d[first..].first_chunk_mut::<COUNT>() else { return };
-    let mut sums = *d;
-    for (&a, b) in a.iter().zip(b.chunks_exact(n)) {
-        for (sum, &b) in sums.iter_mut().zip(&b[first..first + COUNT]) {
-            *sum += a * b;
-        }
-    }
-    *d = sums;
+fn exponent(x: f32, least: f32) -> f32 {
+    let field = (x.to_bits() >> 23 & 0xff) as i32 as f32 - 127.0;
+    let exponent = if field > least { field } else { least };
+    if x == 0.0 { -1000.0 } else { exponent }
 }
 
-/// As [`multiply_add_f32`] over f64, each step fused.
+/// `d[m][n] += Σ_k a[m][k] · b[k][n]` by the model; `d` is row-major and holds values of its type, n is a multiple of 8.
+pub fn multiply_add(d: &mut [f32], a: &Tile, b: &Tile, n: usize, k: usize, precision: Precision) {
+    for (row, d) in d.chunks_exact_mut(n).enumerate() {
+        let (blocks, _) = d.as_chunks_mut::<8>();
+        for (i, d) in blocks.iter_mut().enumerate() {
+            columns(d, a, row * k..(row + 1) * k, b, n, 8 * i, precision);
+        }
+    }
+}
+
+/// Eight columns from `first` on of one row: their sums stay in registers while k runs. Only additions and multiplications of
+/// f64, which every host does two at a time.
+#[inline(always)]
+fn columns(d: &mut [f32; 8], a: &Tile, row: std::ops::Range<usize>, b: &Tile, n: usize, first: usize, precision: Precision) {
+    let c_least = if precision.is_half() { -14.0 } else { -126.0 };
+    let mut largest = [-126.0; 8];
+    for i in 0..8 {
+        let e = exponent(d[i], c_least);
+        largest[i] = if e > -126.0 { e } else { -126.0 };
+    }
+    for (&e, f) in a.exponents[row.clone()].iter().zip(b.exponents.chunks_exact(n)) {
+        let f = eight(f, first);
+        for i in 0..8 {
+            largest[i] = if e + f[i] > largest[i] { e + f[i] } else { largest[i] };
+        }
+    }
+    let (mut sums, mut scale) = ([0.0; 8], [0.0; 8]);
+    for i in 0..8 {
+        scale[i] = power(precision.fraction() - largest[i]);
+        let c = f64::from(d[i]);
+        sums[i] = floor(c.abs() * scale[i]).copysign(c);
+    }
+    let rows = b.magnitudes.chunks_exact(n).zip(b.signs.chunks_exact(n));
+    for ((&x, &sign), (y, signs)) in a.magnitudes[row.clone()].iter().zip(&a.signs[row]).zip(rows) {
+        let (y, signs) = (eight(y, first), eight(signs, first));
+        for i in 0..8 {
+            sums[i] += floor(x * scale[i] * y[i]) * (sign * signs[i]);
+        }
+    }
+    for i in 0..8 {
+        d[i] = precision.round(sums[i] * power(largest[i] - precision.fraction()));
+    }
+}
+
+/// 2^e for a small integer.
+#[inline(always)]
+fn power(e: f32) -> f64 {
+    f64::from_bits(((1023 + e as i32) as u64) << 52)
+}
+
+#[inline(always)]
+fn eight<T>(row: &[T], first: usize) -> &[T; 8] {
+    row[first..].first_chunk().expect("n is a multiple of 8")
+}
+
+/// The integer part of a number that is not negative, has at most 24 significant bits and is below 2^27, as all terms are in
+/// units of the last place: down by just under a half, then to nearest, by adding a number whose last place is 1.
+#[inline(always)]
+fn floor(x: f64) -> f64 {
+    const ALMOST_HALF: f64 = 0.5 - 1.0 / (1u64 << 25) as f64;
+    const BIG: f64 = (3u64 << 51) as f64;
+    (x - ALMOST_HALF + BIG) - BIG
+}
+
+/// `d[m][n] += Σ_k a[m][k] · b[k][n]` for integers, whose sums of one instruction f32 holds exactly.
+pub fn sum_products(d: &mut [f32], a: &[f32], b: &[f32], n: usize, k: usize) {
+    for (d, a) in d.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
+        for (&a, b) in a.iter().zip(b.chunks_exact(n)) {
+            for (sum, &b) in d.iter_mut().zip(b) {
+                *sum += a * b;
+            }
+        }
+    }
+}
+
+/// `d[m][n] += Σ_k a[m][k] · b[k][n]` over f64, each step fused, k upward.
 pub fn multiply_add_f64(d: &mut [f64], a: &[f64], b: &[f64], n: usize, k: usize) {
     for (d, a) in d.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
         for (&a, b) in a.iter().zip(b.chunks_exact(n)) {

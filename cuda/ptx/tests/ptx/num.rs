@@ -6,7 +6,8 @@ use ptx::num::convert::{self, How, Type, convert};
 use ptx::num::exact::{self, BF16, E4M3, E5M2, F16, F32, F64, Format, Rounding, TF32};
 use ptx::num::half::{self, Kind};
 use ptx::num::single::{self, Extremum, Property};
-use ptx::num::{Mode, NAN16, NAN32, approx, double, lanes, tensor};
+use ptx::num::tensor::{self, Element, Precision, Tile};
+use ptx::num::{Mode, NAN16, NAN32, approx, double, lanes};
 
 const ALL: [Rounding; 5] = [Rounding::Nearest, Rounding::NearestAway, Rounding::Zero, Rounding::Down, Rounding::Up];
 const PTX: [Rounding; 4] = [Rounding::Nearest, Rounding::Zero, Rounding::Down, Rounding::Up];
@@ -463,28 +464,64 @@ proptest! {
         }
     }
 
+    /// The model of the tensor cores, restated with one wide integer in units of 2^−400.
     #[test]
-    fn dot_products_are_summed_upward_in_k(
-        m in 1usize..5, n in 1usize..40, k in 1usize..9, seed in prop::collection::vec(-9i32..9, 4 * 8 + 8 * 39 + 4 * 39)
+    fn dot_products_are_aligned_and_truncated(
+        element in prop::sample::select(vec![Element::F16, Element::Bf16, Element::Tf32, Element::E4m3, Element::E5m2]),
+        precision in prop::sample::select(vec![Precision::Single, Precision::Short, Precision::Half, Precision::ShortHalf]),
+        bits in prop::collection::vec(any::<u32>(), 3 * 16 + 16 * 8 + 3 * 8), spread in 0u32..31,
     ) {
-        let thirds = |x: &[i32]| x.iter().map(|&x| x as f32 / 3.0).collect::<Vec<_>>();
-        let (a, b, c) = (thirds(&seed[..m * k]), thirds(&seed[32..32 + k * n]), thirds(&seed[344..344 + m * n]));
+        let (m, n, k) = (3, 8, 16);
+        // Exponents of a few neighbouring binades, or of many; zeros now and then.
+        let of = |x: u32| {
+            let (width, mantissa) = match element {
+                Element::F16 => (16, 10), Element::Bf16 => (16, 7), Element::Tf32 => (32, 23), Element::E4m3 => (8, 3), _ => (8, 2),
+            };
+            let fields = match element { Element::F16 | Element::E5m2 => 30, Element::E4m3 => 14, _ => 200 };
+            let field = (if (element.bits() < 16 || element == Element::F16) { 0 } else { 90 }) + (x >> 24) % (spread + 1).min(fields);
+            if x % 13 == 0 { 0 } else { (x & ((1 << mantissa) - 1)) | field << mantissa | (x >> 23 & 1) << (width - 1) }
+        };
+        let a: Vec<f32> = bits[..48].iter().map(|&x| element.value(of(x))).collect();
+        let b: Vec<f32> = bits[48..176].iter().map(|&x| element.value(of(x))).collect();
+        let half = matches!(precision, Precision::Half | Precision::ShortHalf);
+        let c: Vec<f32> = bits[176..].iter().map(|&x| {
+            let c = f32::from_bits((x & 0x807f_ffff) | (115 + x % 24) << 23);
+            if half { Kind::F16.to_f32(Kind::F16.of_f32(c)) } else { c }
+        }).collect();
         let mut d = c.clone();
-        tensor::multiply_add_f32(&mut d, &a, &b, n, k);
-        let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-        let mut fused = wide(&c);
-        tensor::multiply_add_f64(&mut fused, &wide(&a), &wide(&b), n, k);
+        tensor::multiply_add(&mut d, &Tile::new(&a, element), &Tile::new(&b, element), n, k, precision);
+        let least = |e: Element| match e { Element::F16 | Element::E5m2 => -14, Element::E4m3 => -6, _ => -126 };
+        // Significand and exponent of its last bit, and the exponent for alignment.
+        let parts = |x: f32, least: i32| {
+            let field = (x.to_bits() >> 23 & 0xff) as i32;
+            let significand = i128::from(x.to_bits() & 0x7f_ffff | if field == 0 { 0 } else { 0x80_0000 });
+            (if x < 0.0 { -significand } else { significand }, field.max(1) - 150, (field.max(1) - 127).max(least))
+        };
+        let fraction = if matches!(precision, Precision::Single | Precision::Half) { 25 } else { 13 };
         for row in 0..m {
             for column in 0..n {
-                let at = row * n + column;
-                let (mut sum, mut wide) = (c[at], f64::from(c[at]));
+                let (s, last, e) = parts(c[row * n + column], if half { -14 } else { -126 });
+                let mut terms = vec![(s, last, e)];
                 for step in 0..k {
-                    let (a, b) = (a[row * k + step], b[step * n + column]);
-                    sum += a * b;
-                    wide = f64::from(a).mul_add(f64::from(b), wide);
+                    let (x, y) = (parts(a[row * k + step], least(element)), parts(b[step * n + column], least(element)));
+                    terms.push((x.0 * y.0, x.1 + y.1, x.2 + y.2));
                 }
-                prop_assert_eq!(d[at].to_bits(), sum.to_bits());
-                prop_assert_eq!(fused[at].to_bits(), wide.to_bits());
+                let top = terms.iter().filter(|t| t.0 != 0).map(|t| t.2).max().unwrap_or(-126).max(-126);
+                let unit = top - fraction;
+                let sum: i128 = terms.iter().map(|&(s, last, _)| {
+                    let shift = last - unit;
+                    if shift >= 0 { s << shift } else if shift < -126 { 0 } else { s / (1i128 << -shift) }
+                }).sum();
+                let exact = sum as f64 * 2f64.powi(unit);
+                let expected = if half {
+                    Kind::F16.to_f32(convert(exact.to_bits(), Type::F64, Type::F16, How::default()) as u16)
+                } else {
+                    let toward_zero = How { rounding: Rounding::Zero, ..How::default() };
+                    let bits = convert(exact.to_bits(), Type::F64, Type::F32, toward_zero) as u32;
+                    f32::from_bits(if precision == Precision::Short { bits >> 10 << 10 } else { bits })
+                };
+                let got = d[row * n + column];
+                prop_assert!(got == expected, "{got:e} {expected:e} {element:?} {precision:?}");
             }
         }
     }
@@ -518,6 +555,54 @@ fn properties() {
     assert_eq!(holds(NAN32), [false, false, false, true, false, false]);
     assert!(double::testp(f64::MIN_POSITIVE.to_bits(), Normal));
     assert_eq!(single::copysign((-1f32).to_bits(), 2f32.to_bits()), (-2f32).to_bits());
+}
+
+#[test]
+fn what_a_tensor_core_loses() {
+    let dot = |c: f32, products: &[f32], element, precision| {
+        let k = products.len();
+        let column: Vec<f32> = products.iter().flat_map(|&p| [p; 8]).collect();
+        let mut d = [c; 8];
+        tensor::multiply_add(&mut d, &Tile::new(&vec![1.0; k], element), &Tile::new(&column, element), 8, k, precision);
+        assert!(d.iter().all(|x| x.to_bits() == d[0].to_bits()));
+        d[0]
+    };
+    let tiny = 2f32.powi(-26);
+    // Sixteen terms just too small to be aligned are lost, though they amount to 2^−22; as they are all there is, they count.
+    assert_eq!(dot(1.0, &[tiny; 16], Element::Bf16, Precision::Single), 1.0);
+    assert_eq!(dot(1.0, &[2.0 * tiny; 16], Element::Bf16, Precision::Single), 1.0 + 2f32.powi(-21));
+    assert_eq!(dot(0.0, &[tiny; 16], Element::Bf16, Precision::Single), 2f32.powi(-22));
+    // Truncation, not rounding: 1 + 3·2^−25 lies closer to 1 + 2^−23.
+    assert_eq!(dot(1.0, &[2.0 * tiny, 2.0 * tiny, 2.0 * tiny], Element::Bf16, Precision::Single), 1.0);
+    // fp8 wgmma keeps 13 bits.
+    assert_eq!(dot(1.0, &[2f32.powi(-9), 2f32.powi(-9)], Element::E5m2, Precision::Short), 1.0 + 2f32.powi(-8));
+    assert_eq!(dot(64.0, &[2f32.powi(-9); 4], Element::E5m2, Precision::Short), 64.0);
+    assert_eq!(dot(64.0, &[2f32.powi(-9); 4], Element::E5m2, Precision::Single), 64.0 + 2f32.powi(-7));
+    // Infinities and NaNs go their way.
+    assert_eq!(dot(1.0, &[f32::INFINITY, 1.0], Element::F16, Precision::Single), f32::INFINITY);
+    assert_eq!(dot(f32::NEG_INFINITY, &[f32::INFINITY, 1.0], Element::F16, Precision::Single).to_bits(), NAN32);
+    assert_eq!(dot(65504.0, &[65504.0], Element::F16, Precision::Half), f32::INFINITY);
+    assert_eq!(dot(f32::MAX, &[f32::MAX], Element::Tf32, Precision::Single), f32::INFINITY);
+}
+
+#[test]
+fn f64_is_fused_and_integers_are_exact() {
+    let (a, b) = ([0.1, 0.7, -0.3, 0.9], [1.3, -0.2, 0.6, 1.7, 0.4, -1.1]);
+    let mut d = [0.25, -0.5, 0.125, 2.0, 1.0, 3.0];
+    let mut expected = d;
+    for row in 0..2 {
+        for column in 0..3 {
+            for step in 0..2 {
+                let at = row * 3 + column;
+                expected[at] = f64::mul_add(a[row * 2 + step], b[step * 3 + column], expected[at]);
+            }
+        }
+    }
+    tensor::multiply_add_f64(&mut d, &a, &b, 3, 2);
+    assert_eq!(d, expected);
+    let mut d = [1.0; 4];
+    tensor::sum_products(&mut d, &[255.0, -128.0, 1.0, 2.0], &[255.0, 1.0, 127.0, -1.0], 2, 2);
+    assert_eq!(d, [1.0 + 255.0 * 255.0 - 128.0 * 127.0, 1.0 + 255.0 + 128.0, 1.0 + 255.0 + 254.0, 0.0]);
 }
 
 #[test]
