@@ -2,3 +2,4 @@
 
 mod matrix;
 mod num;
+mod tensor_cores;

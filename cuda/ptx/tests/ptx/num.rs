@@ -478,7 +478,7 @@ proptest! {
                 Element::F16 => (16, 10), Element::Bf16 => (16, 7), Element::Tf32 => (32, 23), Element::E4m3 => (8, 3), _ => (8, 2),
             };
             let fields = match element { Element::F16 | Element::E5m2 => 30, Element::E4m3 => 14, _ => 200 };
-            let field = (if (element.bits() < 16 || element == Element::F16) { 0 } else { 90 }) + (x >> 24) % (spread + 1).min(fields);
+            let field = (if element.bits() < 16 || element == Element::F16 { 0 } else { 90 }) + (x >> 24) % (spread + 1).min(fields);
             if x % 13 == 0 { 0 } else { (x & ((1 << mantissa) - 1)) | field << mantissa | (x >> 23 & 1) << (width - 1) }
         };
         let a: Vec<f32> = bits[..48].iter().map(|&x| element.value(of(x))).collect();
