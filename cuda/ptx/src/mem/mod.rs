@@ -295,9 +295,8 @@ impl Memory {
     fn plan(&mut self, by: &By, space: Space, addresses: &[u64; 32], mask: u32, bytes: usize, write: bool) -> Option<Plan> {
         let first = addresses[mask.trailing_zeros() as usize & 31];
         let (which, base, len) = self.locate(by.home, space, first, write).ok()?;
-        let mut offsets = [0u32; 32];
-        let (mut bad, mut run, mut one) = (0u64, mask == u32::MAX, true);
         let size = bytes as u64;
+        let mut plan = Plan { which, offsets: [0; 32], run: false, one: false };
         if which == Which::Local {
             let stride = by.local.size as u64;
             for lane in lanes_of(mask) {
@@ -305,28 +304,41 @@ impl Memory {
                 if at > stride.wrapping_sub(size) || size > stride || at % size != 0 {
                     return None;
                 }
-                offsets[lane as usize] = (u64::from(lane) * stride + at) as u32;
+                plan.offsets[lane as usize] = (u64::from(lane) * stride + at) as u32;
             }
-            return Some(Plan { which, offsets, run: false, one: false });
+            return Some(plan);
         }
         let limit = len.checked_sub(size)?;
-        if mask == u32::MAX {
+        let at = first - base;
+        if mask == u32::MAX && addresses[31] == first.wrapping_add(31 * size) {
+            // One after the other, or not: no branch in the loop.
+            let mut differ = 0;
             for lane in 0..32 {
-                let at = addresses[lane].wrapping_sub(base);
-                bad |= u64::from(at > limit) | (at & (size - 1));
-                run &= addresses[lane] == first.wrapping_add(lane as u64 * size);
-                one &= addresses[lane] == first;
-                offsets[lane] = at as u32;
+                differ |= addresses[lane] ^ first.wrapping_add(lane as u64 * size);
             }
-        } else {
-            for lane in lanes_of(mask) {
-                let at = addresses[lane as usize].wrapping_sub(base);
-                bad |= u64::from(at > limit) | (at & (size - 1));
-                one &= addresses[lane as usize] == first;
-                offsets[lane as usize] = at as u32;
+            if differ == 0 {
+                if at % size != 0 || at + 31 * size > limit {
+                    return None;
+                }
+                for lane in 0..32 {
+                    plan.offsets[lane] = at as u32 + lane as u32 * size as u32;
+                }
+                plan.run = true;
+                return Some(plan);
             }
         }
-        (bad == 0).then_some(Plan { which, offsets, run, one })
+        let mut bad = 0;
+        let mut differ = 0;
+        for lane in 0..32 {
+            if mask >> lane & 1 == 1 {
+                let at = addresses[lane].wrapping_sub(base);
+                bad |= u64::from(at > limit) | (at & (size - 1));
+                differ |= addresses[lane] ^ first;
+                plan.offsets[lane] = at as u32;
+            }
+        }
+        plan.one = differ == 0;
+        (bad == 0).then_some(plan)
     }
 
     /// The lanes one by one: they access different memories, or one is wrong.
@@ -411,7 +423,13 @@ impl Memory {
         if tracker.enabled && plan.which != Which::Local {
             segment.read(&shape, bytes, &Step { warp: by.warp, pc: by.pc, strength: sem.scope() }, tracker);
         }
-        fn copy<const N: usize>(data: &[u8], offsets: &[u32; 32], mask: u32, out: &mut [[u8; 16]; 32]) {
+        fn copy<const N: usize>(data: &[u8], plan: &Plan, mask: u32, out: &mut [[u8; 16]; 32]) {
+            let offsets = &plan.offsets;
+            if plan.run {
+                let (chunks, _) = data[offsets[0] as usize..][..32 * N].as_chunks::<N>();
+                out.iter_mut().zip(chunks).for_each(|(o, c)| o[..N].copy_from_slice(c));
+                return;
+            }
             for lane in 0..32 {
                 if mask >> lane & 1 == 1 {
                     let at = offsets[lane] as usize;
@@ -419,13 +437,13 @@ impl Memory {
                 }
             }
         }
-        let (data, offsets) = (&segment.data, &plan.offsets);
+        let data = &segment.data;
         match bytes {
-            1 => copy::<1>(data, offsets, mask, &mut out.bytes),
-            2 => copy::<2>(data, offsets, mask, &mut out.bytes),
-            4 => copy::<4>(data, offsets, mask, &mut out.bytes),
-            8 => copy::<8>(data, offsets, mask, &mut out.bytes),
-            _ => copy::<16>(data, offsets, mask, &mut out.bytes),
+            1 => copy::<1>(data, plan, mask, &mut out.bytes),
+            2 => copy::<2>(data, plan, mask, &mut out.bytes),
+            4 => copy::<4>(data, plan, mask, &mut out.bytes),
+            8 => copy::<8>(data, plan, mask, &mut out.bytes),
+            _ => copy::<16>(data, plan, mask, &mut out.bytes),
         }
         let settled = match shape {
             Shape::Run(at) => segment.initialized(at, 32 * bytes),
@@ -434,7 +452,7 @@ impl Memory {
         };
         if !settled {
             for lane in lanes_of(mask) {
-                let undefined = segment.undefined(offsets[lane as usize] as usize, bytes);
+                let undefined = segment.undefined(plan.offsets[lane as usize] as usize, bytes);
                 if undefined != 0 {
                     out.undefined[lane as usize] = undefined;
                     out.any_undefined |= 1 << lane;
@@ -473,7 +491,13 @@ impl Memory {
             let step = Step { warp: by.warp, pc: by.pc, strength: sem.scope() };
             segment.write(&shape, bytes, &value.bytes, &step, tracker);
         }
-        fn copy<const N: usize>(data: &mut [u8], offsets: &[u32; 32], mask: u32, from: &[[u8; 16]; 32]) {
+        fn copy<const N: usize>(data: &mut [u8], plan: &Plan, mask: u32, from: &[[u8; 16]; 32]) {
+            let offsets = &plan.offsets;
+            if plan.run {
+                let (chunks, _) = data[offsets[0] as usize..][..32 * N].as_chunks_mut::<N>();
+                chunks.iter_mut().zip(from).for_each(|(c, f)| c.copy_from_slice(&f[..N]));
+                return;
+            }
             for lane in 0..32 {
                 if mask >> lane & 1 == 1 {
                     let at = offsets[lane] as usize;
@@ -481,20 +505,20 @@ impl Memory {
                 }
             }
         }
-        let (data, offsets) = (&mut segment.data, &plan.offsets);
+        let data = &mut segment.data;
         match bytes {
-            1 => copy::<1>(data, offsets, mask, &value.bytes),
-            2 => copy::<2>(data, offsets, mask, &value.bytes),
-            4 => copy::<4>(data, offsets, mask, &value.bytes),
-            8 => copy::<8>(data, offsets, mask, &value.bytes),
-            _ => copy::<16>(data, offsets, mask, &value.bytes),
+            1 => copy::<1>(data, plan, mask, &value.bytes),
+            2 => copy::<2>(data, plan, mask, &value.bytes),
+            4 => copy::<4>(data, plan, mask, &value.bytes),
+            8 => copy::<8>(data, plan, mask, &value.bytes),
+            _ => copy::<16>(data, plan, mask, &value.bytes),
         }
         match shape {
             Shape::Run(at) if value.any_undefined == 0 => segment.set_initialized(at, 32 * bytes, true),
             _ => {
                 for lane in lanes_of(mask) {
                     let undefined = if value.any_undefined >> lane & 1 == 1 { value.undefined[lane as usize] } else { 0 };
-                    segment.define(offsets[lane as usize] as usize, bytes, undefined);
+                    segment.define(plan.offsets[lane as usize] as usize, bytes, undefined);
                 }
             }
         }

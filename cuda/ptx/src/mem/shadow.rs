@@ -46,19 +46,58 @@ struct Readers {
     next: u32,
 }
 
+/// A line: 32 units. Most accesses are of a whole warp to whole lines; then one record says what 32 would.
+const LINE: usize = 32;
+
+/// One record for a line: unit `u` belongs to lane `lane + (u >> per_lane)`.
+#[derive(Clone, Copy, Default, Debug)]
+struct Run {
+    /// The warp of a write; a CTA of reads.
+    group: u32,
+    /// The warps of reads.
+    warps: u32,
+    /// 0: none.
+    stamp: Stamp,
+    tag: u32,
+    lane: u8,
+    per_lane: u8,
+}
+
+impl Run {
+    fn lane_of(&self, unit: usize) -> u32 {
+        u32::from(self.lane) + (unit >> self.per_lane) as u32
+    }
+
+    fn is_like(&self, lane: u32, per_lane: u32) -> bool {
+        u32::from(self.lane) == lane && u32::from(self.per_lane) == per_lane
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// `Some`: the units' own records do not count.
+    write: Option<Run>,
+    read: Option<Run>,
+}
+
 #[derive(Clone, Debug)]
 struct Page {
     launch: u32,
     shift: u32,
+    lines: Box<[Line]>,
     writers: Box<[Writer]>,
     readers: Box<[Readers]>,
 }
+
+const FRESH: Line = Line { write: Some(NO_RUN), read: Some(NO_RUN) };
+const NO_RUN: Run = Run { group: 0, warps: 0, stamp: 0, tag: 0, lane: 0, per_lane: 0 };
 
 impl Page {
     fn new(launch: u32) -> Box<Page> {
         Box::new(Page {
             launch,
             shift: 2,
+            lines: vec![FRESH; PAGE / 4 / LINE].into(),
             writers: vec![Writer::default(); PAGE / 4].into(),
             readers: vec![Readers::default(); PAGE / 4].into(),
         })
@@ -67,13 +106,13 @@ impl Page {
     #[cold]
     fn renew(&mut self, launch: u32) {
         self.launch = launch;
-        self.writers.fill(Writer::default());
-        self.readers.fill(Readers::default());
+        self.lines.fill(FRESH);
     }
 
     /// Makes units of `1 << shift` bytes.
     #[cold]
     fn refine(&mut self, shift: u32, tracker: &mut Tracker) {
+        self.open(0, self.writers.len());
         let parts = 1 << (self.shift - shift);
         self.writers = self.writers.iter().flat_map(|w| std::iter::repeat_n(*w, parts)).collect();
         let mut readers = Vec::with_capacity(self.readers.len() * parts);
@@ -84,7 +123,42 @@ impl Page {
             }
         }
         self.readers = readers.into();
+        self.lines = vec![Line { write: None, read: None }; self.writers.len() / LINE].into();
         self.shift = shift;
+    }
+
+    /// The writer of a unit.
+    fn writer(&self, unit: usize) -> Writer {
+        match &self.lines[unit / LINE].write {
+            Some(run) => Writer { who: run.group * 32 + run.lane_of(unit % LINE), stamp: run.stamp, tag: run.tag },
+            None => self.writers[unit],
+        }
+    }
+
+    /// Gives the units of a range their own records.
+    #[inline]
+    fn open(&mut self, from: usize, to: usize) {
+        for line in from / LINE..to.div_ceil(LINE) {
+            if self.lines[line].write.is_some() || self.lines[line].read.is_some() {
+                self.open_line(line);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn open_line(&mut self, line: usize) {
+        let units = line * LINE..(line + 1) * LINE;
+        if let Some(run) = self.lines[line].write.take() {
+            for (i, w) in self.writers[units.clone()].iter_mut().enumerate() {
+                *w = Writer { who: run.group * 32 + run.lane_of(i), stamp: run.stamp, tag: run.tag };
+            }
+        }
+        if let Some(run) = self.lines[line].read.take() {
+            for (i, r) in self.readers[units].iter_mut().enumerate() {
+                let Run { group, warps, stamp, tag, .. } = run;
+                *r = Readers { group, warps, lanes: 1 << (run.lane_of(i) & 31), stamp, tag, next: 0 };
+            }
+        }
     }
 }
 
@@ -226,6 +300,14 @@ impl<'a> Me<'a> {
         r.next == 0 && (r.stamp == 0 || (r.stamp <= self.floor && r.group == self.cta))
     }
 
+    /// Whether a line's writes are surely ordered before a run of mine.
+    #[inline(always)]
+    fn after_write_run(&self, w: &Run, lane: u32, per_lane: u32) -> bool {
+        w.stamp == 0
+            || (w.stamp <= self.floor && (w.group * 32).wrapping_sub(self.first) < self.span)
+            || (w.group == self.warp.agent && w.is_like(lane, per_lane))
+    }
+
     /// Whether a read by this one can stand for `r`, which it comes after: a strong read cannot for a weak one.
     #[inline(always)]
     fn replaces(&self, r: &Readers) -> bool {
@@ -243,8 +325,79 @@ impl<'a> Me<'a> {
             })
     }
 
+    /// A line that was written as a whole, each lane its units from lane `lane` on.
+    fn line(&self, lane: u32, per_lane: u32) -> Line {
+        let (lane, per_lane) = (lane as u8, per_lane as u8);
+        let write = Run { group: self.warp.agent, warps: 0, stamp: self.stamp, tag: self.tag, lane, per_lane };
+        Line { write: Some(write), read: Some(NO_RUN) }
+    }
+
     fn readers(&self, lanes: u32) -> Readers {
         Readers { group: self.cta, warps: self.bit, lanes, stamp: self.stamp, tag: self.tag, next: 0 }
+    }
+}
+
+impl Page {
+    /// A whole line is read, each lane its units from lane `lane` on: whether one record can say so.
+    #[inline]
+    fn read_line(&mut self, line: usize, lane: u32, per_lane: u32, me: &Me) -> bool {
+        let units = line * LINE..(line + 1) * LINE;
+        let quiet = match &self.lines[line].write {
+            Some(w) => me.after_write_run(w, lane, per_lane),
+            None => {
+                let lane_of = |i: usize| lane + (i >> per_lane) as u32;
+                self.writers[units.clone()].iter().enumerate().fold(true, |ok, (i, w)| ok & me.after_write(w, lane_of(i)))
+            }
+        };
+        if !quiet {
+            return false;
+        }
+        let mine = Run { group: me.cta, warps: me.bit, stamp: me.stamp, tag: me.tag, lane: lane as u8, per_lane: per_lane as u8 };
+        match &mut self.lines[line].read {
+            Some(r) if r.stamp == 0 => *r = mine,
+            Some(r) if r.group == me.cta => {
+                let like = (r.tag ^ me.tag) >> PC_BITS == 0;
+                if r.stamp <= me.floor && (like || me.tag >> PC_BITS == 0) {
+                    *r = mine;
+                } else if r.stamp == me.stamp && like && r.is_like(lane, per_lane) {
+                    r.warps |= me.bit;
+                } else {
+                    return false;
+                }
+            }
+            Some(_) => return false,
+            None => {
+                let replaced = self.readers[units].iter().fold(true, |ok, r| ok & (me.after_reads(r) && me.replaces(r)));
+                if !replaced {
+                    return false;
+                }
+                self.lines[line].read = Some(mine);
+            }
+        }
+        true
+    }
+
+    /// A whole line is written: whether one record can say so.
+    #[inline]
+    fn write_line(&mut self, line: usize, lane: u32, per_lane: u32, me: &Me) -> bool {
+        let units = line * LINE..(line + 1) * LINE;
+        let lane_of = |i: usize| lane + (i >> per_lane) as u32;
+        let quiet = match &self.lines[line].write {
+            Some(w) => me.after_write_run(w, lane, per_lane),
+            None => self.writers[units.clone()].iter().enumerate().fold(true, |ok, (i, w)| ok & me.after_write(w, lane_of(i))),
+        } && match &self.lines[line].read {
+            Some(r) => {
+                r.stamp == 0 || (r.group == me.cta && (r.stamp <= me.floor || (r.warps == me.bit && r.is_like(lane, per_lane))))
+            }
+            None => self.readers[units]
+                .iter()
+                .enumerate()
+                .fold(true, |ok, (i, r)| ok & (me.after_reads(r) || own_read(r, me, lane_of(i)))),
+        };
+        if quiet {
+            self.lines[line] = me.line(lane, per_lane);
+        }
+        quiet
     }
 }
 
@@ -347,38 +500,21 @@ impl Segment {
             Shape::Run(start) => {
                 let (mut at, end) = (start, start + 32 * bytes);
                 while at < end {
-                    let stop = end.min((at / PAGE + 1) * PAGE);
                     let page = Self::page(&mut self.pages, at, shift, tracker);
                     let per_lane = shift - page.shift;
-                    let (from, to) = (at % PAGE >> page.shift, (stop - 1) % PAGE + 1 >> page.shift);
+                    let from = at % PAGE >> page.shift;
+                    let stop = end.min(at - at % PAGE + ((from / LINE + 1) * LINE << page.shift));
+                    let to = (stop - 1) % PAGE + 1 >> page.shift;
                     let lane0 = (at - start) >> page.shift;
-                    let cells = page.writers[from..to].iter().zip(&mut page.readers[from..to]);
-                    let mut odd = false;
-                    for (i, (w, r)) in cells.enumerate() {
-                        let lane = ((lane0 + i) >> per_lane) as u32;
-                        if me.after_write(w, lane) && me.after_reads(r) && me.replaces(r) {
-                            *r = me.readers(1 << lane);
-                        } else if me.after_write(w, lane)
-                            && r.group == me.cta
-                            && r.stamp == me.stamp
-                            && r.lanes == 1 << lane
-                            && (r.tag ^ me.tag) >> PC_BITS == 0
-                        {
-                            r.warps |= me.bit;
-                        } else {
-                            odd = true;
-                        }
+                    if to - from == LINE && page.read_line(from / LINE, (lane0 >> per_lane) as u32, per_lane, &me) {
+                        at = stop;
+                        continue;
                     }
-                    if odd {
-                        for unit in from..to {
-                            let lane = ((lane0 + unit - from) >> per_lane) as u32;
-                            let r = &page.readers[unit];
-                            let done = r.stamp == me.stamp && r.next == 0 && r.lanes == 1 << lane && r.warps & me.bit != 0;
-                            if !done || !me.after_write(&page.writers[unit], lane) {
-                                let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
-                                read_unit(page, unit, 1 << lane, &me, tracker, self.shared, address);
-                            }
-                        }
+                    page.open(from, to);
+                    for unit in from..to {
+                        let lane = ((lane0 + unit - from) >> per_lane) as u32;
+                        let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
+                        read_one(page, unit, 1 << lane, &me, tracker, self.shared, address);
                     }
                     at = stop;
                 }
@@ -414,17 +550,10 @@ impl Segment {
     fn read_at(&mut self, at: usize, bytes: usize, lanes: u32, me: &Me, tracker: &mut Tracker) {
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
         let (from, to) = (at % PAGE >> page.shift, (at % PAGE + bytes) >> page.shift);
+        page.open(from, to);
         for unit in from..to {
-            let (w, r) = (&page.writers[unit], &mut page.readers[unit]);
-            let quiet = (w.stamp <= me.floor && w.who.wrapping_sub(me.first) < me.span) || w.stamp == 0;
-            if quiet && me.after_reads(r) && me.replaces(r) {
-                *r = me.readers(lanes);
-            } else if quiet && r.group == me.cta && r.stamp == me.stamp && r.lanes == lanes && (r.tag ^ me.tag) >> PC_BITS == 0 {
-                r.warps |= me.bit;
-            } else {
-                let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
-                read_unit(page, unit, lanes, me, tracker, self.shared, address);
-            }
+            let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
+            read_one(page, unit, lanes, me, tracker, self.shared, address);
         }
     }
 
@@ -436,31 +565,34 @@ impl Segment {
             Shape::Run(start) => {
                 let (mut at, end) = (start, start + 32 * bytes);
                 while at < end {
-                    let stop = end.min((at / PAGE + 1) * PAGE);
                     let page = Self::page(&mut self.pages, at, shift, tracker);
                     let per_lane = shift - page.shift;
-                    let (from, to) = (at % PAGE >> page.shift, (stop - 1) % PAGE + 1 >> page.shift);
+                    let from = at % PAGE >> page.shift;
+                    let stop = end.min(at - at % PAGE + ((from / LINE + 1) * LINE << page.shift));
+                    let to = (stop - 1) % PAGE + 1 >> page.shift;
                     let lane0 = (at - start) >> page.shift;
-                    let mut quiet = true;
-                    for (i, (w, r)) in page.writers[from..to].iter().zip(&page.readers[from..to]).enumerate() {
-                        let lane = ((lane0 + i) >> per_lane) as u32;
-                        quiet &= me.after_write(w, lane) & (me.after_reads(r) | own_read(r, &me, lane));
+                    let whole = to - from == LINE;
+                    if whole && page.write_line(from / LINE, (lane0 >> per_lane) as u32, per_lane, &me) {
+                        at = stop;
+                        continue;
                     }
-                    if !quiet {
-                        for unit in from..to {
-                            let step = lane0 + unit - from;
-                            let lane = (step >> per_lane) as u32;
+                    page.open(from, to);
+                    for unit in from..to {
+                        let step = lane0 + unit - from;
+                        let lane = (step >> per_lane) as u32;
+                        let (w, r) = (&page.writers[unit], &page.readers[unit]);
+                        if !(me.after_write(w, lane) && (me.after_reads(r) || own_read(r, &me, lane))) {
                             let size = 1 << page.shift;
                             let place = at - at % PAGE + unit * size;
                             let part = (step & ((1 << per_lane) - 1)) * size;
                             let same = self.data[place..place + size] == new[lane as usize][part..part + size];
                             write_unit(page, unit, lane, same, &me, tracker, self.shared, self.base + place as u64);
                         }
+                        page.writers[unit] = Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag };
+                        page.readers[unit].stamp = 0;
                     }
-                    for (i, (w, r)) in page.writers[from..to].iter_mut().zip(&mut page.readers[from..to]).enumerate() {
-                        let lane = ((lane0 + i) >> per_lane) as u32;
-                        *w = Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag };
-                        r.stamp = 0;
+                    if whole {
+                        page.lines[from / LINE] = me.line((lane0 >> per_lane) as u32, per_lane);
                     }
                     at = stop;
                 }
@@ -512,6 +644,7 @@ impl Segment {
 
     fn record_write(&mut self, at: usize, bytes: usize, lane: u32, me: &Me, tracker: &mut Tracker) {
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
+        page.open(at % PAGE >> page.shift, (at % PAGE + bytes) >> page.shift);
         for unit in at % PAGE >> page.shift..(at % PAGE + bytes) >> page.shift {
             page.writers[unit] = Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag };
         }
@@ -521,6 +654,7 @@ impl Segment {
     fn write_at(&mut self, at: usize, bytes: usize, lane: u32, new: &[u8; 16], me: &Me, tracker: &mut Tracker) {
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
         let (from, to) = (at % PAGE >> page.shift, (at % PAGE + bytes) >> page.shift);
+        page.open(from, to);
         for unit in from..to {
             let (w, r) = (&page.writers[unit], &page.readers[unit]);
             if !(me.after_write(w, lane) && (me.after_reads(r) || own_read(r, me, lane))) {
@@ -539,6 +673,7 @@ impl Segment {
     pub(crate) fn update(&mut self, at: usize, bytes: usize, lane: u32, step: &Step, tracker: &mut Tracker) {
         let me = Me::new(step.warp, &tracker.order, step.pc, step.strength);
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
+        page.open(at % PAGE >> page.shift, (at % PAGE + bytes) >> page.shift);
         for unit in at % PAGE >> page.shift..(at % PAGE + bytes) >> page.shift {
             let (w, r) = (&page.writers[unit], &page.readers[unit]);
             if !(me.after_write(w, lane) && (me.after_reads(r) || own_read(r, &me, lane))) {
@@ -570,7 +705,8 @@ impl Segment {
         let mut list = Vec::new();
         for at in (at..at + len).step_by(4) {
             let Some(page) = self.pages[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { continue };
-            let w = page.writers[at % PAGE >> page.shift];
+            let unit = at % PAGE >> page.shift;
+            let w = page.writer(unit);
             if w.stamp != 0 && !list.iter().any(|l: &(u32, Stamp, u32)| (l.0, l.1) == (w.who, w.stamp)) {
                 list.push((w.who, w.stamp, pc_of(w.tag)));
             }
@@ -587,6 +723,7 @@ impl Segment {
             let stop = end.min((at / PAGE + 1) * PAGE);
             let shift = ((at | stop) as u32).trailing_zeros().min(2);
             let page = Self::page(&mut self.pages, at, shift, tracker);
+            page.open(at % PAGE >> page.shift, (stop - 1) % PAGE + 1 >> page.shift);
             for unit in at % PAGE >> page.shift..(stop - 1) % PAGE + 1 >> page.shift {
                 let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
                 let w = page.writers[unit];
@@ -808,6 +945,24 @@ fn add_reader(list: &mut Readers, mine: Readers, shared: bool, tracker: &mut Tra
     }
     let next = tracker.extra[victim as usize].next;
     tracker.extra[victim as usize] = Readers { next, ..mine };
+}
+
+/// A read of one unit by `lanes`.
+#[inline(always)]
+fn read_one(page: &mut Page, unit: usize, lanes: u32, me: &Me, tracker: &mut Tracker, shared: bool, address: u64) {
+    let (w, r) = (&page.writers[unit], &mut page.readers[unit]);
+    let own = lanes.is_power_of_two() && w.who == me.who(lanes.trailing_zeros());
+    if own || w.stamp == 0 || (w.stamp <= me.floor && w.who.wrapping_sub(me.first) < me.span) {
+        if me.after_reads(r) && me.replaces(r) {
+            *r = me.readers(lanes);
+            return;
+        }
+        if r.group == me.cta && r.stamp == me.stamp && r.lanes == lanes && (r.tag ^ me.tag) >> PC_BITS == 0 {
+            r.warps |= me.bit;
+            return;
+        }
+    }
+    read_unit(page, unit, lanes, me, tracker, shared, address);
 }
 
 /// A read that the quick test did not settle.

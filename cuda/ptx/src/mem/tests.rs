@@ -13,8 +13,8 @@ const THREADS: u32 = 36;
 const CTAS: u32 = 2;
 const WARPS: u32 = 2;
 const SIZE: usize = 64;
-/// Offset of the memory under test: it straddles two pages of the shadow.
-const START: usize = 1024 - 32;
+/// Offset of the memory under test: it straddles two pages of the shadow, and starts with a line of it.
+const START: usize = 1024 - 128;
 
 type Id = (u32, u32);
 
@@ -166,7 +166,7 @@ fn acts() -> impl Strategy<Value = Act> {
     let warp = 0..CTAS * WARPS;
     let mask = prop_oneof![3 => Just(u32::MAX), 1 => Just(1u32), 1 => Just(0xFFFF), 1 => any::<u32>(), 1 => (0..32u32).prop_map(|l| 1 << l)];
     prop_oneof![
-        8 => (warp.clone(), mask.clone(), 0..3u8, 0..4u8, 0..5u8, 0..SIZE as u8, any::<bool>(), 0..8u8, 0..3u8).prop_map(
+        8 => (warp.clone(), mask.clone(), 0..3u8, 0..4u8, 0..5u8, prop_oneof![Just(0), 0..SIZE as u8], any::<bool>(), 0..8u8, 0..3u8).prop_map(
             |(warp, mask, memory, bytes, pattern, from, write, sem, value)| Act::Access { warp, mask, memory, bytes, pattern, from, write, sem, value }),
         1 => (warp.clone(), 0..32u32, 0..3u8, 0..16u8, 0..5u8)
             .prop_map(|(warp, lane, memory, from, sem)| Act::Atomic { warp, lane, memory, from, sem }),
