@@ -303,28 +303,43 @@ fn arrive(m: &mut Machine<'_>, warp: &mut Warp, op: &Arrive, at: At) -> Result<(
         for lane in lanes_of(lanes) {
             key = find(m, warp, at, lane, op.space, address)?;
         }
-        let clock = op.release.then(|| m.mem.tracker.order.publish(&mut warp.order, lanes));
-        for lane in lanes_of(lanes) {
-            let Some(bar) = m.asyncs.bars.get_mut(&key) else { continue };
-            if let Some(clock) = &clock {
-                m.mem.tracker.order.join(&mut bar.gathering, clock);
-            }
-            let phase = bar.phase;
-            let pending = object(m, key).map_or(0, |o| o.pending);
-            let value = match op.count {
-                Count::One => 1,
-                Count::Many(r) | Count::Expect(r) => value32(warp, r, lane),
-            };
-            let site = m.site(warp, at.pc, lane as usize);
-            change(m, key, site, |b| {
-                let mut count = value;
-                if matches!(op.count, Count::Expect(_)) {
-                    b.expect_tx(value)?;
-                    count = 1;
+        let value = |warp: &Warp, lane| match op.count {
+            Count::One => 1,
+            Count::Many(r) | Count::Expect(r) => value32(warp, r, lane),
+        };
+        let mut rest = lanes;
+        while rest != 0 {
+            // Lanes behind the one that completes the phase belong to the next, and the next alone learns what they did.
+            let mut pending = object(m, key).map_or(0, |o| o.pending);
+            let mut part = 0;
+            for lane in lanes_of(rest) {
+                part |= 1 << lane;
+                pending = pending.saturating_sub(if matches!(op.count, Count::Expect(_)) { 1 } else { value(warp, lane) });
+                if pending == 0 {
+                    break;
                 }
-                if op.no_complete { b.arrive_no_complete(count, op.drop).map(|()| false) } else { b.arrive(count, op.drop) }
-            });
-            warp.regs.r64[op.state as usize][lane as usize] = State { phase, pending }.encode();
+            }
+            rest &= !part;
+            let clock = op.release.then(|| m.mem.tracker.order.publish(&mut warp.order, part));
+            for lane in lanes_of(part) {
+                let Some(bar) = m.asyncs.bars.get_mut(&key) else { continue };
+                if let Some(clock) = &clock {
+                    m.mem.tracker.order.join(&mut bar.gathering, clock);
+                }
+                let phase = bar.phase;
+                let pending = object(m, key).map_or(0, |o| o.pending);
+                let value = value(warp, lane);
+                let site = m.site(warp, at.pc, lane as usize);
+                change(m, key, site, |b| {
+                    let mut count = value;
+                    if matches!(op.count, Count::Expect(_)) {
+                        b.expect_tx(value)?;
+                        count = 1;
+                    }
+                    if op.no_complete { b.arrive_no_complete(count, op.drop).map(|()| false) } else { b.arrive(count, op.drop) }
+                });
+                warp.regs.r64[op.state as usize][lane as usize] = State { phase, pending }.encode();
+            }
         }
     }
     m.define(warp, at.pc, at.mask);
