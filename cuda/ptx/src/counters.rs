@@ -118,7 +118,7 @@ pub struct Counts {
     pub shared_passes: u64,
     /// Passes beyond those that the bytes alone would need: bank conflicts.
     pub bank_conflicts: u64,
-    /// Bytes moved by bulk copies (TMA), to or from a CTA's shared memory.
+    /// Bytes moved by bulk copies (TMA), without those out of a tensor's bounds; a multicast counts once.
     pub tma_bytes: u64,
     /// Operations of the tensor cores on f16 and bf16, a multiplication and an addition each counted.
     pub tensor_flops_16: u64,
@@ -246,12 +246,9 @@ impl Recorder {
         counts.bank_conflicts += u64::from(passes - needed);
     }
 
-    /// A bulk copy moved `bytes`, of which global memory holds those from `global` on in one piece, if it took part.
-    pub fn bulk(&mut self, pc: u32, bytes: u64, global: Option<u64>) {
+    /// A bulk copy moved `bytes`.
+    pub fn bulk(&mut self, pc: u32, bytes: u64) {
         self.counts[pc as usize].tma_bytes += bytes;
-        if let Some(address) = global {
-            self.touch(address, bytes);
-        }
     }
 
     /// Global memory that was touched by asynchronous work.

@@ -203,10 +203,7 @@ pub(super) fn copy_bulk(m: &mut Machine<'_>, warp: &mut Warp, op: &CopyBulk, at:
             }
             _ => unreachable!("a tensor is copied to or from shared memory"),
         };
-        if let Some(c) = &mut m.counters {
-            let inside: u64 = resolved.pieces.iter().map(|p| u64::from(p.len)).sum();
-            c.bulk(at.pc, inside, None);
-        }
+        count(m, &resolved, at.pc);
         match &op.signal {
             Signal::Group => group(m, warp, at, lane, resolved),
             Signal::Barrier(addr) => {
@@ -218,6 +215,19 @@ pub(super) fn copy_bulk(m: &mut Machine<'_>, warp: &mut Warp, op: &CopyBulk, at:
     }
     m.effect();
     Ok(Flow::Next)
+}
+
+fn count(m: &mut Machine<'_>, copy: &Resolved, pc: u32) {
+    let Some(counters) = &mut m.counters else { return };
+    counters.bulk(pc, copy.pieces.iter().map(|p| u64::from(p.len)).sum());
+    for (which, source) in [(copy.from, true), (copy.to, false)] {
+        if matches!(which, Which::Global(_)) {
+            let base = m.mem.parts_of(which).0.base;
+            for p in &copy.pieces {
+                counters.touch(base + u64::from(if source { p.from } else { p.to }), p.len.into());
+            }
+        }
+    }
 }
 
 fn reduction_of(
