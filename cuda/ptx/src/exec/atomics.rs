@@ -198,7 +198,6 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At) -> Res
     for lane in order {
         lane_of(m, warp, op, at, &a, lane)?;
     }
-    m.effect();
     Ok(Flow::Next)
 }
 
@@ -218,6 +217,7 @@ fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 
         let b = warp.regs.get(*reg, l) & mask_of(n);
         let c = op.c.map_or(0, |c| warp.regs.get(c, l) & mask_of(n));
         let address = a[l].wrapping_add((i * n) as u64);
+        let mut changed = false;
         let update = |old: [u8; 16]| {
             let mut word = [0; 8];
             word.copy_from_slice(&old[..8]);
@@ -226,12 +226,16 @@ fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 
             if op.action == Action::Compare && old != b {
                 return None;
             }
+            changed = new != old;
             let mut out = [0; 16];
             out[..8].copy_from_slice(&new.to_le_bytes());
             Some(out)
         };
         match m.mem.atomic(&mut warp.by(at.pc), op.space, address, lane, n, op.sem, update) {
             Ok((old, undefined)) => {
+                if changed {
+                    m.effect();
+                }
                 if let Some(d) = &op.d {
                     let mut word = [0; 8];
                     word.copy_from_slice(&old[..8]);
@@ -264,6 +268,7 @@ fn wide(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 32]
     };
     match m.mem.atomic(&mut warp.by(at.pc), op.space, a[l], lane, 16, op.sem, update) {
         Ok((old, undefined)) => {
+            m.effect();
             if let Some(d) = op.d.as_ref().map(|d| d[0]) {
                 let old = u128::from_le_bytes(old);
                 for (i, word) in [old as u64, (old >> 64) as u64].into_iter().enumerate() {

@@ -167,6 +167,7 @@ pub(crate) fn launch(
         ready: Vec::new(),
         is_ready: vec![false; slots * shape.warps as usize],
         election,
+        last_admit: 0,
         next_cluster: 0,
         window,
         resident: 0,
@@ -206,6 +207,7 @@ impl Machine<'_> {
             }
             self.next_cluster += 1;
             self.resident += 1;
+            self.last_admit = self.steps;
         }
     }
 

@@ -203,12 +203,17 @@ pub struct Machine<'g> {
     pub steps: u64,
     /// Thread instructions executed.
     pub instructions: u64,
+    /// Step at which the last cluster started.
+    last_admit: u64,
     /// Step of the last event that others could see.
     pub last_effect: u64,
 }
 
 /// Warp instructions without any effect after which the launch counts as stuck.
-const LIVELOCK: u64 = 20_000_000;
+const LIVELOCK: u64 = 10_000_000;
+
+/// Warp instructions without any effect after which another cluster starts.
+const PATIENCE: u64 = 10_000;
 
 impl<'g> Machine<'g> {
     /// What `elect.sync` draws from: the same for a whole launch.
@@ -308,6 +313,10 @@ impl<'g> Machine<'g> {
             let r = self.ready.swap_remove(i);
             self.is_ready[r as usize] = false;
             self.burst(r)?;
+            // Those that run may wait for CTAs that have not started: a barrier of the whole grid.
+            if self.steps - self.last_effect.max(self.last_admit) > PATIENCE && self.may_admit() {
+                self.window = self.resident + 1;
+            }
             if self.steps - self.last_effect > LIVELOCK {
                 return self.stuck("livelock");
             }
@@ -643,17 +652,23 @@ impl<'g> Machine<'g> {
         if any {
             return Ok(());
         }
-        if self.next_cluster < self.shape.clusters && self.resident < self.shape.max_resident {
+        if self.may_admit() {
             self.window = self.resident + 1;
             return Ok(());
         }
         self.stuck("deadlock")
     }
 
+    /// Whether there are clusters to start and an H100 would have room for one.
+    fn may_admit(&self) -> bool {
+        self.next_cluster < self.shape.clusters && self.resident < self.shape.max_resident
+    }
+
     /// Reports what every warp waits for.
     fn stuck<T>(&mut self, what: &str) -> Result<T, Stop> {
         let mut lines = Vec::new();
         let mut first = None;
+        let mut divided = Vec::new();
         for cta in self.ctas.iter().flatten() {
             for warp in cta.warps.iter().flatten() {
                 for s in &warp.splits {
@@ -682,6 +697,9 @@ impl<'g> Machine<'g> {
                         }
                         Some(Wait::Sleep { .. }) => "sleeps".into(),
                     };
+                    if matches!(s.wait, Some(Wait::Converge | Wait::Members(_))) {
+                        divided.push((site, s.mask));
+                    }
                     first.get_or_insert((site, place.clone()));
                     lines.push(format!(
                         "warp {} of CTA {:?} (lanes {:#010x}) {why} at PTX line {}",
@@ -689,6 +707,11 @@ impl<'g> Machine<'g> {
                     ));
                 }
             }
+        }
+        for (site, mask) in divided {
+            self.mem.tracker.hazards.report(HazardKind::BarrierDivergence, site, None, || {
+                format!("lanes {mask:#010x} wait for lanes of their warp that never come here")
+            });
         }
         let total = lines.len();
         lines.truncate(64);
