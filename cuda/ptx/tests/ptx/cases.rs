@@ -476,9 +476,19 @@ pub fn fp8(m: usize, n: usize, k: usize) -> Case {
         let scaled: Vec<f64> = (0..m * k).map(|i| a[i].1 * f64::from(sa[i % k / 128 * m + i / k])).collect();
         let scaled_b: Vec<f64> = (0..n * k).map(|i| b[i].1 * f64::from(sb[i % k / 128])).collect();
         let mut want = product(&scaled, &scaled_b, m, n, k);
-        // The tensor core keeps 13 bits or so below the largest product of a step (32 of K): 2^-13 of it a step, k / 32 steps,
-        // the largest at most 1.75^2 * 1.5^2.
-        want.iter_mut().for_each(|(_, bound)| *bound += (k / 32) as f64 * 2f64.powi(-13) * 4.0 * 7.0);
+        // The tensor core truncates the 33 terms of a step (32 of K, and the sum so far) and the new sum, each 13 bits below the
+        // largest. Sums start anew every 128.
+        for (e, (_, bound)) in want.iter_mut().enumerate() {
+            let (i, j) = (e / n, e % n);
+            let mut sum = 0.0;
+            for step in 0..k / 32 {
+                let products = (step * 32..step * 32 + 32).map(|l| scaled[i * k + l] * scaled_b[j * k + l]);
+                let before: f64 = if step % 4 == 0 { 0.0 } else { sum };
+                sum = before + products.clone().sum::<f64>();
+                let largest = products.fold(before.abs().max(sum.abs()), |m, p| m.max(p.abs()));
+                *bound += 34.0 * 2f64.powi(-13) * largest;
+            }
+        }
         let maps = Params::new().map(&matrix_map(pa, ElementType::U8, m, k, 64, 128)).map(&matrix_map(
             pb,
             ElementType::U8,
