@@ -355,10 +355,10 @@ fn set_undef32(warp: &mut Warp, index: u16, undef: u32) {
 /// The 8×8 matrix whose rows lie across the lanes of a register.
 fn eight_by_eight(register: &V32) -> [[u16; 8]; 8] {
     let mut matrix = [[0; 8]; 8];
-    for lane in 0..32 {
+    for (lane, &bits) in register.iter().enumerate() {
         for half in 0..2 {
             let (row, column) = fragment::eight_by_eight(lane, half, false);
-            matrix[row][column] = (register[lane] >> (16 * half)) as u16;
+            matrix[row][column] = (bits >> (16 * half)) as u16;
         }
     }
     matrix
@@ -440,10 +440,10 @@ fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At) -> Result<(),
     for (i, &a) in x.registers.iter().enumerate() {
         let register = &warp.regs.r32[a as usize];
         let bad = warp.regs.undef32(a);
-        for lane in 0..32 {
+        for (lane, &bits) in register.iter().enumerate() {
             for half in 0..2 {
                 let (row, column) = fragment::eight_by_eight(lane, half, x.transposed);
-                let value = (register[lane] >> (16 * half)) as u16;
+                let value = (bits >> (16 * half)) as u16;
                 rows[8 * i + row][2 * column..2 * column + 2].copy_from_slice(&value.to_le_bytes());
                 undef |= (bad >> lane & 1) << (8 * i + row);
             }
@@ -563,19 +563,22 @@ impl MultiplyF64 {
                 undef |= warp.regs.undef64(index);
             }
         }
-        for lane in 0..32 {
-            let read = |index: u16| f64::from_bits(r64[index as usize][lane]);
-            for (r, &index) in self.registers[1].iter().enumerate() {
+        for (r, &index) in self.registers[1].iter().enumerate() {
+            for (lane, &bits) in r64[index as usize].iter().enumerate() {
                 let (row, step) = fragment::a(lane, r, 0, 1);
-                a[row * k + step] = read(index);
+                a[row * k + step] = f64::from_bits(bits);
             }
-            for (r, &index) in self.registers[2].iter().enumerate() {
+        }
+        for (r, &index) in self.registers[2].iter().enumerate() {
+            for (lane, &bits) in r64[index as usize].iter().enumerate() {
                 let (step, column) = fragment::b(lane, r, 0, 1);
-                b[step * N + column] = read(index);
+                b[step * N + column] = f64::from_bits(bits);
             }
-            for (r, &index) in self.registers[3].iter().enumerate() {
+        }
+        for (r, &index) in self.registers[3].iter().enumerate() {
+            for (lane, &bits) in r64[index as usize].iter().enumerate() {
                 let (row, column) = fragment::accumulator(lane, r);
-                d[row * N + column] = read(index);
+                d[row * N + column] = f64::from_bits(bits);
             }
         }
         tensor::multiply_add_f64(&mut d[..m * N], &a[..m * k], &b[..k * N], N, k);
