@@ -3,7 +3,9 @@
 //! **Order.** The warps of a warpgroup issue the same sequence of wgmma. One can start when all four have issued it; they
 //! complete in order. Each runs at the latest moment that the ISA allows, when a warp's `wait_group` requires it, or, as the
 //! seed draws, as soon as it can start. Only then are shared memory and the registers of A read, so a buffer that is
-//! overwritten before the wait gives a wrong product, and a race.
+//! overwritten before the wait gives a wrong product, and a race. A wait by one warp means that the product is complete for all
+//! four: one thread may release the shared buffers for its warpgroup, as CUTLASS's kernels do, and no barrier is needed to say that the
+//! other warps are past their waits for these buffers, since they have issued the same wgmma.
 //!
 //! **Registers.** From issue until the warp's own covering wait D holds poison and counts as undefined and in flight, A as being
 //! read. The sums live in a [`Chain`] of the warpgroup, shared by all wgmma in flight that accumulate into the same registers, and
