@@ -331,7 +331,7 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At) -> Res
         Matrix::Wgmma(x) => wgmma::issue(m, warp, x, at)?,
         Matrix::WgmmaFence => wgmma::fence(warp),
         Matrix::WgmmaCommit => wgmma::commit(m, warp),
-        Matrix::WgmmaWait(pending) => return wgmma::wait(m, warp, *pending, at),
+        Matrix::WgmmaWait(pending) => return wgmma::wait(m, warp, *pending),
     }
     Ok(Flow::Next)
 }

@@ -1,0 +1,132 @@
+//! `wgmma.mma_async` as an instruction: its operands, and which forms there are.
+
+use smallvec::SmallVec;
+
+use crate::exec::matrix::{self, Accumulator, Matrix};
+use crate::ir::{Class, Cx, Reg};
+use crate::matrix::Major;
+use crate::num::tensor::Element;
+use crate::text::ast::{Operand, Type};
+
+/// `wgmma.mma_async`.
+pub struct Wgmma {
+    pub(super) n: usize,
+    pub(super) a: Element,
+    pub(super) b: Element,
+    pub(super) accumulator: Accumulator,
+    pub(super) saturate: bool,
+    pub(super) d: SmallVec<[u16; 16]>,
+    pub(super) source: Source,
+    /// 64-bit register of B's descriptor.
+    pub(super) b_descriptor: u16,
+    pub(super) a_major: Major,
+    pub(super) b_major: Major,
+    /// Predicate, and whether it is negated: D is added.
+    pub(super) scale_d: (u16, bool),
+    pub(super) negate_a: bool,
+    pub(super) negate_b: bool,
+}
+
+/// Where A comes from.
+pub(super) enum Source {
+    Registers(SmallVec<[u16; 4]>),
+    /// 64-bit register of its descriptor.
+    Descriptor(u16),
+}
+
+impl Wgmma {
+    pub(super) fn k(&self) -> usize {
+        256 / self.a.bits() as usize
+    }
+
+    pub(super) fn a_registers(&self) -> &[u16] {
+        match &self.source {
+            Source::Registers(r) => r,
+            Source::Descriptor(_) => &[],
+        }
+    }
+
+    /// Registers that wgmma reads or writes on its own time.
+    pub fn registers(&self) -> impl Iterator<Item = Reg> + '_ {
+        self.d.iter().chain(self.a_registers()).map(|&index| Reg { class: Class::B32, index })
+    }
+
+    /// Whether the ISA lets the other accumulate into the same registers without a fence.
+    pub(super) fn same_shape(&self, other: &Wgmma) -> bool {
+        self.n == other.n && self.k() == other.k() && self.accumulator == other.accumulator
+    }
+}
+
+/// Decodes `wgmma.…`.
+pub fn decode(cx: &mut Cx<'_>) -> Result<Matrix, String> {
+    let operation = cx.part("an operation")?;
+    if operation == "mma_async" && cx.has("sp") {
+        return Err(format!("`{}`: sparse forms are not supported", cx.inst.opcode));
+    }
+    if !(cx.eat("sync") && cx.eat("aligned")) {
+        return cx.unknown();
+    }
+    match operation {
+        "fence" => cx.end(0).map(|()| Matrix::WgmmaFence),
+        "commit_group" => cx.end(0).map(|()| Matrix::WgmmaCommit),
+        "wait_group" => {
+            cx.end(1)?;
+            let n = cx.int(0)?;
+            u32::try_from(n).map(Matrix::WgmmaWait).map_err(|_| format!("`{}` cannot wait for {n} groups", cx.inst.opcode))
+        }
+        "mma_async" => multiply(cx).map(Matrix::Wgmma),
+        _ => cx.unknown(),
+    }
+}
+
+fn multiply(cx: &mut Cx<'_>) -> Result<Wgmma, String> {
+    let shape = cx.part("a shape")?;
+    let numbers = shape.strip_prefix("m64n").and_then(|s| s.split_once('k'));
+    let Some((Ok(n), Ok(k))) = numbers.map(|(n, k)| (n.parse::<usize>(), k.parse::<usize>())) else {
+        return Err(format!("`{}`: `.{shape}` is no shape of wgmma", cx.inst.opcode));
+    };
+    let saturate = cx.eat("satfinite");
+    let accumulator = matrix::accumulator(cx)?;
+    let (a, b) = (matrix::element(cx)?, matrix::element(cx)?);
+    cx.end(cx.count())?;
+    let legal_n = (8..=256).contains(&n) && n % 8 == 0 && (!a.is_integer() || n % 16 == 0 || n == 8 || n == 24);
+    if !legal_n || k * a.bits() as usize != 256 || !matrix::combine(a, b, accumulator) || (saturate && !a.is_integer()) {
+        return Err(format!("`{}`: wgmma has no such combination of shape and types", cx.inst.opcode));
+    }
+    let d = matrix::vector(cx, 0, n / 2 / accumulator.per_register(), accumulator.register(), true)?;
+    let source = match cx.operand(1)? {
+        Operand::Vector(_) => Source::Registers(matrix::vector(cx, 1, 4, Type::B32, false)?),
+        _ => Source::Descriptor(cx.src(1, Type::B64)?),
+    };
+    let from_registers = matches!(source, Source::Registers(_));
+    let b_descriptor = cx.src(2, Type::B64)?;
+    let scale_d = cx.predicate(cx.operand(3)?)?;
+    // Integers have no scales, and only 16-bit types may be transposed: those in registers already lie as they must.
+    let scales = if a.is_integer() { 0 } else { 2 };
+    let transposes = match a.bits() {
+        16 if from_registers => 1,
+        16 => 2,
+        _ => 0,
+    };
+    cx.end(4 + scales + transposes)?;
+    let mut negate = [false; 2];
+    for (i, negate) in negate.iter_mut().enumerate().take(scales) {
+        *negate = match cx.int(4 + i)? {
+            1 => false,
+            -1 => true,
+            other => return Err(format!("`{}`: a scale is 1 or -1, not {other}", cx.inst.opcode)),
+        };
+    }
+    let mut majors = [Major::K; 2];
+    for i in 0..transposes {
+        let major = match cx.int(6 + i)? {
+            0 => Major::K,
+            1 => Major::Mn,
+            other => return Err(format!("`{}`: a transpose is 0 or 1, not {other}", cx.inst.opcode)),
+        };
+        majors[2 - transposes + i] = major;
+    }
+    let [negate_a, negate_b] = negate;
+    let [a_major, b_major] = majors;
+    Ok(Wgmma { n, a, b, accumulator, saturate, d, source, b_descriptor, a_major, b_major, scale_d, negate_a, negate_b })
+}
