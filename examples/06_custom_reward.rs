@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let seed = row_seed(0, step);
         let options = RolloutOptions { num_generations: 16, max_completion_length: LIMIT, temperature: 1.0, seed };
         let problems = vec![problem.clone(); rl.questions];
-        let samples = rollout(&model, &tokenizer, &problems, (&Digits, &Digits), &options, &mut |_| ())?;
+        let samples = rollout(&model, &tokenizer, &problems, (&Digits, &Digits), &options)?;
         curve.push(mean(&samples));
         if step % 10 == 0 {
             eprintln!("step {step:2}: share of digits {:.2}, for example {}", curve[step], samples[0].completion.text());

@@ -68,7 +68,7 @@ fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
         seed: args.seed,
     };
     let accuracy = Accuracy::default();
-    let samples = rollout(&model, &tokenizer, std::slice::from_ref(&problem), (&accuracy, &accuracy), &options, &mut |_| ())?;
+    let samples = rollout(&model, &tokenizer, std::slice::from_ref(&problem), (&accuracy, &accuracy), &options)?;
     let first = &samples[0];
     show(&problem, first);
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nn::{DeepseekV3ForCausalLM, GenerateError, row_seed};
+use nn::{DeepseekV3ForCausalLM, GenerateError};
 
 use crate::behaviour::Behaviour;
 use crate::config::EvalConfig;
@@ -13,9 +13,6 @@ use crate::reward::Accuracy;
 use crate::rollout::{RolloutOptions, Sample, rollout};
 use crate::tokenizer::Tokenizer;
 use crate::verify::{final_answer, parse_number};
-
-/// Sequences that are generated together.
-const BATCH: usize = 512;
 
 /// The behaviour of some answers, with the lengths of right and wrong ones.
 pub fn behaviour(samples: &[Sample]) -> BehaviourMetrics {
@@ -72,13 +69,9 @@ pub fn evaluate(
 ) -> Result<(EvalMetrics, Vec<usize>), GenerateError> {
     let start = Instant::now();
     let n = e.config.samples;
-    let mut samples = Vec::new();
-    for (c, part) in e.problems.chunks((BATCH / n).max(1)).enumerate() {
-        let options =
-            RolloutOptions { num_generations: n, max_completion_length: e.limit, temperature: 1.0, seed: row_seed(e.seed, c) };
-        let accuracy = Accuracy::default();
-        samples.extend(rollout(policy, tokenizer, part, (&accuracy, &accuracy), &options, &mut |_| ())?);
-    }
+    let options = RolloutOptions { num_generations: n, max_completion_length: e.limit, temperature: 1.0, seed: e.seed };
+    let accuracy = Accuracy::default();
+    let samples = rollout(policy, tokenizer, e.problems, (&accuracy, &accuracy), &options)?;
     let by_problem: Vec<&[Sample]> = samples.chunks(n).collect();
     let mut scores = Scores::default();
     let outcomes: Vec<Vec<bool>> = by_problem.iter().map(|g| g.iter().map(|s| s.correct).collect()).collect();

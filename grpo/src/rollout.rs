@@ -1,11 +1,16 @@
 //! Rollouts: answers sampled from the policy, taken apart and scored.
 
-use nn::{DeepseekV3ForCausalLM, Generate, GenerateError, Sampling};
+use nn::{DeepseekV3ForCausalLM, Generate, GenerateError, Sampling, row_seed};
+use rayon::prelude::*;
 
 use crate::behaviour::Behaviour;
 use crate::problem::Problem;
 use crate::reward::{Completion, Reward};
 use crate::tokenizer::{Tokenizer, token};
+
+/// Answers that are sampled side by side. Each part of a rollout has a thread of its own: that its steps wait for nobody is worth more
+/// than larger products, and a smaller cache is read faster. An answer does not depend on its neighbours, so no bit changes.
+const TOGETHER: usize = 128;
 
 /// How answers are sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,7 +79,6 @@ pub fn rollout(
     problems: &[Problem],
     (accuracy, reward): (&dyn Reward, &dyn Reward),
     options: &RolloutOptions,
-    progress: &mut dyn FnMut(nn::Progress),
 ) -> Result<Vec<Sample>, GenerateError> {
     let prompt = |p: &Problem| p.prompt(tokenizer).expect("a problem of the tokenizer's characters");
     let prompts: Vec<Vec<i64>> = problems.iter().map(prompt).collect();
@@ -83,10 +87,17 @@ pub fn rollout(
         max_new_tokens: options.max_completion_length,
         stop_tokens: vec![token::EOS],
         sampling: Sampling { temperature: options.temperature, ..Sampling::default() },
-        seed: options.seed,
         ..Generate::default()
     };
-    let answers = policy.generate_with(&prompts, &generate, progress)?;
+    let per = (TOGETHER / options.num_generations).max(1);
+    let parts: Vec<(usize, &[Vec<i64>])> = prompts.chunks(per).enumerate().map(|(c, part)| (c * per, part)).collect();
+    let answers = parts.par_iter().map(|&(first, part)| {
+        let seeds = (first..first + part.len()).map(|i| row_seed(options.seed, i)).collect();
+        let mut answers = policy.generate(part, &Generate { prompt_seeds: Some(seeds), ..generate.clone() })?;
+        answers.iter_mut().for_each(|answer| answer.prompt += first);
+        Ok(answers)
+    });
+    let answers = answers.collect::<Result<Vec<_>, GenerateError>>()?.concat();
     let score = |answer: nn::Completion| {
         let problem = &problems[answer.prompt];
         let completion = Completion::from_tokens(tokenizer, &answer.tokens);

@@ -253,7 +253,7 @@ impl Run {
             temperature: rl.temperature,
             seed: row_seed(row_seed(seed, 1), step),
         };
-        let samples = rollout(&self.policy, &self.tokenizer, &questions, (&accuracy, &reward), &options, &mut |_| ());
+        let samples = rollout(&self.policy, &self.tokenizer, &questions, (&accuracy, &reward), &options);
         let samples = samples.map_err(|e| self.failed(step + 1, e.into()))?;
         let mut rng = Rng::new(seed, "minibatches", step as u64);
         let update = trainer::update(&self.policy, self.reference.as_ref(), &mut self.optimizer, &samples, rl, step, &mut rng);

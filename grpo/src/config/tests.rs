@@ -73,7 +73,11 @@ fn presets_and_controls_are_valid() {
 #[test]
 fn schedules() {
     let config = RunConfig::default();
-    assert_eq!([0, 39, 40, 79].map(|s| config.rl.max_completion_length_at(s)), [120, 120, 360, 360]);
+    assert_eq!([0, 23, 24, 79].map(|s| config.rl.max_completion_length_at(s)), [120, 120, 480, 480]);
+    let rl = RlConfig { steps: 100, lr: 1.0, ..config.rl };
+    for (step, lr) in [(0, 1.0), (29, 1.0), (65, 0.5), (99, 0.1)] {
+        assert!((rl.lr_at(step) - lr).abs() < 1e-12, "step {step}: {}", rl.lr_at(step));
+    }
     let b = BaseConfig { steps: 1000, warmup_steps: 100, lr: 1.0, ..config.base };
     for (step, lr) in [(0, 0.0), (50, 0.5), (100, 1.0), (599, 1.0), (800, 0.5), (999, 0.05)] {
         assert!((b.lr_at(step) - lr).abs() < 1e-12, "step {step}: {}", b.lr_at(step));

@@ -57,7 +57,7 @@ pub fn ragged_problems() -> Vec<Problem> {
 pub fn answers(model: &DeepseekV3ForCausalLM, num_generations: usize, limit: usize, seed: u64) -> Vec<Sample> {
     let options = RolloutOptions { num_generations, max_completion_length: limit, temperature: 1.0, seed };
     let accuracy = Accuracy::default();
-    rollout(model, &Tokenizer::new(), &ragged_problems(), (&accuracy, &accuracy), &options, &mut |_| ()).unwrap()
+    rollout(model, &Tokenizer::new(), &ragged_problems(), (&accuracy, &accuracy), &options).unwrap()
 }
 
 /// A sample with these tokens and this reward, its log-probabilities those of `model`.
