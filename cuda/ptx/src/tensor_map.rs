@@ -238,14 +238,14 @@ impl TensorMap {
             return Err(E::InterleaveRank(self.interleave, rank));
         }
         let align = if self.interleave == Interleave::B32 { 32 } else { 16 };
-        if self.address % align != 0 {
+        if !self.address.is_multiple_of(align) {
             return Err(E::Address { address: self.address, align });
         }
         if let Some(dim) = self.dims.iter().position(|&d| d == 0 || d > 1 << 32) {
             return Err(E::Dim { dim, size: self.dims[dim] });
         }
         for (i, &stride) in self.strides.iter().enumerate() {
-            if stride % align != 0 {
+            if !stride.is_multiple_of(align) {
                 return Err(E::StrideAlign { dim: i + 1, stride, align });
             }
             if stride >= 1 << 40 {
@@ -263,7 +263,7 @@ impl TensorMap {
             return Err(E::InterleaveSwizzle);
         }
         if self.interleave == Interleave::None {
-            if inner % 16 != 0 {
+            if !inner.is_multiple_of(16) {
                 return Err(E::InnerBox(inner));
             }
             let span = u64::from(self.swizzle.span());

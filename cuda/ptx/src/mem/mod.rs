@@ -10,6 +10,9 @@
 
 pub mod clock;
 pub mod global;
+mod known;
+mod page;
+mod race;
 pub mod shadow;
 #[cfg(test)]
 mod tests;
@@ -104,6 +107,7 @@ pub struct By<'a> {
 }
 
 /// What the lanes of a warp load or store: up to 16 bytes each.
+#[derive(Default)]
 pub struct Block {
     /// The bytes of each lane.
     pub bytes: [[u8; 16]; 32],
@@ -111,12 +115,6 @@ pub struct Block {
     pub undefined: [u16; 32],
     /// The lanes with an undefined byte.
     pub any_undefined: u32,
-}
-
-impl Default for Block {
-    fn default() -> Self {
-        Self { bytes: [[0; 16]; 32], undefined: [0; 32], any_undefined: 0 }
-    }
 }
 
 /// An access that ends the launch. The hazard is already recorded.
@@ -301,7 +299,7 @@ impl Memory {
             let stride = by.local.size as u64;
             for lane in lanes_of(mask) {
                 let at = addresses[lane as usize].wrapping_sub(base);
-                if at > stride.wrapping_sub(size) || size > stride || at % size != 0 {
+                if at > stride.wrapping_sub(size) || size > stride || !at.is_multiple_of(size) {
                     return None;
                 }
                 plan.offsets[lane as usize] = (u64::from(lane) * stride + at) as u32;
@@ -312,29 +310,25 @@ impl Memory {
         let at = first - base;
         if mask == u32::MAX && addresses[31] == first.wrapping_add(31 * size) {
             // One after the other, or not: no branch in the loop.
-            let mut differ = 0;
-            for lane in 0..32 {
-                differ |= addresses[lane] ^ first.wrapping_add(lane as u64 * size);
-            }
+            let step = |(lane, address): (usize, &u64)| address ^ first.wrapping_add(lane as u64 * size);
+            let differ = addresses.iter().enumerate().map(step).fold(0, |all, d| all | d);
             if differ == 0 {
-                if at % size != 0 || at + 31 * size > limit {
+                if !at.is_multiple_of(size) || at + 31 * size > limit {
                     return None;
                 }
-                for lane in 0..32 {
-                    plan.offsets[lane] = at as u32 + lane as u32 * size as u32;
-                }
+                plan.offsets = std::array::from_fn(|lane| at as u32 + lane as u32 * size as u32);
                 plan.run = true;
                 return Some(plan);
             }
         }
         let mut bad = 0;
         let mut differ = 0;
-        for lane in 0..32 {
+        for (lane, (&address, offset)) in addresses.iter().zip(&mut plan.offsets).enumerate() {
             if mask >> lane & 1 == 1 {
-                let at = addresses[lane].wrapping_sub(base);
+                let at = address.wrapping_sub(base);
                 bad |= u64::from(at > limit) | (at & (size - 1));
-                differ |= addresses[lane] ^ first;
-                plan.offsets[lane] = at as u32;
+                differ |= address ^ first;
+                *offset = at as u32;
             }
         }
         plan.one = differ == 0;
@@ -342,6 +336,7 @@ impl Memory {
     }
 
     /// The lanes one by one: they access different memories, or one is wrong.
+    #[allow(clippy::too_many_arguments)]
     fn each_lane(
         &mut self,
         by: &mut By,
@@ -366,7 +361,7 @@ impl Memory {
     pub(crate) fn fault(&mut self, by: &By, space: Space, address: u64, lane: u32, bytes: u64, write: bool) -> MemoryFault {
         let kind = match self.locate(by.home, space, address, write) {
             Err(kind) => kind,
-            Ok(_) if address % bytes != 0 => HazardKind::Misaligned,
+            Ok(_) if !address.is_multiple_of(bytes) => HazardKind::Misaligned,
             Ok(_) => HazardKind::OutOfBounds,
         };
         let does = if write { "write" } else { "read" };
@@ -388,6 +383,7 @@ impl Memory {
     }
 
     /// Loads `bytes` (1, 2, 4, 8 or 16) for each lane of `mask`.
+    #[allow(clippy::too_many_arguments)]
     pub fn load(
         &mut self,
         by: &mut By,
@@ -462,6 +458,7 @@ impl Memory {
     }
 
     /// Stores `bytes` (1, 2, 4, 8 or 16) for each lane of `mask`. Of lanes that store to one place the last wins.
+    #[allow(clippy::too_many_arguments)]
     pub fn store(
         &mut self,
         by: &mut By,
@@ -540,6 +537,7 @@ impl Memory {
 
     /// An atomic read-modify-write of `bytes` by one lane: `update` gives the new value of the old, or `None` to leave it.
     /// Returns the old value, and whether any of it was undefined.
+    #[allow(clippy::too_many_arguments)]
     pub fn atomic(
         &mut self,
         by: &mut By,

@@ -12,394 +12,15 @@
 //! - A global unit remembers at most a few unordered readers, drawn at random beyond that; a shared one all that matter in
 //!   practice (32). The last strong writer stands for all strong writers before it.
 
-use super::clock::{ASYNC, ASYNC_GENERIC, Order, Scope, Stamp, WarpOrder, lanes_of};
-use crate::hazard::{HazardKind, Hazards, Site};
+use std::ops::Range;
 
-/// Bytes a page.
-const PAGE: usize = 1024;
-/// The stamp of what is in flight: nobody knows it yet.
-pub(crate) const IN_FLIGHT: Stamp = Stamp::MAX;
-/// The writer of bytes that hold an mbarrier.
-const MBARRIER: u32 = u32::MAX;
-const PC_BITS: u32 = 28;
-
-#[derive(Clone, Copy, Default, Debug)]
-struct Writer {
-    /// Agent times 32 plus lane.
-    who: u32,
-    /// 0: never written in this launch.
-    stamp: Stamp,
-    /// Instruction, and the strength in the high bits.
-    tag: u32,
-}
-
-#[derive(Clone, Copy, Default, Debug)]
-struct Readers {
-    /// A CTA, or an asynchronous agent.
-    group: u32,
-    warps: u32,
-    lanes: u32,
-    /// 0: none.
-    stamp: Stamp,
-    tag: u32,
-    /// The next record of this unit in [`Tracker::extra`]; 0 ends the list.
-    next: u32,
-}
-
-/// A line: 32 units. Most accesses are of a whole warp to whole lines; then one record says what 32 would.
-const LINE: usize = 32;
-
-/// One record for a line: unit `u` belongs to lane `lane + (u >> per_lane)`.
-#[derive(Clone, Copy, Default, Debug)]
-struct Run {
-    /// The warp of a write; a CTA of reads.
-    group: u32,
-    /// The warps of reads.
-    warps: u32,
-    /// 0: none.
-    stamp: Stamp,
-    tag: u32,
-    lane: u8,
-    per_lane: u8,
-}
-
-impl Run {
-    fn lane_of(&self, unit: usize) -> u32 {
-        u32::from(self.lane) + (unit >> self.per_lane) as u32
-    }
-
-    fn is_like(&self, lane: u32, per_lane: u32) -> bool {
-        u32::from(self.lane) == lane && u32::from(self.per_lane) == per_lane
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Line {
-    /// `Some`: the units' own records do not count.
-    write: Option<Run>,
-    read: Option<Run>,
-}
-
-#[derive(Clone, Debug)]
-struct Page {
-    launch: u32,
-    shift: u32,
-    lines: Box<[Line]>,
-    writers: Box<[Writer]>,
-    readers: Box<[Readers]>,
-}
-
-const FRESH: Line = Line { write: Some(NO_RUN), read: Some(NO_RUN) };
-const NO_RUN: Run = Run { group: 0, warps: 0, stamp: 0, tag: 0, lane: 0, per_lane: 0 };
-
-impl Page {
-    fn new(launch: u32) -> Box<Page> {
-        Box::new(Page {
-            launch,
-            shift: 2,
-            lines: vec![FRESH; PAGE / 4 / LINE].into(),
-            writers: vec![Writer::default(); PAGE / 4].into(),
-            readers: vec![Readers::default(); PAGE / 4].into(),
-        })
-    }
-
-    #[cold]
-    fn renew(&mut self, launch: u32) {
-        self.launch = launch;
-        self.lines.fill(FRESH);
-    }
-
-    /// Makes units of `1 << shift` bytes.
-    #[cold]
-    fn refine(&mut self, shift: u32, tracker: &mut Tracker) {
-        self.open(0, self.writers.len());
-        let parts = 1 << (self.shift - shift);
-        self.writers = self.writers.iter().flat_map(|w| std::iter::repeat_n(*w, parts)).collect();
-        let mut readers = Vec::with_capacity(self.readers.len() * parts);
-        for r in &self.readers {
-            readers.push(*r);
-            for _ in 1..parts {
-                readers.push(tracker.copy_list(*r));
-            }
-        }
-        self.readers = readers.into();
-        self.lines = vec![Line { write: None, read: None }; self.writers.len() / LINE].into();
-        self.shift = shift;
-    }
-
-    /// The writer of a unit.
-    fn writer(&self, unit: usize) -> Writer {
-        match &self.lines[unit / LINE].write {
-            Some(run) => Writer { who: run.group * 32 + run.lane_of(unit % LINE), stamp: run.stamp, tag: run.tag },
-            None => self.writers[unit],
-        }
-    }
-
-    /// Gives the units of a range their own records.
-    #[inline]
-    fn open(&mut self, from: usize, to: usize) {
-        for line in from / LINE..to.div_ceil(LINE) {
-            if self.lines[line].write.is_some() || self.lines[line].read.is_some() {
-                self.open_line(line);
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn open_line(&mut self, line: usize) {
-        let units = line * LINE..(line + 1) * LINE;
-        if let Some(run) = self.lines[line].write.take() {
-            for (i, w) in self.writers[units.clone()].iter_mut().enumerate() {
-                *w = Writer { who: run.group * 32 + run.lane_of(i), stamp: run.stamp, tag: run.tag };
-            }
-        }
-        if let Some(run) = self.lines[line].read.take() {
-            for (i, r) in self.readers[units].iter_mut().enumerate() {
-                let Run { group, warps, stamp, tag, .. } = run;
-                *r = Readers { group, warps, lanes: 1 << (run.lane_of(i) & 31), stamp, tag, next: 0 };
-            }
-        }
-    }
-}
-
-fn tag_of(pc: u32, strength: Option<Scope>) -> u32 {
-    let strength = match strength {
-        None => 0,
-        Some(Scope::Cta) => 1,
-        Some(Scope::Cluster) => 2,
-        Some(Scope::Gpu) => 3,
-        Some(Scope::Sys) => 4,
-    };
-    pc & ((1 << PC_BITS) - 1) | strength << PC_BITS
-}
-
-fn strength_of(tag: u32) -> Option<Scope> {
-    [None, Some(Scope::Cta), Some(Scope::Cluster), Some(Scope::Gpu), Some(Scope::Sys)][(tag >> PC_BITS) as usize & 7]
-}
-
-fn pc_of(tag: u32) -> u32 {
-    tag & ((1 << PC_BITS) - 1)
-}
-
-/// What the memories of a launch share: the order, what was found, and the overflow of reader lists.
-pub struct Tracker {
-    /// Who knows of what.
-    pub order: Order,
-    /// What was found.
-    pub hazards: Hazards,
-    /// Whether accesses are recorded and checked at all.
-    pub enabled: bool,
-    launch: u32,
-    /// How many unordered readers of a global unit are remembered beyond the first.
-    global_readers: u32,
-    extra: Vec<Readers>,
-    free: u32,
-    draws: u64,
-}
-
-impl Tracker {
-    /// For launch number `launch` (never 0) of its memories.
-    pub fn new(order: Order, launch: u32, enabled: bool, seed: u64) -> Self {
-        Self {
-            order,
-            hazards: Hazards::new(),
-            enabled,
-            launch,
-            global_readers: 3,
-            extra: vec![Readers::default()],
-            free: 0,
-            draws: seed | 1,
-        }
-    }
-
-    /// Every unordered reader is remembered, whatever that costs.
-    #[cfg(test)]
-    pub(crate) fn exact(mut self) -> Self {
-        self.global_readers = u32::MAX;
-        self
-    }
-
-    fn draw(&mut self, below: u32) -> u32 {
-        self.draws ^= self.draws << 13;
-        self.draws ^= self.draws >> 7;
-        self.draws ^= self.draws << 17;
-        ((self.draws >> 32) as u32) % below
-    }
-
-    fn push(&mut self, record: Readers) -> u32 {
-        if self.free != 0 {
-            let i = self.free;
-            self.free = self.extra[i as usize].next;
-            self.extra[i as usize] = record;
-            return i;
-        }
-        self.extra.push(record);
-        self.extra.len() as u32 - 1
-    }
-
-    fn drop_list(&mut self, mut next: u32) {
-        while next != 0 {
-            let following = self.extra[next as usize].next;
-            self.extra[next as usize].next = self.free;
-            self.free = next;
-            next = following;
-        }
-    }
-
-    fn copy_list(&mut self, mut record: Readers) -> Readers {
-        if record.next != 0 {
-            let copy = self.copy_list(self.extra[record.next as usize]);
-            record.next = self.push(copy);
-        }
-        record
-    }
-}
-
-/// A warp's access, as the shadow sees it.
-struct Me<'a> {
-    warp: &'a WarpOrder,
-    cta: u32,
-    warps: u32,
-    /// The first thread of the CTA, and their number.
-    first: u32,
-    span: u32,
-    floor: Stamp,
-    stamp: Stamp,
-    tag: u32,
-    bit: u32,
-}
-
-impl<'a> Me<'a> {
-    fn new(warp: &'a WarpOrder, order: &Order, pc: u32, strength: Option<Scope>) -> Self {
-        let warps = order.warps;
-        Me {
-            warp,
-            cta: warp.cta,
-            warps,
-            first: warp.cta * warps * 32,
-            span: warps * 32,
-            floor: warp.floor(),
-            stamp: warp.stamp,
-            tag: tag_of(pc, strength),
-            bit: 1 << (warp.agent % warps),
-        }
-    }
-
-    fn who(&self, lane: u32) -> u32 {
-        self.warp.agent * 32 + lane
-    }
-
-    /// Whether the writer is surely ordered before `lane`; if not, look closer.
-    #[inline(always)]
-    fn after_write(&self, w: &Writer, lane: u32) -> bool {
-        (w.stamp <= self.floor && w.who.wrapping_sub(self.first) < self.span) || w.who == self.who(lane) || w.stamp == 0
-    }
-
-    #[inline(always)]
-    fn after_reads(&self, r: &Readers) -> bool {
-        r.next == 0 && (r.stamp == 0 || (r.stamp <= self.floor && r.group == self.cta))
-    }
-
-    /// Whether a line's writes are surely ordered before a run of mine.
-    #[inline(always)]
-    fn after_write_run(&self, w: &Run, lane: u32, per_lane: u32) -> bool {
-        w.stamp == 0
-            || (w.stamp <= self.floor && (w.group * 32).wrapping_sub(self.first) < self.span)
-            || (w.group == self.warp.agent && w.is_like(lane, per_lane))
-    }
-
-    /// Whether a read by this one can stand for `r`, which it comes after: a strong read cannot for a weak one.
-    #[inline(always)]
-    fn replaces(&self, r: &Readers) -> bool {
-        self.tag >> PC_BITS == 0 || r.stamp == 0 || (r.tag ^ self.tag) >> PC_BITS == 0
-    }
-
-    fn knows_readers(&self, r: &Readers, lane: u32) -> bool {
-        if r.group >= ASYNC {
-            return self.warp.knows(lane, r.group, 0, r.stamp, self.warps);
-        }
-        self.warp.clock(lane).all.floor(r.group) >= r.stamp
-            || lanes_of(r.warps).all(|w| {
-                let agent = r.group * self.warps + w;
-                lanes_of(r.lanes).all(|l| self.warp.knows(lane, agent, l, r.stamp, self.warps))
-            })
-    }
-
-    /// A line that was written as a whole, each lane its units from lane `lane` on.
-    fn line(&self, lane: u32, per_lane: u32) -> Line {
-        let (lane, per_lane) = (lane as u8, per_lane as u8);
-        let write = Run { group: self.warp.agent, warps: 0, stamp: self.stamp, tag: self.tag, lane, per_lane };
-        Line { write: Some(write), read: Some(NO_RUN) }
-    }
-
-    fn readers(&self, lanes: u32) -> Readers {
-        Readers { group: self.cta, warps: self.bit, lanes, stamp: self.stamp, tag: self.tag, next: 0 }
-    }
-}
-
-impl Page {
-    /// A whole line is read, each lane its units from lane `lane` on: whether one record can say so.
-    #[inline]
-    fn read_line(&mut self, line: usize, lane: u32, per_lane: u32, me: &Me) -> bool {
-        let units = line * LINE..(line + 1) * LINE;
-        let quiet = match &self.lines[line].write {
-            Some(w) => me.after_write_run(w, lane, per_lane),
-            None => {
-                let lane_of = |i: usize| lane + (i >> per_lane) as u32;
-                self.writers[units.clone()].iter().enumerate().fold(true, |ok, (i, w)| ok & me.after_write(w, lane_of(i)))
-            }
-        };
-        if !quiet {
-            return false;
-        }
-        let mine = Run { group: me.cta, warps: me.bit, stamp: me.stamp, tag: me.tag, lane: lane as u8, per_lane: per_lane as u8 };
-        match &mut self.lines[line].read {
-            Some(r) if r.stamp == 0 => *r = mine,
-            Some(r) if r.group == me.cta => {
-                let like = (r.tag ^ me.tag) >> PC_BITS == 0;
-                if r.stamp <= me.floor && (like || me.tag >> PC_BITS == 0) {
-                    *r = mine;
-                } else if r.stamp == me.stamp && like && r.is_like(lane, per_lane) {
-                    r.warps |= me.bit;
-                } else {
-                    return false;
-                }
-            }
-            Some(_) => return false,
-            None => {
-                let replaced = self.readers[units].iter().fold(true, |ok, r| ok & (me.after_reads(r) && me.replaces(r)));
-                if !replaced {
-                    return false;
-                }
-                self.lines[line].read = Some(mine);
-            }
-        }
-        true
-    }
-
-    /// A whole line is written: whether one record can say so.
-    #[inline]
-    fn write_line(&mut self, line: usize, lane: u32, per_lane: u32, me: &Me) -> bool {
-        let units = line * LINE..(line + 1) * LINE;
-        let lane_of = |i: usize| lane + (i >> per_lane) as u32;
-        let quiet = match &self.lines[line].write {
-            Some(w) => me.after_write_run(w, lane, per_lane),
-            None => self.writers[units.clone()].iter().enumerate().fold(true, |ok, (i, w)| ok & me.after_write(w, lane_of(i))),
-        } && match &self.lines[line].read {
-            Some(r) => {
-                r.stamp == 0 || (r.group == me.cta && (r.stamp <= me.floor || (r.warps == me.bit && r.is_like(lane, per_lane))))
-            }
-            None => self.readers[units]
-                .iter()
-                .enumerate()
-                .fold(true, |ok, (i, r)| ok & (me.after_reads(r) || own_read(r, me, lane_of(i)))),
-        };
-        if quiet {
-            self.lines[line] = me.line(lane, per_lane);
-        }
-        quiet
-    }
-}
+use super::clock::{Scope, Stamp, WarpOrder, lanes_of};
+pub(crate) use super::page::IN_FLIGHT;
+pub use super::page::Tracker;
+use super::page::*;
+pub(crate) use super::race::AsyncStep;
+use super::race::*;
+use crate::hazard::{HazardKind, Site};
 
 /// A piece of memory: an allocation, or the shared memory of a CTA.
 #[derive(Clone, Debug)]
@@ -502,9 +123,9 @@ impl Segment {
                 while at < end {
                     let page = Self::page(&mut self.pages, at, shift, tracker);
                     let per_lane = shift - page.shift;
-                    let from = at % PAGE >> page.shift;
-                    let stop = end.min(at - at % PAGE + ((from / LINE + 1) * LINE << page.shift));
-                    let to = (stop - 1) % PAGE + 1 >> page.shift;
+                    let from = (at % PAGE) >> page.shift;
+                    let stop = end.min(at - at % PAGE + (((from / LINE + 1) * LINE) << page.shift));
+                    let to = page.units(at, stop).end;
                     let lane0 = (at - start) >> page.shift;
                     if to - from == LINE && page.read_line(from / LINE, (lane0 >> per_lane) as u32, per_lane, &me) {
                         at = stop;
@@ -549,7 +170,7 @@ impl Segment {
     #[inline]
     fn read_at(&mut self, at: usize, bytes: usize, lanes: u32, me: &Me, tracker: &mut Tracker) {
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
-        let (from, to) = (at % PAGE >> page.shift, (at % PAGE + bytes) >> page.shift);
+        let Range { start: from, end: to } = page.units(at, at + bytes);
         page.open(from, to);
         for unit in from..to {
             let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
@@ -567,9 +188,9 @@ impl Segment {
                 while at < end {
                     let page = Self::page(&mut self.pages, at, shift, tracker);
                     let per_lane = shift - page.shift;
-                    let from = at % PAGE >> page.shift;
-                    let stop = end.min(at - at % PAGE + ((from / LINE + 1) * LINE << page.shift));
-                    let to = (stop - 1) % PAGE + 1 >> page.shift;
+                    let from = (at % PAGE) >> page.shift;
+                    let stop = end.min(at - at % PAGE + (((from / LINE + 1) * LINE) << page.shift));
+                    let to = page.units(at, stop).end;
                     let lane0 = (at - start) >> page.shift;
                     let whole = to - from == LINE;
                     if whole && page.write_line(from / LINE, (lane0 >> per_lane) as u32, per_lane, &me) {
@@ -644,8 +265,9 @@ impl Segment {
 
     fn record_write(&mut self, at: usize, bytes: usize, lane: u32, me: &Me, tracker: &mut Tracker) {
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
-        page.open(at % PAGE >> page.shift, (at % PAGE + bytes) >> page.shift);
-        for unit in at % PAGE >> page.shift..(at % PAGE + bytes) >> page.shift {
+        let units = page.units(at, at + bytes);
+        page.open(units.start, units.end);
+        for unit in page.units(at, at + bytes) {
             page.writers[unit] = Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag };
         }
     }
@@ -653,7 +275,7 @@ impl Segment {
     #[inline]
     fn write_at(&mut self, at: usize, bytes: usize, lane: u32, new: &[u8; 16], me: &Me, tracker: &mut Tracker) {
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
-        let (from, to) = (at % PAGE >> page.shift, (at % PAGE + bytes) >> page.shift);
+        let Range { start: from, end: to } = page.units(at, at + bytes);
         page.open(from, to);
         for unit in from..to {
             let (w, r) = (&page.writers[unit], &page.readers[unit]);
@@ -673,8 +295,9 @@ impl Segment {
     pub(crate) fn update(&mut self, at: usize, bytes: usize, lane: u32, step: &Step, tracker: &mut Tracker) {
         let me = Me::new(step.warp, &tracker.order, step.pc, step.strength);
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
-        page.open(at % PAGE >> page.shift, (at % PAGE + bytes) >> page.shift);
-        for unit in at % PAGE >> page.shift..(at % PAGE + bytes) >> page.shift {
+        let units = page.units(at, at + bytes);
+        page.open(units.start, units.end);
+        for unit in page.units(at, at + bytes) {
             let (w, r) = (&page.writers[unit], &page.readers[unit]);
             if !(me.after_write(w, lane) && (me.after_reads(r) || own_read(r, &me, lane))) {
                 let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
@@ -689,7 +312,7 @@ impl Segment {
     pub(crate) fn mark_mbarrier(&mut self, at: usize, lane: u32, step: &Step, tracker: &mut Tracker) {
         self.update(at, 8, lane, step, tracker);
         let page = Self::page(&mut self.pages, at, 2, tracker);
-        for unit in at % PAGE >> page.shift..(at % PAGE + 8) >> page.shift {
+        for unit in page.units(at, at + 8) {
             page.writers[unit] = Writer { who: MBARRIER, stamp: IN_FLIGHT, tag: tag_of(step.pc, None) };
         }
     }
@@ -705,7 +328,7 @@ impl Segment {
         let mut list = Vec::new();
         for at in (at..at + len).step_by(4) {
             let Some(page) = self.pages[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { continue };
-            let unit = at % PAGE >> page.shift;
+            let unit = (at % PAGE) >> page.shift;
             let w = page.writer(unit);
             if w.stamp != 0 && !list.iter().any(|l: &(u32, Stamp, u32)| (l.0, l.1) == (w.who, w.stamp)) {
                 list.push((w.who, w.stamp, pc_of(w.tag)));
@@ -723,8 +346,9 @@ impl Segment {
             let stop = end.min((at / PAGE + 1) * PAGE);
             let shift = ((at | stop) as u32).trailing_zeros().min(2);
             let page = Self::page(&mut self.pages, at, shift, tracker);
-            page.open(at % PAGE >> page.shift, (stop - 1) % PAGE + 1 >> page.shift);
-            for unit in at % PAGE >> page.shift..(stop - 1) % PAGE + 1 >> page.shift {
+            let units = page.units(at, stop);
+            page.open(units.start, units.end);
+            for unit in page.units(at, stop) {
                 let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
                 let w = page.writers[unit];
                 if w.stamp != 0 && (w.who != seen.who || w.stamp > seen.stamp) {
@@ -774,283 +398,13 @@ impl Segment {
         while at < end {
             let stop = end.min((at / PAGE + 1) * PAGE);
             let page = Self::page(&mut self.pages, at, 2, tracker);
-            for w in &mut page.writers[at % PAGE >> page.shift..(stop - 1) % PAGE + 1 >> page.shift] {
+            let units = page.units(at, stop);
+            for w in &mut page.writers[units] {
                 if w.who == who && w.stamp == IN_FLIGHT {
                     (w.who, w.stamp) = (to, stamp);
                 }
             }
             at = stop;
         }
-    }
-}
-
-/// An access by asynchronous work.
-pub(crate) struct AsyncStep<'a> {
-    /// The agent times 32, plus the lane it works for if it works for a warp.
-    pub who: u32,
-    /// The interval of the agent.
-    pub stamp: Stamp,
-    /// The warps that issued it, each with a lane: it is ordered after what all of them know.
-    pub issuers: &'a [(&'a WarpOrder, u32)],
-    pub pc: u32,
-    /// Whether it is done in the async proxy.
-    pub proxy: bool,
-    /// The scope of a reduction, which is atomic.
-    pub strength: Option<Scope>,
-}
-
-struct Party {
-    who: u32,
-    stamp: Stamp,
-    tag: u32,
-}
-
-impl From<&Writer> for Party {
-    fn from(w: &Writer) -> Self {
-        Party { who: w.who, stamp: w.stamp, tag: w.tag }
-    }
-}
-
-impl Readers {
-    /// One of these readers, but not `except` if there is another.
-    fn party(&self, warps: u32, except: u32) -> Party {
-        let mut who = self.group * 32;
-        if self.group < ASYNC {
-            for warp in lanes_of(self.warps) {
-                for lane in lanes_of(self.lanes) {
-                    who = (self.group * warps + warp) * 32 + lane;
-                    if who != except {
-                        return Party { who, stamp: self.stamp, tag: self.tag };
-                    }
-                }
-            }
-        }
-        Party { who, stamp: self.stamp, tag: self.tag }
-    }
-}
-
-impl AsyncStep<'_> {
-    fn knows(&self, agent: u32, lane: u32, stamp: Stamp, order: &Order) -> bool {
-        self.issuers.iter().all(|(warp, own)| warp.knows(*own, agent, lane, stamp, order.warps))
-    }
-
-    fn against_write(&self, w: &Writer, shared: bool, order: &Order) -> Option<HazardKind> {
-        let (agent, lane) = (w.who / 32, w.who % 32);
-        if w.who == MBARRIER {
-            return Some(HazardKind::MbarrierNotInitialized);
-        }
-        if w.who == self.who && w.stamp != IN_FLIGHT {
-            return None;
-        }
-        if self.strength.is_some() && strength_of(w.tag).is_some() {
-            return None;
-        }
-        if !self.knows(agent, lane, w.stamp, order) {
-            return Some(race_kind(agent, shared));
-        }
-        let generic = agent < ASYNC || agent >= ASYNC_GENERIC;
-        let fenced = |(warp, own): &(&WarpOrder, u32)| {
-            let clock = warp.clock(*own);
-            let known = if shared { &clock.shared } else { &clock.global };
-            known.knows(agent, lane, w.stamp, order.warps)
-        };
-        (self.proxy && generic && !self.issuers.iter().any(fenced)).then_some(HazardKind::MissingProxyFence)
-    }
-
-    fn against_read(&self, r: &Readers, shared: bool, order: &Order) -> Option<HazardKind> {
-        if r.group >= ASYNC {
-            let ok = r.group == self.who / 32 || self.knows(r.group, 0, r.stamp, order);
-            return (!ok).then_some(HazardKind::InFlight);
-        }
-        let ok = lanes_of(r.warps).all(|w| lanes_of(r.lanes).all(|l| self.knows(r.group * order.warps + w, l, r.stamp, order)));
-        (!ok).then_some(race_kind(0, shared))
-    }
-
-    #[cold]
-    fn report(&self, kind: HazardKind, other: &Party, write: bool, address: u64, tracker: &mut Tracker) {
-        let (warp, lane) = self.issuers[0];
-        let does = if write { "writes" } else { "reads" };
-        report(kind, Site::new(self.pc, warp.agent, lane), other, does, "asynchronous work", address, tracker);
-    }
-}
-
-fn race_kind(agent: u32, shared: bool) -> HazardKind {
-    match (agent >= ASYNC, shared) {
-        (true, _) => HazardKind::InFlight,
-        (_, true) => HazardKind::SharedRace,
-        (_, false) => HazardKind::GlobalRace,
-    }
-}
-
-fn report(kind: HazardKind, at: Site, other: &Party, does: &str, by: &str, address: u64, tracker: &mut Tracker) {
-    let agent = other.who / 32;
-    let with = Site::new(pc_of(other.tag), if agent < ASYNC { agent } else { at.warp }, other.who % 32);
-    tracker.hazards.report_pair(kind, at, Some(with), Some(address), || match kind {
-        HazardKind::MissingProxyFence => {
-            format!("{by} {does} what a generic store wrote, with no fence.proxy.async between")
-        }
-        HazardKind::MbarrierNotInitialized => format!("{by} {does} the bytes of a live mbarrier"),
-        HazardKind::InFlight if other.stamp == IN_FLIGHT => format!("{by} {does} the destination of a copy in flight"),
-        HazardKind::InFlight => format!("{by} {does} what asynchronous work uses, whose completion it has not waited for"),
-        _ => format!("{by} {does} without an order between it and the other"),
-    });
-}
-
-fn own_read(r: &Readers, me: &Me, lane: u32) -> bool {
-    r.next == 0 && r.group == me.cta && r.warps == me.bit && r.lanes == 1 << lane
-}
-
-/// The records of a list that are not `ordered`, as a list.
-fn keep_readers(first: Readers, ordered: impl Fn(&Readers) -> bool, extra: &mut [Readers], free: &mut u32) -> Readers {
-    let mut kept = Readers::default();
-    let mut next = first.next;
-    if !ordered(&first) {
-        kept = Readers { next: 0, ..first };
-    }
-    while next != 0 {
-        let each = extra[next as usize];
-        if ordered(&each) || kept.stamp == 0 {
-            if !ordered(&each) {
-                kept = Readers { next: 0, ..each };
-            }
-            extra[next as usize].next = *free;
-            *free = next;
-        } else {
-            extra[next as usize].next = kept.next;
-            kept.next = next;
-        }
-        next = each.next;
-    }
-    kept
-}
-
-fn add_reader(list: &mut Readers, mine: Readers, shared: bool, tracker: &mut Tracker) {
-    if list.stamp == 0 {
-        *list = mine;
-        return;
-    }
-    let mut next = list.next;
-    let mut count = 0;
-    while next != 0 {
-        count += 1;
-        next = tracker.extra[next as usize].next;
-    }
-    if count < if shared { 32 } else { tracker.global_readers } {
-        list.next = tracker.push(Readers { next: list.next, ..mine });
-        return;
-    }
-    let mut victim = list.next;
-    for _ in 0..tracker.draw(count) {
-        victim = tracker.extra[victim as usize].next;
-    }
-    let next = tracker.extra[victim as usize].next;
-    tracker.extra[victim as usize] = Readers { next, ..mine };
-}
-
-/// A read of one unit by `lanes`.
-#[inline(always)]
-fn read_one(page: &mut Page, unit: usize, lanes: u32, me: &Me, tracker: &mut Tracker, shared: bool, address: u64) {
-    let (w, r) = (&page.writers[unit], &mut page.readers[unit]);
-    let own = lanes.is_power_of_two() && w.who == me.who(lanes.trailing_zeros());
-    if own || w.stamp == 0 || (w.stamp <= me.floor && w.who.wrapping_sub(me.first) < me.span) {
-        if me.after_reads(r) && me.replaces(r) {
-            *r = me.readers(lanes);
-            return;
-        }
-        if r.group == me.cta && r.stamp == me.stamp && r.lanes == lanes && (r.tag ^ me.tag) >> PC_BITS == 0 {
-            r.warps |= me.bit;
-            return;
-        }
-    }
-    read_unit(page, unit, lanes, me, tracker, shared, address);
-}
-
-/// A read that the quick test did not settle.
-#[inline(never)]
-fn read_unit(page: &mut Page, unit: usize, lanes: u32, me: &Me, tracker: &mut Tracker, shared: bool, address: u64) {
-    let w = page.writers[unit];
-    let racing = lanes_of(lanes).find(|&lane| !me.after_write(&w, lane) && !ordered_write(&w, lane, me, tracker));
-    if let Some(lane) = racing {
-        let kind = if w.who == MBARRIER { HazardKind::MbarrierNotInitialized } else { race_kind(w.who / 32, shared) };
-        report(kind, Site::new(pc_of(me.tag), me.warp.agent, lane), &Party::from(&w), "reads", "a thread", address, tracker);
-    }
-    let first = page.readers[unit];
-    let mine = me.readers(lanes);
-    if first.stamp == 0 {
-        page.readers[unit] = mine;
-        return;
-    }
-    // One that fits takes the lanes in; a record of two warps stands for the same lanes of both.
-    let fits = |r: &mut Readers| {
-        let same = r.group == me.cta && r.stamp == me.stamp && (r.tag ^ me.tag) >> PC_BITS == 0;
-        if same && r.lanes == lanes {
-            r.warps |= me.bit;
-            return true;
-        }
-        if same && r.warps == me.bit {
-            r.lanes |= lanes;
-            return true;
-        }
-        same && r.warps & me.bit != 0 && r.lanes & lanes == lanes
-    };
-    if fits(&mut page.readers[unit]) {
-        return;
-    }
-    let mut next = first.next;
-    while next != 0 {
-        if fits(&mut tracker.extra[next as usize]) {
-            return;
-        }
-        next = tracker.extra[next as usize].next;
-    }
-    let known = |r: &Readers| me.replaces(r) && lanes_of(lanes).all(|lane| me.knows_readers(r, lane));
-    let mut kept = keep_readers(first, known, &mut tracker.extra, &mut tracker.free);
-    add_reader(&mut kept, mine, shared, tracker);
-    page.readers[unit] = kept;
-}
-
-fn ordered_write(w: &Writer, lane: u32, me: &Me, tracker: &Tracker) -> bool {
-    if w.who == MBARRIER {
-        return false;
-    }
-    if me.warp.knows(lane, w.who / 32, w.who % 32, w.stamp, me.warps) {
-        return true;
-    }
-    strong_pair(w.who / 32 / me.warps, w.tag, me, tracker)
-}
-
-fn strong_pair(cta: u32, tag: u32, me: &Me, tracker: &Tracker) -> bool {
-    match (strength_of(tag), strength_of(me.tag)) {
-        (Some(a), Some(b)) => tracker.order.morally_strong((cta, a), (me.cta, b)),
-        _ => false,
-    }
-}
-
-/// A write that the quick test did not settle; leaves the list of readers empty.
-#[inline(never)]
-#[allow(clippy::too_many_arguments)]
-fn write_unit(page: &mut Page, unit: usize, lane: u32, same: bool, me: &Me, tracker: &mut Tracker, shared: bool, address: u64) {
-    let w = page.writers[unit];
-    let site = Site::new(pc_of(me.tag), me.warp.agent, lane);
-    if !me.after_write(&w, lane) && !(same && w.who / 32 < ASYNC) && !ordered_write(&w, lane, me, tracker) {
-        let kind = if w.who == MBARRIER { HazardKind::MbarrierNotInitialized } else { race_kind(w.who / 32, shared) };
-        report(kind, site, &Party::from(&w), "writes", "a thread", address, tracker);
-    }
-    let first = page.readers[unit];
-    if first.stamp != 0 {
-        let mut each = first;
-        loop {
-            let own = each.group == me.cta && each.warps == me.bit && each.lanes == 1 << lane;
-            if !own && !me.knows_readers(&each, lane) && !(each.group < ASYNC && strong_pair(each.group, each.tag, me, tracker)) {
-                let party = each.party(me.warps, me.who(lane));
-                report(race_kind(each.group, shared), site, &party, "writes", "a thread", address, tracker);
-            }
-            if each.next == 0 {
-                break;
-            }
-            each = tracker.extra[each.next as usize];
-        }
-        tracker.drop_list(first.next);
-        page.readers[unit] = Readers::default();
     }
 }

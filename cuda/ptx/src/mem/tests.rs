@@ -219,8 +219,8 @@ impl Both {
         memory.start_cluster(CTAS, 2048);
         let warps: Vec<_> = (0..CTAS * WARPS).map(|w| memory.tracker.order.warp(w)).collect();
         let agents = (0..CTAS * WARPS).map(|_| (memory.tracker.order.agent(false), memory.tracker.order.tick(), 0, 0)).collect();
-        let mut naive = Naive::default();
-        naive.memories = vec![vec![Byte { value: 0xFF, ..Byte::default() }; SIZE * 20]; 3];
+        let memories = vec![vec![Byte { value: 0xFF, ..Byte::default() }; SIZE * 20]; 3];
+        let mut naive = Naive { memories, ..Naive::default() };
         for warp in &warps {
             for lane in lanes_of(warp.full) {
                 naive.tick((warp.agent, lane));
@@ -296,9 +296,9 @@ impl Both {
                         let again = done.insert(place, new[0]);
                         if let Some(other) = again {
                             expected.0 |= other != new[0] && sem == Sem::Weak;
-                            for i in 0..bytes {
-                                self.naive.memories[memory as usize][place + i] =
-                                    Byte { writer: Some(me), readers: vec![], value: new[i] };
+                            let bytes = &mut self.naive.memories[memory as usize][place..place + bytes];
+                            for (byte, &value) in bytes.iter_mut().zip(new) {
+                                *byte = Byte { writer: Some(me), readers: vec![], value };
                             }
                             continue;
                         }

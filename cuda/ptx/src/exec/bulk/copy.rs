@@ -253,7 +253,7 @@ fn plain(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, op: &CopyBulk, to:
     let size = op.size.expect("a plain copy has a size");
     demand32(m, warp, size, at, "the size of a bulk copy");
     let bytes = warp.regs.r32[size as usize][lane as usize];
-    if bytes % 16 != 0 {
+    if !bytes.is_multiple_of(16) {
         let message = format!("a bulk copy of {bytes} bytes, which is no multiple of 16");
         let site = m.site(warp, at.pc, lane as usize);
         m.mem.tracker.hazards.report(HazardKind::Misaligned, site, None, || message.clone());

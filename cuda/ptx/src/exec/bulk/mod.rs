@@ -152,7 +152,7 @@ fn range(
 ) -> Result<(crate::mem::Which, usize), Stop> {
     let kind = match m.mem.locate(warp.home, space, address, write) {
         Ok((crate::mem::Which::Local, ..)) => HazardKind::UndefinedBehavior,
-        Ok(_) if address % align != 0 => HazardKind::Misaligned,
+        Ok(_) if !address.is_multiple_of(align) => HazardKind::Misaligned,
         Ok((which, base, size)) if address - base + len <= size => return Ok((which, (address - base) as usize)),
         Ok(_) => HazardKind::OutOfBounds,
         Err(kind) => kind,

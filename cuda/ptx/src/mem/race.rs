@@ -1,0 +1,433 @@
+//! Whether two accesses race: what the records of a unit say, and what the clocks of who comes now know.
+
+use super::clock::{ASYNC, ASYNC_GENERIC, Order, Scope, Stamp, WarpOrder, lanes_of};
+use super::page::*;
+use crate::hazard::{HazardKind, Site};
+
+/// A warp's access, as the shadow sees it.
+pub(super) struct Me<'a> {
+    pub(super) warp: &'a WarpOrder,
+    pub(super) cta: u32,
+    pub(super) warps: u32,
+    /// The first thread of the CTA, and their number.
+    pub(super) first: u32,
+    pub(super) span: u32,
+    pub(super) floor: Stamp,
+    pub(super) stamp: Stamp,
+    pub(super) tag: u32,
+    pub(super) bit: u32,
+}
+
+impl<'a> Me<'a> {
+    pub(super) fn new(warp: &'a WarpOrder, order: &Order, pc: u32, strength: Option<Scope>) -> Self {
+        let warps = order.warps;
+        Me {
+            warp,
+            cta: warp.cta,
+            warps,
+            first: warp.cta * warps * 32,
+            span: warps * 32,
+            floor: warp.floor(),
+            stamp: warp.stamp,
+            tag: tag_of(pc, strength),
+            bit: 1 << (warp.agent % warps),
+        }
+    }
+
+    pub(super) fn who(&self, lane: u32) -> u32 {
+        self.warp.agent * 32 + lane
+    }
+
+    /// Whether the writer is surely ordered before `lane`; if not, look closer.
+    #[inline(always)]
+    pub(super) fn after_write(&self, w: &Writer, lane: u32) -> bool {
+        (w.stamp <= self.floor && w.who.wrapping_sub(self.first) < self.span) || w.who == self.who(lane) || w.stamp == 0
+    }
+
+    #[inline(always)]
+    pub(super) fn after_reads(&self, r: &Readers) -> bool {
+        r.next == 0 && (r.stamp == 0 || (r.stamp <= self.floor && r.group == self.cta))
+    }
+
+    /// Whether a line's writes are surely ordered before a run of mine.
+    #[inline(always)]
+    pub(super) fn after_write_run(&self, w: &Run, lane: u32, per_lane: u32) -> bool {
+        w.stamp == 0
+            || (w.stamp <= self.floor && (w.group * 32).wrapping_sub(self.first) < self.span)
+            || (w.group == self.warp.agent && w.is_like(lane, per_lane))
+    }
+
+    /// Whether a read by this one can stand for `r`, which it comes after: a strong read cannot for a weak one.
+    #[inline(always)]
+    pub(super) fn replaces(&self, r: &Readers) -> bool {
+        self.tag >> PC_BITS == 0 || r.stamp == 0 || (r.tag ^ self.tag) >> PC_BITS == 0
+    }
+
+    pub(super) fn knows_readers(&self, r: &Readers, lane: u32) -> bool {
+        if r.group >= ASYNC {
+            return self.warp.knows(lane, r.group, 0, r.stamp, self.warps);
+        }
+        self.warp.clock(lane).all.floor(r.group) >= r.stamp
+            || lanes_of(r.warps).all(|w| {
+                let agent = r.group * self.warps + w;
+                lanes_of(r.lanes).all(|l| self.warp.knows(lane, agent, l, r.stamp, self.warps))
+            })
+    }
+
+    /// A line that was written as a whole, each lane its units from lane `lane` on.
+    pub(super) fn line(&self, lane: u32, per_lane: u32) -> Line {
+        let (lane, per_lane) = (lane as u8, per_lane as u8);
+        let write = Run { group: self.warp.agent, warps: 0, stamp: self.stamp, tag: self.tag, lane, per_lane };
+        Line { write: Some(write), read: Some(NO_RUN) }
+    }
+
+    pub(super) fn readers(&self, lanes: u32) -> Readers {
+        Readers { group: self.cta, warps: self.bit, lanes, stamp: self.stamp, tag: self.tag, next: 0 }
+    }
+}
+
+impl Page {
+    /// A whole line is read, each lane its units from lane `lane` on: whether one record can say so.
+    #[inline]
+    pub(super) fn read_line(&mut self, line: usize, lane: u32, per_lane: u32, me: &Me) -> bool {
+        let units = line * LINE..(line + 1) * LINE;
+        let quiet = match &self.lines[line].write {
+            Some(w) => me.after_write_run(w, lane, per_lane),
+            None => {
+                let lane_of = |i: usize| lane + (i >> per_lane) as u32;
+                self.writers[units.clone()].iter().enumerate().fold(true, |ok, (i, w)| ok & me.after_write(w, lane_of(i)))
+            }
+        };
+        if !quiet {
+            return false;
+        }
+        let mine = Run { group: me.cta, warps: me.bit, stamp: me.stamp, tag: me.tag, lane: lane as u8, per_lane: per_lane as u8 };
+        match &mut self.lines[line].read {
+            Some(r) if r.stamp == 0 => *r = mine,
+            Some(r) if r.group == me.cta => {
+                let like = (r.tag ^ me.tag) >> PC_BITS == 0;
+                if r.stamp <= me.floor && (like || me.tag >> PC_BITS == 0) {
+                    *r = mine;
+                } else if r.stamp == me.stamp && like && r.is_like(lane, per_lane) {
+                    r.warps |= me.bit;
+                } else {
+                    return false;
+                }
+            }
+            Some(_) => return false,
+            None => {
+                let replaced = self.readers[units].iter().fold(true, |ok, r| ok & (me.after_reads(r) && me.replaces(r)));
+                if !replaced {
+                    return false;
+                }
+                self.lines[line].read = Some(mine);
+            }
+        }
+        true
+    }
+
+    /// A whole line is written: whether one record can say so.
+    #[inline]
+    pub(super) fn write_line(&mut self, line: usize, lane: u32, per_lane: u32, me: &Me) -> bool {
+        let units = line * LINE..(line + 1) * LINE;
+        let lane_of = |i: usize| lane + (i >> per_lane) as u32;
+        let quiet = match &self.lines[line].write {
+            Some(w) => me.after_write_run(w, lane, per_lane),
+            None => self.writers[units.clone()].iter().enumerate().fold(true, |ok, (i, w)| ok & me.after_write(w, lane_of(i))),
+        } && match &self.lines[line].read {
+            Some(r) => {
+                r.stamp == 0 || (r.group == me.cta && (r.stamp <= me.floor || (r.warps == me.bit && r.is_like(lane, per_lane))))
+            }
+            None => self.readers[units]
+                .iter()
+                .enumerate()
+                .fold(true, |ok, (i, r)| ok & (me.after_reads(r) || own_read(r, me, lane_of(i)))),
+        };
+        if quiet {
+            self.lines[line] = me.line(lane, per_lane);
+        }
+        quiet
+    }
+}
+
+/// An access by asynchronous work.
+pub(crate) struct AsyncStep<'a> {
+    /// The agent times 32, plus the lane it works for if it works for a warp.
+    pub who: u32,
+    /// The interval of the agent.
+    pub stamp: Stamp,
+    /// The warps that issued it, each with a lane: it is ordered after what all of them know.
+    pub issuers: &'a [(&'a WarpOrder, u32)],
+    pub pc: u32,
+    /// Whether it is done in the async proxy.
+    pub proxy: bool,
+    /// The scope of a reduction, which is atomic.
+    pub strength: Option<Scope>,
+}
+
+pub(super) struct Party {
+    pub(super) who: u32,
+    pub(super) stamp: Stamp,
+    pub(super) tag: u32,
+}
+
+impl From<&Writer> for Party {
+    fn from(w: &Writer) -> Self {
+        Party { who: w.who, stamp: w.stamp, tag: w.tag }
+    }
+}
+
+impl Readers {
+    /// One of these readers, but not `except` if there is another.
+    pub(super) fn party(&self, warps: u32, except: u32) -> Party {
+        let mut who = self.group * 32;
+        if self.group < ASYNC {
+            for warp in lanes_of(self.warps) {
+                for lane in lanes_of(self.lanes) {
+                    who = (self.group * warps + warp) * 32 + lane;
+                    if who != except {
+                        return Party { who, stamp: self.stamp, tag: self.tag };
+                    }
+                }
+            }
+        }
+        Party { who, stamp: self.stamp, tag: self.tag }
+    }
+}
+
+impl AsyncStep<'_> {
+    pub(super) fn knows(&self, agent: u32, lane: u32, stamp: Stamp, order: &Order) -> bool {
+        self.issuers.iter().all(|(warp, own)| warp.knows(*own, agent, lane, stamp, order.warps))
+    }
+
+    pub(super) fn against_write(&self, w: &Writer, shared: bool, order: &Order) -> Option<HazardKind> {
+        let (agent, lane) = (w.who / 32, w.who % 32);
+        if w.who == MBARRIER {
+            return Some(HazardKind::MbarrierNotInitialized);
+        }
+        if w.who == self.who && w.stamp != IN_FLIGHT {
+            return None;
+        }
+        if self.strength.is_some() && strength_of(w.tag).is_some() {
+            return None;
+        }
+        if !self.knows(agent, lane, w.stamp, order) {
+            return Some(race_kind(agent, shared));
+        }
+        let generic = !(ASYNC..ASYNC_GENERIC).contains(&agent);
+        let fenced = |(warp, own): &(&WarpOrder, u32)| {
+            let clock = warp.clock(*own);
+            let known = if shared { &clock.shared } else { &clock.global };
+            known.knows(agent, lane, w.stamp, order.warps)
+        };
+        (self.proxy && generic && !self.issuers.iter().any(fenced)).then_some(HazardKind::MissingProxyFence)
+    }
+
+    pub(super) fn against_read(&self, r: &Readers, shared: bool, order: &Order) -> Option<HazardKind> {
+        if r.group >= ASYNC {
+            let ok = r.group == self.who / 32 || self.knows(r.group, 0, r.stamp, order);
+            return (!ok).then_some(HazardKind::InFlight);
+        }
+        let ok = lanes_of(r.warps).all(|w| lanes_of(r.lanes).all(|l| self.knows(r.group * order.warps + w, l, r.stamp, order)));
+        (!ok).then_some(race_kind(0, shared))
+    }
+
+    #[cold]
+    pub(super) fn report(&self, kind: HazardKind, other: &Party, write: bool, address: u64, tracker: &mut Tracker) {
+        let (warp, lane) = self.issuers[0];
+        let does = if write { "writes" } else { "reads" };
+        report(kind, Site::new(self.pc, warp.agent, lane), other, does, "asynchronous work", address, tracker);
+    }
+}
+
+pub(super) fn race_kind(agent: u32, shared: bool) -> HazardKind {
+    match (agent >= ASYNC, shared) {
+        (true, _) => HazardKind::InFlight,
+        (_, true) => HazardKind::SharedRace,
+        (_, false) => HazardKind::GlobalRace,
+    }
+}
+
+pub(super) fn report(kind: HazardKind, at: Site, other: &Party, does: &str, by: &str, address: u64, tracker: &mut Tracker) {
+    let agent = other.who / 32;
+    let with = Site::new(pc_of(other.tag), if agent < ASYNC { agent } else { at.warp }, other.who % 32);
+    tracker.hazards.report_pair(kind, at, Some(with), Some(address), || match kind {
+        HazardKind::MissingProxyFence => {
+            format!("{by} {does} what a generic store wrote, with no fence.proxy.async between")
+        }
+        HazardKind::MbarrierNotInitialized => format!("{by} {does} the bytes of a live mbarrier"),
+        HazardKind::InFlight if other.stamp == IN_FLIGHT => format!("{by} {does} the destination of a copy in flight"),
+        HazardKind::InFlight => format!("{by} {does} what asynchronous work uses, whose completion it has not waited for"),
+        _ => format!("{by} {does} without an order between it and the other"),
+    });
+}
+
+pub(super) fn own_read(r: &Readers, me: &Me, lane: u32) -> bool {
+    r.next == 0 && r.group == me.cta && r.warps == me.bit && r.lanes == 1 << lane
+}
+
+/// The records of a list that are not `ordered`, as a list.
+pub(super) fn keep_readers(first: Readers, ordered: impl Fn(&Readers) -> bool, extra: &mut [Readers], free: &mut u32) -> Readers {
+    let mut kept = Readers::default();
+    let mut next = first.next;
+    if !ordered(&first) {
+        kept = Readers { next: 0, ..first };
+    }
+    while next != 0 {
+        let each = extra[next as usize];
+        if ordered(&each) || kept.stamp == 0 {
+            if !ordered(&each) {
+                kept = Readers { next: 0, ..each };
+            }
+            extra[next as usize].next = *free;
+            *free = next;
+        } else {
+            extra[next as usize].next = kept.next;
+            kept.next = next;
+        }
+        next = each.next;
+    }
+    kept
+}
+
+pub(super) fn add_reader(list: &mut Readers, mine: Readers, shared: bool, tracker: &mut Tracker) {
+    if list.stamp == 0 {
+        *list = mine;
+        return;
+    }
+    let mut next = list.next;
+    let mut count = 0;
+    while next != 0 {
+        count += 1;
+        next = tracker.extra[next as usize].next;
+    }
+    if count < if shared { 32 } else { tracker.global_readers } {
+        list.next = tracker.push(Readers { next: list.next, ..mine });
+        return;
+    }
+    let mut victim = list.next;
+    for _ in 0..tracker.draw(count) {
+        victim = tracker.extra[victim as usize].next;
+    }
+    let next = tracker.extra[victim as usize].next;
+    tracker.extra[victim as usize] = Readers { next, ..mine };
+}
+
+/// A read of one unit by `lanes`.
+#[inline(always)]
+pub(super) fn read_one(page: &mut Page, unit: usize, lanes: u32, me: &Me, tracker: &mut Tracker, shared: bool, address: u64) {
+    let (w, r) = (&page.writers[unit], &mut page.readers[unit]);
+    let own = lanes.is_power_of_two() && w.who == me.who(lanes.trailing_zeros());
+    if own || w.stamp == 0 || (w.stamp <= me.floor && w.who.wrapping_sub(me.first) < me.span) {
+        if me.after_reads(r) && me.replaces(r) {
+            *r = me.readers(lanes);
+            return;
+        }
+        if r.group == me.cta && r.stamp == me.stamp && r.lanes == lanes && (r.tag ^ me.tag) >> PC_BITS == 0 {
+            r.warps |= me.bit;
+            return;
+        }
+    }
+    read_unit(page, unit, lanes, me, tracker, shared, address);
+}
+
+/// A read that the quick test did not settle.
+#[inline(never)]
+pub(super) fn read_unit(page: &mut Page, unit: usize, lanes: u32, me: &Me, tracker: &mut Tracker, shared: bool, address: u64) {
+    let w = page.writers[unit];
+    let racing = lanes_of(lanes).find(|&lane| !me.after_write(&w, lane) && !ordered_write(&w, lane, me, tracker));
+    if let Some(lane) = racing {
+        let kind = if w.who == MBARRIER { HazardKind::MbarrierNotInitialized } else { race_kind(w.who / 32, shared) };
+        report(kind, Site::new(pc_of(me.tag), me.warp.agent, lane), &Party::from(&w), "reads", "a thread", address, tracker);
+    }
+    let first = page.readers[unit];
+    let mine = me.readers(lanes);
+    if first.stamp == 0 {
+        page.readers[unit] = mine;
+        return;
+    }
+    // One that fits takes the lanes in; a record of two warps stands for the same lanes of both.
+    let fits = |r: &mut Readers| {
+        let same = r.group == me.cta && r.stamp == me.stamp && (r.tag ^ me.tag) >> PC_BITS == 0;
+        if same && r.lanes == lanes {
+            r.warps |= me.bit;
+            return true;
+        }
+        if same && r.warps == me.bit {
+            r.lanes |= lanes;
+            return true;
+        }
+        same && r.warps & me.bit != 0 && r.lanes & lanes == lanes
+    };
+    if fits(&mut page.readers[unit]) {
+        return;
+    }
+    let mut next = first.next;
+    while next != 0 {
+        if fits(&mut tracker.extra[next as usize]) {
+            return;
+        }
+        next = tracker.extra[next as usize].next;
+    }
+    let known = |r: &Readers| me.replaces(r) && lanes_of(lanes).all(|lane| me.knows_readers(r, lane));
+    let mut kept = keep_readers(first, known, &mut tracker.extra, &mut tracker.free);
+    add_reader(&mut kept, mine, shared, tracker);
+    page.readers[unit] = kept;
+}
+
+pub(super) fn ordered_write(w: &Writer, lane: u32, me: &Me, tracker: &Tracker) -> bool {
+    if w.who == MBARRIER {
+        return false;
+    }
+    if me.warp.knows(lane, w.who / 32, w.who % 32, w.stamp, me.warps) {
+        return true;
+    }
+    strong_pair(w.who / 32 / me.warps, w.tag, me, tracker)
+}
+
+pub(super) fn strong_pair(cta: u32, tag: u32, me: &Me, tracker: &Tracker) -> bool {
+    match (strength_of(tag), strength_of(me.tag)) {
+        (Some(a), Some(b)) => tracker.order.morally_strong((cta, a), (me.cta, b)),
+        _ => false,
+    }
+}
+
+/// A write that the quick test did not settle; leaves the list of readers empty.
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn write_unit(
+    page: &mut Page,
+    unit: usize,
+    lane: u32,
+    same: bool,
+    me: &Me,
+    tracker: &mut Tracker,
+    shared: bool,
+    address: u64,
+) {
+    let w = page.writers[unit];
+    let site = Site::new(pc_of(me.tag), me.warp.agent, lane);
+    let harmless = same && w.who / 32 < ASYNC;
+    if !(harmless || me.after_write(&w, lane) || ordered_write(&w, lane, me, tracker)) {
+        let kind = if w.who == MBARRIER { HazardKind::MbarrierNotInitialized } else { race_kind(w.who / 32, shared) };
+        report(kind, site, &Party::from(&w), "writes", "a thread", address, tracker);
+    }
+    let first = page.readers[unit];
+    if first.stamp != 0 {
+        let mut each = first;
+        loop {
+            let own = each.group == me.cta && each.warps == me.bit && each.lanes == 1 << lane;
+            let strong = each.group < ASYNC && strong_pair(each.group, each.tag, me, tracker);
+            if !(own || strong || me.knows_readers(&each, lane)) {
+                let party = each.party(me.warps, me.who(lane));
+                report(race_kind(each.group, shared), site, &party, "writes", "a thread", address, tracker);
+            }
+            if each.next == 0 {
+                break;
+            }
+            each = tracker.extra[each.next as usize];
+        }
+        tracker.drop_list(first.next);
+        page.readers[unit] = Readers::default();
+    }
+}
