@@ -1,5 +1,11 @@
 //! Tests of the interpreter.
 
+mod floats;
+mod flow;
+mod ints;
 mod matrix;
 mod num;
+mod ops;
 mod tensor_cores;
+mod text;
+mod warps;
