@@ -235,6 +235,8 @@ fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 
             Ok((old, undefined)) => {
                 if changed {
                     m.effect();
+                } else {
+                    m.polls += 1;
                 }
                 if let Some(d) = &op.d {
                     let mut word = [0; 8];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::control::{ClusterBarrier, NamedBarrier};
+use super::barriers::{ClusterBarrier, NamedBarrier};
 use super::lanes::{ALL, Regs};
 use super::rng::Rng;
 use super::warp::Warp;
@@ -173,6 +173,7 @@ pub(crate) fn launch(
         resident: 0,
         steps: 0,
         instructions: 0,
+        polls: 0,
         last_effect: 0,
         shape,
     };
@@ -295,7 +296,7 @@ impl Machine<'_> {
         bulk::warp_ended(self, &warp);
         super::wgmma::warp_ended(self, &warp);
         drop(warp);
-        super::control::somebody_left(self, slot);
+        super::barriers::somebody_left(self, slot);
     }
 
     pub(super) fn cta_ended(&mut self, slot: u32) {

@@ -39,6 +39,8 @@
 //! ([`bulk::Asyncs`]); [`crate::mem`] all memory but local frames, with the shadow and the clocks; [`crate::counters`] what the machine counts.
 
 pub mod atomics;
+pub mod barriers;
+pub mod bits;
 pub mod bulk;
 pub mod calls;
 pub mod compare;
@@ -50,8 +52,11 @@ pub mod lanes;
 pub mod launch;
 pub mod matrix;
 pub mod memory;
+pub mod moves;
 pub mod printf;
 pub mod rng;
+mod schedule;
+mod step;
 pub mod warp;
 pub mod warp_ops;
 pub mod wgmma;
@@ -59,10 +64,11 @@ pub mod wgmma;
 use crate::counters::Recorder;
 use crate::gpu::{Fault, FaultKind, Launch, Options};
 use crate::hazard::{Hazard, HazardKind, Place, Site};
-use crate::ir::{Entry, Inst, Module, Op, Reg};
+use crate::ir::{Entry, Module, Reg};
 use crate::mem::Memory;
 use rng::Rng;
-use warp::{Split, Warp};
+use step::After;
+use warp::Warp;
 
 /// The launch ends: a fault.
 pub type Stop = Box<Fault>;
@@ -146,7 +152,7 @@ pub struct Cta {
     /// Warps that have not ended.
     pub alive: u32,
     /// Named barriers.
-    pub barriers: Vec<control::NamedBarrier>,
+    pub barriers: Vec<barriers::NamedBarrier>,
     /// What its warpgroups have in flight.
     pub warpgroups: Vec<wgmma::Warpgroup>,
 }
@@ -156,7 +162,7 @@ pub struct Cluster {
     /// CTAs that have not ended.
     pub alive: u32,
     /// `barrier.cluster`
-    pub barrier: control::ClusterBarrier,
+    pub barrier: barriers::ClusterBarrier,
 }
 
 /// A launch in progress.
@@ -205,15 +211,11 @@ pub struct Machine<'g> {
     pub instructions: u64,
     /// Step at which the last cluster started.
     last_admit: u64,
+    /// Reads since the last effect that may be those of a loop which waits for another thread.
+    pub polls: u64,
     /// Step of the last event that others could see.
     pub last_effect: u64,
 }
-
-/// Warp instructions without any effect after which the launch counts as stuck.
-const LIVELOCK: u64 = 10_000_000;
-
-/// Warp instructions without any effect after which another cluster starts.
-const PATIENCE: u64 = 10_000;
 
 impl<'g> Machine<'g> {
     /// What `elect.sync` draws from: the same for a whole launch.
@@ -229,6 +231,7 @@ impl<'g> Machine<'g> {
     /// Something happened that another warp could see.
     pub fn effect(&mut self) {
         self.last_effect = self.steps;
+        self.polls = 0;
     }
 
     /// The warp may be able to go on.
@@ -298,452 +301,8 @@ impl<'g> Machine<'g> {
         Place { ptx_line, source, thread: launch::unlinear(thread, self.launch.block), cta: self.shape.cta_id(cta) }
     }
 
-    /// Runs the launch to its end.
-    pub fn run(&mut self) -> Result<(), Stop> {
-        loop {
-            self.admit();
-            if self.ready.is_empty() {
-                if self.resident == 0 {
-                    return Ok(());
-                }
-                self.unstick()?;
-                continue;
-            }
-            let i = self.rng.below(self.ready.len() as u32) as usize;
-            let r = self.ready.swap_remove(i);
-            self.is_ready[r as usize] = false;
-            self.burst(r)?;
-            // Those that run may wait for CTAs that have not started: a barrier of the whole grid.
-            if self.steps - self.last_effect.max(self.last_admit) > PATIENCE && self.may_admit() {
-                self.window = self.resident + 1;
-            }
-            if self.steps - self.last_effect > LIVELOCK {
-                return self.stuck("livelock");
-            }
-            if self.steps > self.options.step_limit {
-                return Err(Box::new(Fault::new(
-                    FaultKind::StepLimit,
-                    format!("the launch executed more than {} warp instructions", self.options.step_limit),
-                    None,
-                )));
-            }
-        }
-    }
-
-    /// Runs warp `r` for a while.
-    fn burst(&mut self, r: u32) -> Result<(), Stop> {
-        let (slot, w) = (r / self.shape.warps, r % self.shape.warps);
-        let Some(mut warp) = self.ctas[slot as usize].as_mut().and_then(|c| c.warps[w as usize].take()) else { return Ok(()) };
-        bulk::progress(self);
-        // Short bursts interleave finely, long ones let one warp run far ahead; a seed has both.
-        let budget = 1 << self.rng.below(8);
-        let result = self.run_warp(&mut warp, budget);
-        let ended = warp.live == 0;
-        let cta = self.ctas[slot as usize].as_mut().expect("a warp's CTA is resident");
-        if ended {
-            cta.alive -= 1;
-            let last = cta.alive == 0;
-            result?;
-            self.warp_ended(warp);
-            if last {
-                self.cta_ended(slot);
-            }
-            return Ok(());
-        }
-        cta.warps[w as usize] = Some(warp);
-        if result? {
-            self.wake(slot, w);
-        }
-        Ok(())
-    }
-
-    /// Runs up to `budget` instructions. Returns whether the warp could go on.
-    fn run_warp(&mut self, warp: &mut Warp, budget: u32) -> Result<bool, Stop> {
-        let mut left = budget;
-        loop {
-            let Some(mut split) = self.take_split(warp) else { return Ok(false) };
-            while left > 0 {
-                if split.pc == split.join_pc {
-                    match warp.park(split) {
-                        Some(merged) => {
-                            split = merged;
-                            continue;
-                        }
-                        None => break,
-                    }
-                }
-                left -= 1;
-                match self.step(warp, &mut split)? {
-                    After::Go => {}
-                    After::Later => {
-                        warp.splits.push(split);
-                        return Ok(true);
-                    }
-                    After::Blocked => {
-                        warp.splits.push(split);
-                        break;
-                    }
-                    After::Gone => break,
-                }
-                if left == 0 {
-                    warp.splits.push(split);
-                    if warp.any_parked() {
-                        warp.release_impatient();
-                    }
-                    return Ok(true);
-                }
-            }
-            if warp.live == 0 {
-                return Ok(false);
-            }
-            if left == 0 {
-                return Ok(true);
-            }
-        }
-    }
-
-    /// A split that can run. If all wait, lanes that are parked at joins go on alone.
-    fn take_split(&mut self, warp: &mut Warp) -> Option<Split> {
-        loop {
-            if let Some(mut split) = self.gathered(warp) {
-                split.wait = None;
-                return Some(split);
-            }
-            let mut rng = self.rng.clone();
-            let found = {
-                let id = (warp.slot, warp.index);
-                warp.take_ready(&mut rng, |s| s.wait.as_ref().is_none_or(|w| self.is_over(id, w)))
-            };
-            self.rng = rng;
-            if found.is_some() {
-                return found;
-            }
-            if !warp.release_all() {
-                return None;
-            }
-        }
-    }
-
-    /// If lanes that wait for each other are all there, the split that executes for them all. Those of a `.sync` with members
-    /// are joined for good when that is the whole warp, else for this instruction only.
-    fn gathered(&mut self, warp: &mut Warp) -> Option<Split> {
-        for i in 0..warp.splits.len() {
-            let (pc, need) = match &warp.splits[i].wait {
-                Some(Wait::Converge) => (warp.splits[i].pc, warp.live),
-                Some(Wait::Members(m)) => (warp.splits[i].pc, m & warp.live),
-                _ => continue,
-            };
-            let (wait, calls) = (warp.splits[i].wait.clone(), warp.splits[i].calls.clone());
-            let same = |s: &Split| s.pc == pc && s.wait == wait && s.calls == calls;
-            let together = warp.splits.iter().filter(|s| same(s)).fold(0, |mask, s| mask | s.mask);
-            if need & !together != 0 {
-                continue;
-            }
-            let mut split = warp.splits[i].clone();
-            if together == warp.live {
-                warp.merge_all(&mut split);
-                return Some(split);
-            }
-            // The members meet for good too: they become one split whose join is that of the first.
-            let others: Vec<Split> =
-                warp.splits.iter().enumerate().filter(|(k, s)| *k != i && same(s)).map(|(_, s)| s.clone()).collect();
-            warp.splits.retain(|s| !same(s));
-            for o in others {
-                warp.adopt(&mut split, &o);
-            }
-            return Some(split);
-        }
-        None
-    }
-
-    /// One instruction of a split.
-    fn step(&mut self, warp: &mut Warp, split: &mut Split) -> Result<After, Stop> {
-        let module: &'g Module = self.module;
-        let pc = split.pc;
-        let inst = &module.code[pc as usize];
-        self.steps += 1;
-        warp.executed += 1;
-        let mut mask = split.mask;
-        if inst.guard.index != u16::MAX {
-            let p = warp.regs.pred[inst.guard.index as usize];
-            let undef = warp.regs.undef_pred(inst.guard.index);
-            if undef & mask != 0 {
-                self.demand(warp, pc, mask, undef, "the guard");
-            }
-            mask &= if inst.guard.negated { !p } else { p };
-        }
-        self.instructions += u64::from(mask.count_ones());
-        if let Some(c) = &mut self.counters {
-            c.issue(pc, mask);
-        }
-        if mask == 0 && !matches!(inst.op, Op::Branch { .. }) {
-            split.pc += 1;
-            return Ok(After::Go);
-        }
-        if inst.touches_wgmma && self.options.hazards {
-            let refs = &module.refs[inst.refs as usize..][..inst.uses as usize + inst.defs as usize];
-            refs.iter().for_each(|reg| warp.touches.touch(*reg));
-        }
-        if warp.regs.any_in_flight() && !touches_flight(&inst.op) {
-            self.check_flight(warp, pc, mask);
-        }
-        match &inst.op {
-            Op::Lane(f, args) => {
-                f(&mut warp.regs, args, mask);
-                self.pass_undef(warp, inst, mask);
-                split.pc += 1;
-                Ok(After::Go)
-            }
-            Op::LaneExact(f, args) => {
-                f(&mut warp.regs, args, mask);
-                split.pc += 1;
-                Ok(After::Go)
-            }
-            Op::Nop => {
-                split.pc += 1;
-                Ok(After::Go)
-            }
-            Op::Branch { .. } | Op::BranchIndexed(_) | Op::Call(_) | Op::Return | Op::Exit | Op::Trap => {
-                control::transfer(self, warp, split, mask)
-            }
-            op => {
-                let at = At { pc, mask, timed_out: std::mem::take(&mut split.timed_out) };
-                let flow = self.execute(warp, op, at)?;
-                self.follow(warp, split, mask, flow)
-            }
-        }
-    }
-
-    /// A result is undefined where an operand is.
-    #[inline]
-    fn pass_undef(&self, warp: &mut Warp, inst: &Inst, mask: u32) {
-        let refs = &self.module.refs[inst.refs as usize..][..inst.uses as usize + inst.defs as usize];
-        let (uses, defs) = refs.split_at(inst.uses as usize);
-        let undef = uses.iter().fold(0, |u, r| u | warp.regs.undef(*r));
-        for d in defs {
-            warp.regs.set_undef(*d, undef, mask);
-        }
-    }
-
-    /// Runs an instruction that is neither lane-wise nor a transfer of control.
-    fn execute(&mut self, warp: &mut Warp, op: &'g Op, at: At) -> Result<Flow, Stop> {
-        match op {
-            Op::Memory(x) => memory::execute(self, warp, x, at),
-            Op::Atomic(x) => atomics::execute(self, warp, x, at),
-            Op::Warp(x) => warp_ops::execute(self, warp, x, at),
-            Op::Control(x) => control::execute(self, warp, x, at),
-            Op::Matrix(x) => matrix::execute(self, warp, x, at),
-            Op::Bulk(x) => bulk::execute(self, warp, x, at),
-            _ => unreachable!("handled by step"),
-        }
-    }
-
-    fn follow(&mut self, warp: &mut Warp, split: &mut Split, mask: u32, flow: Flow) -> Result<After, Stop> {
-        let wait = match flow {
-            Flow::Next => {
-                split.pc += 1;
-                return Ok(After::Go);
-            }
-            Flow::Yield => {
-                split.pc += 1;
-                return Ok(After::Later);
-            }
-            Flow::Converge => Wait::Converge,
-            Flow::Members(m) => Wait::Members(m),
-            Flow::Block(w) => return Ok(self.park_waiting(warp, split, mask, w, 1)),
-            Flow::Retry(w) => return Ok(self.park_waiting(warp, split, mask, w, 0)),
-        };
-        if mask != split.mask {
-            self.divide(warp, split, mask);
-            warp.splits.last_mut().expect("divide pushed the lanes that wait").wait = Some(wait);
-            return Ok(After::Go);
-        }
-        split.wait = Some(wait);
-        Ok(After::Blocked)
-    }
-
-    /// The lanes of `mask` wait, at this pc plus `skip`; lanes that the guard left out do not.
-    fn park_waiting(&mut self, warp: &mut Warp, split: &mut Split, mask: u32, wait: Wait, skip: u32) -> After {
-        let pc = split.pc + skip;
-        if mask == split.mask {
-            split.pc = pc;
-            split.wait = Some(wait);
-            return After::Blocked;
-        }
-        self.divide(warp, split, mask);
-        let waiting = warp.splits.last_mut().expect("divide pushed the lanes that wait");
-        waiting.pc = pc;
-        waiting.wait = Some(wait);
-        After::Go
-    }
-
-    /// Splits off the lanes `mask`, which stay at this pc; the others go to the next. They meet at the next.
-    fn divide(&mut self, warp: &mut Warp, split: &mut Split, mask: u32) {
-        let pc = split.pc;
-        let calls = split.calls.clone();
-        warp.fork(split, mask, pc, pc + 1, calls);
-        split.pc = pc + 1;
-    }
-
-    fn check_flight(&mut self, warp: &Warp, pc: u32, mask: u32) {
-        let uses = self.uses(pc).iter().filter(|r| warp.regs.flight(**r) == 2);
-        let defs = self.defs(pc).iter().filter(|r| warp.regs.flight(**r) != 0);
-        let Some(reg) = uses.chain(defs).next().copied() else { return };
-        if self.options.hazards {
-            let site = self.site(warp, pc, mask.trailing_zeros() as usize);
-            let written = self.defs(pc).contains(&reg);
-            let (kind, what) = wgmma::blame(self, warp, reg);
-            self.mem.tracker.hazards.report(kind, site, None, || format!("{} {what}", if written { "writes" } else { "reads" }));
-            if written && warp.regs.flight(reg) == 2 {
-                wgmma::clobber(self, warp, reg);
-            }
-        }
-    }
-
-    /// Whether what lanes of warp `(slot, index)` wait for has come.
-    pub fn is_over(&self, (slot, warp): (u32, u32), wait: &Wait) -> bool {
-        match wait {
-            Wait::Converge | Wait::Members(_) => false,
-            Wait::Barrier { id, generation } => {
-                self.ctas[slot as usize].as_ref().is_none_or(|c| c.barriers[*id as usize].generation != *generation)
-            }
-            Wait::ClusterBarrier { generation } => self.clusters[(slot / self.shape.cluster_ctas) as usize]
-                .as_ref()
-                .is_none_or(|c| c.barrier.generation != *generation),
-            Wait::Async(w) => bulk::is_over(self, slot, w),
-            Wait::Warpgroup { target } => wgmma::is_over(self, slot, warp, *target),
-            Wait::Sleep { until } => self.steps >= *until,
-        }
-    }
-
-    /// Nothing can run. Makes something happen, or reports the deadlock.
-    fn unstick(&mut self) -> Result<(), Stop> {
-        if bulk::land_one(self) {
-            self.effect();
-            return Ok(());
-        }
-        // Sleepers wake, and waits with a time limit give up.
-        let mut any = false;
-        let quiet = self.steps - self.last_effect > 100_000;
-        for slot in 0..self.ctas.len() {
-            for w in 0..self.shape.warps {
-                let Some(warp) = self.ctas[slot].as_mut().and_then(|c| c.warps[w as usize].as_mut()) else { continue };
-                let mut woken = false;
-                for s in &mut warp.splits {
-                    match &s.wait {
-                        Some(Wait::Sleep { .. }) => {
-                            s.wait = None;
-                            woken = true;
-                        }
-                        Some(Wait::Async(a)) if !quiet && a.has_time_limit() => {
-                            s.wait = None;
-                            s.timed_out = true;
-                            woken = true;
-                        }
-                        _ => {}
-                    }
-                }
-                if woken {
-                    any = true;
-                    self.wake(slot as u32, w);
-                }
-            }
-        }
-        if any {
-            return Ok(());
-        }
-        if self.may_admit() {
-            self.window = self.resident + 1;
-            return Ok(());
-        }
-        self.stuck("deadlock")
-    }
-
-    /// Whether there are clusters to start and an H100 would have room for one.
-    fn may_admit(&self) -> bool {
-        self.next_cluster < self.shape.clusters && self.resident < self.shape.max_resident
-    }
-
-    /// Reports what every warp waits for.
-    fn stuck<T>(&mut self, what: &str) -> Result<T, Stop> {
-        let mut lines = Vec::new();
-        let mut first = None;
-        let mut divided = Vec::new();
-        for cta in self.ctas.iter().flatten() {
-            for warp in cta.warps.iter().flatten() {
-                for s in &warp.splits {
-                    let pc = s.wait.as_ref().map_or(s.pc, |w| match w {
-                        Wait::Barrier { .. } | Wait::ClusterBarrier { .. } => s.pc.saturating_sub(1),
-                        _ => s.pc,
-                    });
-                    let site = self.site(warp, pc, s.mask.trailing_zeros() as usize);
-                    let place = self.place(site);
-                    let why = match &s.wait {
-                        None => "runs without effect".to_string(),
-                        Some(Wait::Converge) => "waits for the rest of its warp".into(),
-                        Some(Wait::Members(m)) => format!("waits for lanes {m:#010x} of its warp"),
-                        Some(Wait::Barrier { id, .. }) => {
-                            let b = &cta.barriers[*id as usize];
-                            format!(
-                                "waits at barrier {id} ({} of {} threads have arrived)",
-                                b.arrived,
-                                control::expected(self, cta, b)
-                            )
-                        }
-                        Some(Wait::ClusterBarrier { .. }) => "waits at barrier.cluster".into(),
-                        Some(Wait::Async(a)) => a.describe(),
-                        Some(Wait::Warpgroup { .. }) => {
-                            "waits for wgmma that other warps of its warpgroup have not issued".into()
-                        }
-                        Some(Wait::Sleep { .. }) => "sleeps".into(),
-                    };
-                    if matches!(s.wait, Some(Wait::Converge | Wait::Members(_))) {
-                        divided.push((site, s.mask));
-                    }
-                    first.get_or_insert((site, place.clone()));
-                    lines.push(format!(
-                        "warp {} of CTA {:?} (lanes {:#010x}) {why} at PTX line {}",
-                        warp.index, cta.id, s.mask, place.ptx_line
-                    ));
-                }
-            }
-        }
-        for (site, mask) in divided {
-            self.mem.tracker.hazards.report(HazardKind::BarrierDivergence, site, None, || {
-                format!("lanes {mask:#010x} wait for lanes of their warp that never come here")
-            });
-        }
-        let total = lines.len();
-        lines.truncate(64);
-        if total > lines.len() {
-            lines.push(format!("… and {} more", total - 64));
-        }
-        let message = format!("{what}: {}", lines.join("; "));
-        if let Some((site, _)) = &first {
-            self.mem.tracker.hazards.report(HazardKind::Deadlock, *site, None, || message.clone());
-        }
-        Err(Box::new(Fault::new(FaultKind::Deadlock, message, first.map(|f| f.1))))
-    }
-
     /// Hazards with lines, for the report.
     pub fn resolved(&self) -> Vec<Hazard> {
         self.mem.tracker.hazards.resolve(|site| self.place(site))
     }
-}
-
-/// What a step leaves to do.
-pub enum After {
-    /// The split goes on.
-    Go,
-    /// It goes on, but another warp should run first.
-    Later,
-    /// It waits.
-    Blocked,
-    /// Its lanes have left, or are elsewhere.
-    Gone,
-}
-
-/// Instructions that look after registers in flight themselves.
-pub fn touches_flight(op: &Op) -> bool {
-    matches!(op, Op::Matrix(x) if matches!(**x, matrix::Matrix::Wgmma(_)))
 }

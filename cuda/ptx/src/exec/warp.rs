@@ -81,10 +81,14 @@ pub struct Warp {
     free_joins: Vec<u32>,
     /// Instructions that the warp has executed.
     pub executed: u64,
+    /// How many it had executed when it last did something that others could see.
+    pub last_effect: u64,
 }
 
-/// Instructions that the rest of a warp may execute before parked lanes go on without it.
+/// Instructions that the rest of a warp may execute before parked lanes go on without it: few if it does nothing that others
+/// could see, for then it may be waiting for the parked ones.
 const PATIENCE: u64 = 20_000;
+const PATIENCE_WITHOUT_EFFECT: u64 = 512;
 
 impl Warp {
     /// A warp of CTA number `cta` in `slot`, whose existing lanes start at `pc`.
@@ -106,6 +110,7 @@ impl Warp {
             joins: Vec::new(),
             free_joins: Vec::new(),
             executed: 0,
+            last_effect: 0,
         }
     }
 
@@ -213,8 +218,9 @@ impl Warp {
     pub fn release_impatient(&mut self) {
         for i in 0..self.joins.len() as u32 {
             let j = &self.joins[i as usize];
+            let idle = self.executed - j.since.max(self.last_effect) > PATIENCE_WITHOUT_EFFECT;
             if j.arrived != 0
-                && self.executed - j.since > PATIENCE
+                && (idle || self.executed - j.since > PATIENCE)
                 && let Some(split) = self.release(i)
             {
                 self.splits.push(split);

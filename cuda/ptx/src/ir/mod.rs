@@ -25,7 +25,9 @@
 //! ([`Constant`]) are registers too, filled when a warp starts, so that an operand is always an index. Recursion is refused, so each
 //! function of the module has registers of its own and a call moves none.
 
+mod build;
 pub mod decode;
+mod initial;
 pub mod module;
 
 pub use decode::{Addr, Cx, Decode};
@@ -184,14 +186,14 @@ pub fn family(head: &str) -> Option<fn(&mut Cx<'_>) -> Decode> {
         "ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wgmma" => matrix::decode,
         "mbarrier" | "cp" | "fence" | "membar" | "tensormap" => bulk::decode,
         "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "sqrt" | "rcp" => arithmetic,
-        "mul24" | "mad24" | "addc" | "subc" | "madc" | "sad" | "dp4a" | "dp2a" | "and" | "or" | "xor" | "not" | "cnot"
-        | "lop3" | "shl" | "shr" | "shf" | "prmt" | "bfe" | "bfi" | "bfind" | "brev" | "clz" | "popc" | "fns" | "szext"
-        | "bmsk" => int::decode,
+        "mul24" | "mad24" | "addc" | "subc" | "madc" | "sad" | "dp4a" | "dp2a" => int::decode,
+        "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "prmt" | "bfe" | "bfi" | "bfind" | "brev"
+        | "clz" | "popc" | "fns" | "szext" | "bmsk" => bits::decode,
         "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "testp" | "copysign" => float::decode,
         "cvt" => cvt::decode,
         "setp" | "set" | "selp" | "slct" => compare::decode,
-        "mov" => memory::decode_mov,
-        "cvta" | "isspacep" | "mapa" | "getctarank" => memory::decode_address,
+        "mov" => moves::decode,
+        "cvta" | "isspacep" | "mapa" | "getctarank" => moves::decode_address,
         "ld" | "ldu" | "st" | "prefetch" | "prefetchu" | "discard" | "applypriority" | "createpolicy" | "stacksave"
         | "stackrestore" | "alloca" | "istypep" => memory::decode,
         "atom" => atomics::decode,

@@ -1,6 +1,7 @@
 //! PTX text to syntax tree: [`lexer`] cuts, [`parser`] shapes, [`ast`] holds. Nothing here knows what an opcode means.
 
 pub mod ast;
+mod body;
 pub mod lexer;
 pub mod parser;
 

@@ -13,48 +13,48 @@ pub fn parse(name: &str, source: &str) -> Result<Module, Errors> {
     Ok(parser.module)
 }
 
-type Result_<T> = Result<T, (u32, String)>;
+pub(super) type Result_<T> = Result<T, (u32, String)>;
 
-struct Parser<'a> {
-    tokens: &'a [Token<'a>],
-    at: usize,
+pub(super) struct Parser<'a> {
+    pub(super) tokens: &'a [Token<'a>],
+    pub(super) at: usize,
     /// The last `.loc` of the current function.
-    loc: Option<Loc>,
-    module: Module,
+    pub(super) loc: Option<Loc>,
+    pub(super) module: Module,
 }
 
 impl<'a> Parser<'a> {
-    fn peek(&self) -> Option<Kind<'a>> {
+    pub(super) fn peek(&self) -> Option<Kind<'a>> {
         self.tokens.get(self.at).map(|t| t.kind)
     }
 
-    fn peek_second(&self) -> Option<Kind<'a>> {
+    pub(super) fn peek_second(&self) -> Option<Kind<'a>> {
         self.tokens.get(self.at + 1).map(|t| t.kind)
     }
 
-    fn line(&self) -> u32 {
+    pub(super) fn line(&self) -> u32 {
         self.tokens.get(self.at).or(self.tokens.last()).map_or(1, |t| t.line)
     }
 
-    fn next(&mut self) -> Result_<Kind<'a>> {
+    pub(super) fn next(&mut self) -> Result_<Kind<'a>> {
         let kind = self.peek().ok_or_else(|| (self.line(), "the file ends in the middle of something".to_string()))?;
         self.at += 1;
         Ok(kind)
     }
 
-    fn eat(&mut self, c: char) -> bool {
+    pub(super) fn eat(&mut self, c: char) -> bool {
         let hit = self.peek() == Some(Kind::Punct(c));
         self.at += usize::from(hit);
         hit
     }
 
-    fn eat_word(&mut self, w: &str) -> bool {
+    pub(super) fn eat_word(&mut self, w: &str) -> bool {
         let hit = self.peek() == Some(Kind::Word(w));
         self.at += usize::from(hit);
         hit
     }
 
-    fn unexpected<T>(&self, wanted: &str) -> Result_<T> {
+    pub(super) fn unexpected<T>(&self, wanted: &str) -> Result_<T> {
         let found = match self.peek() {
             None => "the end of the file".to_string(),
             Some(Kind::Word(w)) => format!("`{w}`"),
@@ -66,11 +66,11 @@ impl<'a> Parser<'a> {
         Err((self.line(), format!("expected {wanted}, found {found}")))
     }
 
-    fn expect(&mut self, c: char) -> Result_<()> {
+    pub(super) fn expect(&mut self, c: char) -> Result_<()> {
         if self.eat(c) { Ok(()) } else { self.unexpected(&format!("`{c}`")) }
     }
 
-    fn word(&mut self, what: &str) -> Result_<&'a str> {
+    pub(super) fn word(&mut self, what: &str) -> Result_<&'a str> {
         match self.peek() {
             Some(Kind::Word(w)) => {
                 self.at += 1;
@@ -81,7 +81,7 @@ impl<'a> Parser<'a> {
     }
 
     /// An integer, with its sign.
-    fn int(&mut self, what: &str) -> Result_<i64> {
+    pub(super) fn int(&mut self, what: &str) -> Result_<i64> {
         let negative = self.eat('-');
         match self.peek() {
             Some(Kind::Number(Literal::Int(v))) => {
@@ -92,13 +92,13 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn unsigned(&mut self, what: &str) -> Result_<u32> {
+    pub(super) fn unsigned(&mut self, what: &str) -> Result_<u32> {
         let line = self.line();
         let v = self.int(what)?;
         u32::try_from(v).map_err(|_| (line, format!("{what}: {v} is out of range")))
     }
 
-    fn module(&mut self) -> Result_<()> {
+    pub(super) fn module(&mut self) -> Result_<()> {
         while let Some(kind) = self.peek() {
             let Kind::Word(w) = kind else {
                 if self.eat(';') {
@@ -153,7 +153,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn file(&mut self) -> Result_<()> {
+    pub(super) fn file(&mut self) -> Result_<()> {
         self.at += 1;
         let index = self.unsigned("a file index")?;
         match self.next()? {
@@ -168,7 +168,7 @@ impl<'a> Parser<'a> {
     }
 
     /// After `.loc`: file, line, column, and where it was inlined (the innermost place is kept).
-    fn location(&mut self) -> Result_<()> {
+    pub(super) fn location(&mut self) -> Result_<()> {
         let (file, line) = (self.unsigned("a file index")?, self.unsigned("a line")?);
         let column = if matches!(self.peek(), Some(Kind::Number(_))) { self.unsigned("a column")? } else { 0 };
         self.loc = Some(Loc { file, line, column });
@@ -192,7 +192,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Debug sections hold nothing that runs.
-    fn section(&mut self) -> Result_<()> {
+    pub(super) fn section(&mut self) -> Result_<()> {
         self.at += 1;
         self.word("a section name")?;
         self.expect('{')?;
@@ -207,7 +207,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    fn pragma(&mut self) -> Result_<()> {
+    pub(super) fn pragma(&mut self) -> Result_<()> {
         self.at += 1;
         loop {
             match self.next()? {
@@ -221,7 +221,7 @@ impl<'a> Parser<'a> {
         self.expect(';')
     }
 
-    fn linkage(&mut self) -> Linkage {
+    pub(super) fn linkage(&mut self) -> Linkage {
         let mut linkage = Linkage::Local;
         while let Some(Kind::Word(w)) = self.peek() {
             linkage = match w {
@@ -237,7 +237,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A function or variable of module scope, with its linkage.
-    fn linked(&mut self) -> Result_<()> {
+    pub(super) fn linked(&mut self) -> Result_<()> {
         let linkage = self.linkage();
         match self.peek() {
             Some(Kind::Word(w @ (".entry" | ".func"))) => {
@@ -260,7 +260,7 @@ impl<'a> Parser<'a> {
     }
 
     /// What follows a space: alignment, type, then names with extents and initialisers, up to `;`.
-    fn variables(&mut self, space: Space, linkage: Linkage) -> Result_<Vec<Variable>> {
+    pub(super) fn variables(&mut self, space: Space, linkage: Linkage) -> Result_<Vec<Variable>> {
         let (align, ty, vector) = self.typed()?;
         let mut out = Vec::new();
         loop {
@@ -306,7 +306,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `.align n`, `.attribute(…)`, `.v2`, and the type, in any order up to the name.
-    fn typed(&mut self) -> Result_<(Option<u32>, Type, u32)> {
+    pub(super) fn typed(&mut self) -> Result_<(Option<u32>, Type, u32)> {
         let (mut align, mut ty, mut vector) = (None, None, 1);
         while let Some(Kind::Word(w)) = self.peek() {
             let Some(d) = w.strip_prefix('.') else { break };
@@ -351,7 +351,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn initialiser(&mut self) -> Result_<Init> {
+    pub(super) fn initialiser(&mut self) -> Result_<Init> {
         if self.eat('{') {
             let mut list = Vec::new();
             while !self.eat('}') {
@@ -385,7 +385,7 @@ impl<'a> Parser<'a> {
         Ok(Init::Value(value))
     }
 
-    fn symbol_value(&mut self) -> Result_<InitValue> {
+    pub(super) fn symbol_value(&mut self) -> Result_<InitValue> {
         let mut name = self.word("a symbol")?;
         let generic = name == "generic";
         if generic {
@@ -403,7 +403,7 @@ impl<'a> Parser<'a> {
     }
 
     /// `( .param … , .reg … )`.
-    fn parameters(&mut self) -> Result_<Vec<Variable>> {
+    pub(super) fn parameters(&mut self) -> Result_<Vec<Variable>> {
         let mut list = Vec::new();
         if !self.eat('(') {
             return Ok(list);
@@ -442,7 +442,7 @@ impl<'a> Parser<'a> {
         Ok(list)
     }
 
-    fn triple(&mut self) -> Result_<[u32; 3]> {
+    pub(super) fn triple(&mut self) -> Result_<[u32; 3]> {
         let mut t = [1; 3];
         for (i, v) in t.iter_mut().enumerate() {
             if i > 0 && !self.eat(',') {
@@ -453,7 +453,7 @@ impl<'a> Parser<'a> {
         Ok(t)
     }
 
-    fn function(&mut self, entry: bool, linkage: Linkage) -> Result_<Function> {
+    pub(super) fn function(&mut self, entry: bool, linkage: Linkage) -> Result_<Function> {
         let returns = if !entry && self.peek() == Some(Kind::Punct('(')) { self.parameters()? } else { Vec::new() };
         let line = self.line();
         let name = self.word("a function's name")?.to_string();
@@ -519,222 +519,9 @@ impl<'a> Parser<'a> {
             }
         }
     }
-
-    /// Statements up to the closing brace.
-    fn block(&mut self) -> Result_<Vec<Statement>> {
-        let mut out = Vec::new();
-        loop {
-            let line = self.line();
-            match self.peek() {
-                Some(Kind::Punct('}')) => {
-                    self.at += 1;
-                    return Ok(out);
-                }
-                Some(Kind::Punct(';')) => self.at += 1,
-                Some(Kind::Punct('{')) => {
-                    self.at += 1;
-                    out.push(Statement::Block(self.block()?));
-                }
-                Some(Kind::Punct('@')) => out.push(Statement::Instruction(self.instruction()?)),
-                Some(Kind::Word(w)) if self.peek_second() == Some(Kind::Punct(':')) => {
-                    self.at += 2;
-                    self.labelled(w, line, &mut out)?;
-                }
-                Some(Kind::Word(w)) if w.starts_with('.') => {
-                    self.at += 1;
-                    self.body_directive(w, line, &mut out)?;
-                }
-                Some(Kind::Word(_)) => out.push(Statement::Instruction(self.instruction()?)),
-                _ => return self.unexpected("a statement"),
-            }
-        }
-    }
-
-    /// After `name:`.
-    fn labelled(&mut self, name: &str, line: u32, out: &mut Vec<Statement>) -> Result_<()> {
-        match self.peek() {
-            Some(Kind::Word(".callprototype")) => {
-                self.at += 1;
-                let returns = if self.peek() == Some(Kind::Punct('(')) { self.parameters()? } else { Vec::new() };
-                self.word("`_`")?;
-                let params = self.parameters()?;
-                self.eat_word(".noreturn");
-                self.expect(';')?;
-                out.push(Statement::Prototype(Prototype { name: name.to_string(), returns, params, line }));
-            }
-            Some(Kind::Word(".branchtargets" | ".calltargets")) => {
-                self.at += 1;
-                let mut targets = Vec::new();
-                loop {
-                    targets.push(self.word("a label")?.to_string());
-                    if !self.eat(',') {
-                        break;
-                    }
-                }
-                self.expect(';')?;
-                out.push(Statement::Targets { name: name.to_string(), targets, line });
-            }
-            _ => out.push(Statement::Label(name.to_string(), line)),
-        }
-        Ok(())
-    }
-
-    fn body_directive(&mut self, w: &str, line: u32, out: &mut Vec<Statement>) -> Result_<()> {
-        match w {
-            ".loc" => self.location()?,
-            ".pragma" => {
-                self.at -= 1;
-                self.pragma()?;
-            }
-            ".file" => {
-                self.at -= 1;
-                self.file()?;
-            }
-            ".reg" => {
-                let (_, ty, vector) = self.typed()?;
-                let mut names = Vec::new();
-                loop {
-                    let name = self.word("a register's name")?.to_string();
-                    let mut count = None;
-                    if self.eat('<') {
-                        count = Some(self.unsigned("a count")?);
-                        self.expect('>')?;
-                    }
-                    names.push((name, count));
-                    if !self.eat(',') {
-                        break;
-                    }
-                }
-                self.expect(';')?;
-                out.push(Statement::Registers { ty, vector, names, line });
-            }
-            _ => {
-                self.at -= 1;
-                let linkage = self.linkage();
-                let w = self.word("a directive")?;
-                let Some(s) = space(w) else { return Err((line, format!("unknown directive `{w}` in a function"))) };
-                out.extend(self.variables(s, linkage)?.into_iter().map(Statement::Variable));
-            }
-        }
-        Ok(())
-    }
-
-    fn instruction(&mut self) -> Result_<Instruction> {
-        let line = self.line();
-        let guard = if self.eat('@') {
-            let negated = self.eat('!');
-            Some(Guard { register: self.word("a predicate")?.to_string(), negated })
-        } else {
-            None
-        };
-        let opcode = self.word("an opcode")?.to_string();
-        let mut operands = Vec::new();
-        while !self.eat(';') {
-            if !operands.is_empty() {
-                self.expect(',')?;
-            }
-            operands.push(self.operand()?);
-        }
-        Ok(Instruction { guard, opcode, operands, line, loc: self.loc })
-    }
-
-    fn operand(&mut self) -> Result_<Operand> {
-        let first = self.simple_operand()?;
-        if self.eat('|') {
-            let second = self.simple_operand()?;
-            return Ok(Operand::Pair(Box::new(first), Box::new(second)));
-        }
-        Ok(first)
-    }
-
-    fn simple_operand(&mut self) -> Result_<Operand> {
-        match self.peek() {
-            Some(Kind::Punct('[')) => {
-                self.at += 1;
-                self.address()
-            }
-            Some(Kind::Punct('{')) => {
-                self.at += 1;
-                Ok(Operand::Vector(self.operands_until('}')?))
-            }
-            Some(Kind::Punct('(')) => {
-                self.at += 1;
-                Ok(Operand::List(self.operands_until(')')?))
-            }
-            Some(Kind::Punct('!')) => {
-                self.at += 1;
-                Ok(Operand::Not(self.word("a predicate")?.to_string()))
-            }
-            Some(Kind::Punct('-')) => {
-                self.at += 1;
-                match self.next()? {
-                    Kind::Number(Literal::Int(v)) => Ok(Operand::Literal(Literal::Int(v.wrapping_neg()))),
-                    Kind::Number(Literal::F64(v)) => Ok(Operand::Literal(Literal::F64(-v))),
-                    Kind::Number(Literal::F32(v)) => Ok(Operand::Literal(Literal::F32(v ^ 1 << 31))),
-                    _ => {
-                        self.at -= 1;
-                        self.unexpected("a number")
-                    }
-                }
-            }
-            Some(Kind::Number(n)) => {
-                self.at += 1;
-                Ok(Operand::Literal(n))
-            }
-            Some(Kind::Word("_")) => {
-                self.at += 1;
-                Ok(Operand::Sink)
-            }
-            Some(Kind::Word("WARP_SZ")) => {
-                self.at += 1;
-                Ok(Operand::Literal(Literal::Int(32)))
-            }
-            Some(Kind::Word(w)) => {
-                self.at += 1;
-                match self.displacement()? {
-                    None => Ok(Operand::Name(w.to_string())),
-                    Some(d) => Ok(Operand::Offset(w.to_string(), d)),
-                }
-            }
-            _ => self.unexpected("an operand"),
-        }
-    }
-
-    /// `+n`, `-n`, `+-n`, or nothing.
-    fn displacement(&mut self) -> Result_<Option<i64>> {
-        if self.eat('+') || self.peek() == Some(Kind::Punct('-')) {
-            return Ok(Some(self.int("an offset")?));
-        }
-        Ok(None)
-    }
-
-    fn operands_until(&mut self, end: char) -> Result_<Vec<Operand>> {
-        let mut list = Vec::new();
-        while !self.eat(end) {
-            if !list.is_empty() {
-                self.expect(',')?;
-            }
-            list.push(self.operand()?);
-        }
-        Ok(list)
-    }
-
-    fn address(&mut self) -> Result_<Operand> {
-        let base = match self.simple_operand()? {
-            Operand::Offset(name, offset) => (Operand::Name(name), offset),
-            Operand::Literal(Literal::Int(v)) => {
-                let d = self.displacement()?.unwrap_or(0);
-                (Operand::Literal(Literal::Int(v)), d)
-            }
-            name @ Operand::Name(_) => (name, 0),
-            _ => return self.unexpected("an address"),
-        };
-        let rest = if self.eat(',') { self.operands_until(']')? } else { self.expect(']').map(|()| Vec::new())? };
-        Ok(Operand::Address { base: Box::new(base.0), offset: base.1, rest })
-    }
 }
 
-fn space(word: &str) -> Option<Space> {
+pub(super) fn space(word: &str) -> Option<Space> {
     Some(match word {
         ".global" => Space::Global,
         ".const" => Space::Const,

@@ -46,30 +46,59 @@ impl Ty {
 }
 
 /// A row: the instruction with `$0`, `$1`, … for its registers; the types of the results, then of the operands; what it
-/// computes. Several statements may be given. `None` of the reference: any result will do.
+/// computes. Several statements may be given.
 pub struct Row {
     pub text: &'static str,
     pub shape: &'static str,
     pub reference: Reference,
 }
 
+/// What a result must be.
+#[derive(Clone, Copy, Debug)]
+pub enum Expect {
+    /// These bits.
+    Bits(u64),
+    /// An f32 this near: the value, and the error allowed, relative and absolute.
+    Near(f64, f64, f64),
+    /// Whatever the machine likes.
+    Anything,
+}
+
+impl Expect {
+    fn accepts(self, got: u64, mask: u64) -> bool {
+        match self {
+            Expect::Bits(want) => got == want & mask,
+            Expect::Near(want, relative, absolute) => {
+                let got = f64::from(f32::from_bits(got as u32));
+                got == want || (got.is_nan() && want.is_nan()) || (got - want).abs() <= relative * want.abs() + absolute
+            }
+            Expect::Anything => true,
+        }
+    }
+}
+
 /// Results of operands.
-pub type Reference = Box<dyn Fn(&[u64]) -> Vec<Option<u64>>>;
+pub type Reference = Box<dyn Fn(&[u64]) -> Vec<Expect>>;
 
 impl Row {
     /// A row with one result.
     pub fn new(text: &'static str, shape: &'static str, f: impl Fn(&[u64]) -> u64 + 'static) -> Row {
-        Row { text, shape, reference: Box::new(move |x| vec![Some(f(x))]) }
+        Row { text, shape, reference: Box::new(move |x| vec![Expect::Bits(f(x))]) }
+    }
+
+    /// A row whose one result is an f32 near the reference's.
+    pub fn near(text: &'static str, shape: &'static str, f: impl Fn(&[u64]) -> Expect + 'static) -> Row {
+        Row { text, shape, reference: Box::new(move |x| vec![f(x)]) }
     }
 
     /// A row with one result that may be anything for some operands.
     pub fn partly(text: &'static str, shape: &'static str, f: impl Fn(&[u64]) -> Option<u64> + 'static) -> Row {
-        Row { text, shape, reference: Box::new(move |x| vec![f(x)]) }
+        Row { text, shape, reference: Box::new(move |x| vec![f(x).map_or(Expect::Anything, Expect::Bits)]) }
     }
 
     /// A row with several results.
     pub fn many(text: &'static str, shape: &'static str, f: impl Fn(&[u64]) -> Vec<u64> + 'static) -> Row {
-        Row { text, shape, reference: Box::new(move |x| f(x).into_iter().map(Some).collect()) }
+        Row { text, shape, reference: Box::new(move |x| f(x).into_iter().map(Expect::Bits).collect()) }
     }
 
     fn types(&self) -> (Vec<Ty>, Vec<Ty>) {
@@ -162,9 +191,8 @@ impl Table {
                 for (j, want) in (row.reference)(&x).into_iter().enumerate() {
                     let at = t * STRIDE + 8 * j;
                     let got = u64::from_le_bytes(out[at..at + 8].try_into().unwrap());
-                    if let Some(want) = want.map(|w| w & results[j].mask()) {
-                        prop_assert_eq!(got, want, "{} of {:x?}: result {} is {:#x}, not {:#x}", row.text, x, j, got, want);
-                    }
+                    let ok = want.accepts(got, results[j].mask());
+                    prop_assert!(ok, "{} of {:x?}: result {} is {:#x}, not {:x?}", row.text, x, j, got, want);
                 }
             }
             gpu.free(a).unwrap();

@@ -1,0 +1,201 @@
+//! `mov` with its packing and unpacking; address conversions: `cvta`, `isspacep`, `mapa`, `getctarank`.
+
+use super::lanes::{LaneFn, Regs, lanes};
+use crate::ir::{Args, Class, Constant, Cx, Decode, Op};
+use crate::mem::{GLOBAL_BASE, LOCAL_BASE, SHARED_BASE, WINDOW};
+use crate::text::ast::{Operand, Type};
+
+/// The most bytes of parameters that a kernel takes.
+const MAX_PARAMS: u64 = 32_764;
+
+/// `mov`, with packing and unpacking.
+pub fn decode(cx: &mut Cx<'_>) -> Decode {
+    let ty = cx.ty()?;
+    cx.end(2)?;
+    match (cx.operand(0)?, cx.operand(1)?) {
+        (Operand::Vector(d), source) => unpack(cx, ty, d, source),
+        (_, Operand::Vector(s)) => pack(cx, ty, s),
+        (_, Operand::Name(name)) if super::control::clock(name).is_some() => {
+            let (which, clock_ty) = super::control::clock(name).expect("just seen");
+            if clock_ty.bits() != ty.bits() {
+                return Err(format!("`{name}` has {} bits, `{}` reads .{}", clock_ty.bits(), cx.inst.opcode, ty.name()));
+            }
+            let d = cx.dst(0, ty)?;
+            Ok(Op::Control(Box::new(super::control::Control::Clock { d, which })))
+        }
+        _ => {
+            let args = cx.args(ty, &[ty])?;
+            Ok(Op::Lane(
+                match ty.bits() {
+                    1 => lanes!(bool = |a: bool| a),
+                    8..=32 => lanes!(u32 = |a: u32| a),
+                    64 => lanes!(u64 = |a: u64| a),
+                    _ => mov128,
+                },
+                args,
+            ))
+        }
+    }
+}
+
+fn mov128(regs: &mut Regs, args: &Args, mask: u32) {
+    for i in 0..2 {
+        let v = regs.r64[args.a as usize + i];
+        regs.put64(args.d + i as u16, &v, mask);
+    }
+}
+
+fn pack(cx: &mut Cx<'_>, ty: Type, parts: &[Operand]) -> Decode {
+    let element = element_type(cx, ty, parts.len())?;
+    let d = cx.dst(0, ty)?;
+    let mut s = [0; 4];
+    for (i, p) in parts.iter().enumerate() {
+        s[i] = cx.src_of(p, element)?;
+    }
+    let args = Args { d, a: s[0], b: s[1], c: s[2], f: s[3], ..Args::default() };
+    let f: LaneFn = match (ty.bits(), parts.len()) {
+        (16, 2) => lanes!(u16 = |a: u8, b: u8| u16::from_le_bytes([a, b])),
+        (32, 2) => lanes!(u32 = |a: u16, b: u16| u32::from(a) | u32::from(b) << 16),
+        (32, 4) => lanes!(u32 = |a: u8, b: u8, c: u8, f: u8| u32::from_le_bytes([a, b, c, f])),
+        (64, 2) => lanes!(u64 = |a: u32, b: u32| u64::from(a) | u64::from(b) << 32),
+        (64, 4) => lanes!(
+            u64 = |a: u16, b: u16, c: u16, f: u16| u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(f) << 48
+        ),
+        (128, 2) => |regs, args, mask| {
+            let (a, b) = (regs.r64[args.a as usize], regs.r64[args.b as usize]);
+            regs.put64(args.d, &a, mask);
+            regs.put64(args.d + 1, &b, mask);
+        },
+        _ => return cx.unknown(),
+    };
+    Ok(Op::Lane(f, args))
+}
+
+fn unpack(cx: &mut Cx<'_>, ty: Type, parts: &[Operand], source: &Operand) -> Decode {
+    let element = element_type(cx, ty, parts.len())?;
+    let a = cx.src_of(source, ty)?;
+    let mut d = [0; 4];
+    for (i, p) in parts.iter().enumerate() {
+        d[i] = cx.dst_of(p, element)?;
+    }
+    let args = Args { a, d: d[0], e: d[1], b: d[2], c: d[3], ..Args::default() };
+    let f: LaneFn = match (ty.bits(), parts.len()) {
+        (16, 2) => |r, x, m| split32(r, x.a, &[x.d, x.e], 8, m),
+        (32, 2) => |r, x, m| split32(r, x.a, &[x.d, x.e], 16, m),
+        (32, 4) => |r, x, m| split32(r, x.a, &[x.d, x.e, x.b, x.c], 8, m),
+        (64, 2) => |r, x, m| split64(r, x.a, &[x.d, x.e], 32, m),
+        (64, 4) => |r, x, m| split64(r, x.a, &[x.d, x.e, x.b, x.c], 16, m),
+        (128, 2) => |r, x, m| {
+            let (lo, hi) = (r.r64[x.a as usize], r.r64[x.a as usize + 1]);
+            r.put64(x.d, &lo, m);
+            r.put64(x.e, &hi, m);
+        },
+        _ => return cx.unknown(),
+    };
+    Ok(Op::Lane(f, args))
+}
+
+fn split32(regs: &mut Regs, a: u16, d: &[u16], bits: u32, mask: u32) {
+    let a = regs.r32[a as usize];
+    for (i, d) in d.iter().enumerate() {
+        regs.put32(*d, &a.map(|a| a >> (i as u32 * bits) & ((1 << bits) - 1)), mask);
+    }
+}
+
+fn split64(regs: &mut Regs, a: u16, d: &[u16], bits: u32, mask: u32) {
+    let a = regs.r64[a as usize];
+    for (i, d) in d.iter().enumerate() {
+        regs.put32(*d, &a.map(|a| (a >> (i as u32 * bits)) as u32 & (u32::MAX >> (32 - bits))), mask);
+    }
+}
+
+fn element_type(cx: &Cx<'_>, ty: Type, n: usize) -> Result<Type, String> {
+    match (ty.bits() as usize).checked_div(n) {
+        Some(8) => Ok(Type::B8),
+        Some(16) => Ok(Type::B16),
+        Some(32) => Ok(Type::B32),
+        Some(64) => Ok(Type::B64),
+        _ => Err(format!("`{}` cannot take {n} elements", cx.inst.opcode)),
+    }
+}
+
+/// `cvta`, `isspacep`, `mapa`, `getctarank`.
+pub fn decode_address(cx: &mut Cx<'_>) -> Decode {
+    let u = [Type::U64];
+    match cx.head() {
+        "cvta" => {
+            let to = cx.eat("to");
+            let space = cx.part("a space")?;
+            cx.ty_of(&u)?;
+            let args = cx.args(Type::U64, &[Type::U64])?;
+            let f = match (space, to) {
+                ("global" | "const", _) => lanes!(u64 = |a: u64| a),
+                ("shared" | "shared::cta" | "shared::cluster", false) => {
+                    lanes!(u64 = |a: u64| SHARED_BASE + u64::from(a as u32))
+                }
+                ("shared" | "shared::cta" | "shared::cluster", true) => lanes!(u64 = |a: u64| a.wrapping_sub(SHARED_BASE)),
+                ("local", false) => lanes!(u64 = |a: u64| LOCAL_BASE + u64::from(a as u32)),
+                ("local", true) => lanes!(u64 = |a: u64| a.wrapping_sub(LOCAL_BASE)),
+                // A kernel's parameters have generic addresses already; a function's lie in its frame.
+                ("param" | "param::entry", false) => {
+                    lanes!(u64 = |a: u64| if a < WINDOW { LOCAL_BASE + a } else { a })
+                }
+                ("param" | "param::entry", true) => lanes!(u64 = |a: u64| a),
+                _ => return cx.unknown(),
+            };
+            Ok(Op::Lane(f, args))
+        }
+        "isspacep" => {
+            let space = cx.part("a space")?;
+            let mut args = cx.args(Type::Pred, &[Type::U64])?;
+            if matches!(space, "param" | "param::entry") {
+                args.b = cx.scopes.numbering.constant(Class::B64, Constant::KernelParam(0)).index;
+                return Ok(Op::Lane(lanes!(bool = |a: u64, b: u64| a.wrapping_sub(b) < MAX_PARAMS), args));
+            }
+            let f = match space {
+                "global" => lanes!(bool = |a: u64| a >= GLOBAL_BASE),
+                "const" => lanes!(bool = |_a: u64| false),
+                "local" => lanes!(bool = |a: u64| a >> 32 == LOCAL_BASE >> 32),
+                "shared" | "shared::cta" => lanes!(bool = |a: u64| a >> 24 == SHARED_BASE >> 24),
+                "shared::cluster" => lanes!(bool = |a: u64| a >> 32 == SHARED_BASE >> 32),
+                _ => return cx.unknown(),
+            };
+            Ok(Op::Lane(f, args))
+        }
+        "mapa" => {
+            let shared = cx.eat("shared::cluster");
+            let ty = cx.ty_of(&[Type::U32, Type::U64])?;
+            let args = cx.args(ty, &[ty, Type::U32])?;
+            let f = match (ty, shared) {
+                (Type::U32, true) => lanes!(u32 = |a: u32, b: u32| a & 0xff_ffff | b.wrapping_add(1) << 24),
+                (Type::U64, _) => lanes!(u64 = |a: u64, b: u32| a & !0xff00_0000 | u64::from(b.wrapping_add(1)) << 24),
+                _ => return cx.unknown(),
+            };
+            Ok(Op::Lane(f, args))
+        }
+        "getctarank" => {
+            let shared = cx.eat("shared::cluster");
+            let ty = cx.ty_of(&[Type::U32, Type::U64])?;
+            if ty == Type::U32 && !shared {
+                return cx.unknown();
+            }
+            cx.end(2)?;
+            let d = cx.dst(0, Type::U32)?;
+            let a = cx.src(1, ty)?;
+            let own = Operand::Name("%cluster_ctarank".into());
+            let b = cx.src_of(&own, Type::U32)?;
+            let args = Args { d, a, b, ..Args::default() };
+            let f = match ty {
+                Type::U32 => lanes!(u32 = |a: u32, b: u32| if a >> 24 == 0 { b } else { (a >> 24) - 1 }),
+                _ => lanes!(
+                    u32 = |a: u64, b: u32| match (a >> 24) as u8 {
+                        0 => b,
+                        r => u32::from(r) - 1,
+                    }
+                ),
+            };
+            Ok(Op::Lane(f, args))
+        }
+        _ => cx.unknown(),
+    }
+}

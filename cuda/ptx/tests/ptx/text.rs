@@ -1,0 +1,145 @@
+//! What the parser and decoder take, and what they refuse, by line, before anything runs.
+
+use ptx::Module;
+
+fn parse(text: &str) -> Result<Module, ptx::Errors> {
+    Module::parse("k.ptx", &format!(".version 8.4\n.target sm_90a\n.address_size 64\n{text}"))
+}
+
+/// The one error of a kernel whose body (from line 5) has this text.
+fn error(body: &str) -> String {
+    let text = format!(".visible .entry k(.param .u64 p) {{\n{body}\n.reg .b32 %unused; ret; }}");
+    match parse(&text) {
+        Ok(_) => panic!("accepted: {body}"),
+        Err(e) => e.to_string(),
+    }
+}
+
+const REGS: &str = ".reg .b16 %h<4>; .reg .b32 %r<4>; .reg .f32 %f<4>; .reg .b64 %rd<4>; .reg .f64 %fd<4>; .reg .pred %p<4>;\n";
+
+#[test]
+fn what_is_unknown_is_an_error_with_its_line() {
+    let cases = [
+        ("frobnicate.u32 %r1, %r2;", "unknown instruction `frobnicate.u32`"),
+        ("add.u32.wrap %r1, %r2, %r3;", "`.wrap` is unknown or misplaced"),
+        ("add.sat.u32 %r1, %r2, %r3;", "unknown form of instruction `add.sat.u32`"),
+        ("add.u32 %r1, %r2;", "takes 3 operands, not 2"),
+        ("add.u32 %r1, %r2, %rx;", "`%rx` is not declared"),
+        ("add.u32 %r1, %rd2, %r3;", "register `%rd2` is .b64, which does not fit .u32"),
+        ("add.f32 %f1, %f2, 1;", "integer literal"),
+        ("add.u32 %f1, %r2, %r3;", "register `%f1` is .f32"),
+        ("ld.global.u32 %r1, [%r2+%r3];", "expected"),
+        ("ld.global.v4.u32 {%r1, %r2}, [%rd1];", "needs 4 registers, not 2"),
+        ("ld.global.v4.f64 {%fd1, %fd2, %fd3, %fd0}, [%rd1];", "16 at most"),
+        ("ld.acquire.global.u32 %r1, [%rd1];", "scope"),
+        ("st.acquire.gpu.global.u32 [%rd1], %r1;", "unknown form"),
+        ("ld.param.u64 %rd1, [p+4];", "reads 8 bytes at offset 4 of a parameter of 8"),
+        ("st.const.u32 [%rd1], %r1;", "constant memory"),
+        ("bra $nowhere;", "there is no label `$nowhere`"),
+        ("call missing, (%r1);", "`%r1` is no .param variable"),
+        ("call missing;", "which nothing defines"),
+        ("cvt.f16.f32 %h1, %f1;", "needs .rn"),
+        ("cvt.u32.f32 %r1, %f1;", ".rni"),
+        ("setp.lt.b32 %p1, %r1, %r2;", "does not go with .b32"),
+        ("setp.ltu.s32 %p1, %r1, %r2;", "does not go with .s32"),
+        ("fma.f32 %f1, %f1, %f2, %f3;", "needs a rounding mode"),
+        ("div.f32 %f1, %f2, %f3;", "needs approx, full or a rounding mode"),
+        ("shfl.up.b32 %r1, %r2, 1, 0;", "without .sync"),
+        ("lop3.b32 %r1, %r2, %r3, %r0, 0x100;", "truth table"),
+        ("red.global.exch.b32 [%rd1], %r1;", "unknown form"),
+        ("atom.global.add.f16 %h1, [%rd1], %h2;", "unknown form"),
+        ("setmaxnreg.inc.sync.aligned.u32 100;", "multiple of 8"),
+        ("tex.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [%rd1, {%f0, %f1}];", "unknown instruction `tex"),
+        (".reg .v4 .b32 %v;", "vector registers"),
+        (".reg .b32 %r1;", "declared twice"),
+    ];
+    for (body, message) in cases {
+        let text = error(&format!("{REGS}{body}"));
+        assert!(text.contains(message), "{body}: {text}");
+        assert!(text.starts_with("k.ptx:6: "), "{body}: {text}");
+    }
+    // All errors are reported, not the first only.
+    assert_eq!(error(&format!("{REGS}bad.u32 %r1;\nadd.u32 %r1, %r2;")).lines().count(), 2);
+}
+
+#[test]
+fn recursion_is_refused_by_name() {
+    let text = ".func f(.param .b32 x);\n.func g(.param .b32 x) { .param .b32 y; call f, (y); ret; }\n\
+        .func f(.param .b32 x) { .param .b32 y; call g, (y); ret; }\n.visible .entry k() { ret; }";
+    let message = parse(text).err().unwrap().to_string();
+    assert!(message.contains("recursion: `f`") && message.contains("recursion: `g`"), "{message}");
+}
+
+#[test]
+fn what_compilers_write_is_understood() {
+    let text = r#"
+        .file 1 "kernel.cu"
+        .extern .func (.param .b32 func_retval0) vprintf(.param .b64 vprintf_param_0, .param .b64 vprintf_param_1);
+        .extern .shared .align 128 .b8 dynamic[];
+        .global .align 1 .b8 $str[4] = {37, 100, 10, 0};
+        .global .align 4 .f32 table[2][2] = {{0f3F800000, 2.5}, {0f00000000}};
+        .global .align 8 .u64 addresses[2] = {$str, generic($str)+1};
+        .visible .const .align 4 .u32 constants[3] = {1, 2, 0x3};
+        .weak .func (.param .b32 r) helper(.param .b32 x) .noreturn { ret; }
+        .visible .entry k(.param .u64 .ptr .global .align 16 p, .param .align 64 .b8 map[128], .param .f32 scale)
+        .maxntid 256, 1, 1
+        .minnctapersm 1
+        .reqnctapercluster 2, 1, 1
+        .pragma "used_bytes_mask 0xff";
+        {
+            .local .align 8 .b8 __local_depot0[16];
+            .reg .b64 %SP, %SPL;
+            .reg .pred %p<3>;
+            .reg .b32 %r<10>;
+            .reg .b64 %rd<4>;
+            .loc 1 10 5
+        $L__func_begin0:
+            mov.u64 %SPL, __local_depot0;
+            cvta.local.u64 %SP, %SPL;
+            .loc 1 12 3, function_name $L__info_string0, inlined_at 1 10 5
+            .pragma "nounroll";
+            mov.u32 %r1, dynamic;
+            mov.b64 %rd1, table+4;
+            // an inline-asm block, twice: its names are its own
+            { .reg .pred P1; .reg .b32 a; mov.u32 a, 1; setp.ne.b32 P1, a, 0; @P1 bra DONE; DONE: }
+            { .reg .pred P1; .reg .b32 a; mov.u32 a, 2; setp.ne.b32 P1, a, 0; @!P1 bra DONE; DONE: }
+            ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%r2, %r3}, [%rd1+-4];
+            mov.u32 %r4, %cluster_ctarank; mov.u32 %r5, %dynamic_smem_size; mov.u64 %rd2, %globaltimer; mov.u32 %r6, WARP_SZ;
+            setp.lt.s32 %p1|%p2, %r1, -1;
+        $L__tmp0:
+            ret;
+        $L__func_end0:
+        }
+        .section .debug_str { $L__info_string0: .b8 102,111,0 }
+        .section .debug_loc { }
+    "#;
+    let module = parse(text).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(module.kernels().collect::<Vec<_>>(), ["k"]);
+    let sizes: Vec<_> = module.params("k").unwrap().iter().map(|p| (p.offset, p.size, p.align)).collect();
+    assert_eq!(sizes, [(0, 8, 8), (64, 128, 64), (192, 4, 4)]);
+    let entry = module.entry("k").unwrap();
+    assert_eq!((entry.maxntid, entry.reqnctapercluster), (Some([256, 1, 1]), Some([2, 1, 1])));
+    let table = module.globals.iter().find(|g| g.name == "table").unwrap();
+    let floats: Vec<f32> = table.init.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
+    assert_eq!(floats, [1.0, 2.5, 0.0, 0.0]);
+    // The innermost place counts.
+    let at = module.code.iter().enumerate().find_map(|(pc, _)| module.line(pc as u32).2.filter(|s| s.line == 12)).unwrap();
+    assert_eq!(at.file, "kernel.cu");
+}
+
+#[test]
+fn syntax_errors_have_lines() {
+    for (text, message) in [
+        (".visible .entry k() {\n mov.u32 %r1, ;\n}", "k.ptx:5: expected an operand, found `;`"),
+        (".visible .entry k() {\n", "found the end of the file"),
+        (".bogus x;", "k.ptx:4: unknown directive `.bogus`"),
+        (".global .u32 x = \"abc", "string without an end"),
+        (".global .u33 x;", "unknown type or attribute `.u33`"),
+        (".global .align 3 .u32 x;", "alignment 3"),
+        ("/* never closed", "comment without an end"),
+        (".global .u32 x = 0fZZ;", "is not a number"),
+    ] {
+        let e = parse(text).err().unwrap_or_else(|| panic!("accepted {text}")).to_string();
+        assert!(e.contains(message), "{text}: {e}");
+    }
+}
