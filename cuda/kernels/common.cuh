@@ -183,7 +183,8 @@ __device__ inline A block_max(A value) {
 
 // ---- Faults ---------------------------------------------------------------------------------------------------------------
 
-// What a kernel reports of bad input; the host reads it at the next synchronisation. The first one stays.
+// What a kernel reports of bad input; the host reads it at the next synchronisation. The first one stays. `code` says which
+// operation it was, from 1 on: `FAULTS` in cuda/src/context.rs.
 struct Fault {
     u64 code;
     i64 position;
@@ -191,9 +192,9 @@ struct Fault {
 };
 
 // `position` does not exist in a dimension of `size`.
-__device__ inline bool in_range(i64 position, u64 size, Fault* fault) {
+__device__ inline bool in_range(i64 position, u64 size, Fault* fault, u64 code) {
     if ((u64)position < size) return true;
-    if (atomicCAS(&fault->code, 0ull, 1ull) == 0) {
+    if (atomicCAS(&fault->code, 0ull, code) == 0) {
         fault->position = position;
         fault->size = size;
     }

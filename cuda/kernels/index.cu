@@ -1,6 +1,8 @@
 // Reading and writing at positions. A position that does not exist is reported, and skipped.
 #include "common.cuh"
 
+enum Operation : u64 { GATHER = 1, SCATTER, SCATTER_ADD };
+
 // out[.., i, ..] = x[.., index[.., i, ..], ..]; x has stride 0 in the layout where `stride` is its own.
 template <class T>
 __device__ inline void gather(T* y, const T* x, const i64* index, u64 size, u64 stride, Fault* fault, u64 n,
@@ -9,7 +11,7 @@ __device__ inline void gather(T* y, const T* x, const i64* index, u64 size, u64 
     if (i >= n) return;
     Offsets o(layout, i);
     i64 position = index[o[0]];
-    y[i] = in_range(position, size, fault) ? x[o[1] + position * stride] : T(0);
+    y[i] = in_range(position, size, fault, GATHER) ? x[o[1] + position * stride] : T(0);
 }
 
 // One thread a line along the indexed dimension, so that a later value wins.
@@ -22,7 +24,7 @@ __device__ inline void scatter(T* y, const i64* index, const T* src, u64 length,
 #pragma unroll 1
     for (u64 i = 0; i < length; i++) {
         i64 position = index[o[1] + i * stride_index];
-        if (in_range(position, size, fault)) y[o[0] + position * stride_y] = src[o[2] + i * stride_src];
+        if (in_range(position, size, fault, SCATTER)) y[o[0] + position * stride_y] = src[o[2] + i * stride_src];
     }
 }
 
@@ -36,7 +38,7 @@ __device__ inline void scatter_add(A* y, const i64* index, const T* src, u64 len
 #pragma unroll 1
     for (u64 i = 0; i < length; i++) {
         i64 position = index[o[1] + i * stride_index];
-        if (!in_range(position, size, fault)) continue;
+        if (!in_range(position, size, fault, SCATTER_ADD)) continue;
         A* to = y + o[0] + position * stride_y;
         *to = narrow<A>(widen(*to) + widen(src[o[2] + i * stride_src]));
     }

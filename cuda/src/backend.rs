@@ -118,7 +118,7 @@ impl Cuda {
 
 /// Threads a block where each does one element.
 fn elements_block(elements: usize) -> u32 {
-    elements.next_multiple_of(32).min(256) as u32
+    elements.next_multiple_of(32).clamp(32, 256) as u32
 }
 
 /// Threads a block that works on one row.

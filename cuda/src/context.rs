@@ -31,6 +31,9 @@ pub struct Transfers {
 /// Bytes in which kernels report faults: `Fault` in `kernels/common.cuh`.
 const FAULT_BYTES: usize = 24;
 
+/// Who reports a fault by its code, from 1 on: `Operation` in `kernels/index.cu`.
+const FAULTS: [&str; 3] = ["gather", "scatter", "scatter_add"];
+
 pub(crate) struct Context {
     pub name: String,
     state: Mutex<State>,
@@ -46,8 +49,8 @@ struct State {
     fault: Option<String>,
     /// Where kernels report faults, once one that can was started.
     words: Option<DevicePtr>,
-    /// The operation that may have reported one since the last look.
-    reporting: Option<String>,
+    /// Whether a kernel may have reported one since the last look.
+    reporting: bool,
 }
 
 /// A block of device memory that belongs to a tensor.
@@ -146,17 +149,15 @@ impl State {
         };
         self.driver.launch(&launch, Stream::DEFAULT)?;
         self.launches += 1;
-        if start.reports {
-            self.reporting = Some(start.kernel.to_string());
-        }
+        self.reporting |= start.reports;
         Ok(())
     }
 
     /// The fault that waits, with what kernels have reported.
     fn take_fault(&mut self) -> Option<String> {
-        let looked = match (self.words, self.reporting.take()) {
-            (Some(words), Some(op)) => self.read_words(words, &op),
-            _ => Ok(()),
+        let looked = match self.words.filter(|_| std::mem::take(&mut self.reporting)) {
+            Some(words) => self.read_words(words),
+            None => Ok(()),
         };
         if let Err(e) = looked {
             self.fail("reading a fault", &e);
@@ -164,10 +165,10 @@ impl State {
         self.fault.take()
     }
 
-    fn read_words(&mut self, ptr: DevicePtr, op: &str) -> Result<(), DriverError> {
+    fn read_words(&mut self, ptr: DevicePtr) -> Result<(), DriverError> {
         let mut words = [0u64; FAULT_BYTES / 8];
         self.driver.download(bytemuck::cast_slice_mut(&mut words), ptr, Stream::DEFAULT)?;
-        if words[0] != 0 {
+        if let Some(&op) = FAULTS.get((words[0] as usize).wrapping_sub(1)) {
             let (position, size) = (words[1] as i64, words[2]);
             self.fail(op, &format!("position {position} does not exist in a dimension of size {size}"));
             self.driver.fill(ptr, 0, FAULT_BYTES as u64, Stream::DEFAULT)?;
@@ -186,7 +187,7 @@ impl Context {
             launches: 0,
             fault: None,
             words: None,
-            reporting: None,
+            reporting: false,
             driver,
         };
         Context { name: state.driver.name(), state: Mutex::new(state) }
@@ -218,7 +219,13 @@ impl Context {
         if state.fault.is_some() {
             return false;
         }
-        state.start(start).map_err(|e| state.fail(start.kernel, &e)).is_ok()
+        let started = state.start(start);
+        if let Err(e) = &started {
+            // The interpreter names the kernel itself.
+            let why = e.to_string();
+            state.fail(start.kernel, &why.strip_prefix(&format!("{}: ", start.kernel)).unwrap_or(&why));
+        }
+        started.is_ok()
     }
 
     /// Copies within the device, as [`Context::start`].

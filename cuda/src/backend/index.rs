@@ -33,7 +33,7 @@ fn read(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, index_strides: &[us
     let args = cuda.args().tensor(&y).tensor(x).tensor(index).size(x.dims()[dim]).size(x.strides()[dim]).faults();
     let args = args.size(y.numel()).layout(&layout);
     let block = elements_block(y.numel());
-    let blocks = y.numel().div_ceil(block.max(1) as usize);
+    let blocks = y.numel().div_ceil(block as usize);
     cuda.launch_with(INDEX, &moving("gather", x.dtype()), blocks, [block, 1], 0, true, args, &[&y]);
     y
 }
@@ -67,7 +67,7 @@ fn write(cuda: &Cuda, y: &Tensor, dim: usize, (index, index_strides): (&Tensor, 
     let args = args.sizes(&[y.strides()[dim], index_strides[dim], src.strides()[dim]]).faults().size(count).layout(&layout);
     let name = if add { typed("scatter_add", src.dtype()) } else { moving("scatter", src.dtype()) };
     let block = elements_block(count);
-    let blocks = if length == 0 { 0 } else { count.div_ceil(block.max(1) as usize) };
+    let blocks = if length == 0 { 0 } else { count.div_ceil(block as usize) };
     cuda.launch_with(INDEX, &name, blocks, [block, 1], 0, true, args, &[y]);
 }
 

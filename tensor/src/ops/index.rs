@@ -34,7 +34,10 @@ impl Repeats<'_> {
     #[track_caller]
     pub fn positions(&self, n: usize, device: &Device) -> Tensor {
         let counts = match self {
-            Repeats::Each(c) => vec![*c as i64; n],
+            Repeats::Each(c) => {
+                let once = Tensor::arange(0, n as i64, 1, DType::I64, device);
+                return once.unsqueeze(1).broadcast_to([n, *c]).flatten(0, -1);
+            }
             Repeats::Counts(t) => {
                 if !t.dtype().is_int() || t.rank() > 1 || (t.numel() != n && t.numel() != 1) {
                     panic!("repeat_interleave: repeats {t:?} for {n} elements");

@@ -1,0 +1,94 @@
+//! What goes wrong sticks to the stream, is told at the next synchronisation or read-back, once, and nothing is computed from it.
+
+use crate::{device, panic_of};
+use cuda::Options;
+use tensor::{DType, Device, Tensor};
+
+/// An index of one position.
+fn at(position: i64, gpu: &Device) -> Tensor {
+    Tensor::from_slice(&[position], 1, gpu)
+}
+
+#[test]
+fn a_position_that_does_not_exist_is_told_by_the_next_synchronisation() {
+    let gpu = device(1);
+    let x = Tensor::ones([3, 2], DType::F32, &gpu);
+    for (bad, size) in [(3, 3), (-1, 3)] {
+        let y = x.index_select(0, &at(bad, &gpu)).add(1.0);
+        let told = gpu.synchronize().unwrap_err().to_string();
+        assert!(told.contains(&format!("position {bad} does not exist in a dimension of size {size}")), "{told}");
+        assert!(told.contains("gather"), "{told} names the operation");
+        gpu.synchronize().expect("a fault is told once");
+        drop(y);
+    }
+    let index = Tensor::from_slice(&[0i64, 7], [1, 2], &gpu);
+    type Op<'a> = (&'static str, Box<dyn Fn() -> Tensor + 'a>);
+    let ops: [Op<'_>; 3] = [
+        ("gather", Box::new(|| x.t().gather(1, &index))),
+        ("scatter", Box::new(|| x.t().scatter(1, &index, 1.0))),
+        ("scatter_add", Box::new(|| x.t().scatter_add(1, &index, &x.t()))),
+    ];
+    for (name, op) in &ops {
+        let y = op();
+        let _later = x.index_select(0, &at(0, &gpu));
+        let told = panic_of(|| drop(y.to_vec::<f32>()));
+        assert!(told.contains(&format!("{name}: position 7 ")), "{told}");
+    }
+    assert_eq!(x.sum((), false).item::<f32>(), 6.0, "the device goes on");
+}
+
+#[test]
+fn out_of_memory_says_what_was_asked_and_what_is_free() {
+    let gpu = cuda::interpreted_with(Options { memory: 1 << 20, ..Options::default() });
+    let small = Tensor::ones([1 << 10], DType::F32, &gpu);
+    let lost = Tensor::zeros([1 << 20], DType::F32, &gpu);
+    let after = small.add(1.0);
+    let told = panic_of(|| drop(small.to_vec::<f32>()));
+    let free = (1 << 20) - (1 << 12);
+    assert!(told.contains(&format!("out of memory: {} bytes were asked for, {free} of 1048576 are free", 1 << 22)), "{told}");
+    assert!(told.starts_with("interpreted: "), "{told} names the device");
+    // It was told. What was not computed stays lost, and so does what is made of it.
+    assert_eq!(small.to_vec::<f32>(), [1.0; 1 << 10]);
+    for t in [&lost, &after] {
+        assert!(panic_of(|| drop(t.to_bytes())).contains("was lost to a fault that was told before"));
+    }
+    let told = panic_of(|| drop(after.exp().to_vec::<f32>()));
+    assert!(told.contains("unary_f32: an operand was lost to a fault"), "{told}");
+    gpu.synchronize().unwrap();
+    // From the host it is told at once.
+    let told = panic_of(|| drop(Tensor::from_vec(vec![0f32; 1 << 20], 1 << 20, &gpu)));
+    assert!(told.contains("out of memory: 4194304 bytes"), "{told}");
+}
+
+#[test]
+fn the_first_fault_is_the_one_told() {
+    let gpu = device(2);
+    let x = Tensor::ones([4], DType::F32, &gpu);
+    let _first = x.index_select(0, &at(9, &gpu));
+    let _second = x.index_select(0, &at(11, &gpu));
+    assert!(gpu.synchronize().unwrap_err().to_string().contains("position 9 "));
+    gpu.synchronize().unwrap();
+}
+
+#[test]
+fn a_tensor_of_another_device_is_refused_by_name() {
+    let (gpu, other) = (device(0), cuda::interpreted());
+    let x = Tensor::ones([2], DType::F32, &other);
+    assert!(
+        panic_of(|| drop(Tensor::ones([2], DType::F32, &Device::cpu()).add(&x.to_device(&gpu)))).contains("operands on cpu and ")
+    );
+    assert!(panic_of(|| drop(gpu.unary(tensor::UnaryOp::Exp, &x))).contains("was handed a tensor on interpreted"));
+}
+
+#[test]
+fn without_a_driver_a_card_is_refused_in_one_sentence() {
+    // Where there is a card, an ordinal that no machine has.
+    match cuda::device(1000) {
+        Ok(_) => panic!("a thousand cards"),
+        Err(e) => {
+            let text = e.to_string();
+            assert!(text.contains("no NVIDIA driver was found") || text.contains("there is no device cuda:1000"), "{text}");
+            assert!(!text.contains('\n'), "{text}");
+        }
+    }
+}
