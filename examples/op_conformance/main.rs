@@ -20,11 +20,21 @@ struct Args {
     /// Run only the cases whose id starts with this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Where to compute: cpu, cuda, cuda:NUMBER, interpreted or interpreted:SEED.
+    #[arg(long, default_value = "cpu")]
+    device: String,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let suite = match Suite::load(&args.dir) {
+    let device = match scratchwork::device(&args.device) {
+        Ok(device) => device,
+        Err(e) => {
+            eprintln!("op_conformance: --device {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let suite = match Suite::load(&args.dir, &device) {
         Ok(suite) => suite,
         Err(e) => {
             eprintln!("op_conformance: {e}");

@@ -1,5 +1,7 @@
-//! The examples as their users meet them: binaries that are run from a shell.
+//! The examples as their users meet them, binaries that are run from a shell; and what holds between layers that know nothing of
+//! each other.
 
+mod devices;
 mod flagship;
 mod trust;
 

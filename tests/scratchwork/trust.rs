@@ -2,9 +2,12 @@
 
 use serde_json::{Value, json};
 
+/// Where the bars are held: a Hopper GPU played by an interpreter meets the CPU's.
+const DEVICES: [&str; 2] = ["cpu", "interpreted:3"];
+
 /// Runs an example on a folder of `tests/fixtures`; what it prints on stdout, and whether it succeeded.
-fn run(name: &str, folder: &str) -> (Value, bool) {
-    let output = super::example(name).arg(format!("tests/fixtures/{folder}")).output().unwrap();
+fn run(name: &str, folder: &str, device: &str) -> (Value, bool) {
+    let output = super::example(name).arg(format!("tests/fixtures/{folder}")).args(["--device", device]).output().unwrap();
     let line = String::from_utf8(output.stdout).unwrap();
     let line = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}{}", String::from_utf8_lossy(&output.stderr)));
     (line, output.status.success())
@@ -12,19 +15,29 @@ fn run(name: &str, folder: &str) -> (Value, bool) {
 
 #[test]
 fn every_case_of_pytorch_passes() {
-    let (line, success) = run("op_conformance", "opinfo_f32");
+    let (line, success) = run("op_conformance", "opinfo_f32", "cpu");
     assert_eq!(line, json!({ "cases": 580, "passed": 580, "failed": [], "unsupported": [] }));
     assert!(success);
 }
 
 #[test]
+fn the_interpreted_gpu_passes_what_the_cpu_passes() {
+    let [cpu, gpu] = DEVICES.map(|device| run("op_conformance", "opinfo_f32", device).0);
+    let failed = |line: &Value| line["failed"].as_array().unwrap().clone();
+    let worse: Vec<Value> = failed(&gpu).into_iter().filter(|id| !failed(&cpu).contains(id)).collect();
+    assert!(worse.is_empty(), "{worse:?}");
+    assert_eq!((&gpu["cases"], &gpu["unsupported"]), (&cpu["cases"], &cpu["unsupported"]));
+}
+
+#[test]
 fn models_agree_with_transformers() {
-    for folder in ["deepseek_v3_tiny", "deepseek_v3_tiny_yarn"] {
-        let (line, success) = run("hf_parity", folder);
+    let folders = ["deepseek_v3_tiny", "deepseek_v3_tiny_yarn"];
+    for (folder, device) in folders.iter().flat_map(|f| DEVICES.map(|d| (f, d))) {
+        let (line, success) = run("hf_parity", folder, device);
         for (key, bar) in [("logits_max_abs", 1e-4), ("loss_abs", 1e-5), ("grad_max_rel", 1e-3)] {
-            assert!(line[key].as_f64().unwrap() <= bar, "{folder}: {line}");
+            assert!(line[key].as_f64().unwrap() <= bar, "{folder} on {device}: {line}");
         }
-        assert!(line["greedy_equal"] == true && line["saved_equal"] == true && success, "{folder}: {line}");
+        assert!(line["greedy_equal"] == true && line["saved_equal"] == true && success, "{folder} on {device}: {line}");
     }
 }
 

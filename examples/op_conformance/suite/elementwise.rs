@@ -126,5 +126,9 @@ fn as_var(a: &Value, b: &Value) -> Var {
         Value::Var(v) if v.dtype().is_float() || !matches!(scalar, Scalar::Float(_)) => v.dtype(),
         _ => scalar.default_dtype(),
     };
-    Var::constant(Tensor::scalar(scalar, dtype, &tensor::Device::cpu()))
+    let device = match b {
+        Value::Var(v) => v.value().device().clone(),
+        Value::Scalar(_) => tensor::Device::cpu(),
+    };
+    Var::constant(Tensor::scalar(scalar, dtype, &device))
 }

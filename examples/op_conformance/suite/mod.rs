@@ -68,14 +68,14 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Reads `manifest.json` and `vectors.safetensors`.
+    /// Reads `manifest.json` and `vectors.safetensors`, the tensors to `device`.
     ///
     /// # Errors
     /// If one of them is missing or corrupt, or a case names a tensor that is not there.
-    pub fn load(dir: &Path) -> Result<Suite, SuiteError> {
+    pub fn load(dir: &Path, device: &Device) -> Result<Suite, SuiteError> {
         let cases = manifest::read(&dir.join("manifest.json"))?;
         let path = dir.join("vectors.safetensors");
-        let tensors = nn::load_tensors(&path, &Device::cpu())?;
+        let tensors = nn::load_tensors(&path, device)?;
         let suite = Suite { cases, tensors, path };
         for case in &suite.cases {
             case.keys().into_iter().try_for_each(|key| suite.tensor(case, key).map(|_| ()))?;

@@ -1,0 +1,64 @@
+//! One GRPO step on the interpreted GPU, against the same step on the CPU.
+
+use scratchwork::grpo::config::{ModelConfig, RlConfig};
+use scratchwork::grpo::objective::advantages;
+use scratchwork::grpo::rollout::{RolloutOptions, rollout};
+use scratchwork::grpo::trainer::update;
+use scratchwork::grpo::{Accuracy, Countdown, Problem, Rng, Tokenizer, policy};
+use scratchwork::nn::{AdamW, AdamWConfig, DeepseekV3ForCausalLM, Module};
+use scratchwork::tensor::{DType, Device};
+
+/// Two layers, one of them a mixture of experts.
+fn tiny() -> ModelConfig {
+    ModelConfig {
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        kv_lora_rank: 12,
+        qk_nope_head_dim: 8,
+        qk_rope_head_dim: 4,
+        v_head_dim: 6,
+        n_routed_experts: 4,
+        moe_intermediate_size: 10,
+        intermediate_size: 20,
+        // Wide enough that the distributions are far from uniform.
+        initializer_range: 0.4,
+        ..ModelConfig::default()
+    }
+}
+
+#[test]
+fn a_grpo_step_on_the_interpreted_gpu_has_the_loss_of_the_cpus() {
+    let folder = std::env::temp_dir().join(format!("scratchwork-devices-{}", std::process::id()));
+    let gpu = scratchwork::device("interpreted:5").unwrap();
+    let cpu_policy = policy::fresh(policy::hub_config(&tiny(), Tokenizer::new().vocab_size(), 128), 3, &Device::cpu()).unwrap();
+    cpu_policy.save_pretrained(&folder).unwrap();
+    let (gpu_policy, _) = DeepseekV3ForCausalLM::from_pretrained(&folder, DType::F32, &gpu).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    // Rollout on the GPU, rewards by decree, so that there is something to learn.
+    let problems: Vec<Problem> = [([1, 1, 1, 2], 3), ([2, 3, 7, 8], 20)].map(|(n, t)| Countdown::new(n, t).into()).into();
+    let options = RolloutOptions { num_generations: 2, max_completion_length: 5, temperature: 1.0, seed: 9 };
+    let reward = Accuracy::default();
+    let mut samples = rollout(&gpu_policy, &Tokenizer::new(), &problems, (&reward, &reward), &options, &mut |_| ()).unwrap();
+    samples.iter_mut().enumerate().for_each(|(i, s)| s.reward = (i % 2) as f64);
+
+    let rl = RlConfig { num_generations: 2, minibatches: 1, num_iterations: 1, beta: 0.0, lr: 1e-3, ..RlConfig::default() };
+    let step = |policy: &DeepseekV3ForCausalLM| {
+        let mut optimizer = AdamW::new(policy.named_parameters(), AdamWConfig::default());
+        update(policy, None, &mut optimizer, &samples, &rl, 8, &mut Rng::new(0, "test", 0)).unwrap()
+    };
+    let (ours, cpus) = (step(&gpu_policy), step(&cpu_policy));
+
+    // Each token's loss is advantage · ratio, and the weights of the tokens add up to at most 1. A ratio is the exponential of
+    // what the log-probability of training differs from that of sampling, which both updates report at its largest.
+    assert!(ours.logprob_max_diff < 1e-4 && cpus.logprob_max_diff < 1e-4, "{ours:?} {cpus:?}");
+    let advantage = advantages(&[0.0, 1.0], rl.scale_rewards).iter().fold(0.0f64, |m, a| m.max(a.abs()));
+    let tokens: usize = ours.lengths.iter().sum();
+    let roundings = (tokens + 8) as f64 * f64::from(f32::EPSILON);
+    let bound = advantage * (ours.logprob_max_diff.exp_m1() + cpus.logprob_max_diff.exp_m1() + roundings);
+    assert!((ours.loss - cpus.loss).abs() <= bound, "{} and {}, allowed {bound:e}", ours.loss, cpus.loss);
+    assert!(ours.grad_norm > 0.0 && (ours.grad_norm / cpus.grad_norm - 1.0).abs() < 1e-3, "{ours:?} {cpus:?}");
+    assert_eq!(ours.lengths, cpus.lengths);
+    gpu.synchronize().expect("no fault, no hazard");
+}
