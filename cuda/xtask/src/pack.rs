@@ -47,7 +47,7 @@ const SCRIPT: &str = "run.sh";
 /// Runs everything from the folder that it lies in.
 const RUN: &str = r#"#!/bin/sh
 # Runs the tests on the card, each in its own process, and keeps what they say in results/.
-# With arguments, only the programs whose path contains one of them: sh run.sh tests benches/matmul
+# With arguments, only what is named so: sh run.sh tests hf_parity
 cd "$(dirname "$0")" || exit 1
 export SCRATCHWORK_DEVICE=cuda
 mkdir -p results
@@ -59,14 +59,26 @@ for cublas in $(ls -d /usr/local/cuda*/lib64/libcublas.so* /usr/local/lib/python
 done
 nvidia-smi >results/card.txt 2>&1
 failed=0
-for program in tests/* benches/*; do
-    [ -x "$program" ] && [ -f "$program" ] || continue
-    wanted=$#
-    for name in "$@"; do case "$program" in *"$name"*) wanted=0 ;; esac; done
-    [ "$wanted" = 0 ] || continue
-    case "$program" in benches/*) flag=--bench ;; *) flag=--test-threads=1 ;; esac
-    out="results/$(echo "$program" | tr / _).txt"
-    if "./$program" $flag >"$out" 2>&1; then echo "ok      $program"; else echo "FAILED  $program, see $out"; failed=1; fi
+filters="$*"
+# run NAME PROGRAM ARGUMENTS...
+run() {
+    name="$1"
+    shift
+    wanted=1
+    for filter in $filters; do wanted=0; case "$name" in *"$filter"*) wanted=1; break ;; esac; done
+    [ "$wanted" = 1 ] || return
+    out="results/$(echo "$name" | tr / _).txt"
+    if "$@" >"$out" 2>&1; then echo "ok      $name"; else echo "FAILED  $name, see $out"; failed=1; fi
+}
+for program in tests/*; do
+    [ -f "$program" ] && run "$program" "./$program" --test-threads=1
+done
+run examples/op_conformance ./examples/op_conformance tests/fixtures/opinfo_f32 --device cuda
+for model in tests/fixtures/deepseek*; do
+    run "examples/hf_parity_$(basename "$model")" ./examples/hf_parity "$model" --device cuda
+done
+for program in benches/*; do
+    run "$program" "./$program" --bench
 done
 exit $failed
 "#;
