@@ -71,4 +71,6 @@ mod book {
     mod chapter_5 {}
     #[doc = include_str!("../docs/6-how-to-add-an-op.md")]
     mod chapter_6 {}
+    #[doc = include_str!("../docs/7-cuda.md")]
+    mod chapter_7 {}
 }
