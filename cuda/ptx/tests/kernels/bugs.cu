@@ -44,9 +44,19 @@ KERNEL divergent_barrier(u32* out) {
     out[threadIdx.x] = 1;
 }
 
-// A shuffle that names lanes which are not there.
+// A shuffle that reads from lanes which have left.
 KERNEL shuffle_with_absent_lane(u32* out) {
-    if (threadIdx.x < 16) out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, threadIdx.x, 1);
+    if (threadIdx.x < 16) out[threadIdx.x] = __shfl_xor_sync(0xffffffffu, threadIdx.x, 16);
+}
+
+// A shuffle in one branch that names lanes which are in another.
+KERNEL shuffle_across_branches(u32* out) {
+    u32 x = threadIdx.x;
+    if (threadIdx.x < 16)
+        x = __shfl_xor_sync(0xffffffffu, x, 1);
+    else
+        x += __ballot_sync(0xffffffffu, x & 1);
+    out[threadIdx.x] = x;
 }
 
 KERNEL lost_flag(u32* flag, u32* out) {

@@ -34,6 +34,29 @@ done:
     out[i] = acc;
 }
 
+// A table of branch targets, written by hand: NVRTC makes none.
+KERNEL jump_table(const u32* in, u32* out) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    u32 x = in[i], y = i;
+#pragma unroll 1
+    for (int round = 0; round < 5; ++round) {
+        asm volatile(
+            "{\n"
+            "targets: .branchtargets plus, times, flip, keep;\n"
+            "brx.idx %1, targets;\n"
+            "plus: add.u32 %0, %0, 7;\n"
+            "bra keep;\n"
+            "times: mul.lo.u32 %0, %0, 3;\n"
+            "flip: xor.b32 %0, %0, 85;\n"
+            "keep:\n"
+            "}"
+            : "+r"(y)
+            : "r"(x % 4));
+        x = x / 4 + y % 5;
+    }
+    out[i] = y;
+}
+
 // Two loops that jump into each other: no loop header dominates, reconvergence has no structure to lean on.
 KERNEL irreducible(const u32* in, u32* out) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;

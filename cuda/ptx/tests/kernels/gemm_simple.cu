@@ -45,9 +45,8 @@ KERNEL __launch_bounds__(128) gemm_split_k(const __grid_constant__ TensorMap map
 #pragma unroll
         for (int i = 0; i < 4; ++i) wgmma(d, a + 2 * i, b + 2 * i, block > first || i > 0);
         wgmma_commit();
+        // The group is the warpgroup's: once it is over, every warp is past its wait for this stage, and nothing reads it.
         wgmma_wait<0>();
-        // Every warp is past its wait of this phase before the next may begin.
-        __syncthreads();
         if (threadIdx.x == 0 && block + STAGES < last) load(block + STAGES);
     }
 
@@ -111,7 +110,6 @@ KERNEL __launch_bounds__(128) gemm_fp8(const __grid_constant__ TensorMap map_a, 
         const float sb = scale_b[block];
         const float s0 = r0 < m ? sb * scale_a[block * m + r0] : 0.0f, s1 = r1 < m ? sb * scale_a[block * m + r1] : 0.0f;
         wgmma_wait<0>();
-        __syncthreads();
         if (threadIdx.x == 0 && block + STAGES < blocks) load(block + STAGES);
 #pragma unroll
         for (int i = 0; i < 32; ++i) sum[i] += (i >> 1 & 1 ? s1 : s0) * d[i];
@@ -157,13 +155,11 @@ KERNEL __launch_bounds__(128) gemm_registers(const u16* a, const u16* b, float* 
 #pragma unroll 1
     for (int block = 0; block < k / 64; block += 2) {
         step(fragments[0], block);
+        // The group before is over for the whole warpgroup: the other tile is free.
         wgmma_wait<1>();
-        // The other tile is free when every warp has seen its group end.
-        __syncthreads();
         if (block + 1 < k / 64) {
             step(fragments[1], block + 1);
             wgmma_wait<1>();
-            __syncthreads();
         }
     }
     wgmma_wait<0>();

@@ -50,6 +50,28 @@ pub fn control() -> Vec<Case> {
                 check: Box::new(move |gpu| same(&download::<u32>(gpu, c, 128), &want)),
             }
         }),
+        Case::new("control", "jump_table", shape(2, 64), |gpu, seed| {
+            let input = Rng::new(seed).vec(128, |r| r.below(100_000));
+            let (a, c) = (upload(gpu, &input), gpu.alloc(512).unwrap());
+            let want: Vec<u32> = input
+                .iter()
+                .zip(0u32..)
+                .map(|(&x, i)| {
+                    let (mut x, mut y) = (x, i);
+                    for _ in 0..5 {
+                        y = match x % 4 {
+                            0 => y.wrapping_add(7),
+                            1 => y.wrapping_mul(3) ^ 85,
+                            2 => y ^ 85,
+                            _ => y,
+                        };
+                        x = x / 4 + y % 5;
+                    }
+                    y
+                })
+                .collect();
+            Setup { params: Params::new().ptr(a).ptr(c), check: Box::new(move |gpu| same(&download::<u32>(gpu, c, 128), &want)) }
+        }),
         Case::new("control", "irreducible", shape(2, 64), |gpu, seed| {
             let input = Rng::new(seed).vec(128, |r| r.below(100_000));
             let (a, c) = (upload(gpu, &input), gpu.alloc(512).unwrap());

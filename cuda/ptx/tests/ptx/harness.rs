@@ -134,7 +134,7 @@ pub enum End {
     Right { instructions: u64 },
     Wrong(String),
     Hazards(Vec<Hazard>),
-    Fault(String),
+    Fault(String, Vec<Hazard>),
 }
 
 impl End {
@@ -176,7 +176,7 @@ impl Case {
             params: setup.params.0,
         });
         match report {
-            Err(fault) => End::Fault(fault.to_string()),
+            Err(fault) => End::Fault(fault.to_string(), fault.hazards),
             Ok(report) if !report.hazards.is_empty() => End::Hazards(report.hazards),
             Ok(report) => match (setup.check)(&gpu) {
                 Ok(()) => End::Right { instructions: report.instructions },

@@ -27,7 +27,7 @@ pub fn describe(end: &End) -> String {
         End::Right { instructions } => format!("right, {instructions} instructions"),
         End::Wrong(message) => format!("wrong result: {message}"),
         End::Hazards(hazards) => hazards.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-        End::Fault(message) => format!("fault: {message}"),
+        End::Fault(message, _) => format!("fault: {message}"),
     }
 }
 

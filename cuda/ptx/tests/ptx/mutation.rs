@@ -17,7 +17,30 @@ use crate::mutate::{Mutant, mutants};
 const SEEDS: u64 = 8;
 
 /// Mutants that change nothing observable: entry, operator, what the instruction starts with, which of those (from 0, or all), why.
-const EQUIVALENT: &[(&str, &str, &str, Option<usize>, &str)] = &[];
+const EQUIVALENT: &[(&str, &str, &str, Option<usize>, &str)] = &[
+    (
+        "ring",
+        "removed",
+        "fence.mbarrier_init",
+        None,
+        "a sender passes the cluster barrier and then a fence.proxy.async before it copies, which shows the copy all that the sender \
+         knows, the initialisation too",
+    ),
+    (
+        "one_lane_arrives_after_syncwarp",
+        "removed",
+        "fence.mbarrier_init",
+        None,
+        "only threads of the CTA use the mbarrier, and __syncthreads orders its initialisation before that",
+    ),
+    (
+        "wgmma_tile",
+        "count - 1",
+        "mbarrier.init",
+        Some(1),
+        "a wgmma group is the warpgroup's: one thread that has waited for it knows that no other still reads the stage",
+    ),
+];
 
 fn excused(entry: &str, mutant: &Mutant, nth: usize) -> Option<&'static str> {
     EQUIVALENT
