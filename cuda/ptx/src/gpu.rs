@@ -105,7 +105,7 @@ pub struct Fault {
     /// The particulars.
     pub message: String,
     /// Where.
-    pub at: Option<Place>,
+    pub at: Option<Box<Place>>,
     /// What was found wrong up to then.
     pub hazards: Vec<Hazard>,
     /// What the kernel had printed.
@@ -115,7 +115,7 @@ pub struct Fault {
 impl Fault {
     /// A fault without hazards yet.
     pub fn new(kind: FaultKind, message: String, at: Option<Place>) -> Fault {
-        Fault { kind, message, at, hazards: Vec::new(), printed: String::new() }
+        Fault { kind, message, at: at.map(Box::new), hazards: Vec::new(), printed: String::new() }
     }
 }
 

@@ -208,7 +208,7 @@ fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 
         return wide(m, warp, op, at, a, lane);
     }
     // A vector is atomic element by element, but aligned as a whole.
-    if op.b.len() > 1 && a[l] % (n * op.b.len()) as u64 != 0 {
+    if op.b.len() > 1 && !a[l].is_multiple_of((n * op.b.len()) as u64) {
         let home = warp.by(at.pc);
         let fault = m.mem.fault(&home, op.space, a[l], lane, (n * op.b.len()) as u64, true);
         return refused(m, warp, at.pc, fault);

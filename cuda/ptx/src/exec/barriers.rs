@@ -108,7 +108,12 @@ pub(super) fn decode(cx: &mut Cx<'_>) -> Result<BarrierOp, String> {
         if !arrive && !cx.eat("wait") {
             return cx.unknown();
         }
-        let strong = if arrive { cx.eat("release") || !cx.eat("relaxed") } else { cx.eat("acquire") || true };
+        let strong = if arrive {
+            cx.eat("release") || !cx.eat("relaxed")
+        } else {
+            cx.eat("acquire");
+            true
+        };
         let aligned = cx.eat("aligned");
         cx.end(0)?;
         return Ok(if arrive {

@@ -127,7 +127,7 @@ pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call
             let first = pointers[mask.trailing_zeros() as usize];
             group = lanes_of(mask).filter(|&l| pointers[l] == first).fold(0, |g, l| g | 1 << l);
             let f = first.wrapping_sub(HANDLES) / 16;
-            if first < HANDLES || f >= m.module.functions.len() as u64 || first % 16 != 0 {
+            if first < HANDLES || f >= m.module.functions.len() as u64 || !first.is_multiple_of(16) {
                 return m.fault(
                     warp,
                     pc,

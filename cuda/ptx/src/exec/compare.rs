@@ -75,15 +75,15 @@ fn check(cx: &Cx<'_>, c: &Comparison, ty: Type) -> Result<(), String> {
     let float_only = c.accept & UNORDERED != 0 || c.operator == "num";
     let unsigned_name = matches!(c.operator, "lo" | "ls" | "hi" | "hs");
     let bits_only = ty.is_bits() && !matches!(c.operator, "eq" | "ne");
-    let ok = !(float_only && !ty.is_float() || unsigned_name && (ty.is_float() || ty.is_signed()) || bits_only)
-        && !(c.ftz && !matches!(ty, F32 | F16 | F16x2));
+    let ok = !((float_only && !ty.is_float()) || (unsigned_name && (ty.is_float() || ty.is_signed())) || bits_only)
+        && (!c.ftz || matches!(ty, F32 | F16 | F16x2));
     if ok { Ok(()) } else { Err(format!("`{}`: the comparison or .ftz does not go with .{}", cx.inst.opcode, ty.name())) }
 }
 
 /// The outcome of comparing two ordered values.
 #[inline(always)]
 fn ordered<T: PartialOrd>(a: T, b: T) -> u32 {
-    u32::from(a < b) * LESS | u32::from(a == b) * EQUAL | u32::from(a > b) * GREATER
+    (u32::from(a < b) * LESS) | (u32::from(a == b) * EQUAL) | (u32::from(a > b) * GREATER)
 }
 
 /// The outcome for floats.
@@ -227,7 +227,7 @@ fn setp(cx: &mut Cx<'_>) -> Decode {
     }
     args.a = cx.src(1, ty)?;
     args.b = cx.src(2, ty)?;
-    args.how = c.accept | c.combine | u32::from(c.ftz) * FTZ;
+    args.how = c.accept | c.combine | (u32::from(c.ftz) * FTZ);
     if c.combine != 0 {
         let (q, negated) = cx.predicate(cx.operand(3)?)?;
         args.c = q;
@@ -261,7 +261,7 @@ fn set(cx: &mut Cx<'_>) -> Decode {
     let mut args = Args { d: cx.dst(0, d)?, ..Args::default() };
     args.a = cx.src(1, ty)?;
     args.b = cx.src(2, ty)?;
-    args.how = c.accept | c.combine | u32::from(c.ftz) * FTZ;
+    args.how = c.accept | c.combine | (u32::from(c.ftz) * FTZ);
     if c.combine != 0 {
         let (q, negated) = cx.predicate(cx.operand(3)?)?;
         args.c = q;

@@ -48,7 +48,7 @@ const RELU: u32 = 16;
 
 /// Modifiers as [`Args::how`] holds them.
 fn how(rounding: Option<Rounding>, ftz: bool, saturate: bool, relu: bool) -> u32 {
-    rounding.map_or(0, rounding_bits) | u32::from(ftz) * FTZ | u32::from(saturate) * SATURATE | u32::from(relu) * RELU
+    rounding.map_or(0, rounding_bits) | (u32::from(ftz) * FTZ) | (u32::from(saturate) * SATURATE) | (u32::from(relu) * RELU)
 }
 
 fn mode(how: u32) -> Mode {
@@ -170,7 +170,7 @@ fn extremum(cx: &mut Cx<'_>) -> Decode {
     }
     // Three operands (PTX 8.8) are for newer cards only.
     let mut args = cx.args(ty, &[ty, ty])?;
-    args.how = u32::from(maximum) * MAXIMUM | u32::from(nan) * NAN | u32::from(ftz) * FTZ | u32::from(xorsign) * XORSIGN;
+    args.how = (u32::from(maximum) * MAXIMUM) | (u32::from(nan) * NAN) | (u32::from(ftz) * FTZ) | (u32::from(xorsign) * XORSIGN);
     let f: LaneFn = match ty {
         F32 => |r, x, m| {
             let out = warp::extremum(&r.r32[x.a as usize], &r.r32[x.b as usize], extremum_of(x.how));

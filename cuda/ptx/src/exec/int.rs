@@ -127,10 +127,10 @@ fn mul(cx: &mut Cx<'_>) -> Decode {
         ("lo", U16 | S16) => (ty, lanes!(u16 = |a: u16, b: u16| a.wrapping_mul(b))),
         ("lo", U32 | S32) => (ty, lanes!(u32 = |a: u32, b: u32| a.wrapping_mul(b))),
         ("lo", U64 | S64) => (ty, lanes!(u64 = |a: u64, b: u64| a.wrapping_mul(b))),
-        ("hi", U16) => (ty, lanes!(u16 = |a: u16, b: u16| (u32::from(a) * u32::from(b) >> 16) as u16)),
-        ("hi", S16) => (ty, lanes!(i16 = |a: i16, b: i16| (i32::from(a) * i32::from(b) >> 16) as i16)),
-        ("hi", U32) => (ty, lanes!(u32 = |a: u32, b: u32| (u64::from(a) * u64::from(b) >> 32) as u32)),
-        ("hi", S32) => (ty, lanes!(i32 = |a: i32, b: i32| (i64::from(a) * i64::from(b) >> 32) as i32)),
+        ("hi", U16) => (ty, lanes!(u16 = |a: u16, b: u16| ((u32::from(a) * u32::from(b)) >> 16) as u16)),
+        ("hi", S16) => (ty, lanes!(i16 = |a: i16, b: i16| ((i32::from(a) * i32::from(b)) >> 16) as i16)),
+        ("hi", U32) => (ty, lanes!(u32 = |a: u32, b: u32| ((u64::from(a) * u64::from(b)) >> 32) as u32)),
+        ("hi", S32) => (ty, lanes!(i32 = |a: i32, b: i32| ((i64::from(a) * i64::from(b)) >> 32) as i32)),
         ("hi", U64) => (ty, lanes!(u64 = |a: u64, b: u64| high_unsigned(a, b))),
         ("hi", S64) => (ty, lanes!(i64 = |a: i64, b: i64| high_signed(a, b))),
         ("wide", U16) => (U32, lanes!(u32 = |a: u16, b: u16| u32::from(a) * u32::from(b))),
@@ -143,11 +143,11 @@ fn mul(cx: &mut Cx<'_>) -> Decode {
 }
 
 fn high_unsigned(a: u64, b: u64) -> u64 {
-    (u128::from(a) * u128::from(b) >> 64) as u64
+    ((u128::from(a) * u128::from(b)) >> 64) as u64
 }
 
 fn high_signed(a: i64, b: i64) -> i64 {
-    (i128::from(a) * i128::from(b) >> 64) as i64
+    ((i128::from(a) * i128::from(b)) >> 64) as i64
 }
 
 fn mad(cx: &mut Cx<'_>) -> Decode {
@@ -174,19 +174,19 @@ fn mad(cx: &mut Cx<'_>) -> Decode {
         ("lo", U32 | S32, false) => (ty, lanes!(u32 = |a: u32, b: u32, c: u32| a.wrapping_mul(b).wrapping_add(c))),
         ("lo", U64 | S64, false) => (ty, lanes!(u64 = |a: u64, b: u64, c: u64| a.wrapping_mul(b).wrapping_add(c))),
         ("hi", U16, false) => {
-            (ty, lanes!(u16 = |a: u16, b: u16, c: u16| ((u32::from(a) * u32::from(b) >> 16) as u16).wrapping_add(c)))
+            (ty, lanes!(u16 = |a: u16, b: u16, c: u16| (((u32::from(a) * u32::from(b)) >> 16) as u16).wrapping_add(c)))
         }
         ("hi", S16, false) => {
-            (ty, lanes!(i16 = |a: i16, b: i16, c: i16| ((i32::from(a) * i32::from(b) >> 16) as i16).wrapping_add(c)))
+            (ty, lanes!(i16 = |a: i16, b: i16, c: i16| (((i32::from(a) * i32::from(b)) >> 16) as i16).wrapping_add(c)))
         }
         ("hi", U32, false) => {
-            (ty, lanes!(u32 = |a: u32, b: u32, c: u32| ((u64::from(a) * u64::from(b) >> 32) as u32).wrapping_add(c)))
+            (ty, lanes!(u32 = |a: u32, b: u32, c: u32| (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c)))
         }
         ("hi", S32, false) => {
-            (ty, lanes!(i32 = |a: i32, b: i32, c: i32| ((i64::from(a) * i64::from(b) >> 32) as i32).wrapping_add(c)))
+            (ty, lanes!(i32 = |a: i32, b: i32, c: i32| (((i64::from(a) * i64::from(b)) >> 32) as i32).wrapping_add(c)))
         }
         ("hi", S32, true) => {
-            (ty, lanes!(i32 = |a: i32, b: i32, c: i32| ((i64::from(a) * i64::from(b) >> 32) as i32).saturating_add(c)))
+            (ty, lanes!(i32 = |a: i32, b: i32, c: i32| (((i64::from(a) * i64::from(b)) >> 32) as i32).saturating_add(c)))
         }
         ("hi", U64, false) => (ty, lanes!(u64 = |a: u64, b: u64, c: u64| high_unsigned(a, b).wrapping_add(c))),
         ("hi", S64, false) => (ty, lanes!(i64 = |a: i64, b: i64, c: i64| high_signed(a, b).wrapping_add(c))),

@@ -136,7 +136,7 @@ pub(crate) fn launch(
         return Err(bad(format!("`{}` takes {wanted} bytes of parameters, not {}", entry.name, launch.params.len())));
     }
     let mut rng = Rng::new(seed);
-    let election = rng.next() as u32;
+    let election = rng.draw() as u32;
     // Few CTAs at once run fast and in the cache; a seed now and then takes as many as fit.
     let window = [1, 2, 3, 4, 8, 16][rng.below(6) as usize].min(shape.max_resident);
     let slots = (shape.max_resident.min(shape.clusters) * shape.cluster_ctas) as usize;

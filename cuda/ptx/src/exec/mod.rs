@@ -13,13 +13,13 @@
 //! [`At`] has the lanes to execute and the pc, for hazards. While a warp runs it is not in its CTA's list, so the family may touch other
 //! warps, shared memory and queues through `m` freely. What it returns:
 //!
-//! - [`Flow::Next`]: done.
-//! - [`Flow::Converge`]: the instruction is `.aligned` and `at.mask` is not every live lane; the machine gathers the lanes and
+//! - `Flow::Next`: done.
+//! - `Flow::Converge`: the instruction is `.aligned` and `at.mask` is not every live lane; the machine gathers the lanes and
 //!   calls again. Use [`At::is_converged`].
-//! - [`Flow::Members`]: the same for the named lanes of a `.sync` instruction.
-//! - [`Flow::Block`]: done, but the lanes go on only when the [`Wait`] is over.
-//! - [`Flow::Retry`]: the lanes wait, then the instruction is executed again (`try_wait`).
-//! - [`Flow::Yield`]: done, and another warp should run.
+//! - `Flow::Members`: the same for the named lanes of a `.sync` instruction.
+//! - `Flow::Block`: done, but the lanes go on only when the [`Wait`] is over.
+//! - `Flow::Retry`: the lanes wait, then the instruction is executed again (`try_wait`).
+//! - `Flow::Yield`: done, and another warp should run.
 //!
 //! A wait is over when [`Machine::is_over`] says so; it is asked after [`Machine::wake`] was called for the warp or its CTA.
 //! When nothing can run, [`Machine::unstick`] first lets an asynchronous operation land, then makes timed waits give up, then starts more

@@ -186,7 +186,7 @@ impl Parser<'_> {
     }
 
     /// `+n`, `-n`, `+-n`, or nothing.
-    fn displacement(&mut self) -> Result_<Option<i64>> {
+    pub(super) fn displacement(&mut self) -> Result_<Option<i64>> {
         if self.eat('+') || self.peek() == Some(Kind::Punct('-')) {
             return Ok(Some(self.int("an offset")?));
         }

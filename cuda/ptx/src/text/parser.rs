@@ -393,12 +393,7 @@ impl<'a> Parser<'a> {
             name = self.word("a symbol")?;
             self.expect(')')?;
         }
-        let mut offset = 0;
-        if self.eat('+') {
-            offset = self.int("an offset")?;
-        } else if self.peek() == Some(Kind::Punct('-')) {
-            offset = self.int("an offset")?;
-        }
+        let offset = self.displacement()?.unwrap_or(0);
         Ok(InitValue::Symbol { name: name.to_string(), offset, generic, mask: u64::MAX })
     }
 

@@ -73,9 +73,9 @@ fn arithmetic() {
     rows.extend(typed("sub.T $0, $1, $2;", &ALL, binary, move |x, b, g| v(x[0], b, g) - v(x[1], b, g)));
     rows.extend(typed("mul.lo.T $0, $1, $2;", &ALL, binary, move |x, b, g| v(x[0], b, g).wrapping_mul(v(x[1], b, g))));
     rows.extend(typed("mul.hi.T $0, $1, $2;", &["u16", "u32", "s16", "s32", "s64"], binary, move |x, b, g| {
-        v(x[0], b, g) * v(x[1], b, g) >> b
+        (v(x[0], b, g) * v(x[1], b, g)) >> b
     }));
-    rows.push(Row::new("mul.hi.u64 $0, $1, $2;", "d=dd", |x| (u128::from(x[0]) * u128::from(x[1]) >> 64) as u64));
+    rows.push(Row::new("mul.hi.u64 $0, $1, $2;", "d=dd", |x| ((u128::from(x[0]) * u128::from(x[1])) >> 64) as u64));
     rows.extend(typed(
         "mul.wide.T $0, $1, $2;",
         &NARROW,
@@ -86,7 +86,7 @@ fn arithmetic() {
         v(x[0], b, g).wrapping_mul(v(x[1], b, g)).wrapping_add(v(x[2], b, g))
     }));
     rows.extend(typed("mad.hi.T $0, $1, $2, $3;", &["u16", "u32", "s16", "s32", "s64"], ternary, move |x, b, g| {
-        (v(x[0], b, g) * v(x[1], b, g) >> b) + v(x[2], b, g)
+        ((v(x[0], b, g) * v(x[1], b, g)) >> b) + v(x[2], b, g)
     }));
     rows.extend(typed(
         "mad.wide.T $0, $1, $2, $3;",
@@ -105,12 +105,12 @@ fn arithmetic() {
     rows.extend(typed("add.sat.T $0, $1, $2;", &["s32"], binary, move |x, b, g| clamp(s(x[0], b) + s(x[1], b), b, g)));
     rows.extend(typed("sub.sat.T $0, $1, $2;", &["s32"], binary, move |x, b, g| clamp(s(x[0], b) - s(x[1], b), b, g)));
     rows.extend(typed("mad.hi.sat.T $0, $1, $2, $3;", &["s32"], ternary, move |x, b, g| {
-        clamp((s(x[0], b) * s(x[1], b) >> 32) + s(x[2], b), b, g)
+        clamp(((s(x[0], b) * s(x[1], b)) >> 32) + s(x[2], b), b, g)
     }));
     rows.extend(typed("max.s32.relu $0, $1, $2;", &["s32"], binary, move |x, b, _| s(x[0], b).max(s(x[1], b)).max(0)));
     for (text, high) in [("mul24.lo.T $0, $1, $2;", false), ("mul24.hi.T $0, $1, $2;", true)] {
         rows.extend(typed(text, &["u32", "s32"], binary, move |x, _, g| {
-            v(x[0], 24, g) * v(x[1], 24, g) >> if high { 16 } else { 0 }
+            (v(x[0], 24, g) * v(x[1], 24, g)) >> if high { 16 } else { 0 }
         }));
     }
     rows.extend(typed("mad24.lo.T $0, $1, $2, $3;", &["u32", "s32"], ternary, move |x, b, g| {
@@ -212,9 +212,9 @@ fn logic_and_bits() {
         Row::new("bfind.shiftamt.u64 $0, $1;", "w=d", move |x| {
             (0..64).rev().find(|i| bit(x[0], *i) == 1).map_or(u64::MAX, |i| 63 - i)
         }),
-        Row::new("shl.b32 $0, $1, $2;", "w=ww", |x| (0..x[1].min(32)).fold(x[0], |v, _| 2 * v & 0xffff_ffff)),
+        Row::new("shl.b32 $0, $1, $2;", "w=ww", |x| (0..x[1].min(32)).fold(x[0], |v, _| (2 * v) & 0xffff_ffff)),
         Row::new("shl.b64 $0, $1, $2;", "d=dw", |x| (0..x[1].min(64)).fold(x[0], |v, _| v.wrapping_mul(2))),
-        Row::new("shl.b16 $0, $1, $2;", "h=hw", |x| (0..x[1].min(16)).fold(x[0], |v, _| 2 * v & 0xffff)),
+        Row::new("shl.b16 $0, $1, $2;", "h=hw", |x| (0..x[1].min(16)).fold(x[0], |v, _| (2 * v) & 0xffff)),
         Row::new("shr.u32 $0, $1, $2;", "w=ww", |x| (0..x[1].min(32)).fold(x[0], |v, _| v / 2)),
         Row::new("shr.b64 $0, $1, $2;", "d=dw", |x| (0..x[1].min(64)).fold(x[0], |v, _| v / 2)),
         Row::new("shr.s32 $0, $1, $2;", "w=ww", |x| (0..x[1].min(32)).fold(s(x[0], 32), |v, _| v.div_euclid(2)) as u64),

@@ -479,7 +479,7 @@ proptest! {
             };
             let fields = match element { Element::F16 | Element::E5m2 => 30, Element::E4m3 => 14, _ => 200 };
             let field = (if element.bits() < 16 || element == Element::F16 { 0 } else { 90 }) + (x >> 24) % (spread + 1).min(fields);
-            if x % 13 == 0 { 0 } else { (x & ((1 << mantissa) - 1)) | field << mantissa | (x >> 23 & 1) << (width - 1) }
+            if x.is_multiple_of(13) { 0 } else { (x & ((1 << mantissa) - 1)) | field << mantissa | (x >> 23 & 1) << (width - 1) }
         };
         let a: Vec<f32> = bits[..48].iter().map(|&x| element.value(of(x))).collect();
         let b: Vec<f32> = bits[48..176].iter().map(|&x| element.value(of(x))).collect();
