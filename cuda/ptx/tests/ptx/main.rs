@@ -15,4 +15,5 @@ mod ops;
 mod ptxi;
 mod tensor_cores;
 mod text;
+mod triton;
 mod warps;
