@@ -40,7 +40,7 @@ fn a_grpo_step_on_the_interpreted_gpu_has_the_loss_of_the_cpus() {
     let problems: Vec<Problem> = [([1, 1, 1, 2], 3), ([2, 3, 7, 8], 20)].map(|(n, t)| Countdown::new(n, t).into()).into();
     let options = RolloutOptions { num_generations: 2, max_completion_length: 5, temperature: 1.0, seed: 9 };
     let reward = Accuracy::default();
-    let mut samples = rollout(&gpu_policy, &Tokenizer::new(), &problems, (&reward, &reward), &options, &mut |_| ()).unwrap();
+    let mut samples = rollout(&gpu_policy, &Tokenizer::new(), &problems, (&reward, &reward), &options).unwrap();
     samples.iter_mut().enumerate().for_each(|(i, s)| s.reward = (i % 2) as f64);
 
     let rl = RlConfig { num_generations: 2, minibatches: 1, num_iterations: 1, beta: 0.0, lr: 1e-3, ..RlConfig::default() };
