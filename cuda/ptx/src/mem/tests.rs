@@ -70,6 +70,7 @@ struct Naive {
     threads: HashMap<Id, Thread>,
     memories: Vec<Vec<Byte>>,
     agents: HashMap<u32, u32>,
+    #[allow(clippy::type_complexity)]
     releases: HashMap<(usize, usize), Vec<(Scope, u32, Thread)>>,
 }
 

@@ -1,5 +1,15 @@
 //! Tests of the interpreter: instructions against plain statements, compiled kernels, bugs, mutants, the command.
 
+// A reference is written as the instruction's definition has it.
+#![allow(
+    clippy::approx_constant,
+    clippy::double_comparisons,
+    clippy::manual_is_multiple_of,
+    clippy::neg_cmp_op_on_partial_ord,
+    clippy::precedence,
+    clippy::type_complexity
+)]
+
 mod bugs;
 mod cases;
 mod floats;
