@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// What goes into the folder: how `cargo` builds it, and where it comes to lie.
 const BUILDS: [(&[&str], &str); 3] = [
     (&["test", "--no-run", "--package", "scratchwork-cuda"], "tests"),
-    (&["bench", "--no-run", "--package", "scratchwork"], "benches"),
+    (&["bench", "--no-run", "--package", "scratchwork", "--bench", "*"], "benches"),
     (&["build", "--examples", "--package", "scratchwork"], "examples"),
 ];
 
