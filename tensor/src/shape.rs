@@ -124,7 +124,11 @@ impl Dims {
     pub fn resolve(&self, op: &str, rank: usize) -> SmallVec<[usize; 6]> {
         match self {
             Dims::List(list) if !list.is_empty() => {
-                let mut dims: SmallVec<[usize; 6]> = list.iter().map(|&d| resolve_dim(op, d, rank)).collect();
+                // A loop: a closure would take the blame for a panic from the caller.
+                let mut dims = SmallVec::<[usize; 6]>::new();
+                for &d in list {
+                    dims.push(resolve_dim(op, d, rank));
+                }
                 dims.sort_unstable();
                 if rank > 0 && dims.windows(2).any(|w| w[0] == w[1]) {
                     panic!("{op}: a dimension is named twice in {list:?}");

@@ -116,14 +116,15 @@ impl Var {
         })
     }
 
-    /// As [`Var::gather`], with `x` and `index` broadcast to each other outside `dim`; on the flattened tensors for `None`.
+    /// As [`Var::gather`], with `x` and `index` broadcast to each other outside `dim`; on the flattened tensors for `None`. Negative
+    /// positions count from the end.
     ///
     /// # Panics
     /// As [`Var::gather`].
     #[track_caller]
     pub fn take_along_dim(&self, index: &Tensor, dim: Option<isize>) -> Var {
         let Some(dim) = dim else {
-            return self.flatten(0, -1).gather(0, &index.flatten(0, -1));
+            return self.flatten(0, -1).take_along_dim(&index.flatten(0, -1), Some(0));
         };
         let (wide, index) = self.value().align_along("take_along_dim", dim, index);
         self.broadcast_to(wide.shape()).gather(dim, &index)

@@ -64,13 +64,22 @@ pub fn summands(n: usize) -> usize {
     n.min(256 + n.div_ceil(256))
 }
 
+/// The nearest of the floats with `digits` binary digits whose least normal exponent is `least`; of two the even one, and
+/// beyond half a step above `max` infinity.
+fn nearest(x: f64, digits: i32, least: i32, max: f64) -> f64 {
+    let exponent = (x.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+    let step = 2f64.powi(exponent.max(least) + 1 - digits);
+    let rounded = (x / step).round_ties_even() * step;
+    if rounded.abs() > max { rounded.signum() * f64::INFINITY } else { rounded }
+}
+
 /// Rounds to the nearest value of a dtype; integers truncate and wrap.
 pub fn round_to(dtype: DType, x: f64) -> f64 {
     match dtype {
         DType::F64 => x,
         DType::F32 => x as f32 as f64,
-        DType::BF16 => tensor::bf16::from_f64(x).to_f64(),
-        DType::F16 => tensor::f16::from_f64(x).to_f64(),
+        DType::BF16 => nearest(x, 8, -126, f64::from(tensor::bf16::MAX)),
+        DType::F16 => nearest(x, 11, -14, f64::from(tensor::f16::MAX)),
         DType::F8E4M3 => tensor::F8E4M3::from_f32(x as f32).to_f32() as f64,
         DType::I64 => x as i64 as f64,
         DType::I32 => x as i64 as i32 as f64,

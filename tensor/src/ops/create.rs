@@ -180,12 +180,23 @@ pub(crate) mod cpu {
         }
     }
 
-    /// f64 to a half type is rounded once, not through f32.
+    /// The `f32` next to `x` on the side of zero, its last bit set where something was cut off: rounding it again to a format
+    /// that is two bits shorter or more gives what rounding `x` once would. (`half` itself drops the low word of an `f64`.)
+    fn to_odd(x: f64) -> f32 {
+        let y = x as f32;
+        if f64::from(y) == x || y.is_nan() {
+            return y;
+        }
+        let toward_zero = y.to_bits() - u32::from(f64::from(y).abs() > x.abs());
+        f32::from_bits(toward_zero | 1)
+    }
+
+    /// f64 to a half type is rounded once, not twice through f32.
     fn from_f64(x: &Tensor, to: DType) -> Tensor {
         let v = x.data::<f64>();
         match to {
-            DType::BF16 => each(x.shape(), to, |i| bf16::from_f64(v[i])),
-            DType::F16 => each(x.shape(), to, |i| f16::from_f64(v[i])),
+            DType::BF16 => each(x.shape(), to, |i| bf16::from_f32(to_odd(v[i]))),
+            DType::F16 => each(x.shape(), to, |i| f16::from_f32(to_odd(v[i]))),
             _ => fill!(x.shape(), to, |i: usize| v[i], |i: usize| v[i] as i64),
         }
     }

@@ -60,8 +60,13 @@ impl Tensor {
     /// that does not exist.
     #[track_caller]
     pub fn gather(&self, dim: isize, index: &Tensor) -> Tensor {
+        let shape = index.shape();
         let (x, index, d) = self.prepare("gather", dim, index);
-        x.device().gather(&x, d, &index).reshape_to(index.shape()).squeeze_like(self, &index)
+        if index.numel() == 0 {
+            // As in PyTorch, of any rank.
+            return Tensor::zeros(shape.clone(), self.dtype(), self.device());
+        }
+        x.device().gather(&x, d, &index).reshape_to(shape)
     }
 
     /// `x` with `src` (a tensor, or one number for all) written at `index`: `out[index[i][j]][j] = src[i][j]` for `dim` 0. Where
@@ -155,26 +160,29 @@ impl Tensor {
         self.device().index_add(self, d, &index, &src, alpha.into())
     }
 
-    /// As [`Tensor::gather`], with `x` and `index` broadcast to each other outside `dim`; on the flattened tensors for `None`.
+    /// As [`Tensor::gather`], with `x` and `index` broadcast to each other outside `dim`; on the flattened tensors for `None`. Negative
+    /// positions count from the end.
     ///
     /// # Panics
     /// As [`Tensor::gather`].
     #[track_caller]
     pub fn take_along_dim(&self, index: &Tensor, dim: Option<isize>) -> Tensor {
         let Some(dim) = dim else {
-            return self.flatten(0, -1).gather(0, &index.flatten(0, -1));
+            return self.flatten(0, -1).take_along_dim(&index.flatten(0, -1), Some(0));
         };
         let (x, index) = self.align_along("take_along_dim", dim, index);
         x.gather(dim, &index)
     }
 
-    /// `x` and `index` broadcast to each other in every dimension but `dim`.
+    /// `x` and `index` broadcast to each other in every dimension but `dim`; negative positions become those they stand for.
     #[track_caller]
     pub fn align_along(&self, op: &str, dim: isize, index: &Tensor) -> (Tensor, Tensor) {
         if self.rank() != index.rank() {
             panic!("{op}: index of shape {} for a tensor of shape {}", index.shape(), self.shape());
         }
         let d = resolve_dim(op, dim, self.rank());
+        let n = self.dims().get(d).copied().unwrap_or(1) as i64;
+        let index = &Tensor::where_(&index.lt(0), &index.add(n), index);
         let one = |t: &Tensor| t.shape().with(d, 1);
         let Some(common) = one(self).broadcast(&one(index)) else {
             panic!("{op}: shapes {} and {} do not broadcast outside dimension {d}", self.shape(), index.shape());
@@ -252,11 +260,6 @@ impl Tensor {
                 panic!("{op}: position {bad} does not exist in dimension {dim} of shape {}", self.shape());
             }
         }
-    }
-
-    /// A gather with a 0-d index gives a 0-d result.
-    fn squeeze_like(&self, x: &Tensor, _index: &Tensor) -> Tensor {
-        if x.rank() == 0 && self.numel() == 1 { self.reshape(&[]) } else { self.clone() }
     }
 }
 

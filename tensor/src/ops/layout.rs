@@ -218,13 +218,15 @@ impl Tensor {
     /// If a dimension is out of range.
     #[track_caller]
     pub fn flip(&self, dims: &[isize]) -> Tensor {
-        dims.iter().fold(self.clone(), |x, &d| {
-            if x.rank() == 0 {
-                return x;
+        let mut x = self.clone();
+        for &d in dims {
+            let d = resolve_dim("flip", d, x.rank());
+            if x.rank() > 0 {
+                let backwards = Tensor::arange(x.dims()[d] as i64 - 1, -1, -1, DType::I64, x.device());
+                x = x.index_select(d as isize, &backwards);
             }
-            let n = x.dim(d) as i64;
-            x.index_select(d, &Tensor::arange(n - 1, -1, -1, DType::I64, x.device()))
-        })
+        }
+        x
     }
 
     /// Elements shifted along `dims`, those pushed out coming in at the other end; without `dims`, in the flattened tensor.

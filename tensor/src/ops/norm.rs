@@ -37,7 +37,8 @@ impl Tensor {
     #[track_caller]
     pub fn rms_norm_backward(&self, grad: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
         let rows = rstd.numel();
-        let n = self.numel().checked_div(rows).unwrap_or(0);
+        // Without rows only the weight knows their length.
+        let n = weight.map_or_else(|| self.numel().checked_div(rows).unwrap_or(0), Tensor::numel);
         let flat = |t: &Tensor| t.reshape_to(&[rows, n].into());
         let (dx, dw) = self.device().rms_norm_backward(&flat(grad), &flat(self), weight.map(|w| w.flatten(0, -1)).as_ref(), rstd);
         (dx.reshape_to(self.shape()), dw.map(|dw| dw.reshape_to(weight.expect("a weight's gradient").shape())))
