@@ -1,6 +1,6 @@
 //! N-dimensional strided tensors, the [`Backend`] trait and a multi-threaded vectorised CPU backend.
 //!
-//! Read in this order: [`Shape`](shape::Shape) and [`Layout`](layout::Layout) (a view is arithmetic on strides), [`Tensor`] (a
+//! Read in this order: [`Shape`] and [`Layout`] (a view is arithmetic on strides), [`Tensor`] (a
 //! view of shared memory), [`backend`] (what a device must do), then any file of [`ops`]: each holds an operation's docs,
 //! shape rule, definition and CPU kernel together. The low-level loops (matrix multiplication, vector mathematics, run-time
 //! choice of instruction set) are in [`cpu`].

@@ -1,6 +1,6 @@
 //! Run-time choice of the instruction set.
 //!
-//! A kernel is written once, as plain Rust, inside [`dispatch!`]. The macro compiles that one body three times: for the
+//! A kernel is written once, as plain Rust, inside `dispatch!`. The macro compiles that one body three times: for the
 //! build's own baseline, for AVX2 + FMA and for AVX-512, each under `#[target_feature]`, so that LLVM vectorises it for
 //! the widest registers the processor turns out to have. Nothing is built with `-C target-cpu`, so one binary runs
 //! everywhere.
@@ -57,7 +57,7 @@ impl Isa {
 
 /// The instruction set in use, detected once.
 ///
-/// Never more than the processor has: that is what makes the calls inside [`dispatch!`] sound.
+/// Never more than the processor has: that is what makes the calls inside `dispatch!` sound.
 pub fn isa() -> Isa {
     static BEST: OnceLock<Isa> = OnceLock::new();
     #[cfg(test)]
@@ -132,7 +132,7 @@ macro_rules! real {
 real!(f32);
 real!(f64);
 
-/// `a * b + c`; see [`Real::fma`]. Inside [`dispatch!`] write `fma::<FMA, _>(a, b, c)`.
+/// `a * b + c`; see [`Real::fma`]. Inside `dispatch!` write `fma::<FMA, _>(a, b, c)`.
 #[inline(always)]
 pub fn fma<const FMA: bool, T: Real>(a: T, b: T, c: T) -> T {
     a.fma::<FMA>(b, c)

@@ -4,7 +4,7 @@
 //!
 //! [`Machine::run`] picks a warp by the seed and lets it run a burst of instructions. A warp's lanes are in one or several
 //! groups with a pc of their own ([`warp`]); one group runs at a time. `Machine::step` evaluates the guard, runs an
-//! [`Op::Lane`] in place and hands every other [`Op`] to [`Machine::execute`], which calls the family:
+//! `Op::Lane` in place and hands every other `Op` to `Machine::execute`, which calls the family:
 //!
 //! ```text
 //! pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &…, at: At) -> Result<Flow, Stop>
@@ -22,16 +22,16 @@
 //! - `Flow::Yield`: done, and another warp should run.
 //!
 //! A wait is over when [`Machine::is_over`] says so; it is asked after [`Machine::wake`] was called for the warp or its CTA.
-//! When nothing can run, [`Machine::unstick`] first lets an asynchronous operation land, then makes timed waits give up, then starts more
+//! When nothing can run, `Machine::unstick` first lets an asynchronous operation land, then makes timed waits give up, then starts more
 //! CTAs, and then reports a deadlock.
 //!
 //! # Registers
 //!
 //! `warp.regs.r32[i][lane]` and so on. Undefinedness: before an instruction the machine knows which of its operands are
-//! undefined; a [`Op::Lane`] passes it on to the result by itself. Families mark what they write with `regs.set_undef`
+//! undefined; a `Op::Lane` passes it on to the result by itself. Families mark what they write with `regs.set_undef`
 //! ([`Machine::define`] marks all of the instruction's results as defined) and report what must not be undefined with
 //! [`Machine::demand`]. Registers in flight (`regs.set_flight`) are checked by the machine before every instruction but those for which
-//! [`touches_flight`] is true, which check themselves (wgmma).
+//! `touches_flight` is true, which check themselves (wgmma).
 //!
 //! # Who fills what
 //!

@@ -1,6 +1,6 @@
 //! `cp.async…`, `mbarrier…`, fences, `st.async`, `red.async`, `tensormap.replace`: the asynchronous world.
 //!
-//! An asynchronous operation is issued by a lane, and lands later ([`queue`]): by default only when a wait needs it or nothing
+//! An asynchronous operation is issued by a lane, and lands later (`queue.rs`): by default only when a wait needs it or nothing
 //! else can run, now and then earlier, by the seed. Until it lands its destination is undefined and marked as in flight;
 //! its source is read when it lands or, by the seed, when it is issued. So a missing wait reads garbage, and a source that is
 //! overwritten too early is copied wrongly, beside the hazard that says so.

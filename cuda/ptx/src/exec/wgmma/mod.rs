@@ -8,7 +8,7 @@
 //! other warps are past their waits for these buffers, since they have issued the same wgmma.
 //!
 //! **Registers.** From issue until the warp's own covering wait D holds poison and counts as undefined and in flight, A as being
-//! read. The sums live in a [`Chain`] of the warpgroup, shared by all wgmma in flight that accumulate into the same registers, and
+//! read. The sums live in a `Chain` of the warpgroup, shared by all wgmma in flight that accumulate into the same registers, and
 //! are written back by the wait. A wgmma whose registers were touched after the last `wgmma.fence` gives poison; so does one
 //! before any fence. Accumulating again into the registers of an earlier wgmma of the same shape needs no fence, as the ISA says.
 //!
