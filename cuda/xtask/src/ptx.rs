@@ -128,13 +128,14 @@ impl Comments {
     }
 }
 
-/// Takes out what differs between machines: the compiler's build identifier, absolute paths, times and sizes of files.
+/// Takes out what differs between machines and runs: the compiler's build identifier, absolute paths, times and sizes of files, and
+/// the numbers of calls, which go on counting from one source to the next.
 fn tidy(raw: &str, source: &str, root: &Path) -> String {
     let mut ptx = format!("// From {source} by `cargo xtask ptx`; edit that.\n");
     let body = raw.lines().skip_while(|line| line.trim().is_empty() || line.trim_start().starts_with("//"));
     let root = format!("{}/", root.display());
     for line in body {
-        let line = line.trim_end();
+        let line = line.split_once("// callseq").map_or(line, |(code, _)| code).trim_end();
         match line.trim_start().strip_prefix(".file") {
             Some(rest) => {
                 let mut quoted = rest.split('"');
@@ -160,9 +161,9 @@ mod tests {
     #[test]
     fn what_differs_between_machines_goes() {
         let raw = "//\n// Compiler Build ID: CL-1\n//\n\n.version 8.4\n\t.file\t1 \"/r/cuda/kernels/a.cu\", 17000, 12\n\
-                   \t.file\t2 \"/r/target/toolchain/nvidia/cuda_runtime/include/cuda_fp16.hpp\"\nret; // kept\n\n";
+                   \t.file\t2 \"/r/target/toolchain/nvidia/cuda_runtime/include/cuda_fp16.hpp\"\nret; // kept\n\t{ // callseq 3, 0\n\n";
         let want = "// From cuda/kernels/a.cu by `cargo xtask ptx`; edit that.\n.version 8.4\n\
-                    \t.file\t1 \"cuda/kernels/a.cu\"\n\t.file\t2 \"cuda_fp16.hpp\"\nret; // kept\n";
+                    \t.file\t1 \"cuda/kernels/a.cu\"\n\t.file\t2 \"cuda_fp16.hpp\"\nret; // kept\n\t{\n";
         assert_eq!(tidy(raw, "cuda/kernels/a.cu", Path::new("/r")), want);
     }
 
