@@ -15,18 +15,11 @@ fn run(name: &str, folder: &str, device: &str) -> (Value, bool) {
 
 #[test]
 fn every_case_of_pytorch_passes() {
-    let (line, success) = run("op_conformance", "opinfo_f32", "cpu");
-    assert_eq!(line, json!({ "cases": 580, "passed": 580, "failed": [], "unsupported": [] }));
-    assert!(success);
-}
-
-#[test]
-fn the_interpreted_gpu_passes_what_the_cpu_passes() {
-    let [cpu, gpu] = DEVICES.map(|device| run("op_conformance", "opinfo_f32", device).0);
-    let failed = |line: &Value| line["failed"].as_array().unwrap().clone();
-    let worse: Vec<Value> = failed(&gpu).into_iter().filter(|id| !failed(&cpu).contains(id)).collect();
-    assert!(worse.is_empty(), "{worse:?}");
-    assert_eq!((&gpu["cases"], &gpu["unsupported"]), (&cpu["cases"], &cpu["unsupported"]));
+    for device in DEVICES {
+        let (line, success) = run("op_conformance", "opinfo_f32", device);
+        assert_eq!(line, json!({ "cases": 580, "passed": 580, "failed": [], "unsupported": [] }), "{device}");
+        assert!(success, "{device}");
+    }
 }
 
 #[test]

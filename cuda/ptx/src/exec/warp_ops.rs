@@ -255,7 +255,7 @@ fn set_all(m: &Machine<'_>, warp: &mut Warp, pc: u32, group: u32, undef: u32) {
     }
 }
 
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "the operands of a shuffle")]
 fn shuffle_lanes(
     m: &mut Machine<'_>,
     warp: &mut Warp,

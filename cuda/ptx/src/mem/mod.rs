@@ -336,7 +336,7 @@ impl Memory {
     }
 
     /// The lanes one by one: they access different memories, or one is wrong.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "what a warp's access is")]
     fn each_lane(
         &mut self,
         by: &mut By,
@@ -383,7 +383,7 @@ impl Memory {
     }
 
     /// Loads `bytes` (1, 2, 4, 8 or 16) for each lane of `mask`.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "what a warp's access is")]
     pub fn load(
         &mut self,
         by: &mut By,
@@ -458,7 +458,7 @@ impl Memory {
     }
 
     /// Stores `bytes` (1, 2, 4, 8 or 16) for each lane of `mask`. Of lanes that store to one place the last wins.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "what a warp's access is")]
     pub fn store(
         &mut self,
         by: &mut By,
@@ -537,7 +537,7 @@ impl Memory {
 
     /// An atomic read-modify-write of `bytes` by one lane: `update` gives the new value of the old, or `None` to leave it.
     /// Returns the old value, and whether any of it was undefined.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "what a warp's access is")]
     pub fn atomic(
         &mut self,
         by: &mut By,

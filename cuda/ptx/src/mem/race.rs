@@ -394,7 +394,7 @@ pub(super) fn strong_pair(cta: u32, tag: u32, me: &Me, tracker: &Tracker) -> boo
 
 /// A write that the quick test did not settle; leaves the list of readers empty.
 #[inline(never)]
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "a record, a write and what it is checked against")]
 pub(super) fn write_unit(
     page: &mut Page,
     unit: usize,

@@ -70,9 +70,11 @@ struct Naive {
     threads: HashMap<Id, Thread>,
     memories: Vec<Vec<Byte>>,
     agents: HashMap<u32, u32>,
-    #[allow(clippy::type_complexity)]
-    releases: HashMap<(usize, usize), Vec<(Scope, u32, Thread)>>,
+    releases: HashMap<(usize, usize), Vec<Release>>,
 }
+
+/// How far a release reaches, its CTA, and what it made known.
+type Release = (Scope, u32, Thread);
 
 fn include(a: (u32, Scope), b: (u32, Scope)) -> bool {
     match a.1.min(b.1) {

@@ -441,7 +441,7 @@ fn signalled(
 }
 
 /// Marks what the operation reads and writes, and queues it.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "what an asynchronous operation is")]
 fn issue(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, mut op: Pending, key: Key, whole: (u32, u32), proxy: bool) {
     let bar = &m.asyncs.bars[&key];
     let (agent, stamp) = (bar.agent, bar.stamp);

@@ -138,7 +138,7 @@ fn execute_fence(m: &mut Machine<'_>, warp: &mut Warp, fence: Fence, at: At) {
 }
 
 /// The piece of memory that holds `len` bytes, or a fault.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "a memory's place and the one who touches it")]
 fn range(
     m: &mut Machine<'_>,
     warp: &Warp,

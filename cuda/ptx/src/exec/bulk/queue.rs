@@ -51,7 +51,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "what an asynchronous operation is")]
     pub fn new(
         site: Site,
         from: Which,
@@ -277,7 +277,7 @@ pub(super) fn copy_agent(m: &mut Machine<'_>, warp: u32) -> u32 {
 }
 
 /// Queues a lane's copy.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "what an asynchronous operation is")]
 pub(super) fn push_copy(
     m: &mut Machine<'_>,
     warp: u32,
@@ -344,7 +344,7 @@ pub(super) fn wait_copies(m: &mut Machine<'_>, warp: &Warp, mask: u32, pending: 
 }
 
 /// The lane's copies so far, and then an arrival, become one operation of an mbarrier.
-#[allow(clippy::too_many_arguments)]
+#[allow(clippy::too_many_arguments, reason = "what an asynchronous operation is")]
 pub(super) fn hand_over_copies(
     m: &mut Machine<'_>,
     warp: u32,
