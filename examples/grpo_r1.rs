@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use scratchwork::grpo::config::{Control, RunConfig};
 use scratchwork::grpo::run::Run;
-use scratchwork::grpo::setup::Setup;
+use scratchwork::grpo::setup::{Setup, device_of};
 use scratchwork::tensor::{Device, profile};
 
 /// Train a base model on Countdown, then let it learn to reason by pure RL (GRPO with rule rewards)
@@ -22,8 +22,9 @@ struct Args {
     #[arg(long)]
     steps: Option<usize>,
     /// Where to compute: cpu, cuda, cuda:NUMBER (a card), interpreted or interpreted:SEED (a card played by an interpreter)
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    /// [default: cpu, or where the resumed run began]
+    #[arg(long)]
+    device: Option<String>,
     /// TOML file with any of the hyperparameters; what it leaves out keeps its default (a run folder's config.toml names them all)
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -69,7 +70,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    let device = scratchwork::device(&args.device).map_err(|e| format!("--device {e}"))?;
+    let recorded = args.resume.as_deref().map(device_of).transpose()?.unwrap_or("cpu".into());
+    let device = scratchwork::device(args.device.as_ref().unwrap_or(&recorded)).map_err(|e| format!("--device {e}"))?;
     if args.profile {
         profile::start();
     }

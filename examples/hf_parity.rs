@@ -189,8 +189,10 @@ fn saved_equal(model: &DeepseekV3ForCausalLM) -> Result<bool, ParityError> {
     let folder = std::env::temp_dir().join(format!("hf_parity.{}", std::process::id()));
     let again =
         model.save_pretrained(&folder).and_then(|()| DeepseekV3ForCausalLM::from_pretrained(&folder, DType::F32, &Device::cpu()));
-    std::fs::remove_dir_all(&folder).map_err(|source| ParityError::Io { path: folder, source })?;
+    let removed = std::fs::remove_dir_all(&folder);
+    // A folder that could not even be made cannot be removed either: the first error is the one to tell.
     let (again, _) = again?;
+    removed.map_err(|source| ParityError::Io { path: folder, source })?;
     let bits = |model: &DeepseekV3ForCausalLM| -> Vec<(String, Vec<usize>, Vec<u8>)> {
         model.state_dict().into_iter().map(|(name, t)| (name, t.dims().to_vec(), t.to_bytes())).collect()
     };

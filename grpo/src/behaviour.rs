@@ -93,6 +93,41 @@ impl AddAssign for Behaviour {
     }
 }
 
+/// A stretch of thinking: `2+4=6?7x` works out 6, checks it against 7 and finds that it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt<'a> {
+    /// What stands before the `?`, or all but the verdict.
+    pub working: &'a str,
+    /// What stands between the `?` and the verdict.
+    pub check: Option<&'a str>,
+    /// Whether it says `v` and not `x`; `None` where the thinking ends without.
+    pub verdict: Option<bool>,
+}
+
+/// The thinking as attempts, each up to a verdict or to the end.
+///
+/// ```
+/// use grpo::behaviour::{Attempt, attempts};
+/// let expected = [
+///     Attempt { working: "2+4=6", check: Some("7"), verdict: Some(false) },
+///     Attempt { working: "4+3=7", check: None, verdict: None },
+/// ];
+/// assert!(attempts("2+4=6?7x4+3=7").eq(expected));
+/// ```
+pub fn attempts(thinking: &str) -> impl Iterator<Item = Attempt<'_>> {
+    thinking.split_inclusive(['x', 'v']).map(|stretch| {
+        let (body, verdict) = match (stretch.strip_suffix('v'), stretch.strip_suffix('x')) {
+            (Some(body), _) => (body, Some(true)),
+            (_, Some(body)) => (body, Some(false)),
+            _ => (stretch, None),
+        };
+        match body.split_once('?') {
+            Some((working, check)) => Attempt { working, check: Some(check), verdict },
+            None => Attempt { working: body, check: None, verdict },
+        }
+    })
+}
+
 impl Behaviour {
     /// Reads the thinking of `completion`.
     pub fn of(problem: &Problem, completion: &Completion) -> Behaviour {
@@ -102,23 +137,18 @@ impl Behaviour {
         };
         let mut counts = Behaviour::default();
         let mut after_failure = false;
-        for stretch in completion.think().split_inclusive(['x', 'v']) {
-            let verdict = stretch.chars().last().filter(|last| ['x', 'v'].contains(last));
-            let body = stretch.trim_end_matches(['x', 'v']);
-            let (working, check) = match body.split_once('?') {
-                Some((working, check)) => (working, Some(check)),
-                None => (body, None),
-            };
+        for Attempt { working, check, verdict } in attempts(completion.think()) {
             if !working.is_empty() {
                 counts.attempts += 1;
                 counts.retries += usize::from(after_failure);
             }
             let value = counts.read_working(working);
-            counts.checks += body.matches('?').count();
-            counts.failed_checks += usize::from(check.is_some() && verdict == Some('x'));
+            counts.checks += check.map_or(0, |check| 1 + check.matches('?').count());
+            let failed = check.is_some() && verdict == Some(false);
+            counts.failed_checks += usize::from(failed);
             let checks_a_number = check.is_some_and(|check| check.parse::<i64>().is_ok());
             if let (Some(value), Some(verdict), true) = (value, verdict, checks_a_number) {
-                let count = match (verdict == 'v', Some(value) == target) {
+                let count = match (verdict, Some(value) == target) {
                     (true, true) => &mut counts.verdicts.accepted_right,
                     (true, false) => &mut counts.verdicts.accepted_wrong,
                     (false, true) => &mut counts.verdicts.rejected_right,
@@ -126,7 +156,7 @@ impl Behaviour {
                 };
                 *count += 1;
             }
-            after_failure = check.is_some() && verdict == Some('x');
+            after_failure = failed;
         }
         counts
     }

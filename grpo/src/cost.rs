@@ -84,7 +84,7 @@ pub struct BeforeAfter {
 /// `summary.json`: the run in one object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Held-out Countdown, as `"base"` and `"final"`.
+    /// The test set of Countdown, held out from every stage, as `"base"` and `"final"`.
     #[serde(flatten)]
     pub countdown: BeforeAfter,
     /// Held-out chain sums, where `cons@k` means something.
@@ -101,7 +101,7 @@ pub struct Summary {
     pub parameters: [u64; 2],
     /// The control experiment, if it was one.
     pub control: Option<String>,
-    /// The command line that repeats the run.
+    /// The program and the arguments it was given.
     pub command: String,
 }
 

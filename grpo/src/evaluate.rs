@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nn::{DeepseekV3ForCausalLM, GenerateError};
+use nn::DeepseekV3ForCausalLM;
 
 use crate::behaviour::Behaviour;
 use crate::config::EvalConfig;
@@ -10,7 +10,7 @@ use crate::eval_stats::{Estimate, cons_at_k, pass_estimates};
 use crate::metrics::{Answer, BehaviourMetrics, EvalMetrics, EvalTask, Score, Scores, Stage};
 use crate::problem::Problem;
 use crate::reward::Accuracy;
-use crate::rollout::{RolloutOptions, Sample, rollout};
+use crate::rollout::{RolloutError, RolloutOptions, Sample, rollout};
 use crate::tokenizer::Tokenizer;
 use crate::verify::{final_answer, parse_number};
 
@@ -66,7 +66,7 @@ pub fn evaluate(
     policy: &DeepseekV3ForCausalLM,
     tokenizer: &Tokenizer,
     e: &Evaluation<'_>,
-) -> Result<(EvalMetrics, Vec<usize>), GenerateError> {
+) -> Result<(EvalMetrics, Vec<usize>), RolloutError> {
     let start = Instant::now();
     let n = e.config.samples;
     let options = RolloutOptions { num_generations: n, max_completion_length: e.limit, temperature: 1.0, seed: e.seed };

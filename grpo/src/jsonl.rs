@@ -58,14 +58,22 @@ impl Record {
     }
 }
 
-/// Reads a file line by line; `problem` makes a problem of each record or says what is wrong with it. Blank lines are skipped.
+/// The text of a file.
+///
+/// # Errors
+/// [`DataError::Io`]
+pub fn load(path: &Path) -> Result<Vec<u8>, DataError> {
+    fs::read(path).map_err(|source| DataError::Io { path: path.into(), source })
+}
+
+/// Reads the text of a file line by line; `problem` makes a problem of each record or says what is wrong with it. Blank lines are
+/// skipped. `path` is where the text comes from, for messages.
 ///
 /// # Errors
 /// [`DataError`]: the first line that is not UTF-8, not a JSON object, or that `problem` refuses, by its number.
-pub fn read<T>(path: &Path, problem: impl Fn(&Record) -> Result<T, String>) -> Result<Vec<T>, DataError> {
-    let bytes = fs::read(path).map_err(|source| DataError::Io { path: path.into(), source })?;
+pub fn read<T>(text: &[u8], path: &Path, problem: impl Fn(&Record) -> Result<T, String>) -> Result<Vec<T>, DataError> {
     let mut problems = Vec::new();
-    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+    for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let refused = |message| DataError::Line { path: path.into(), line: index + 1, message };
         let line = std::str::from_utf8(line).map_err(|error| refused(format!("expected UTF-8: {error}")))?;
         if line.trim().is_empty() {
@@ -89,8 +97,8 @@ pub fn read<T>(path: &Path, problem: impl Fn(&Record) -> Result<T, String>) -> R
 ///
 /// # Errors
 /// As [`read`]; also a problem outside the range of `config`.
-pub fn read_countdown(path: &Path, config: &CountdownConfig) -> Result<Vec<Countdown>, DataError> {
-    read(path, |record| {
+pub fn read_countdown(text: &[u8], path: &Path, config: &CountdownConfig) -> Result<Vec<Countdown>, DataError> {
+    read(text, path, |record| {
         let integer = |key: &str, value: &Value| {
             value.as_i64().ok_or_else(|| format!("metadata.{key}: expected an integer, found {}", brief(value)))
         };
@@ -109,8 +117,8 @@ pub fn read_countdown(path: &Path, config: &CountdownConfig) -> Result<Vec<Count
 ///
 /// # Errors
 /// As [`read`]; also a problem outside the range of `config`.
-pub fn read_chain_sum(path: &Path, config: &ChainSumConfig) -> Result<Vec<ChainSum>, DataError> {
-    read(path, |record| {
+pub fn read_chain_sum(text: &[u8], path: &Path, config: &ChainSumConfig) -> Result<Vec<ChainSum>, DataError> {
+    read(text, path, |record| {
         let expression = record.metadata("expression");
         let problem = expression
             .as_str()
@@ -125,8 +133,8 @@ pub fn read_chain_sum(path: &Path, config: &ChainSumConfig) -> Result<Vec<ChainS
 ///
 /// # Errors
 /// As [`read`]; also an answer that is no number.
-pub fn read_questions(path: &Path) -> Result<Vec<Question>, DataError> {
-    read(path, |record| {
+pub fn read_questions(text: &[u8], path: &Path) -> Result<Vec<Question>, DataError> {
+    read(text, path, |record| {
         let text = record.question.clone().ok_or("question: expected a string, found nothing")?;
         let answer = record.answer.as_deref().ok_or("answer: expected a string, found nothing")?;
         let answer = final_answer(answer);
@@ -148,21 +156,14 @@ fn brief(value: &Value) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::{any, prop, prop_assert, proptest};
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Writes `content` into a fresh file, reads it, and gives the error without the path.
-    fn with_file<T>(content: &[u8], read: impl Fn(&Path) -> Result<T, DataError>) -> Result<T, String> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("scratchwork-jsonl-{}-{count}.jsonl", std::process::id()));
-        fs::write(&path, content).unwrap();
-        let result = read(&path).map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"));
-        fs::remove_file(&path).unwrap();
-        result
+    /// The error of a read without more.
+    fn in_words<T>(result: Result<T, DataError>) -> Result<T, String> {
+        result.map_err(|error| error.to_string())
     }
 
     fn countdown(content: &str) -> Result<Vec<Countdown>, String> {
-        with_file(content.as_bytes(), |path| read_countdown(path, &CountdownConfig::default()))
+        in_words(read_countdown(content.as_bytes(), Path::new("FILE"), &CountdownConfig::default()))
     }
 
     const GOOD: &str = r#"{"question": "Using all the numbers 3, 8, 7, 2, create an expression that equals 20.", "answer": "8 + 2 + 7 + 3", "metadata": {"source_index": 0, "numbers": [3, 8, 7, 2], "target": 20, "difficulty": {"value": [1, 10]}}}"#;
@@ -198,15 +199,15 @@ mod tests {
             assert!(error.starts_with("FILE:2: expected a JSON object") && error.contains("column"), "{error}");
         }
         assert_eq!(countdown("\n \n").unwrap_err(), "FILE: no problems in it");
-        let error = with_file(b"\n\xff\xfe\n", |path| read_countdown(path, &CountdownConfig::default())).unwrap_err();
+        let error = in_words(read_countdown(b"\n\xff\xfe\n", Path::new("FILE"), &CountdownConfig::default())).unwrap_err();
         assert!(error.starts_with("FILE:2: expected UTF-8"), "{error}");
-        let missing = read_questions(Path::new("/no/such/file.jsonl")).unwrap_err().to_string();
+        let missing = load(Path::new("/no/such/file.jsonl")).unwrap_err().to_string();
         assert!(missing.starts_with("/no/such/file.jsonl: "), "{missing}");
     }
 
     #[test]
     fn reads_questions_and_chain_sums() {
-        let questions = |content: &str| with_file(content.as_bytes(), read_questions);
+        let questions = |content: &str| in_words(read_questions(content.as_bytes(), Path::new("FILE")));
         let read = questions(r#"{"question": "How much?", "answer": "2*540=<<2*540=1080>>1080\n#### 1,080"}"#).unwrap();
         assert_eq!(read, [Question { text: "How much?".into(), answer: 1080.into() }]);
         assert_eq!(
@@ -215,7 +216,7 @@ mod tests {
         );
         assert_eq!(questions(r#"{"answer": "1"}"#).unwrap_err(), "FILE:1: question: expected a string, found nothing");
 
-        let sums = |content: &str| with_file(content.as_bytes(), |path| read_chain_sum(path, &ChainSumConfig::default()));
+        let sums = |content: &str| in_words(read_chain_sum(content.as_bytes(), Path::new("FILE"), &ChainSumConfig::default()));
         let row = r#"{"metadata": {"expression": "7 + 2 - 10"}}"#;
         assert_eq!(sums(row).unwrap(), [ChainSum::parse("7+2-10").unwrap()]);
         let row = r#"{"metadata": {"expression": "7 * 2"}}"#;
@@ -225,7 +226,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let result = with_file(&bytes, |path| read_countdown(path, &CountdownConfig::default()));
+            let result = read_countdown(&bytes, Path::new("FILE"), &CountdownConfig::default());
             prop_assert!(result.is_err()); // eighty random bytes are no Countdown problem
         }
     }

@@ -14,7 +14,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{behaviour::Behaviour, eval_stats::Estimate, rundir};
+use crate::behaviour::Behaviour;
+use crate::eval_stats::{Estimate, Z};
+use crate::rundir;
 
 /// A stage of the recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,7 +112,8 @@ pub struct StepMetrics {
     pub entropy: Option<f64>,
     /// Share of tokens whose ratio was clipped.
     pub clip_ratio: Option<f64>,
-    /// Largest |log-probability while sampling − log-probability in the training pass| before any update; 0 is bit for bit.
+    /// Largest |log-probability while sampling − log-probability in the training pass| over the answers of the step's first
+    /// minibatch, before any update; 0 is bit for bit.
     pub logprob_max_diff: Option<f64>,
     /// The loss.
     pub loss: f64,
@@ -180,11 +183,8 @@ impl Score {
     /// If there are no values.
     #[track_caller]
     pub fn mean(values: &[f64]) -> Self {
-        assert!(!values.is_empty(), "Score::mean: no values");
-        let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let spread: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
-        let half = if values.len() > 1 { 1.96 * (spread / (n - 1.0) / n).sqrt() } else { 0.0 };
+        let Estimate { mean, standard_error, .. } = Estimate::over_problems(values);
+        let half = Z * standard_error.unwrap_or(0.0);
         Self { value: mean, low: mean - half, high: mean + half }
     }
 }
@@ -415,6 +415,14 @@ impl MetricsWriter {
         self.file.write_all(&line).map_err(at(&self.path))?;
         self.lines += 1;
         Ok(())
+    }
+
+    /// Brings what was written to the disk, so that a state which counts these lines can follow.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn sync(&self) -> Result<(), MetricsError> {
+        self.file.sync_data().map_err(at(&self.path))
     }
 
     /// Records in the file: what a saved state must remember for [`MetricsWriter::resume`].

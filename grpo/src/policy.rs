@@ -28,7 +28,6 @@ pub fn hub_config(model: &ModelConfig, vocab_size: usize, max_length: usize) -> 
         rope: RopeConfig { theta: model.rope_theta, scaling: RopeScaling::None },
         max_position_embeddings: max_length,
         initializer_range: model.initializer_range,
-        num_nextn_predict_layers: model.num_nextn_predict_layers,
         first_k_dense_replace: model.first_k_dense_replace,
         n_routed_experts: model.n_routed_experts,
         n_shared_experts: model.n_shared_experts,

@@ -1,10 +1,11 @@
 //! Stage *base*: next-token prediction on the corpus.
 
-use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions, GenerateError, OptimError};
+use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions, OptimError};
 use tensor::{CrossEntropy, DType, Reduction, Tensor};
 
-use crate::config::{BaseConfig, ModelConfig};
+use crate::config::BaseConfig;
 use crate::corpus::{Batch, Example};
+use crate::rollout::RolloutError;
 
 /// Why a step of training failed. Its optimizer step was not made.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +14,7 @@ pub enum StepError {
     #[error(transparent)]
     Optim(#[from] OptimError),
     #[error(transparent)]
-    Generate(#[from] GenerateError),
+    Rollout(#[from] RolloutError),
     #[error("the loss is {0}")]
     Loss(f64),
 }
@@ -86,7 +87,6 @@ pub fn step(
     examples: &[Example],
     lr: f64,
     base: &BaseConfig,
-    model: &ModelConfig,
 ) -> Result<BaseStep, StepError> {
     optimizer.zero_grad();
     let counted: usize = examples.iter().map(|e| e.loss_mask.iter().filter(|&&counts| counts).count()).sum();
@@ -96,10 +96,10 @@ pub fn step(
     for part in parts {
         let share = part.len() as f64 / examples.len() as f64;
         let batch = Batch::of(&part.iter().map(|&i| examples[i].clone()).collect::<Vec<_>>());
-        loss += backward(policy, &batch, counted, share * model.seq_aux_alpha, &mut load)?;
+        loss += backward(policy, &batch, counted, share * base.seq_aux_alpha, &mut load)?;
     }
     let grad_norm = optimizer.step_clipped(lr, base.grad_clip)?;
-    policy.update_bias(&load, model.bias_update_speed);
+    policy.update_bias(&load, base.bias_update_speed);
     let tokens = examples.iter().map(|e| e.tokens.len() as u64).sum();
     Ok(BaseStep { loss, grad_norm, expert_load: load_ratios(&load), tokens })
 }

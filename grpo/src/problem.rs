@@ -159,9 +159,14 @@ impl ProblemSet {
     /// The problems of a run's configuration, with chain sums of the default range. The held-out ones are the same for every seed.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new); also if the share amounts to no problem at all, for then nothing could be measured.
     pub fn from_config(task: &TaskConfig) -> Result<ProblemSet, TaskError> {
-        ProblemSet::new(task.try_into()?, ChainSumConfig::default(), task.held_out, 0)
+        let set = ProblemSet::new(task.try_into()?, ChainSumConfig::default(), task.held_out, 0)?;
+        if set.held_out_countdown.is_empty() {
+            let expected = "a share of the task's distinct problems that is at least one of them".into();
+            return Err(TaskError::Config { key: "task.held_out", expected, found: task.held_out.to_string() });
+        }
+        Ok(set)
     }
 
     /// The same with `problems` (a user's own) as the held-out Countdown problems.
@@ -202,6 +207,11 @@ impl ProblemSet {
     /// Whether training must not see `problem`.
     pub fn is_held_out(&self, problem: &Problem) -> bool {
         self.held_out.contains(problem)
+    }
+
+    /// Whether training may see a Countdown problem: it is within the range, and not held out.
+    pub fn may_be_trained_on(&self, problem: &Countdown) -> bool {
+        self.countdown.check(problem).is_ok() && !self.is_held_out(&problem.clone().into())
     }
 
     /// A Countdown problem to train on.

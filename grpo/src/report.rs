@@ -17,9 +17,9 @@ use crate::cost::Summary;
 use crate::metrics::{self, EvalMetrics, EvalTask, MetricsError, Record, Stage, StepMetrics};
 use crate::rundir::write_atomic;
 
-/// A run as it lies in its folder.
+/// A run as its folder has recorded it.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct Recorded {
     /// `config.toml`.
     pub config: RunConfig,
     /// `metrics.jsonl`.
@@ -55,7 +55,7 @@ pub enum ReportError {
     },
 }
 
-impl Run {
+impl Recorded {
     /// Reads `config.toml`, `metrics.jsonl` and, if there is one, `summary.json` of a run folder.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Run {
 /// # Errors
 /// A file of the run is missing or broken, or a file cannot be written.
 pub fn write(dir: &Path) -> Result<(), ReportError> {
-    let run = Run::load(dir)?;
+    let run = Recorded::load(dir)?;
     for (name, text) in [("report.html", page::html(&run)), ("curve.svg", curve(&run))] {
         let path = dir.join(name);
         write_atomic(&path, text.as_bytes()).map_err(|source| ReportError::Write { path, source })?;
@@ -112,20 +112,16 @@ pub fn write(dir: &Path) -> Result<(), ReportError> {
 }
 
 /// The learning curve as a picture of its own: accuracy above, length below.
-pub fn curve(run: &Run) -> String {
+pub fn curve(run: &Recorded) -> String {
     chart::svg(&figures::curve(run), 860.0, 230.0, true)
 }
 
-/// The curves of several runs, by name and `metrics.jsonl`, in one picture of its own.
+/// The curves of several runs, by name and folder, in one picture of its own.
 ///
 /// # Errors
 /// A file is missing or broken.
 pub fn compare(runs: &[(&str, &Path)]) -> Result<String, ReportError> {
-    let load = |&(name, path): &(_, &Path)| {
-        let records = metrics::read(path)?;
-        Ok((name, Run { config: RunConfig::default(), records, summary: None }))
-    };
-    let runs: Vec<_> = runs.iter().map(load).collect::<Result<_, ReportError>>()?;
+    let runs = runs.iter().map(|&(name, folder)| Ok((name, Recorded::load(folder)?))).collect::<Result<Vec<_>, ReportError>>()?;
     Ok(chart::svg(&figures::comparison(&runs), 860.0, 250.0, true))
 }
 

@@ -90,9 +90,9 @@ impl Completion {
 /// assert_eq!(Brevity.score(&problem, &Completion::from_text("1+2=3", 5)), 1.0 / 6.0);
 /// ```
 pub trait Reward: Send + Sync {
-    /// The name under which its mean is logged.
+    /// Its name, for messages.
     fn name(&self) -> &str;
-    /// The score of one completion. Must be finite.
+    /// The score of one completion. One that is not finite ends the [`rollout`](crate::rollout::rollout) with an error.
     fn score(&self, problem: &Problem, completion: &Completion) -> f64;
 }
 
@@ -162,7 +162,7 @@ impl Combined {
         self
     }
 
-    /// The weights and rewards, in the order in which they were added; for logging each by itself.
+    /// The weights and rewards, in the order in which they were added.
     pub fn parts(&self) -> impl Iterator<Item = (f64, &dyn Reward)> {
         self.parts.iter().map(|(weight, reward)| (*weight, reward.as_ref()))
     }

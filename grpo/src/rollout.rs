@@ -12,6 +12,24 @@ use crate::tokenizer::{Tokenizer, token};
 /// than larger products, and a smaller cache is read faster. An answer does not depend on its neighbours, so no bit changes.
 const TOGETHER: usize = 128;
 
+/// Why there is no rollout.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    /// The policy.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// A reward that is no number.
+    #[error("the reward `{name}` of an answer to {problem} is {value}")]
+    Reward {
+        /// The reward's name.
+        name: String,
+        /// The problem.
+        problem: String,
+        /// NaN or an infinity.
+        value: f64,
+    },
+}
+
 /// How answers are sampled.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RolloutOptions {
@@ -69,7 +87,7 @@ impl Sample {
 /// says, `reward` what `reward` says.
 ///
 /// # Errors
-/// If the policy gives logits that are not finite.
+/// If the policy gives logits, or `reward` a score, that is not finite.
 ///
 /// # Panics
 /// If a problem cannot be written in the tokenizer's characters: readers refuse those.
@@ -79,7 +97,7 @@ pub fn rollout(
     problems: &[Problem],
     (accuracy, reward): (&dyn Reward, &dyn Reward),
     options: &RolloutOptions,
-) -> Result<Vec<Sample>, GenerateError> {
+) -> Result<Vec<Sample>, RolloutError> {
     let prompt = |p: &Problem| p.prompt(tokenizer).expect("a problem of the tokenizer's characters");
     let prompts: Vec<Vec<i64>> = problems.iter().map(prompt).collect();
     let generate = Generate {
@@ -101,17 +119,21 @@ pub fn rollout(
     let score = |answer: nn::Completion| {
         let problem = &problems[answer.prompt];
         let completion = Completion::from_tokens(tokenizer, &answer.tokens);
-        Sample {
+        let value = reward.score(problem, &completion);
+        if !value.is_finite() {
+            return Err(RolloutError::Reward { name: reward.name().into(), problem: problem.text(), value });
+        }
+        Ok(Sample {
             problem: answer.prompt,
             prompt: prompts[answer.prompt].clone(),
             behaviour: Behaviour::of(problem, &completion),
-            reward: reward.score(problem, &completion),
+            reward: value,
             correct: accuracy.score(problem, &completion) == 1.0,
             completion,
             tokens: answer.tokens,
             logprobs: answer.logprobs,
             entropies: answer.entropies,
-        }
+        })
     };
-    Ok(answers.into_iter().map(score).collect())
+    answers.into_iter().map(score).collect()
 }

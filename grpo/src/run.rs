@@ -23,8 +23,8 @@ use crate::reward::{Accuracy, Combined, Format};
 use crate::rng::Rng;
 use crate::rollout::{RolloutOptions, rollout};
 use crate::rundir::{RunDir, RunDirError};
-use crate::setup::{Setup, SetupError};
-use crate::state::{self, Progressed, StateError};
+use crate::setup::{self, Setup, SetupError};
+use crate::state::{self, Progressed, Snapshot, StateError};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::trainer;
 
@@ -56,7 +56,7 @@ pub enum RunError {
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A step of training failed; the last saved state is good.
-    #[error("stage {stage}, step {step}: {source}; the state before it is in {}", dir.display())]
+    #[error("stage {stage}, step {step}: {source}; the last good state is in {}", dir.display())]
     Step { stage: Stage, step: usize, source: StepError, dir: PathBuf },
     /// Each difference reads `KEY is FOUND, expected EXPECTED`.
     #[error("the base model in {} is another than this run's: {}", path.display(), differences.join("; "))]
@@ -73,6 +73,7 @@ pub struct Run {
     reference: Option<DeepseekV3ForCausalLM>,
     optimizer: AdamW,
     done: Progressed,
+    kept: Option<Snapshot>,
     size: Size,
 }
 
@@ -82,11 +83,11 @@ impl Run {
     /// # Errors
     /// The folder cannot be used, or the base model does not fit.
     pub fn create(setup: Setup, path: &Path) -> Result<(Run, Vec<Notice>), RunError> {
+        let mut notices = Vec::from_iter(setup.check_base()?);
         let tokenizer = Tokenizer::new();
         let policy = policy::fresh(hub_config(&setup.config, &tokenizer), row_seed(setup.config.seed, 0), &setup.device)?;
-        let mut notices = Vec::new();
         if let Some(base) = &setup.base {
-            notices.extend(load_base(base, &policy, &setup.device)?);
+            notices.extend(load_base(base, &policy, &tokenizer, &setup.device)?);
         }
         let (dir, moved) = RunDir::create(path)?;
         notices.extend(moved.map(|old| Notice(format!("the earlier run is now in {}", old.display()))));
@@ -95,7 +96,6 @@ impl Run {
         let done = Progressed {
             stage: Stage::Base,
             step: 0,
-            finished: false,
             metrics_lines: 0,
             ledger: Ledger::new(setup.config.price),
             base_evals: Vec::new(),
@@ -103,18 +103,23 @@ impl Run {
         };
         let optimizer = optimizer(&policy, &setup.config, Stage::Base);
         let size = Size::of(&policy);
-        let mut run = Run { setup, dir, metrics, tokenizer, policy, reference: None, optimizer, done, size };
+        let mut run = Run { setup, dir, metrics, tokenizer, policy, reference: None, optimizer, done, kept: None, size };
         // From here on it can be resumed, however soon it ends.
-        run.save()?;
+        run.keep();
+        run.settle()?;
         Ok((run, notices))
     }
 
-    /// Goes on with the run in a folder.
+    /// Goes on with the run in a folder, on the device it began on.
     ///
     /// # Errors
-    /// It is no run folder, or its state does not fit.
+    /// It is no run folder, its state does not fit, or the device is another.
     pub fn resume(path: &Path, device: Device) -> Result<Run, RunError> {
         let dir = RunDir::resume(path)?;
+        let (recorded, given) = (setup::device_of(path)?, device.name());
+        if recorded != given {
+            return Err(SetupError::OtherDevice { recorded, given }.into());
+        }
         let setup = Setup::load(path, device)?;
         let (done, tensors) = state::load(path, &setup.device)?;
         let metrics = MetricsWriter::resume(&dir.join("metrics.jsonl"), done.metrics_lines)?;
@@ -130,7 +135,7 @@ impl Run {
         let mut optimizer = optimizer(&policy, &setup.config, done.stage);
         state::restore_optimizer(path, &tensors, &mut optimizer)?;
         let size = Size::of(&policy);
-        Ok(Run { setup, dir, metrics, tokenizer, policy, reference, optimizer, done, size })
+        Ok(Run { setup, dir, metrics, tokenizer, policy, reference, optimizer, done, kept: None, size })
     }
 
     /// Trains to the end and writes everything there is to write.
@@ -165,11 +170,12 @@ impl Run {
         let mut progress = Progress::new(Stage::Base, steps, self.done.step);
         while self.done.step < steps {
             let start = Instant::now();
-            let (step, model) = (self.done.step, self.setup.config.model.clone());
+            let step = self.done.step;
             let examples = corpus.examples(step as u64);
             let lr = base.lr_at(step);
-            let made = pretrain::step(&self.policy, &mut self.optimizer, &examples, lr, &base, &model);
+            let made = pretrain::step(&self.policy, &mut self.optimizer, &examples, lr, &base);
             let made = made.map_err(|source| self.failed(step + 1, source))?;
+            self.settle()?;
             let seconds = start.elapsed().as_secs_f64();
             let flops = 3 * self.size.forward_flops(examples.iter().map(|e| e.tokens.len()));
             self.done.ledger.add("base", seconds, made.tokens, flops);
@@ -187,7 +193,7 @@ impl Run {
             progress.step(&record);
             self.metrics.write(&Record::Step(record))?;
             if self.done.step.is_multiple_of(SAVE_EVERY) && self.done.step < steps {
-                self.save()?;
+                self.keep();
             }
         }
         progress.finish();
@@ -206,7 +212,8 @@ impl Run {
             policy::copy_weights(&self.policy, &reference);
             self.reference = Some(reference);
         }
-        self.save()?;
+        self.keep();
+        self.settle()?;
         Ok(report::write(self.dir.path())?)
     }
 
@@ -216,6 +223,7 @@ impl Run {
         let mut progress = Progress::new(Stage::R1Zero, rl.steps, self.done.step);
         while self.done.step < rl.steps {
             let record = self.rl_step(&progress)?;
+            self.settle()?;
             self.done.step += 1;
             let step = self.done.step;
             progress.step(&record);
@@ -231,8 +239,10 @@ impl Run {
                 progress.say(&format!("after {step} steps: {:.1} % of the held-out problems at the first answer", pass(e)));
                 report::write(self.dir.path())?;
             }
-            self.save()?;
+            self.keep();
         }
+        // The last evaluation has looked at it.
+        self.settle()?;
         progress.finish();
         Ok(())
     }
@@ -280,10 +290,10 @@ impl Run {
             completion_length: Some(generated as f64 / n),
             max_completion_length: Some(limit),
             clipped_ratio: Some(share(&samples, |s| !s.completion.finished())),
-            kl: Some(update.kl),
+            kl: update.kl,
             entropy: Some(entropy / generated.max(1) as f64),
             clip_ratio: Some(update.clip_ratio),
-            logprob_max_diff: Some(update.logprob_max_diff),
+            logprob_max_diff: update.logprob_max_diff,
             loss: update.loss,
             grad_norm: update.grad_norm,
             lr: rl.lr_at(step),
@@ -296,12 +306,19 @@ impl Run {
         })
     }
 
-    /// Measures the policy on both held-out sets and records it; `whole`: on every problem of a user's own file.
-    fn evaluate(&mut self, stage: Stage, whole: bool) -> Result<Vec<EvalMetrics>, RunError> {
+    /// Measures the policy on both held-out sets and records it. `test`: on the problems of the summary, every one of a user's own
+    /// file, else the last held-out ones. On the way it is measured on the first ones, so that who chooses settings by the curve has
+    /// not looked at the test.
+    fn evaluate(&mut self, stage: Stage, test: bool) -> Result<Vec<EvalMetrics>, RunError> {
         let config = &self.setup.config;
         let held_out = &self.setup.problems;
-        let most = if whole && self.setup.eval_file.is_some() { usize::MAX } else { config.eval.problems };
-        let countdown: Vec<Problem> = held_out.held_out_countdown().iter().take(most).cloned().map(Problem::from).collect();
+        let (all, most) = (held_out.held_out_countdown(), config.eval.problems);
+        let countdown = match test {
+            true if self.setup.eval_file.is_some() => all,
+            true => &all[all.len().saturating_sub(most)..],
+            false => &all[..most.min(all.len())],
+        };
+        let countdown: Vec<Problem> = countdown.iter().cloned().map(Problem::from).collect();
         let sums: Vec<Problem> =
             held_out.held_out_chain_sum().iter().take(config.eval.chain_sum_problems).cloned().map(Problem::from).collect();
         let step = self.done.step;
@@ -324,7 +341,7 @@ impl Run {
     }
 
     /// The checkpoint, the summary and the report.
-    fn finish(mut self) -> Result<Summary, RunError> {
+    fn finish(self) -> Result<Summary, RunError> {
         self.write_model("model")?;
         let scores = |evals: &[EvalMetrics], task| evals.iter().find(|e| e.task == task).map(|e| e.scores.clone());
         let both = |task| {
@@ -343,15 +360,24 @@ impl Run {
             command: self.setup.command.clone(),
         };
         self.dir.write("summary.json", &serde_json::to_vec_pretty(&summary).expect("plain data"))?;
-        self.done.finished = true;
-        self.save()?;
         report::write(self.dir.path())?;
         Ok(summary)
     }
 
-    fn save(&mut self) -> Result<(), RunError> {
+    /// Takes a snapshot, to be written once it has proved good.
+    fn keep(&mut self) {
         self.done.metrics_lines = self.metrics.lines();
-        Ok(state::save(&self.dir, &self.done, &self.policy, self.reference.as_ref(), &self.optimizer)?)
+        self.kept = Some(Snapshot::of(&self.done, &self.policy, self.reference.as_ref(), &self.optimizer));
+    }
+
+    /// Writes the last snapshot: a step has been made from it, or its policy measured. Weights that the step before has ruined
+    /// would show only then.
+    fn settle(&mut self) -> Result<(), RunError> {
+        if let Some(kept) = self.kept.take() {
+            self.metrics.sync()?;
+            kept.write(&self.dir)?;
+        }
+        Ok(())
     }
 
     /// A hub checkpoint with its tokenizer.
@@ -385,10 +411,18 @@ fn optimizer(policy: &DeepseekV3ForCausalLM, config: &RunConfig, stage: Stage) -
 }
 
 /// Gives the policy the weights of a base model: a run folder (its `base/`) or a checkpoint.
-fn load_base(path: &Path, policy: &DeepseekV3ForCausalLM, device: &Device) -> Result<Vec<Notice>, RunError> {
+fn load_base(
+    path: &Path,
+    policy: &DeepseekV3ForCausalLM,
+    tokenizer: &Tokenizer,
+    device: &Device,
+) -> Result<Vec<Notice>, RunError> {
     let folder = if path.join("base/config.json").is_file() { path.join("base") } else { path.to_path_buf() };
     let (base, notices) = DeepseekV3ForCausalLM::from_pretrained(&folder, DType::F32, device)?;
-    let differences = differences(base.config(), policy.config());
+    let mut differences = differences(base.config(), policy.config());
+    if folder.join("tokenizer.json").exists() && Tokenizer::load(&folder)? != *tokenizer {
+        differences.push("tokenizer.json holds other tokens than expected".into());
+    }
     if !differences.is_empty() {
         return Err(RunError::OtherModel { path: folder, differences });
     }

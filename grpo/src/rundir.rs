@@ -101,7 +101,8 @@ impl RunDir {
         write_atomic_with(&path, fill).map_err(failed("write", &path))
     }
 
-    /// Fills a new folder and then puts it in the place of `name`: a reader sees the old files or the new ones, never a mixture.
+    /// Fills a new folder and then puts it in the place of `name`: a reader sees the old files, for a moment none, or the new ones,
+    /// never a mixture.
     ///
     /// # Errors
     /// `fill` fails, with its error, or the disk refuses.

@@ -1,14 +1,16 @@
 //! What a run is made of, and how a run folder remembers it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use nn::Notice;
 use serde::{Deserialize, Serialize};
 use tensor::Device;
 
 use crate::config::{ConfigError, Control, RunConfig};
 use crate::countdown::CountdownConfig;
-use crate::jsonl::{DataError, read_countdown};
+use crate::jsonl::{self, DataError, read_countdown};
 use crate::problem::{Problem, ProblemSet, TaskError};
 use crate::rng::Rng;
 use crate::rundir::{RunDir, RunDirError};
@@ -30,20 +32,43 @@ pub enum SetupError {
     /// The ranges of the task.
     #[error(transparent)]
     Task(#[from] TaskError),
-    /// A file that cannot be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// A file of problems of which none may be trained on.
     #[error("{}: every problem in it is held out, none is left to train on", .0.display())]
     AllHeldOut(PathBuf),
-    /// A control experiment that a given base model makes meaningless.
-    #[error("--control {0} changes what the base model learns from: it cannot start from --base")]
-    ControlNeedsBase(Control),
+    /// A base model that learned from another corpus than the control experiment says.
+    #[error("--control {} changes what the base model learns from, and {} was not made with {}", .expected.map_or("none", Control::name),
+        path.display(), .expected.map_or("none", Control::name))]
+    BaseOfOtherCorpus {
+        /// Where the base model is.
+        path: PathBuf,
+        /// The control that this run asks for.
+        expected: Option<Control>,
+    },
+    /// A base model that may have been trained on what this run measures.
+    #[error(
+        "{}: {seen} of the {held_out} problems that are held out here were not held out there: \
+         make the base model with the same --eval and [task]",
+        path.display()
+    )]
+    BaseHasSeen {
+        /// Where the base model is.
+        path: PathBuf,
+        /// Problems that it may have seen.
+        seen: usize,
+        /// Problems that this run holds out.
+        held_out: usize,
+    },
+    /// A run that began on another device.
+    #[error("this run began on {recorded}: it goes on bit for bit only there, not on {given}")]
+    OtherDevice {
+        /// Where it began.
+        recorded: String,
+        /// Where it should go on.
+        given: String,
+    },
+    /// No run folder.
+    #[error(transparent)]
+    Dir(#[from] RunDirError),
     /// The folder's record.
     #[error("{}: {message}", path.display())]
     Record {
@@ -61,7 +86,8 @@ pub struct Setup {
     pub config: RunConfig,
     /// Problems to train on and those held out.
     pub problems: ProblemSet,
-    /// The text of the user's own evaluation set, of which the base model and the final policy answer every problem.
+    /// The text of the user's own evaluation set, of which the base model and the final policy answer every problem. Kept in memory:
+    /// the file may lie in an older run's folder, which is about to be moved, or be a pipe.
     pub eval_file: Option<Vec<u8>>,
     /// The RL stage's problems, instead of drawn ones, and the text that they come from; none of them is held out.
     pub rl_problems: Option<(Vec<u8>, Vec<Problem>)>,
@@ -71,7 +97,7 @@ pub struct Setup {
     pub control: Option<Control>,
     /// Where it computes.
     pub device: Device,
-    /// The command line, for the record.
+    /// The program and its arguments, for the record.
     pub command: String,
 }
 
@@ -81,14 +107,35 @@ pub struct Setup {
 struct Record {
     base: Option<PathBuf>,
     control: Option<Control>,
+    device: String,
     command: String,
+}
+
+impl Record {
+    fn read(folder: &Path) -> Result<Record, SetupError> {
+        let path = folder.join(RECORD);
+        let unreadable = |message: String| SetupError::Record { path: path.clone(), message };
+        match fs::read_to_string(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(RunDirError::NotARun(folder.into()).into()),
+            Err(e) => Err(unreadable(e.to_string())),
+            Ok(text) => serde_json::from_str(&text).map_err(|e| unreadable(e.to_string())),
+        }
+    }
+}
+
+/// The name of the device that the run in a folder computes on.
+///
+/// # Errors
+/// It is no run folder.
+pub fn device_of(folder: &Path) -> Result<String, SetupError> {
+    Ok(Record::read(folder)?.device)
 }
 
 impl Setup {
     /// A setup with the problems that the configuration describes.
     ///
     /// # Errors
-    /// A value out of range, or a control that needs a base model of its own.
+    /// A value out of range.
     pub fn new(
         mut config: RunConfig,
         control: Option<Control>,
@@ -96,9 +143,6 @@ impl Setup {
         device: Device,
     ) -> Result<Setup, SetupError> {
         if let Some(control) = control {
-            if base.is_some() && control.changes_base() {
-                return Err(SetupError::ControlNeedsBase(control));
-            }
             control.apply(&mut config);
         }
         config.validate()?;
@@ -112,9 +156,10 @@ impl Setup {
     /// # Errors
     /// The first line that is no such problem, by its number.
     pub fn evaluated_on(mut self, path: &Path) -> Result<Setup, SetupError> {
-        let problems = read_countdown(path, self.problems.countdown_config())?;
+        let text = jsonl::load(path)?;
+        let problems = read_countdown(&text, path, self.problems.countdown_config())?;
         self.problems = self.problems.evaluated_on(problems)?;
-        self.eval_file = Some(bytes(path)?);
+        self.eval_file = Some(text);
         Ok(self)
     }
 
@@ -124,14 +169,15 @@ impl Setup {
     /// # Errors
     /// The first line that is no such problem, by its number, or a file whose problems are all held out.
     pub fn trained_on(mut self, path: &Path) -> Result<(Setup, usize), SetupError> {
-        let given = read_countdown(path, &CountdownConfig::try_from(&self.config.task)?)?;
+        let text = jsonl::load(path)?;
+        let given = read_countdown(&text, path, &CountdownConfig::try_from(&self.config.task)?)?;
         let all = given.len();
         let kept: Vec<Problem> = given.into_iter().map(Problem::from).filter(|p| !self.problems.is_held_out(p)).collect();
         if kept.is_empty() {
             return Err(SetupError::AllHeldOut(path.into()));
         }
         let left_out = all - kept.len();
-        self.rl_problems = Some((bytes(path)?, kept));
+        self.rl_problems = Some((text, kept));
         Ok((self, left_out))
     }
 
@@ -145,6 +191,34 @@ impl Setup {
         std::iter::repeat_with(one).take(self.config.rl.questions).collect()
     }
 
+    /// Whether the given base model may be measured on the problems that are held out here: it must not have been trained on them,
+    /// and its corpus must be the one of the control experiment. A run folder tells; about a bare checkpoint there is a notice.
+    ///
+    /// # Errors
+    /// It was trained otherwise, or its folder cannot be read.
+    pub fn check_base(&self) -> Result<Option<Notice>, SetupError> {
+        let Some(path) = self.base.clone() else { return Ok(None) };
+        let corpus = |control: Option<Control>| control.filter(|c| c.changes_base());
+        let expected = corpus(self.control);
+        if !path.join(RECORD).is_file() {
+            let unknown = "nothing tells what this model was trained on; it may have seen the problems that are held out here";
+            return match expected {
+                Some(_) => Err(SetupError::BaseOfOtherCorpus { path, expected }),
+                None => Ok(Some(Notice(format!("{}: {unknown}", path.display())))),
+            };
+        }
+        let theirs = Setup::load(&path, self.device.clone())?;
+        if corpus(theirs.control) != expected {
+            return Err(SetupError::BaseOfOtherCorpus { path, expected });
+        }
+        let ours = self.problems.held_out_countdown();
+        let seen = ours.iter().filter(|p| theirs.problems.may_be_trained_on(p)).count();
+        if seen > 0 {
+            return Err(SetupError::BaseHasSeen { path, seen, held_out: ours.len() });
+        }
+        Ok(None)
+    }
+
     /// Writes everything that [`Setup::load`] needs.
     ///
     /// # Errors
@@ -156,7 +230,8 @@ impl Setup {
                 dir.write(name, text)?;
             }
         }
-        let record = Record { base: self.base.clone(), control: self.control, command: self.command.clone() };
+        let (base, device, command) = (self.base.clone(), self.device.name(), self.command.clone());
+        let record = Record { base, control: self.control, device, command };
         dir.write(RECORD, &serde_json::to_vec_pretty(&record).expect("plain data"))
     }
 
@@ -166,10 +241,7 @@ impl Setup {
     /// Something is missing or not valid.
     pub fn load(folder: &Path, device: Device) -> Result<Setup, SetupError> {
         let config = RunConfig::default().overlay(&folder.join(CONFIG))?;
-        let path = folder.join(RECORD);
-        let unreadable = |message: String| SetupError::Record { path: path.clone(), message };
-        let text = fs::read_to_string(&path).map_err(|e| unreadable(e.to_string()))?;
-        let record: Record = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+        let record = Record::read(folder)?;
         // The configuration in the folder has the control applied already.
         let mut setup = Setup { base: record.base, control: record.control, ..Setup::new(config, None, None, device)? };
         setup.command = record.command;
@@ -182,9 +254,4 @@ impl Setup {
         }
         Ok(setup)
     }
-}
-
-/// Kept in memory: the file may lie in an older run's folder, which is about to be moved.
-fn bytes(path: &Path) -> Result<Vec<u8>, SetupError> {
-    fs::read(path).map_err(|source| SetupError::Io { path: path.into(), source })
 }

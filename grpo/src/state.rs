@@ -27,8 +27,6 @@ pub struct Progressed {
     pub stage: Stage,
     /// Steps done in it.
     pub step: usize,
-    /// Whether the run has ended.
-    pub finished: bool,
     /// Records in `metrics.jsonl`.
     pub metrics_lines: usize,
     /// The bill so far.
@@ -60,35 +58,48 @@ pub enum StateError {
     },
 }
 
-/// Saves a run's state.
-///
-/// # Errors
-/// The disk refuses; the state before is untouched then.
-pub fn save(
-    dir: &RunDir,
-    progressed: &Progressed,
-    policy: &DeepseekV3ForCausalLM,
-    reference: Option<&DeepseekV3ForCausalLM>,
-    optimizer: &AdamW,
-) -> Result<(), RunDirError> {
-    let mut tensors = BTreeMap::new();
-    let mut put = |prefix: &str, items: Vec<(String, Tensor)>| {
-        items.into_iter().for_each(|(name, t)| drop(tensors.insert(format!("{prefix}/{name}"), t)));
-    };
-    put("policy", policy.state_dict());
-    if let Some(reference) = reference {
-        put("reference", reference.state_dict());
+/// A run's state, to be written now or later: tensors never change, so that holding them costs no copy.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    progressed: Progressed,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Snapshot {
+    /// Of a run as it is.
+    pub fn of(
+        progressed: &Progressed,
+        policy: &DeepseekV3ForCausalLM,
+        reference: Option<&DeepseekV3ForCausalLM>,
+        optimizer: &AdamW,
+    ) -> Snapshot {
+        let mut tensors = BTreeMap::new();
+        let mut put = |prefix: &str, items: Vec<(String, Tensor)>| {
+            items.into_iter().for_each(|(name, t)| drop(tensors.insert(format!("{prefix}/{name}"), t)));
+        };
+        put("policy", policy.state_dict());
+        if let Some(reference) = reference {
+            put("reference", reference.state_dict());
+        }
+        put("optimizer", optimizer.state_dict().into_iter().collect());
+        Snapshot { progressed: progressed.clone(), tensors }
     }
-    put("optimizer", optimizer.state_dict().into_iter().collect());
-    let bytes: Vec<(String, DType, Vec<usize>, Vec<u8>)> =
-        tensors.iter().map(|(name, t)| (name.clone(), t.dtype(), t.dims().to_vec(), t.to_bytes())).collect();
-    let views = bytes.iter().map(|(name, dtype, shape, data)| {
-        let dtype = if *dtype == DType::I64 { safetensors::Dtype::I64 } else { safetensors::Dtype::F32 };
-        (name, safetensors::tensor::TensorView::new(dtype, shape.clone(), data).expect("a tensor fills its shape"))
-    });
-    let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(progressed).expect("plain data"))]);
-    let file = safetensors::serialize(views, &Some(metadata)).expect("names and shapes are well formed");
-    dir.write(FILE, &file)
+
+    /// Writes it into the run folder.
+    ///
+    /// # Errors
+    /// The disk refuses; the state before is untouched then.
+    pub fn write(&self, dir: &RunDir) -> Result<(), RunDirError> {
+        let bytes: Vec<(String, DType, Vec<usize>, Vec<u8>)> =
+            self.tensors.iter().map(|(name, t)| (name.clone(), t.dtype(), t.dims().to_vec(), t.to_bytes())).collect();
+        let views = bytes.iter().map(|(name, dtype, shape, data)| {
+            let dtype = if *dtype == DType::I64 { safetensors::Dtype::I64 } else { safetensors::Dtype::F32 };
+            (name, safetensors::tensor::TensorView::new(dtype, shape.clone(), data).expect("a tensor fills its shape"))
+        });
+        let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(&self.progressed).expect("plain data"))]);
+        let file = safetensors::serialize(views, &Some(metadata)).expect("names and shapes are well formed");
+        dir.write(FILE, &file)
+    }
 }
 
 /// Reads a run's state: how far it was, and its tensors by name.
@@ -125,7 +136,11 @@ pub fn restore(folder: &Path, tensors: &BTreeMap<String, Tensor>, prefix: &str, 
         let (key, own) = (format!("{prefix}/{name}"), slot.value());
         match tensors.get(&key) {
             Some(t) if t.shape() == own.shape() && t.dtype() == own.dtype() => slot.set_value(t.clone()),
-            Some(t) => wrong = wrong.take().or(Some(format!("`{key}` has shape {}, expected {}", t.shape(), own.shape()))),
+            Some(t) => {
+                let (found, expected) = ((t.dtype(), t.shape()), (own.dtype(), own.shape()));
+                wrong =
+                    wrong.take().or(Some(format!("`{key}` is {} {}, expected {} {}", found.0, found.1, expected.0, expected.1)));
+            }
             None => wrong = wrong.take().or(Some(format!("`{key}` is missing"))),
         }
     });

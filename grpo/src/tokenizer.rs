@@ -74,7 +74,7 @@ pub enum TokenizerError {
     },
     /// Not JSON at all.
     #[error("the tokenizer is not JSON: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(serde_json::Error),
     /// JSON of a tokenizer that this one is not.
     #[error("tokenizer key {key}: expected {expected}, found {found}")]
     Unsupported {
@@ -84,6 +84,14 @@ pub enum TokenizerError {
         expected: String,
         /// What is there.
         found: String,
+    },
+    /// Any of these, in a file.
+    #[error("{}: {source}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<TokenizerError>,
     },
 }
 
@@ -237,7 +245,7 @@ impl Tokenizer {
     pub fn save(&self, folder: &Path) -> Result<(), TokenizerError> {
         for (name, json) in [("tokenizer.json", self.to_json()), ("tokenizer_config.json", self.config_json())] {
             let path = folder.join(name);
-            let text = serde_json::to_string_pretty(&json)? + "\n";
+            let text = serde_json::to_string_pretty(&json).expect("JSON is plain data") + "\n";
             fs::write(&path, text).map_err(|source| TokenizerError::Io { path, source })?;
         }
         Ok(())
@@ -246,11 +254,12 @@ impl Tokenizer {
     /// Reads `tokenizer.json` from `folder`.
     ///
     /// # Errors
-    /// As [`from_json`](Self::from_json), and [`TokenizerError::Io`] with the file's name.
+    /// As [`from_json`](Self::from_json), with the file's name.
     pub fn load(folder: &Path) -> Result<Tokenizer, TokenizerError> {
         let path = folder.join("tokenizer.json");
-        let text = fs::read_to_string(&path).map_err(|source| TokenizerError::Io { path, source })?;
-        Self::from_json(&serde_json::from_str(&text)?)
+        let text = fs::read_to_string(&path).map_err(|source| TokenizerError::Io { path: path.clone(), source })?;
+        let read = serde_json::from_str(&text).map_err(TokenizerError::Json).and_then(|json| Self::from_json(&json));
+        read.map_err(|source| TokenizerError::InFile { path, source: Box::new(source) })
     }
 }
 

@@ -18,12 +18,13 @@ pub struct Update {
     pub loss: f64,
     /// Mean over the optimizer steps, before clipping.
     pub grad_norm: f64,
-    /// Mean k3 estimate of the KL divergence from the reference.
-    pub kl: f64,
+    /// Mean k3 estimate of the KL divergence from the reference; `None` without one.
+    pub kl: Option<f64>,
     /// Share of tokens whose ratio was clipped.
     pub clip_ratio: f64,
-    /// Largest difference between the log-probabilities of sampling and those of the training pass before any update.
-    pub logprob_max_diff: f64,
+    /// Largest difference between the log-probabilities of sampling and those of the training pass, over the answers of the first
+    /// minibatch: before any update. `None` if no answer was trained on.
+    pub logprob_max_diff: Option<f64>,
     /// Mean over groups of the rewards' standard deviation.
     pub reward_std: f64,
     /// Share of groups without variance.
@@ -65,7 +66,7 @@ pub fn update(
     let objective = Objective::from(rl);
     let (lr, limit) = (rl.lr_at(step), rl.max_completion_length_at(step));
     let reference = reference.filter(|_| rl.beta > 0.0);
-    let (mut tokens, mut steps, mut load) = (0, 0, Vec::<Vec<u64>>::new());
+    let (mut kl, mut tokens, mut steps, mut load) = (0.0, 0, 0, Vec::<Vec<u64>>::new());
     for _ in 0..rl.num_iterations {
         rng.shuffle(&mut kept);
         for minibatch in kept.chunks(kept.len().div_ceil(rl.minibatches).max(1)) {
@@ -74,16 +75,17 @@ pub fn update(
             let mut loss = 0.0;
             for micro in micro_batches(minibatch, |i| samples[i].len()) {
                 let weight = |s: &Sample| token_weight(rl.loss_type, s.tokens.len(), of_all.0, of_all.1, limit);
+                let reference = reference.map(|r| (r, rl.temperature));
                 let batch = MicroBatch::new(policy, reference, &micro, samples, &advantages, weight);
                 let out = policy.forward_with(&batch.ids, &ForwardOptions { mask: Some(&batch.attended), ..Default::default() });
-                let (logp, _) = policy.token_log_probs(&out.hidden, &batch.ids);
+                let (logp, _) = policy.token_log_probs(&out.hidden, &batch.ids, rl.temperature);
                 let part = objective.loss(&logp, &batch.fixed);
                 loss += finite(&part.loss.value())?;
                 part.loss.backward();
-                report.kl += part.kl;
+                kl += part.kl;
                 report.clip_ratio += part.clipped;
                 if steps == 0 {
-                    report.logprob_max_diff = report.logprob_max_diff.max(part.max_diff);
+                    report.logprob_max_diff = Some(report.logprob_max_diff.unwrap_or(0.0).max(part.max_diff));
                 }
                 add_load(&mut load, out.expert_load);
             }
@@ -95,10 +97,11 @@ pub fn update(
         }
     }
     for (sum, count) in
-        [(&mut report.loss, steps), (&mut report.grad_norm, steps), (&mut report.kl, tokens), (&mut report.clip_ratio, tokens)]
+        [(&mut report.loss, steps), (&mut report.grad_norm, steps), (&mut kl, tokens), (&mut report.clip_ratio, tokens)]
     {
         *sum /= count.max(1) as f64;
     }
+    report.kl = (reference.is_some() && tokens > 0).then_some(kl);
     report.expert_load = load_ratios(&load);
     Ok(report)
 }
@@ -116,7 +119,7 @@ struct MicroBatch {
 impl MicroBatch {
     fn new(
         policy: &DeepseekV3ForCausalLM,
-        reference: Option<&DeepseekV3ForCausalLM>,
+        reference: Option<(&DeepseekV3ForCausalLM, f64)>,
         which: &[usize],
         samples: &[Sample],
         advantages: &[f64],
@@ -136,7 +139,7 @@ impl MicroBatch {
         MicroBatch {
             fixed: Fixed {
                 old: of(&|i| samples[i].logprobs.clone()),
-                reference: reference.map(|r| no_grad(|| r.log_probs(&ids).0.value())),
+                reference: reference.map(|(r, temperature)| no_grad(|| r.log_probs(&ids, temperature).0.value())),
                 advantages: constant(&|i| advantages[i]),
                 weights: constant(&|i| weight(&samples[i])),
                 mask: constant(&|_| 1.0),

@@ -187,20 +187,25 @@ impl Config {
     pub fn from_json(text: &str) -> Result<Config, ConfigError> {
         let keys = Keys(serde_json::from_str(text).map_err(ConfigError::Json)?);
         keys.refuse_unsupported()?;
-        let sigmoid = keys.choice("scoring_func", Some("sigmoid"), &[("sigmoid", true), ("softmax", false)])?;
+        // What the two generations' code takes where these keys are absent.
+        let v3 = keys.choice("model_type", Some("deepseek_v3"), &[("deepseek_v3", true), ("deepseek_v2", false)])?;
+        let scoring = if v3 { "sigmoid" } else { "softmax" };
+        let sigmoid = keys.choice("scoring_func", Some(scoring), &[("sigmoid", true), ("softmax", false)])?;
         let method = if sigmoid { "noaux_tc" } else { "greedy" };
         let methods = [
             ("noaux_tc", TopkMethod::NoauxTc),
             ("greedy", TopkMethod::Greedy),
             ("group_limited_greedy", TopkMethod::GroupLimitedGreedy),
         ];
+        let topk_method = keys.choice("topk_method", Some(method), &methods)?;
         let max_position_embeddings = keys.size("max_position_embeddings", Some(4096))?;
         let n_routed_experts = match keys.optional_size("n_routed_experts")? {
             Some(n) => n,
             None => keys.optional_size("num_local_experts")?.unwrap_or(0),
         };
-        // Without experts their settings may be absent.
+        // Without experts their settings may be absent, and without choosing among groups the groups'.
         let or = |value: usize| (n_routed_experts == 0).then_some(value);
+        let one_group = (n_routed_experts == 0 || topk_method == TopkMethod::Greedy).then_some(1);
         let config = Config {
             vocab_size: keys.size("vocab_size", None)?,
             hidden_size: keys.size("hidden_size", None)?,
@@ -225,15 +230,18 @@ impl Config {
             num_nextn_predict_layers: keys.size("num_nextn_predict_layers", Some(0))?,
             first_k_dense_replace: keys.size("first_k_dense_replace", or(0))?,
             n_routed_experts,
-            n_shared_experts: keys.size("n_shared_experts", Some(0))?,
+            n_shared_experts: match keys.0.get("n_shared_experts") {
+                Some(Value::Null) => 0,
+                _ => keys.size("n_shared_experts", or(0))?,
+            },
             num_experts_per_tok: keys.size("num_experts_per_tok", or(0))?,
             moe_intermediate_size: keys.size("moe_intermediate_size", or(0))?,
-            n_group: keys.size("n_group", Some(1))?,
-            topk_group: keys.size("topk_group", Some(1))?,
-            norm_topk_prob: keys.flag("norm_topk_prob", true)?,
-            routed_scaling_factor: keys.number("routed_scaling_factor", Some(1.0))?,
+            n_group: keys.size("n_group", one_group)?,
+            topk_group: keys.size("topk_group", one_group)?,
+            norm_topk_prob: keys.flag("norm_topk_prob", v3)?,
+            routed_scaling_factor: keys.number("routed_scaling_factor", (n_routed_experts == 0).then_some(1.0))?,
             scoring_func: if sigmoid { ScoringFunc::Sigmoid } else { ScoringFunc::Softmax },
-            topk_method: keys.choice("topk_method", Some(method), &methods)?,
+            topk_method,
             other: Map::new(),
         };
         config.validate()?;
@@ -459,7 +467,6 @@ impl Keys {
 
     /// Keys that would change the mathematics in ways that this implementation does not have.
     fn refuse_unsupported(&self) -> Result<(), ConfigError> {
-        self.choice("model_type", Some("deepseek_v3"), &[("deepseek_v3", ()), ("deepseek_v2", ())])?;
         self.choice("hidden_act", Some("silu"), &[("silu", ()), ("swish", ())])?;
         for (key, value) in [("moe_layer_freq", 1.0), ("attention_dropout", 0.0), ("partial_rotary_factor", 1.0)] {
             if self.number(key, Some(value))? != value {

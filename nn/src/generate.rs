@@ -3,7 +3,8 @@
 //! Prompts may have any lengths: each sequence has its own positions from 0 on, padding lies on the right and is never seen.
 //! A prompt is computed once however many completions are drawn from it, and a finished sequence leaves the batch. What a
 //! sequence becomes depends on its prompt, its seed and the settings alone, and the log-probabilities recorded on the way are
-//! those of [`DeepseekV3ForCausalLM::log_probs`] over the finished sequence, bit for bit (not so with the absorbed cache).
+//! those of [`DeepseekV3ForCausalLM::log_probs`] over the finished sequence at the same temperature, bit for bit (not so with the
+//! absorbed cache).
 
 use crate::model::{DeepseekV3ForCausalLM, log_softmax};
 use autograd::{Var, no_grad};
@@ -66,7 +67,7 @@ pub struct Completion {
     pub prompt: usize,
     /// The new tokens, with the stop token if there was one.
     pub tokens: Vec<i64>,
-    /// Log-probability of each token under the model itself: temperature 1, nothing cut off.
+    /// Log-probability of each token under the model at the sampling temperature (1 where that is 0), nothing cut off.
     pub logprobs: Vec<f32>,
     /// Entropy (nats) of the distribution that each token comes from, likewise.
     pub entropies: Vec<f32>,
@@ -114,7 +115,7 @@ pub enum GenerateError {
         /// What would have been accepted.
         expected: &'static str,
     },
-    /// The model gave NaN, or no finite logit.
+    /// The model gave NaN, plus infinity, or no finite logit.
     #[error("prompt {prompt}: the logits of token {position} are not finite")]
     NotFinite {
         /// The prompt's place.
@@ -168,7 +169,9 @@ impl Row {
     /// Draws the next token.
     fn extend(&mut self, logits: &[f32], log_probs: &[f32], options: &Generate) -> Result<(), GenerateError> {
         let Completion { prompt, tokens, logprobs, entropies, stopped } = &mut self.completion;
-        if logits.iter().any(|x| x.is_nan()) || !logits.iter().any(|x| x.is_finite()) {
+        // Minus infinity forbids a token; plus infinity would be a division of infinities.
+        let possible = |&x: &f32| x.is_finite() || x == f32::NEG_INFINITY;
+        if !logits.iter().all(possible) || !logits.iter().any(|x| x.is_finite()) {
             return Err(GenerateError::NotFinite { prompt: *prompt, position: self.len });
         }
         let token = draw(logits, &options.sampling, random::uniform(self.seed, self.len as u64));
@@ -249,7 +252,7 @@ impl DeepseekV3ForCausalLM {
             return Ok(rows.into_iter().map(|r| r.completion).collect());
         }
         let mut cache = self.cache(prompts.len(), options.absorbed);
-        let first = self.prefill(prompts, &mut cache);
+        let first = self.prefill(prompts, &mut cache, options);
         for (r, row) in rows.iter_mut().enumerate() {
             row.extend(first.logits(r / n), first.log_probs(r / n), options)?;
         }
@@ -272,7 +275,7 @@ impl DeepseekV3ForCausalLM {
             let ids: Vec<i64> = batch.iter().map(|&r| *rows[r].completion.tokens.last().expect("one token was drawn")).collect();
             let starts: Vec<usize> = batch.iter().map(|&r| rows[r].len).collect();
             let ids = Tensor::from_vec(ids, [batch.len(), 1], &device);
-            let next = Next::new(&self.logits(&self.forward_cached(&ids, &mut cache, &starts)));
+            let next = Next::new(&self.logits(&self.forward_cached(&ids, &mut cache, &starts)), options);
             for (b, &r) in batch.iter().enumerate().filter(|&(_, &r)| !rows[r].done).collect::<Vec<_>>() {
                 rows[r].len += 1;
                 rows[r].extend(next.logits(b), next.log_probs(b), options)?;
@@ -282,14 +285,14 @@ impl DeepseekV3ForCausalLM {
     }
 
     /// The distributions after each prompt, and the prompts in the cache.
-    fn prefill(&self, prompts: &[Vec<i64>], cache: &mut crate::cache::KvCache) -> Next {
+    fn prefill(&self, prompts: &[Vec<i64>], cache: &mut crate::cache::KvCache, options: &Generate) -> Next {
         let device = self.device();
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let padded = |p: &Vec<i64>| p.iter().copied().chain(std::iter::repeat(0)).take(longest).collect::<Vec<_>>();
         let ids = Tensor::from_vec(prompts.iter().flat_map(padded).collect(), [prompts.len(), longest], &device);
         let hidden = self.forward_cached(&ids, cache, &vec![0; prompts.len()]).flatten(0, 1);
         let last = positions(prompts.iter().enumerate().map(|(i, p)| i * longest + p.len() - 1), &device);
-        Next::new(&self.logits(&hidden.index_select(0, &last)))
+        Next::new(&self.logits(&hidden.index_select(0, &last)), options)
     }
 }
 
@@ -316,9 +319,10 @@ struct Next {
 }
 
 impl Next {
-    fn new(logits: &Var) -> Next {
+    fn new(logits: &Var, options: &Generate) -> Next {
         let host = |x: &Var| x.value().to_dtype(DType::F32).to_vec::<f32>();
-        Next { logits: host(logits), log_probs: host(&log_softmax(logits)), vocab_size: logits.dim(-1) }
+        let temperature = if options.sampling.temperature == 0.0 { 1.0 } else { options.sampling.temperature };
+        Next { logits: host(logits), log_probs: host(&log_softmax(logits, temperature)), vocab_size: logits.dim(-1) }
     }
 
     fn logits(&self, b: usize) -> &[f32] {

@@ -285,25 +285,26 @@ impl DeepseekV3ForCausalLM {
     }
 
     /// Of each token but the first, given those before it: log-probability (differentiable) and the entropy of the distribution
-    /// it comes from (not), both `[batch, seq − 1]`, in at least f32. The log-probabilities that
-    /// [`generate`](DeepseekV3ForCausalLM::generate) records are these, bit for bit.
+    /// it comes from (not), both `[batch, seq − 1]`, in at least f32. That distribution is the softmax of the logits divided by
+    /// `temperature`. The log-probabilities that [`generate`](DeepseekV3ForCausalLM::generate) records at the same temperature are
+    /// these, bit for bit.
     ///
     /// # Panics
-    /// As [`DeepseekV3ForCausalLM::forward`].
+    /// As [`DeepseekV3ForCausalLM::forward`], or if the temperature is not above 0.
     #[track_caller]
-    pub fn log_probs(&self, ids: &Tensor) -> (Var, Tensor) {
+    pub fn log_probs(&self, ids: &Tensor, temperature: f64) -> (Var, Tensor) {
         let out = self.forward_with(ids, &ForwardOptions::default());
-        self.token_log_probs(&out.hidden, ids)
+        self.token_log_probs(&out.hidden, ids, temperature)
     }
 
     /// [`DeepseekV3ForCausalLM::log_probs`] from the hidden states of a pass over the same ids.
     ///
     /// # Panics
-    /// If the shapes do not fit.
+    /// If the shapes do not fit, or if the temperature is not above 0.
     #[track_caller]
-    pub fn token_log_probs(&self, hidden: &Var, ids: &Tensor) -> (Var, Tensor) {
+    pub fn token_log_probs(&self, hidden: &Var, ids: &Tensor, temperature: f64) -> (Var, Tensor) {
         let len = ids.dim(1).saturating_sub(1);
-        let all = log_softmax(&self.logits(&hidden.narrow(1, 0, len)));
+        let all = log_softmax(&self.logits(&hidden.narrow(1, 0, len)), temperature);
         let target = ids.narrow(1, (ids.dim(1) - len) as isize, len).unsqueeze(-1);
         let values = all.value();
         let entropy = values.exp().mul(&values).sum(-1, false).neg();
@@ -396,9 +397,13 @@ impl DeepseekV3ForCausalLM {
     }
 }
 
-/// Log-softmax over the last dimension, in at least f32.
-pub(crate) fn log_softmax(logits: &Var) -> Var {
-    logits.to_dtype(accumulator(logits.dtype())).log_softmax(-1)
+/// Log-softmax of `logits / temperature` over the last dimension, in at least f32.
+#[track_caller]
+pub(crate) fn log_softmax(logits: &Var, temperature: f64) -> Var {
+    assert!(temperature > 0.0, "log_softmax: the temperature is {temperature}, expected more than 0");
+    let logits = logits.to_dtype(accumulator(logits.dtype()));
+    let logits = if temperature == 1.0 { logits } else { logits.div(temperature) };
+    logits.log_softmax(-1)
 }
 
 /// Mean cross-entropy of logits `[batch, seq, vocab_size]` for targets `[batch, seq]`.

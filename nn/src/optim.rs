@@ -267,7 +267,11 @@ impl Schedule {
         }
         /// Where `step` lies between `from` (0) and `to` (1).
         fn progress(step: u64, from: u64, to: u64) -> f64 {
-            if step >= to { 1.0 } else { step.saturating_sub(from) as f64 / (to - from) as f64 }
+            match step {
+                _ if step >= to => 1.0,
+                _ if step <= from => 0.0,
+                _ => (step - from) as f64 / (to - from) as f64,
+            }
         }
         match *self {
             Schedule::Constant { .. } => 1.0,

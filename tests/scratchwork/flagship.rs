@@ -186,13 +186,11 @@ fn impossible_configurations_are_refused() {
     place.write("range.toml", "[rl]\nepsilon = -0.2");
     place.write("words.toml", "this is no TOML");
     place.write("type.toml", "[base]\nsteps = \"many\"");
-    place.write("mtp.toml", "[model]\nnum_nextn_predict_layers = 1");
     let said = place.refuse("--config unknown.toml", &["unknown.toml", "line 3"]);
     assert!(said.contains("unknown field `learning_rate`"), "{said}");
     place.refuse("--config words.toml", &["words.toml", "line 1"]);
     place.refuse("--config type.toml", &["type.toml", "line 2"]);
     place.refuse_in_a_line("--config range.toml", &["rl.epsilon = -0.2", "more than 0"]);
-    place.refuse_in_a_line("--config mtp.toml", &["model.num_nextn_predict_layers = 1"]);
     place.refuse_in_a_line("--config missing.toml", &["missing.toml", "No such file"]);
     place.refuse_in_a_line("--config .", &["cannot read"]);
 }
@@ -301,7 +299,7 @@ fn a_run_that_diverges_says_where() {
     assert!(output.status.code().is_some_and(|code| code != 0));
     let said = String::from_utf8(output.stderr).unwrap();
     let last = said.lines().last().unwrap();
-    assert!(last.starts_with("error: stage base, step 3: the gradient of `model.embed_tokens.weight` is not finite"), "{said}");
+    assert!(last.starts_with("error: stage base, step 2: the gradient of `model.embed_tokens.weight` is not finite"), "{said}");
     assert_eq!(said.lines().filter(|line| line.starts_with("error")).count(), 1);
     assert!(place.join("run/state.safetensors").is_file() && !place.join("run/model").exists());
 }

@@ -75,11 +75,11 @@ fn schedules() {
     let config = RunConfig::default();
     assert_eq!([0, 23, 24, 79].map(|s| config.rl.max_completion_length_at(s)), [120, 120, 480, 480]);
     let rl = RlConfig { steps: 100, lr: 1.0, ..config.rl };
-    for (step, lr) in [(0, 1.0), (29, 1.0), (65, 0.5), (99, 0.1)] {
+    for (step, lr) in [(0, 1.0), (30, 1.0), (65, 0.55), (99, 0.1 + 0.9 / 70.0)] {
         assert!((rl.lr_at(step) - lr).abs() < 1e-12, "step {step}: {}", rl.lr_at(step));
     }
     let b = BaseConfig { steps: 1000, warmup_steps: 100, lr: 1.0, ..config.base };
-    for (step, lr) in [(0, 0.0), (50, 0.5), (100, 1.0), (599, 1.0), (800, 0.5), (999, 0.05)] {
+    for (step, lr) in [(0, 0.01), (49, 0.5), (99, 1.0), (600, 1.0), (800, 0.525), (999, 0.05 + 0.95 / 400.0)] {
         assert!((b.lr_at(step) - lr).abs() < 1e-12, "step {step}: {}", b.lr_at(step));
     }
 }

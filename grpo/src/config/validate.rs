@@ -31,8 +31,6 @@ fn model(m: &ModelConfig) -> Result<(), ConfigError> {
     require("model.qk_rope_head_dim", rope, even, "an even number, 2 or more")?;
     at_least("model.v_head_dim", m.v_head_dim, 1)?;
     at_least("model.n_routed_experts", m.n_routed_experts, 1)?;
-    let mtp = m.num_nextn_predict_layers;
-    require("model.num_nextn_predict_layers", mtp, mtp == 0, "0: neither stage trains multi-token prediction")?;
     at_least("model.moe_intermediate_size", m.moe_intermediate_size, 1)?;
     at_least("model.intermediate_size", m.intermediate_size, 1)?;
     let divides = m.n_group > 0 && m.n_routed_experts.is_multiple_of(m.n_group);
@@ -44,9 +42,7 @@ fn model(m: &ModelConfig) -> Result<(), ConfigError> {
     positive("model.routed_scaling_factor", m.routed_scaling_factor)?;
     positive("model.rms_norm_eps", m.rms_norm_eps)?;
     positive("model.rope_theta", m.rope_theta)?;
-    positive("model.initializer_range", m.initializer_range)?;
-    not_negative("model.bias_update_speed", m.bias_update_speed)?;
-    not_negative("model.seq_aux_alpha", m.seq_aux_alpha)
+    positive("model.initializer_range", m.initializer_range)
 }
 
 fn task(t: &TaskConfig) -> Result<(), ConfigError> {
@@ -77,7 +73,9 @@ fn base(b: &BaseConfig) -> Result<(), ConfigError> {
     positive("base.lr", b.lr)?;
     betas("base.betas", b.betas)?;
     not_negative("base.weight_decay", b.weight_decay)?;
-    positive("base.grad_clip", b.grad_clip)
+    positive("base.grad_clip", b.grad_clip)?;
+    not_negative("base.bias_update_speed", b.bias_update_speed)?;
+    not_negative("base.seq_aux_alpha", b.seq_aux_alpha)
 }
 
 fn rl(rl: &RlConfig) -> Result<(), ConfigError> {

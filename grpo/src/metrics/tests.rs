@@ -63,7 +63,7 @@ fn lines_have_the_promised_keys() {
 fn a_mean_has_an_interval_over_problems() {
     let score = Score::mean(&[30.0, 34.0, 38.0, 42.0]);
     // Deviations 6, 2, 2, 6: variance 80 / 3, standard error (80 / 12)^½.
-    let half = 1.96 * (80.0f64 / 12.0).sqrt();
+    let half = Z * (80.0f64 / 12.0).sqrt();
     assert!(
         (score.value - 36.0).abs() < 1e-12 && (score.high - 36.0 - half).abs() < 1e-12 && (36.0 - half - score.low).abs() < 1e-12
     );

@@ -3,7 +3,7 @@
 use crate::chart::{Ink, Mark, Panel, Point, Series, Unit};
 use crate::metrics::{EvalMetrics, EvalTask, Stage, StepMetrics};
 
-use super::Run;
+use super::Recorded;
 
 /// A value of a step.
 type Get = fn(&StepMetrics) -> Option<f64>;
@@ -12,7 +12,7 @@ type Get = fn(&StepMetrics) -> Option<f64>;
 const MOST_POINTS: usize = 160;
 
 /// Accuracy over length, in training and held out: the picture of the paper's Figure 1 and 2.
-pub fn curve(run: &Run) -> Vec<Panel> {
+pub fn curve(run: &Recorded) -> Vec<Panel> {
     let held_out = |key: &str| held_out(run, key);
     let accuracy = vec![
         line("in training", 0, run, |s| s.accuracy),
@@ -29,7 +29,7 @@ pub fn curve(run: &Run) -> Vec<Panel> {
 }
 
 /// How answers change, each a small picture.
-pub fn behaviour(run: &Run) -> Vec<Panel> {
+pub fn behaviour(run: &Recorded) -> Vec<Panel> {
     let small = |title, unit, lines: Vec<(&str, usize, Get)>| rl_panel(run, title, unit, lines);
     present(vec![
         small(
@@ -57,7 +57,7 @@ pub fn behaviour(run: &Run) -> Vec<Panel> {
 }
 
 /// How the optimisation goes, each a small picture.
-pub fn optimisation(run: &Run) -> Vec<Panel> {
+pub fn optimisation(run: &Recorded) -> Vec<Panel> {
     let small = |title, unit, get: Get| rl_panel(run, title, unit, vec![("", 0, get)]);
     let mut panels = vec![
         small("Entropy, nats a token", Unit::Number, |s| s.entropy),
@@ -78,7 +78,7 @@ pub fn optimisation(run: &Run) -> Vec<Panel> {
 }
 
 /// The same two panels as [`curve`] with a line a run.
-pub fn comparison(runs: &[(&str, Run)]) -> Vec<Panel> {
+pub fn comparison(runs: &[(&str, Recorded)]) -> Vec<Panel> {
     let mut accuracy = Vec::new();
     let mut length = Vec::new();
     for (color, (name, run)) in runs.iter().enumerate() {
@@ -101,18 +101,18 @@ fn busiest(s: &StepMetrics) -> Option<f64> {
     s.expert_load.iter().copied().reduce(f64::max)
 }
 
-fn points(run: &Run, stage: Stage, get: Get) -> Vec<Point> {
+fn points(run: &Recorded, stage: Stage, get: Get) -> Vec<Point> {
     let steps = run.steps(stage);
     steps.filter_map(|s| Some(Point::new(s.step as f64, get(s)?))).collect()
 }
 
-fn line(name: &str, color: usize, run: &Run, get: Get) -> Series {
+fn line(name: &str, color: usize, run: &Recorded, get: Get) -> Series {
     let points = points(run, Stage::R1Zero, get);
     Series { name: name.into(), color, ink: Ink::Line, points }.thinned(MOST_POINTS)
 }
 
 /// A score at each evaluation of the held-out problems; the base model stands at step 0.
-fn held_out(run: &Run, key: &str) -> Vec<Point> {
+fn held_out(run: &Recorded, key: &str) -> Vec<Point> {
     let point = |e: &EvalMetrics| {
         let score = e.scores.get(key)?;
         let x = if e.stage == Stage::Base { 0.0 } else { e.step as f64 };
@@ -124,7 +124,7 @@ fn held_out(run: &Run, key: &str) -> Vec<Point> {
 }
 
 /// Where the length limit changes.
-fn limit_jumps(run: &Run) -> Vec<Mark> {
+fn limit_jumps(run: &Recorded) -> Vec<Mark> {
     let limits: Vec<_> = run.steps(Stage::R1Zero).filter_map(|s| Some((s.step, s.max_completion_length?))).collect();
     let jump = |w: &[(usize, usize)]| {
         let [(before, from), (_, to)] = [w[0], w[1]];
@@ -138,7 +138,7 @@ fn unlabelled(marks: Vec<Mark>) -> Vec<Mark> {
     marks.into_iter().map(|m| Mark { label: String::new(), ..m }).collect()
 }
 
-fn rl_panel(run: &Run, title: &str, unit: Unit, lines: Vec<(&str, usize, Get)>) -> Panel {
+fn rl_panel(run: &Recorded, title: &str, unit: Unit, lines: Vec<(&str, usize, Get)>) -> Panel {
     let series = lines.into_iter().map(|(name, color, get)| line(name, color, run, get)).collect();
     panel(title, unit, "RL steps", unlabelled(limit_jumps(run)), series)
 }

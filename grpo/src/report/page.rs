@@ -6,10 +6,10 @@ use crate::chart::{self, Panel, Unit, escape, grouped};
 use crate::cost::{self, StageCost};
 use crate::metrics::{EvalTask, Score, Scores, Stage};
 
-use super::{Run, answers, figures};
+use super::{Recorded, answers, figures};
 
 /// The whole document.
-pub fn html(run: &Run) -> String {
+pub fn html(run: &Recorded) -> String {
     let mut out = String::with_capacity(1 << 18);
     let style = [chart::STYLE, include_str!("page.css")].concat();
     let _ = write!(
@@ -31,7 +31,7 @@ pub fn html(run: &Run) -> String {
     out
 }
 
-fn header(out: &mut String, run: &Run) {
+fn header(out: &mut String, run: &Recorded) {
     let (numbers, max) = (run.config.task.numbers, run.config.task.max_value);
     let summary = run.summary.as_ref();
     let size = summary.map_or(String::new(), |s| {
@@ -53,7 +53,7 @@ fn header(out: &mut String, run: &Run) {
     out.push_str("</header>");
 }
 
-fn headline(out: &mut String, run: &Run) {
+fn headline(out: &mut String, run: &Recorded) {
     let (Some(before), after) = run.before_and_after(EvalTask::Countdown) else { return };
     let after = after.map(|e| &e.scores);
     out.push_str(r#"<section class="cards">"#);
@@ -118,14 +118,18 @@ fn interval(unit: Unit, e: Score) -> String {
     format!("95\u{202f}% CI {low} to {high}")
 }
 
-fn learning_curve(out: &mut String, run: &Run) {
+fn learning_curve(out: &mut String, run: &Recorded) {
     let panels = figures::curve(run);
     if panels.is_empty() {
         return;
     }
     let eval = run.evals(EvalTask::Countdown).last();
     let measured = eval.map_or(String::new(), |e| {
-        format!("Held out: {} problems that no stage trains on, {} answers each at temperature 1. ", e.problems, e.samples)
+        format!(
+            "Held out: {} problems that no stage trains on, {} answers each at temperature 1; the first and the last dot are the test \
+             set's, those between are of problems that settings may be chosen by. ",
+            e.problems, e.samples
+        )
     });
     let _ = write!(
         out,
@@ -147,7 +151,7 @@ fn pictures(out: &mut String, title: &str, panels: Vec<Panel>) {
     out.push_str("</div></section>");
 }
 
-fn samples(out: &mut String, run: &Run) {
+fn samples(out: &mut String, run: &Recorded) {
     let (Some(before), Some(after)) = run.before_and_after(EvalTask::Countdown) else { return };
     let pairs = answers::before_and_after(&before.answers, &after.answers);
     if pairs.is_empty() {
@@ -160,7 +164,7 @@ fn samples(out: &mut String, run: &Run) {
     );
 }
 
-fn chain_sums(out: &mut String, run: &Run) {
+fn chain_sums(out: &mut String, run: &Recorded) {
     let (Some(before), after) = run.before_and_after(EvalTask::ChainSum) else { return };
     out.push_str(
         "<section><h2>Chain sums: a task with one right answer</h2><p>Taught in the base corpus and never seen by RL. Where only one \
@@ -198,7 +202,7 @@ fn table_of_scores(out: &mut String, before: &Scores, after: Option<&Scores>) {
     out.push_str("</tbody></table>");
 }
 
-fn costs(out: &mut String, run: &Run) {
+fn costs(out: &mut String, run: &Recorded) {
     let Some(summary) = &run.summary else { return };
     let _ = write!(
         out,
@@ -230,7 +234,7 @@ fn costs(out: &mut String, run: &Run) {
 }
 
 /// Whether what was sampled is what was trained on.
-fn agreement(out: &mut String, run: &Run) {
+fn agreement(out: &mut String, run: &Recorded) {
     let differences = run.steps(Stage::R1Zero).filter_map(|s| s.logprob_max_diff);
     let Some(worst) = differences.reduce(f64::max) else { return };
     let verdict = if worst == 0.0 {
@@ -240,12 +244,12 @@ fn agreement(out: &mut String, run: &Run) {
     };
     let _ = write!(
         out,
-        "<p class=\"after-grid\">Largest difference between a token's log-probability when it was sampled and in the training pass before \
-         any update: {verdict}.</p>"
+        "<p class=\"after-grid\">Largest difference between a token's log-probability when it was sampled and in the training pass, over the first \
+         minibatch of each step, before any update: {verdict}.</p>"
     );
 }
 
-fn meaning(out: &mut String, run: &Run) {
+fn meaning(out: &mut String, run: &Recorded) {
     let (Some(before), Some(after)) = run.before_and_after(EvalTask::Countdown) else { return };
     let _ = write!(
         out,
@@ -276,7 +280,7 @@ fn meaning(out: &mut String, run: &Run) {
 }
 
 /// What the measurements of this run support, and no more.
-fn shown(run: &Run, before: &Scores, after: &Scores) -> String {
+fn shown(run: &Recorded, before: &Scores, after: &Scores) -> String {
     let (Some(was), Some(is)) = (before.get("pass@1"), after.get("pass@1")) else { return String::new() };
     if is.low <= was.high {
         return "<p><b>This run does not show the effect:</b> held-out accuracy did not rise beyond its confidence interval.</p>"
@@ -319,7 +323,7 @@ fn in_most_tries(scores: &Scores) -> Option<(usize, f64)> {
     Some((k, scores.get(&format!("pass@{k}"))?.value))
 }
 
-fn reproduce(out: &mut String, run: &Run) {
+fn reproduce(out: &mut String, run: &Recorded) {
     let config = escape(&run.config.to_toml());
     out.push_str("<section><h2>Run it again</h2>");
     if let Some(s) = &run.summary {

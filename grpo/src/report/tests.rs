@@ -246,10 +246,9 @@ fn runs_are_compared_in_one_picture() {
         }
     }
     let control = Folder::new("control", &records, None);
-    let paths = [&whole, &control].map(|f| f.path.join("metrics.jsonl"));
-    let svg = compare(&[("default", &paths[0]), ("no-limit-jump", &paths[1])]).unwrap();
+    let svg = compare(&[("default", &whole.path), ("no-limit-jump", &control.path)]).unwrap();
     assert_well_formed(&svg);
     assert!(svg.contains(">default<") && svg.contains(">no-limit-jump<"));
     fs::write(whole.path.join("compare.svg"), svg).unwrap();
-    assert!(compare(&[("gone", &whole.path.join("gone.jsonl"))]).unwrap_err().to_string().contains("gone.jsonl"));
+    assert!(compare(&[("gone", &whole.path.join("gone"))]).unwrap_err().to_string().contains("gone"));
 }

@@ -65,7 +65,7 @@ pub fn sample(model: &DeepseekV3ForCausalLM, problem: &Problem, tokens: Vec<i64>
     let tokenizer = Tokenizer::new();
     let prompt = problem.prompt(&tokenizer).unwrap();
     let ids: Vec<i64> = prompt.iter().chain(&tokens).copied().collect();
-    let logp = autograd::no_grad(|| model.log_probs(&Tensor::from_slice(&ids, [1, ids.len()], &Device::cpu())).0.value());
+    let logp = autograd::no_grad(|| model.log_probs(&Tensor::from_slice(&ids, [1, ids.len()], &Device::cpu()), 1.0).0.value());
     let completion = Completion::from_tokens(&tokenizer, &tokens);
     Sample {
         problem: 0,

@@ -5,7 +5,7 @@ use grpo::{Corpus, Example, ProblemSet, pretrain};
 use nn::Module;
 use tensor::{DType, Device, Tensor};
 
-use crate::common::{adamw, bits, copy_of, model, tiny};
+use crate::common::{adamw, bits, copy_of, model};
 
 fn examples(steps: u64) -> Vec<Example> {
     let problems = ProblemSet::from_config(&Default::default()).unwrap();
@@ -33,13 +33,13 @@ fn the_loss_is_the_mean_over_the_tokens_that_count() {
     let mut loss = 0.0;
     for Example { tokens, loss_mask } in &examples {
         let ids = Tensor::from_slice(tokens, [1, tokens.len()], &Device::cpu());
-        let (logp, _) = whole.log_probs(&ids);
+        let (logp, _) = whole.log_probs(&ids, 1.0);
         let weights: Vec<f32> = loss_mask[1..].iter().map(|&counts| if counts { -1.0 / counted as f32 } else { 0.0 }).collect();
         let part = logp.mul(&Tensor::from_slice(&weights, [1, weights.len()], &Device::cpu())).sum((), false);
         loss += part.value().to_f64_vec()[0];
         part.backward();
     }
-    let made = pretrain::step(&policy, &mut adamw(&policy), &examples, 1e-3, &config(), &tiny()).unwrap();
+    let made = pretrain::step(&policy, &mut adamw(&policy), &examples, 1e-3, &config()).unwrap();
     // Each is a sum over the tokens, in another order: n·u of what is added up, of one sign in the loss.
     let bound = lengths as f64 * f64::from(f32::EPSILON) / 2.0;
     assert!((made.loss - loss).abs() <= bound * loss, "{} and {loss}", made.loss);
@@ -61,7 +61,7 @@ fn a_step_teaches_and_moves_the_routers_bias() {
         all.iter().find(|(name, _)| name.ends_with("e_score_correction_bias")).unwrap().1.to_vec()
     };
     assert!(bias(&policy).iter().all(|&b| b == 0.0));
-    let mut step = || pretrain::step(&policy, &mut optimizer, &examples, 3e-3, &config, &tiny()).unwrap();
+    let mut step = || pretrain::step(&policy, &mut optimizer, &examples, 3e-3, &config).unwrap();
     let losses: Vec<f64> = (0..6).map(|_| step().loss).collect();
     assert!(losses.windows(2).all(|w| w[1] < w[0]), "{losses:?}");
     assert!(bias(&policy).iter().any(|&b| b > 0.0) && bias(&policy).iter().any(|&b| b < 0.0));
@@ -74,7 +74,7 @@ fn a_loss_that_is_not_finite_changes_nothing() {
     weight.set_value(weight.value().mul(f64::NAN));
     let before = bits(&policy);
     let mut optimizer = adamw(&policy);
-    let error = pretrain::step(&policy, &mut optimizer, &examples(1), 1e-3, &config(), &tiny()).unwrap_err();
+    let error = pretrain::step(&policy, &mut optimizer, &examples(1), 1e-3, &config()).unwrap_err();
     assert_eq!(error.to_string(), "the loss is NaN");
     assert_eq!((optimizer.steps(), bits(&policy)), (0, before));
 }

@@ -23,6 +23,10 @@ fn setup(config: RunConfig) -> Setup {
     Setup::new(config, None, None, Device::cpu()).unwrap()
 }
 
+fn setup_with(control: Option<Control>) -> Setup {
+    Setup::new(four(), control, None, Device::cpu()).unwrap()
+}
+
 /// Every problem that pre-training shows in its first steps, drills of both kinds among them.
 fn shown(setup: &Setup, steps: u64) -> HashSet<Problem> {
     let (corpus, tokenizer) = (Corpus::new(&setup.config.base, &setup.problems, setup.config.seed), Tokenizer::new());
@@ -121,18 +125,53 @@ fn a_run_folder_remembers_its_setup() {
     let error = Setup::load(dir.path(), Device::cpu()).unwrap_err().to_string();
     assert!(error.contains("setup.json") && error.contains("contrl"), "{error}");
     fs::remove_file(dir.join("setup.json")).unwrap();
-    assert!(Setup::load(dir.path(), Device::cpu()).unwrap_err().to_string().contains("setup.json"));
+    assert!(Setup::load(dir.path(), Device::cpu()).unwrap_err().to_string().contains("not a run folder"));
 }
 
 #[test]
-fn a_control_that_changes_the_corpus_wants_its_own_base_model() {
+fn a_base_model_must_have_learned_from_the_corpus_of_the_control() {
+    let temp = Temp::new();
+    let (plain, bare) = (temp.join("plain"), temp.join("bare"));
+    fs::create_dir(&bare).unwrap();
+    let check = |control, base: &PathBuf| Setup { base: Some(base.clone()), ..setup_with(control) }.check_base();
+    setup_with(None).save(&RunDir::create(&plain).unwrap().0).unwrap();
     for control in Control::ALL {
-        let made = Setup::new(RunConfig::quick(), Some(control), Some("base".into()), Device::cpu());
-        assert_eq!(made.is_ok(), control == Control::NoLimitJump);
-        if let Err(error) = made {
-            assert!(error.to_string().contains(control.name()) && error.to_string().contains("--base"), "{error}");
+        let own = temp.join(control.name());
+        setup_with(Some(control)).save(&RunDir::create(&own).unwrap().0).unwrap();
+        assert!(check(Some(control), &own).unwrap().is_none());
+        for base in [&plain, &bare] {
+            assert_eq!(check(Some(control), base).is_err(), control.changes_base(), "{control} {}", base.display());
         }
+        assert_eq!(check(None, &own).is_err(), control.changes_base());
     }
+    let error = check(Some(Control::NoDrills), &plain).unwrap_err().to_string();
+    assert!(error.contains("--control no-drills") && error.contains("plain"), "{error}");
+    assert!(check(None, &plain).unwrap().is_none());
+    assert!(check(None, &bare).unwrap().unwrap().0.contains("may have seen"));
+}
+
+#[test]
+fn a_base_model_must_not_have_seen_what_is_measured() {
+    let temp = Temp::new();
+    let (plain, held) = (temp.join("plain"), temp.join("held"));
+    setup_with(None).save(&RunDir::create(&plain).unwrap().0).unwrap();
+    let mine = setup_with(None).evaluated_on(&fixture()).unwrap();
+    mine.save(&RunDir::create(&held).unwrap().0).unwrap();
+    let on = |base: &PathBuf| Setup { base: Some(base.clone()), ..mine.clone() }.check_base();
+    assert!(on(&held).unwrap().is_none());
+    let error = on(&plain).unwrap_err();
+    assert!(matches!(error, SetupError::BaseHasSeen { held_out: 10, seen: 1..=10, .. }), "{error}");
+    // The other way round: what was held out for the file is not what is held out without it.
+    let back = Setup { base: Some(held), ..setup_with(None) }.check_base().unwrap_err();
+    assert!(matches!(back, SetupError::BaseHasSeen { .. }), "{back}");
+}
+
+#[test]
+fn a_share_that_holds_nothing_out_is_refused() {
+    let mut config = four();
+    config.task.held_out = 1e-6;
+    let error = Setup::new(config, None, None, Device::cpu()).unwrap_err().to_string();
+    assert!(error.contains("task.held_out") && error.contains("0.000001"), "{error}");
 }
 
 #[test]

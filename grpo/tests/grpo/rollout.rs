@@ -1,11 +1,11 @@
 //! The log-probabilities that sampling records are those of the training pass, bit for bit.
 
-use grpo::rollout::Sample;
-use grpo::{Rng, token, trainer};
+use grpo::rollout::{RolloutOptions, Sample, rollout};
+use grpo::{Rng, Tokenizer, token, trainer};
 use nn::{DeepseekV3ForCausalLM, ForwardOptions, Module};
 use tensor::{Device, Tensor};
 
-use crate::common::{adamw, answers, copy_of, model, plain_rl};
+use crate::common::{adamw, answers, copy_of, model, plain_rl, ragged_problems};
 
 fn to_bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
@@ -17,7 +17,7 @@ fn training_pass(model: &DeepseekV3ForCausalLM, samples: &[Sample], spare: usize
     let row = |s: &Sample| s.sequence().chain(std::iter::repeat(token::PAD)).take(width).collect::<Vec<_>>();
     let ids = Tensor::from_vec(samples.iter().flat_map(row).collect(), [samples.len(), width], &Device::cpu());
     let out = model.forward_with(&ids, &ForwardOptions { mask: Some(&ids.ne(token::PAD)), ..Default::default() });
-    let (logp, _) = model.token_log_probs(&out.hidden, &ids);
+    let (logp, _) = model.token_log_probs(&out.hidden, &ids, 1.0);
     assert!(logp.requires_grad(), "the pass that is trained, not another");
     let logp = logp.value().to_vec::<f32>();
     let rows = logp.chunks_exact(width - 1).zip(samples);
@@ -63,6 +63,38 @@ fn rewarded(mut samples: Vec<Sample>, group: usize) -> Vec<Sample> {
 }
 
 #[test]
+fn a_reward_that_is_no_number_is_named() {
+    struct Broken;
+    impl grpo::Reward for Broken {
+        fn name(&self) -> &str {
+            "broken"
+        }
+        fn score(&self, _: &grpo::Problem, _: &grpo::Completion) -> f64 {
+            f64::NAN
+        }
+    }
+    let options = RolloutOptions { num_generations: 2, max_completion_length: 4, temperature: 1.0, seed: 0 };
+    let accuracy = grpo::Accuracy::default();
+    let problems = ragged_problems();
+    let error = rollout(&model(0), &Tokenizer::new(), &problems, (&accuracy, &Broken), &options).unwrap_err().to_string();
+    assert!(error.contains("`broken`") && error.contains(&problems[0].text()) && error.contains("NaN"), "{error}");
+}
+
+/// At another temperature the policy is another: what is recorded, trained and referred to is the one that was sampled.
+#[test]
+fn a_temperature_is_part_of_the_policy() {
+    let rl = grpo::config::RlConfig { num_generations: 4, beta: 0.1, temperature: 0.7, ..plain_rl() };
+    let policy = model(5);
+    let options = RolloutOptions { num_generations: 4, max_completion_length: 50, temperature: 0.7, seed: 3 };
+    let accuracy = grpo::Accuracy::default();
+    let samples = rollout(&policy, &Tokenizer::new(), &ragged_problems(), (&accuracy, &accuracy), &options).unwrap();
+    let reference = copy_of(&policy);
+    let rng = &mut Rng::new(0, "test", 0);
+    let update = trainer::update(&policy, Some(&reference), &mut adamw(&policy), &rewarded(samples, 4), &rl, 0, rng).unwrap();
+    assert_eq!((update.logprob_max_diff, update.kl), (Some(0.0), Some(0.0)));
+}
+
+#[test]
 fn before_the_first_update_the_difference_is_zero_and_can_be_otherwise() {
     let rl = grpo::config::RlConfig { num_generations: 4, beta: 0.1, ..plain_rl() };
     let sampler = model(5);
@@ -73,7 +105,7 @@ fn before_the_first_update_the_difference_is_zero_and_can_be_otherwise() {
         trainer::update(policy, Some(&reference), &mut adamw(policy), &samples, &rl, 0, rng).unwrap()
     };
     let same = update(&copy_of(&sampler));
-    assert_eq!((same.logprob_max_diff, same.kl, same.clip_ratio), (0.0, 0.0, 0.0));
+    assert_eq!((same.logprob_max_diff, same.kl, same.clip_ratio), (Some(0.0), Some(0.0), 0.0));
 
     // One weight of one expert, by one part in a thousand: the policy that is trained is not the one that sampled.
     let other = copy_of(&sampler);
@@ -81,6 +113,6 @@ fn before_the_first_update_the_difference_is_zero_and_can_be_otherwise() {
     let mut values = weight.value().to_vec::<f32>();
     values[0] *= 1.0 + 1e-3;
     weight.set_value(Tensor::from_vec(values, weight.value().shape().clone(), &Device::cpu()));
-    let difference = update(&other).logprob_max_diff;
+    let difference = update(&other).logprob_max_diff.unwrap();
     assert!(difference > 0.0, "{name} was changed");
 }

@@ -74,6 +74,35 @@ fn threads_change_nothing() {
 }
 
 #[test]
+fn a_run_goes_on_where_it_began() {
+    let temp = Temp::new();
+    let folder = temp.join("run");
+    drop(create(micro(), &folder));
+    let text = fs::read_to_string(folder.join("setup.json")).unwrap();
+    fs::write(folder.join("setup.json"), text.replace("\"cpu\"", "\"cuda:1\"")).unwrap();
+    let error = Run::resume(&folder, Device::cpu()).err().expect("another device").to_string();
+    assert!(error.contains("cuda:1") && error.contains("cpu"), "{error}");
+}
+
+/// The curve is made of other held-out problems than the summary.
+#[test]
+fn the_summary_is_of_problems_that_were_not_looked_at_before() {
+    let temp = Temp::new();
+    let folder = temp.join("run");
+    train(micro_with("[base]\nsteps = 1\n[rl]\nsteps = 2\n[eval]\nevery = 1"), &folder);
+    let asked = |r: &Value| r["answers"].as_array().unwrap().iter().map(|a| a["question"].to_string()).collect::<Vec<_>>();
+    let all = metrics(&folder);
+    let of = |stage: &str, step: usize| {
+        let found =
+            all.iter().find(|r| r["event"] == "eval" && r["task"] == "countdown" && r["stage"] == stage && r["step"] == step);
+        asked(found.unwrap())
+    };
+    let (base, between, last) = (of("base", 1), of("r1_zero", 1), of("r1_zero", 2));
+    assert_eq!(base, last);
+    assert!(!between.is_empty() && between.iter().all(|q| !last.contains(q)), "{between:?} {last:?}");
+}
+
+#[test]
 fn a_finished_run_can_be_resumed_and_is_the_same() {
     let temp = Temp::new();
     let folder = temp.join("run");
@@ -121,12 +150,17 @@ fn failed(config: RunConfig, folder: &Path) -> (String, state::Progressed) {
 #[test]
 fn a_run_that_diverges_stops_at_its_step() {
     let temp = Temp::new();
-    // The first step of a warm-up has rate 0; the second makes weights of 1e30, whose squares are infinite in f32.
+    // The first step makes weights of 1e30, whose squares are infinite in f32.
     let (error, state) = failed(micro_with("[base]\nlr = 1e30\nwarmup_steps = 1"), &temp.join("base"));
-    assert!(error.starts_with("stage base, step 3: the gradient of `model.embed_tokens.weight` is not finite"), "{error}");
+    assert!(error.starts_with("stage base, step 2: the gradient of `model.embed_tokens.weight` is not finite"), "{error}");
     assert!(error.contains(&temp.join("base").display().to_string()), "{error}");
     assert_eq!((state.stage, state.step, state.metrics_lines), (grpo::metrics::Stage::Base, 0, 0));
-    assert_eq!(metrics(&temp.join("base")).len(), 2);
+    assert_eq!(metrics(&temp.join("base")).len(), 1);
+
+    // With one optimizer step a rollout it is the next rollout that finds the weights ruined: the state with them is not saved.
+    let (error, state) = failed(micro_with("[rl]\nlr = 1e30\nminibatches = 1"), &temp.join("one"));
+    assert!(error.contains("stage R1-Zero, step 2: prompt 0: the logits"), "{error}");
+    assert_eq!((state.stage, state.step), (grpo::metrics::Stage::R1Zero, 0));
 
     let (error, state) = failed(micro_with("[rl]\nlr = 1e30"), &temp.join("rl"));
     assert!(error.contains("stage R1-Zero, step "), "{error}");

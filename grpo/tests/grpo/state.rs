@@ -7,7 +7,7 @@ use grpo::cost::Ledger;
 use grpo::metrics::{EvalMetrics, EvalTask, Scores, Stage};
 use grpo::policy;
 use grpo::rundir::RunDir;
-use grpo::state::{self, FILE, Progressed};
+use grpo::state::{self, FILE, Progressed, Snapshot};
 use nn::{AdamW, DeepseekV3ForCausalLM};
 use tensor::{Device, Tensor};
 
@@ -36,7 +36,7 @@ fn progressed() -> Progressed {
         scores,
     };
     let (base_evals, last_evals) = (vec![eval.clone()], vec![eval]);
-    Progressed { stage: Stage::R1Zero, step: 5, finished: false, metrics_lines: 8, ledger, base_evals, last_evals }
+    Progressed { stage: Stage::R1Zero, step: 5, metrics_lines: 8, ledger, base_evals, last_evals }
 }
 
 fn train_a_step(policy: &DeepseekV3ForCausalLM, optimizer: &mut AdamW) {
@@ -59,7 +59,7 @@ fn saved() -> Saved {
     (0..3).for_each(|_| train_a_step(&policy, &mut optimizer));
     policy.update_bias(&[vec![9, 1, 1, 1]], 0.25);
     let dir = RunDir::create(&temp.join("run")).unwrap().0;
-    state::save(&dir, &progressed(), &policy, Some(&reference), &optimizer).unwrap();
+    Snapshot::of(&progressed(), &policy, Some(&reference), &optimizer).write(&dir).unwrap();
     Saved { temp, policy, reference, optimizer }
 }
 
@@ -126,7 +126,7 @@ fn a_state_of_another_model_is_refused_by_name() {
     let refused = |model: &DeepseekV3ForCausalLM| {
         state::restore(&folder, &tensors, "policy", model).map_err(|e| e.to_string()).expect_err("another model")
     };
-    assert!(refused(&of(wider)).contains("`policy/model.layers.0.mlp.gate_proj.weight` has shape [20, 16], expected [24, 16]"));
+    assert!(refused(&of(wider)).contains("`policy/model.layers.0.mlp.gate_proj.weight` is f32 [20, 16], expected f32 [24, 16]"));
     let said = refused(&of(deeper));
     assert!(said.contains("`policy/model.layers.2.") && said.contains("is missing"), "{said}");
     // Fewer layers find all they want: the optimizer sees what is left over.
@@ -145,7 +145,7 @@ fn a_save_that_fails_leaves_the_state_before() {
     // A folder stands where the new file would be written first.
     fs::create_dir(folder.join(format!(".{FILE}.new"))).unwrap();
     let dir = RunDir::resume(&folder).unwrap();
-    let said = state::save(&dir, &progressed(), &policy, None, &optimizer).unwrap_err().to_string();
+    let said = Snapshot::of(&progressed(), &policy, None, &optimizer).write(&dir).unwrap_err().to_string();
     assert!(said.contains(FILE), "{said}");
     assert_eq!(fs::read(folder.join(FILE)).unwrap(), before);
 }

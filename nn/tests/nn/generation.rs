@@ -14,12 +14,13 @@ fn training_pass(
     model: &DeepseekV3ForCausalLM,
     prompts: &[Vec<i64>],
     done: &[Completion],
+    temperature: f64,
     padding: usize,
 ) -> Vec<(Vec<f32>, Vec<f32>)> {
     let whole: Vec<Vec<i64>> = done.iter().map(|c| [&prompts[c.prompt][..], &c.tokens].concat()).collect();
     let len = whole.iter().map(Vec::len).max().unwrap() + padding;
     let padded = whole.iter().flat_map(|w| w.iter().copied().chain(std::iter::repeat(7)).take(len)).collect();
-    let (log_probs, entropy) = model.log_probs(&Tensor::from_vec(padded, [whole.len(), len], &cpu()));
+    let (log_probs, entropy) = model.log_probs(&Tensor::from_vec(padded, [whole.len(), len], &cpu()), temperature);
     let (log_probs, entropy) = (log_probs.value().to_vec::<f32>(), entropy.to_vec::<f32>());
     let of = |values: &[f32], row: usize, c: &Completion| {
         let first = row * (len - 1) + prompts[c.prompt].len() - 1;
@@ -34,19 +35,19 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
 
 #[test]
 fn recorded_log_probabilities_are_those_of_the_training_pass() {
-    for (seed, config) in
-        [small(), Config { q_lora_rank: Some(20), n_group: 4, topk_group: 2, ..small() }].into_iter().enumerate()
-    {
+    let grouped = Config { q_lora_rank: Some(20), n_group: 4, topk_group: 2, ..small() };
+    for (seed, (config, temperature)) in [(small(), 1.0), (grouped, 1.0), (small(), 0.7)].into_iter().enumerate() {
         let model = model(config, seed as u64, DType::F32);
         let prompts = prompts(7, 30);
-        let options =
-            Generate { num_generations: 5, max_new_tokens: 80, stop_tokens: vec![3, 4], seed: 11, ..Generate::default() };
+        let sampling = Sampling { temperature, ..Sampling::default() };
+        let stop_tokens = vec![3, 4];
+        let options = Generate { num_generations: 5, max_new_tokens: 80, stop_tokens, seed: 11, sampling, ..Generate::default() };
         let done = model.generate(&prompts, &options).unwrap();
         assert_eq!(done.len(), 35);
         let lengths: Vec<usize> = done.iter().map(|c| c.tokens.len()).collect();
         assert!(lengths.iter().max() > lengths.iter().min(), "rows must finish at different times: {lengths:?}");
         for padding in [0, 9] {
-            for (c, (log_probs, entropies)) in done.iter().zip(training_pass(&model, &prompts, &done, padding)) {
+            for (c, (log_probs, entropies)) in done.iter().zip(training_pass(&model, &prompts, &done, temperature, padding)) {
                 assert!(same_bits(&c.logprobs, &log_probs), "prompt {}: {:?} {log_probs:?}", c.prompt, c.logprobs);
                 assert!(c.entropies.iter().zip(&entropies).all(|(a, b)| (a - b).abs() < 1e-5));
             }
@@ -59,10 +60,10 @@ fn recorded_log_probabilities_are_those_of_the_training_pass() {
 fn a_row_does_not_depend_on_the_batch() {
     let model = model(small(), 4, DType::F32);
     let all = ids(8, [9, 33], 30);
-    let (together, _) = model.log_probs(&all);
+    let (together, _) = model.log_probs(&all, 1.0);
     let together = together.value();
     for row in 0..9 {
-        let (alone, _) = model.log_probs(&all.narrow(0, row, 1).narrow(1, 0, 20 + row as usize));
+        let (alone, _) = model.log_probs(&all.narrow(0, row, 1).narrow(1, 0, 20 + row as usize), 1.0);
         let want = together.narrow(0, row, 1).narrow(1, 0, 19 + row as usize).to_vec::<f32>();
         assert!(same_bits(&alone.value().to_vec::<f32>(), &want), "row {row}");
     }
@@ -201,7 +202,7 @@ fn half_precision_generates_too() {
     let options = Generate { max_new_tokens: 6, num_generations: 2, ..Generate::default() };
     let prompts = prompts(3, 30);
     let done = model.generate(&prompts, &options).unwrap();
-    for (c, (log_probs, _)) in done.iter().zip(training_pass(&model, &prompts, &done, 2)) {
+    for (c, (log_probs, _)) in done.iter().zip(training_pass(&model, &prompts, &done, 1.0, 2)) {
         assert!(same_bits(&c.logprobs, &log_probs), "{:?} {log_probs:?}", c.logprobs);
     }
 }
@@ -228,6 +229,8 @@ fn impossible_requests_are_refused() {
     }
     use nn::Module;
     let (_, norm) = model.named_parameters().into_iter().find(|(name, _)| name == "model.norm.weight").unwrap();
-    norm.set_value(norm.value().full_like(f64::NAN));
-    assert_eq!(refused(&ok, Generate::default()), GenerateError::NotFinite { prompt: 0, position: 1 });
+    for bad in [f64::NAN, f64::INFINITY] {
+        norm.set_value(norm.value().full_like(bad));
+        assert_eq!(refused(&ok, Generate::default()), GenerateError::NotFinite { prompt: 0, position: 1 }, "{bad}");
+    }
 }

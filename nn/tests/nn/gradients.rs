@@ -105,7 +105,7 @@ fn whole_model() {
             randomise_buffers(&model, &mut Generator::new(3));
             let options = ForwardOptions { checkpoint: recompute, balance_loss: true, mask: None };
             let out = model.forward_with(&tokens, &options);
-            let (log_probs, _) = model.token_log_probs(&out.hidden, &tokens);
+            let (log_probs, _) = model.token_log_probs(&out.hidden, &tokens, 0.8);
             let mtp = model.mtp_loss(&tokens, &out.hidden).unwrap();
             log_probs.mean((), false).neg().add(&mtp.mul(0.3)).add(&out.balance_loss.unwrap().mul(0.1))
         };
