@@ -24,31 +24,49 @@ pub enum LayerCache {
 
 /// A tensor `[batch, heads, capacity, dim]` whose capacity grows.
 #[derive(Clone, Debug)]
-pub struct Rows(Tensor);
+pub struct Rows {
+    rows: Tensor,
+    /// Whether memory begins as `[batch, heads, dim, capacity]`: a CPU's lanes are keys, and so it need not transpose them in every
+    /// step. Another backend may lay them out anew.
+    transposed: bool,
+}
 
 impl Rows {
     pub(crate) fn new(batch: usize, heads: usize, dim: usize, dtype: DType, device: &Device) -> Self {
-        Rows(Tensor::zeros([batch, heads, 0, dim], dtype, device))
+        Rows { rows: Tensor::zeros([batch, heads, 0, dim], dtype, device), transposed: false }
+    }
+
+    /// The same, with the memory transposed.
+    pub(crate) fn transposed(self) -> Self {
+        Rows { transposed: true, ..self }
+    }
+
+    /// Changes the tensor as it lies in memory.
+    fn change(&mut self, change: impl FnOnce(&Tensor) -> Tensor) {
+        self.rows = if self.transposed { change(&self.rows.t()).t() } else { change(&self.rows) };
     }
 
     /// Writes `rows` `[batch, heads, len, dim]` from `starts[b]` on.
     pub(crate) fn write(&mut self, starts: &[usize], rows: &Tensor) {
         let need = starts.iter().max().map_or(0, |s| s + rows.dims()[2]);
-        let [batch, heads, capacity, dim] = [0, 1, 2, 3].map(|d| self.0.dims()[d]);
+        let capacity = self.rows.dims()[2];
         if need > capacity {
-            let more =
-                Tensor::zeros([batch, heads, need.next_multiple_of(CHUNK) - capacity, dim], self.0.dtype(), self.0.device());
-            self.0 = Tensor::cat(&[self.0.clone(), more], 2);
+            let along = if self.transposed { 3 } else { 2 };
+            self.change(|rows| {
+                let mut more = rows.dims().to_vec();
+                more[along] = need.next_multiple_of(CHUNK) - capacity;
+                Tensor::cat(&[rows.clone(), Tensor::zeros(more, rows.dtype(), rows.device())], along as isize)
+            });
         }
-        self.0.write_rows(starts, rows);
+        self.rows.write_rows(starts, rows);
     }
 
     pub(crate) fn tensor(&self) -> &Tensor {
-        &self.0
+        &self.rows
     }
 
     fn select(&mut self, sequences: &Tensor) {
-        self.0 = self.0.index_select(0, sequences);
+        self.change(|rows| rows.index_select(0, sequences));
     }
 }
 
@@ -61,7 +79,7 @@ pub struct KvCache {
 impl KvCache {
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        let size = |rows: &Rows| rows.0.numel() * rows.0.dtype().size();
+        let size = |rows: &Rows| rows.rows.numel() * rows.rows.dtype().size();
         let layer = |layer: &LayerCache| match layer {
             LayerCache::Expanded { keys, values } => size(keys) + size(values),
             LayerCache::Absorbed(rows) => size(rows),

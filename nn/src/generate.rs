@@ -271,9 +271,9 @@ impl DeepseekV3ForCausalLM {
                 cache.select(&positions(kept.iter().copied(), &device));
                 batch = kept.into_iter().map(|b| batch[b]).collect();
             }
-            // A finished row that is still in the batch writes its last place again and is not looked at.
+            // A finished row that is still in the batch writes its first place, sees nothing else, and is not looked at.
             let ids: Vec<i64> = batch.iter().map(|&r| *rows[r].completion.tokens.last().expect("one token was drawn")).collect();
-            let starts: Vec<usize> = batch.iter().map(|&r| rows[r].len).collect();
+            let starts: Vec<usize> = batch.iter().map(|&r| if rows[r].done { 0 } else { rows[r].len }).collect();
             let ids = Tensor::from_vec(ids, [batch.len(), 1], &device);
             let next = Next::new(&self.logits(&self.forward_cached(&ids, &mut cache, &starts)), options);
             for (b, &r) in batch.iter().enumerate().filter(|&(_, &r)| !rows[r].done).collect::<Vec<_>>() {

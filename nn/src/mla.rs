@@ -75,7 +75,10 @@ impl Mla {
         let rows = |heads, dim| Rows::new(batch, heads, dim, dtype, device);
         match absorbed {
             true => LayerCache::Absorbed(rows(1, self.latent + self.rope)),
-            false => LayerCache::Expanded { keys: rows(self.heads, self.nope + self.rope), values: rows(self.heads, self.value) },
+            false => LayerCache::Expanded {
+                keys: rows(self.heads, self.nope + self.rope).transposed(),
+                values: rows(self.heads, self.value),
+            },
         }
     }
 

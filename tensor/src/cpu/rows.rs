@@ -9,7 +9,7 @@
 
 mod attention;
 
-pub use attention::{Head, attention, attention_backward};
+pub use attention::{Head, Keys, attention, attention_backward};
 
 use super::simd::{dispatch, fma};
 use super::vmath::{exp1, log1, sigmoid1};

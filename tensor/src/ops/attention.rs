@@ -174,19 +174,23 @@ pub(crate) mod cpu {
 
     pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
         let (batch, heads, seq, width) = (q.dims()[0], q.dims()[1], q.dims()[2], v.dims()[3]);
-        if q.dtype() != DType::F32 || batch * heads * seq * width * k.dims()[3] == 0 {
+        let (keys, dim) = (k.dims()[2], k.dims()[3]);
+        if q.dtype() != DType::F32 || batch * heads * seq * width * dim == 0 {
             return attention_causal_composed(q, k, v, visible, scale);
         }
-        let (q, k, v) = (dense(q), dense(k), dense(v));
+        // Keys whose memory is transposed, as a cache keeps them, are read as they lie.
+        let columns = k.strides()[2] == 1 && k.strides()[3] != 1 && dim > 1;
+        let (q, k, v) = (dense(q), if columns { k.t() } else { dense(k) }, dense(v));
+        let keys_of = |i| if columns { rows::Keys::Columns(head(&k, i)) } else { rows::Keys::Rows(head(&k, i)) };
         let mut lse = None;
         let out = build([batch, heads, seq, width], DType::F32, |out: &mut [f32]| {
             lse = Some(build([batch, heads, seq], DType::F32, |lse: &mut [f32]| {
                 let one = |i: usize, out: &mut [f32], lse: &mut [f32]| {
-                    let seen = visible.map_or(k.dims()[2], |n| n[i / heads]);
-                    rows::attention(head(&q, i), head(&k, i), head(&v, i), seq, seen, scale as f32, out, lse);
+                    let seen = visible.map_or(keys, |n| n[i / heads]);
+                    rows::attention(head(&q, i), keys_of(i), head(&v, i), seq, seen, scale as f32, out, lse);
                 };
                 // A decoding step has little work a head: give each thread several.
-                let per = (crate::cpu::GRAIN / (seq * k.dims()[2].max(1))).clamp(1, (batch * heads).div_ceil(8).max(1));
+                let per = (crate::cpu::GRAIN / (seq * keys.max(1))).clamp(1, (batch * heads).div_ceil(8).max(1));
                 par_parts2(out, per * seq * width, lse, per * seq, |c, out, lse| {
                     for (j, (out, lse)) in out.chunks_exact_mut(seq * width).zip(lse.chunks_exact_mut(seq)).enumerate() {
                         one(c * per + j, out, lse);

@@ -390,17 +390,26 @@ pub(crate) mod cpu {
     }
 
     pub fn write_rows(cache: &mut Tensor, positions: &[usize], src: &Tensor) {
-        if !cache.is_contiguous() || cache.layout().offset() != 0 || cache.storage_mut().buffer_mut::<CpuBuffer>().is_none() {
+        let dense = cache.is_contiguous() || cache.t().is_contiguous();
+        if !dense || cache.layout().offset() != 0 || cache.storage_mut().buffer_mut::<CpuBuffer>().is_none() {
             *cache = crate::ops::kernels::create::copy(cache, cache.dtype());
         }
+        let transposed = !cache.is_contiguous();
         let src = src.contiguous();
         dispatch_bits!(src.dtype(), T => {
             let (heads, capacity, dim, len) = (cache.dims()[1], cache.dims()[2], cache.dims()[3], src.dims()[2]);
             let buffer = cache.storage_mut().buffer_mut::<CpuBuffer>().expect("made unique above");
             let rows = src.data::<T>().chunks_exact((len * dim).max(1));
             for (i, row) in rows.enumerate() {
-                let at = (i * capacity + positions[i / heads]) * dim;
-                buffer.as_mut_slice::<T>()[at..at + len * dim].copy_from_slice(row);
+                let head = &mut buffer.as_mut_slice::<T>()[i * capacity * dim..][..capacity * dim];
+                let from = positions[i / heads];
+                if transposed {
+                    for (d, line) in head.chunks_exact_mut(capacity).enumerate() {
+                        line[from..from + len].iter_mut().enumerate().for_each(|(j, x)| *x = row[j * dim + d]);
+                    }
+                } else {
+                    head[from * dim..(from + len) * dim].copy_from_slice(row);
+                }
             }
         });
     }

@@ -46,6 +46,31 @@ impl<'a> Head<'a> {
     }
 }
 
+/// The keys of a head: a row each, or a column each, as a cache keeps them whose readers want neighbouring keys side by side.
+#[derive(Clone, Copy, Debug)]
+pub enum Keys<'a> {
+    /// `[keys, dim]`
+    Rows(Head<'a>),
+    /// `[dim, keys]`
+    Columns(Head<'a>),
+}
+
+impl Keys<'_> {
+    /// The first `seen` keys of size `dim` as columns; panics where they are fewer or of another size.
+    fn columns(&self, dim: usize, seen: usize) -> View<f32> {
+        match self {
+            Keys::Rows(head) => {
+                assert!(head.cols == dim, "attention: sizes differ");
+                head.view(seen).t()
+            }
+            Keys::Columns(head) => {
+                assert!(head.cols >= seen, "attention: sizes differ");
+                head.view(dim)
+            }
+        }
+    }
+}
+
 /// A matrix as the right operand of a product, in place.
 fn in_place(view: View<f32>) -> Right<f32> {
     Right { ptr: view.ptr, row: view.row, panel: None }
@@ -62,19 +87,19 @@ fn rows_of(data: &mut [f32], pitch: usize) -> Out<f32> {
 }
 
 /// Causal attention of one head: query `i` of `seq` sees the first `seen - seq + i + 1` keys (none: its output is zero).
-/// `q` is `[seq, dim]`, `k` `[seen, dim]`, `v` `[seen, v_dim]`. Writes `out` `[seq, v_dim]` and `lse` `[seq]`, the
+/// `q` is `[seq, dim]`, `v` `[seen, v_dim]`. Writes `out` `[seq, v_dim]` and `lse` `[seq]`, the
 /// log-sum-exp of each row of scaled scores.
 ///
 /// # Panics
 /// Where a head's data or an output is too short.
 #[allow(clippy::too_many_arguments, reason = "a kernel's operands")]
-pub fn attention(q: Head, k: Head, v: Head, seq: usize, seen: usize, scale: f32, out: &mut [f32], lse: &mut [f32]) {
+pub fn attention(q: Head, k: Keys, v: Head, seq: usize, seen: usize, scale: f32, out: &mut [f32], lse: &mut [f32]) {
     let (dim, v_dim) = (q.cols, v.cols);
-    assert!(k.cols == dim && out.len() == seq * v_dim && lse.len() == seq, "attention: sizes differ");
+    assert!(out.len() == seq * v_dim && lse.len() == seq, "attention: sizes differ");
     let kernels = f32::kernels(isa());
     let width = kernels.panel_cols();
     let visible = |i: usize| (seen + i + 1).saturating_sub(seq);
-    let (q, keys, values) = (q.view(seq), k.view(seen), v.view(seen));
+    let (q, keys, values) = (q.view(seq), k.columns(dim, seen), v.view(seen));
     let pitch = seen.next_multiple_of(width) + 16;
     let mut scores = Scratch::<f32>::take(seq.min(QUERIES) * pitch);
     let mut packed = Scratch::<f32>::take(dim * width);
@@ -84,15 +109,23 @@ pub fn attention(q: Head, k: Head, v: Head, seq: usize, seen: usize, scale: f32,
         let most = visible(first + rows - 1);
         // SAFETY: `first + rows <= seq`.
         let l = unsafe { pack_left(rows, dim, q.from(first, 0), &mut queries) };
+        // A query alone sees all of them: keys that lie as they are wanted take one product.
+        let width = if rows == 1 && keys.col == 1 { most.max(1) } else { width };
         for j in (0..most).step_by(width) {
             let cols = width.min(most - j);
             // Rows from this one on see key `j`.
             let from = (j + seq).saturating_sub(seen + first);
             // SAFETY: keys `j..j + cols` and queries `from..rows` exist; a row of scores has room for a last panel.
             unsafe {
-                pack_right(kernels, dim, cols, keys.from(j, 0).t(), &mut packed);
+                let k = keys.from(0, j);
+                let right = if k.col == 1 {
+                    in_place(k)
+                } else {
+                    pack_right(kernels, dim, cols, k, &mut packed);
+                    panel(&packed, width)
+                };
                 let c = rows_of(&mut scores, pitch).from(from, j);
-                block(kernels, (rows - from, cols, dim), l.from(from, 0), panel(&packed, width), c, Mode::Store);
+                block(kernels, (rows - from, cols, dim), l.from(from, 0), right, c, Mode::Store);
             }
         }
         // The sums of the exponentials wait until the products are done.

@@ -37,7 +37,7 @@ impl Case {
 
     fn forward(&self) -> (Vec<f32>, Vec<f32>) {
         let (mut out, mut lse) = (vec![9.0; self.seq * self.head(2).cols], vec![9.0; self.seq]);
-        attention(self.head(0), self.head(1), self.head(2), self.seq, self.seen, self.scale, &mut out, &mut lse);
+        attention(self.head(0), Keys::Rows(self.head(1)), self.head(2), self.seq, self.seen, self.scale, &mut out, &mut lse);
         (out, lse)
     }
 
@@ -144,16 +144,22 @@ fn a_long_sequence_agrees_with_f64() {
     forced::each(|_| case.check());
 }
 
-/// Each query alone, or some of them together, against the keys it sees: as bits.
+/// Each query alone, or some of them together, against the keys it sees, in rows or in columns: as bits.
 fn decode_equals_training(case: &Case, random: &mut Random) {
     let (out, lse) = case.forward();
     let (q, k, v) = (case.head(0), case.head(1), case.head(2));
+    let (dim, capacity) = (k.cols, case.seen + 5);
+    let transposed: Vec<f32> = (0..dim * capacity)
+        .map(|i| if i % capacity < case.seen { k.row(i % capacity)[i / capacity] } else { f32::NAN })
+        .collect();
+    let columns = Head { data: &transposed, stride: capacity, cols: capacity };
     for round in 0..24 {
         let first = random.below(case.seq);
         let rows = if round % 2 == 0 { 1 } else { 1 + random.below(case.seq - first) };
         let seen = case.seen + first + rows - case.seq;
         let (mut part, mut part_lse) = (vec![0.0; rows * v.cols], vec![0.0; rows]);
         let q = Head { data: &q.data[first * q.stride..], ..q };
+        let k = if round % 4 < 2 { Keys::Rows(k) } else { Keys::Columns(columns) };
         attention(q, k, v, rows, seen, case.scale, &mut part, &mut part_lse);
         let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&part), bits(&out[first * v.cols..][..rows * v.cols]), "{rows} rows from {first} of {}", case.seq);
