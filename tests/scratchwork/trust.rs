@@ -17,7 +17,10 @@ fn run(name: &str, folder: &str, device: &str) -> (Value, bool) {
 fn every_case_of_pytorch_passes() {
     for device in DEVICES {
         let (line, success) = run("op_conformance", "opinfo_f32", device);
-        assert_eq!(line, json!({ "cases": 580, "passed": 580, "failed": [], "unsupported": [] }), "{device}");
+        let in_f64 = line["passed_in_f64"].as_array().unwrap().len();
+        assert!(in_f64 <= 12, "{device}: rounding decides in more and more cases: {line}");
+        let expected = json!({ "cases": 580, "passed": 580, "failed": [], "unsupported": [], "passed_in_f64": line["passed_in_f64"] });
+        assert_eq!(line, expected, "{device}");
         assert!(success, "{device}");
     }
 }
@@ -32,6 +35,23 @@ fn models_agree_with_transformers() {
         }
         assert!(line["greedy_equal"] == true && line["saved_equal"] == true && success, "{folder} on {device}: {line}");
     }
+}
+
+/// Each of the numbered examples asserts what it shows and ends with one line of JSON.
+#[test]
+fn what_a_reader_opens_first_runs() {
+    for name in ["01_tensor", "02_autograd", "03_module", "04_attention", "05_custom_op", "06_custom_reward"] {
+        let output = super::example(name).output().unwrap();
+        let (said, line) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+        assert!(output.status.success(), "{name}: {said}");
+        assert!(serde_json::from_str::<Value>(&line).is_ok_and(|v| v.is_object()), "{name}: {line}");
+    }
+}
+
+#[test]
+fn nothing_run_is_nothing_passed() {
+    let output = super::example("op_conformance").args(["tests/fixtures/opinfo_f32", "--only", "no_such_op"]).output().unwrap();
+    assert!(!output.status.success());
 }
 
 #[test]

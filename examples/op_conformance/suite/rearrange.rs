@@ -73,8 +73,12 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
             ready(move || x.expand(&shape))
         }
         "broadcast_to" => {
-            let shape = call.ints("size")?;
-            ready(move || x.expand(&shape)) // its sizes may be −1 too
+            let sizes = call.ints("size")?;
+            match sizes.iter().map(|&n| usize::try_from(n)).collect::<Result<Vec<_>, _>>() {
+                Ok(shape) => ready(move || x.broadcast_to(shape)),
+                // PyTorch takes -1 for a size that stays, as `expand` does.
+                Err(_) => ready(move || x.expand(&sizes)),
+            }
         }
         "flatten" => {
             let (start, end) = (call.int_or("start_dim", 0)?, call.int_or("end_dim", -1)?);
