@@ -37,6 +37,7 @@ impl Tensor {
     #[track_caller]
     pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>, device: &Device) -> Tensor {
         let shape = shape.into();
+        shape.expect_fits("from_slice");
         if values.len() != shape.numel() {
             panic!("from_slice: {} values do not fill the shape {shape}, which takes {}", values.len(), shape.numel());
         }
@@ -56,6 +57,7 @@ impl Tensor {
     #[track_caller]
     pub fn from_bytes(bytes: Vec<u8>, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
         let shape = shape.into();
+        shape.expect_fits("from_bytes");
         if bytes.len() != shape.numel() * dtype.size() {
             panic!(
                 "from_bytes: {} bytes do not fill {shape} of {dtype}, which takes {}",
@@ -73,18 +75,36 @@ impl Tensor {
     }
 
     /// All elements `value`.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
+    #[track_caller]
     pub fn full(shape: impl Into<Shape>, value: impl Into<Scalar>, dtype: DType, device: &Device) -> Tensor {
-        device.full(&shape.into(), value.into(), dtype)
+        Tensor::filled("full", shape.into(), value.into(), dtype, device)
     }
 
     /// All elements 0.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
+    #[track_caller]
     pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
-        Tensor::full(shape, 0, dtype, device)
+        Tensor::filled("zeros", shape.into(), Scalar::Int(0), dtype, device)
     }
 
     /// All elements 1.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
+    #[track_caller]
     pub fn ones(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
-        Tensor::full(shape, 1, dtype, device)
+        Tensor::filled("ones", shape.into(), Scalar::Int(1), dtype, device)
+    }
+
+    #[track_caller]
+    fn filled(op: &str, shape: Shape, value: Scalar, dtype: DType, device: &Device) -> Tensor {
+        shape.expect_fits(op);
+        device.full(&shape, value, dtype)
     }
 
     /// `start, start + step, …` up to but without `end`.

@@ -2,12 +2,14 @@
 //!
 //! [`CpuBackend`] only connects the [`Backend`] trait to the kernels, which live beside their operations in [`crate::ops`].
 //! Here are the parts that know nothing of tensors: memory (`buffer`), run-time choice of instruction set (`simd`), threads (`parallel`), matrix
-//! multiplication (`gemm`), vector mathematics (`vmath`) and row kernels (`rows`: softmax, norms, attention).
+//! multiplication (`gemm`), the order of reductions (`fold`), vector mathematics (`vmath`) and row kernels (`rows`: softmax,
+//! norms, attention).
 //!
 //! Work is split over the output and each output element is computed in one fixed order, so results do not depend on the
 //! number of threads.
 
 mod buffer;
+pub(crate) mod fold;
 pub(crate) mod gemm;
 pub(crate) mod parallel;
 pub(crate) mod rows;

@@ -219,7 +219,8 @@ impl Tensor {
         if !fits {
             panic!("write_rows: src {src:?} with {} positions does not fit {self:?}", positions.len());
         }
-        if let Some(p) = positions.iter().find(|&&p| p + src.dims()[2] > self.dims()[2]) {
+        let room = self.dims()[2].checked_sub(src.dims()[2]);
+        if let Some(p) = positions.iter().find(|&&p| room.is_none_or(|room| p > room)) {
             panic!("write_rows: {} rows from {p} exceed the capacity {}", src.dims()[2], self.dims()[2]);
         }
         let device = self.device().clone();

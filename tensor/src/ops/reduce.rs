@@ -16,8 +16,8 @@ pub enum ReduceOp {
 }
 
 impl Tensor {
-    /// Sum over `dims` (all of them for `()` or an empty list). Integers and bool add up as i64. In f32 it is computed
-    /// pairwise, in an order that depends on the shape alone.
+    /// Sum over `dims` (all of them for `()` or an empty list). Integers and bool add up as i64. Floats are added pairwise,
+    /// in an order that depends on the number of terms alone: a column summed by itself, or in another layout, gives the same bits.
     #[track_caller]
     pub fn sum(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.reduce("sum", ReduceOp::Sum, &dims.into(), keepdim)
@@ -156,21 +156,21 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, dispatch, in_f32, par_chunks, par_parts};
+    use crate::cpu::{build, dispatch, fold, in_f32, par_chunks};
     use bytemuck::Pod;
 
     pub fn reduce(op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
         match (op, x.dtype()) {
             (_, t) if t.is_half() => in_f32(x, |x| reduce(op, x, dims)),
-            (ReduceOp::Sum, DType::F32) => fold::<f32>(x, dims, 0.0, |a, b| a + b),
-            (ReduceOp::Sum, DType::F64) => fold::<f64>(x, dims, 0.0, |a, b| a + b),
-            (ReduceOp::Sum, DType::I64) => fold::<i64>(x, dims, 0, |a, b| a.wrapping_add(b)),
+            (ReduceOp::Sum, DType::F32) => reduce_with::<f32>(x, dims, 0.0, |a, b| a + b),
+            (ReduceOp::Sum, DType::F64) => reduce_with::<f64>(x, dims, 0.0, |a, b| a + b),
+            (ReduceOp::Sum, DType::I64) => reduce_with::<i64>(x, dims, 0, |a, b| a.wrapping_add(b)),
             (ReduceOp::Sum, _) => reduce(op, &x.to_dtype(DType::I64), dims),
             (ReduceOp::Max, t) => {
-                dispatch!("amax", t, T => fold::<T>(x, dims, T::LOWEST, |a, b| if a > b || is_nan(a) { a } else { b }))
+                dispatch!("amax", t, T => reduce_with::<T>(x, dims, T::LOWEST, |a, b| if a > b || is_nan(a) { a } else { b }))
             }
             (ReduceOp::Min, t) => {
-                dispatch!("amin", t, T => fold::<T>(x, dims, T::HIGHEST, |a, b| if a < b || is_nan(a) { a } else { b }))
+                dispatch!("amin", t, T => reduce_with::<T>(x, dims, T::HIGHEST, |a, b| if a < b || is_nan(a) { a } else { b }))
             }
         }
     }
@@ -196,81 +196,19 @@ pub(crate) mod cpu {
     extremes!(f32: f32::NEG_INFINITY, f32::INFINITY; f64: f64::NEG_INFINITY, f64::INFINITY;
               i64: i64::MIN, i64::MAX; i32: i32::MIN, i32::MAX; u8: u8::MIN, u8::MAX);
 
-    fn fold<T: Pod + Send + Sync>(x: &Tensor, dims: &[usize], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) -> Tensor {
+    fn reduce_with<T: Pod + Send + Sync>(x: &Tensor, dims: &[usize], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) -> Tensor {
         let shape = dims.iter().fold(x.shape().clone(), |s, &d| s.with(d, 1));
         let inner: usize = dims.iter().map(|&d| x.dims()[d]).product();
         let leading = dims.iter().enumerate().all(|(i, &d)| i == d);
         if leading && x.is_contiguous() && shape.numel() > 1 {
             let source = x.data::<T>();
-            return build(shape, x.dtype(), |out: &mut [T]| columns(source, out, inner, zero, f));
+            return build(shape, x.dtype(), |out: &mut [T]| fold::columns(source, inner, out, zero, f));
         }
         let kept = (0..x.rank()).filter(|d| !dims.contains(d));
-        let order: Vec<isize> = kept.chain(dims.iter().copied()).map(|d| d as isize).collect();
-        let rows = x.permute(&order).contiguous();
+        let dims: Vec<isize> = kept.chain(dims.iter().copied()).map(|d| d as isize).collect();
+        let rows = x.permute(&dims).contiguous();
         let source = rows.data::<T>();
-        build(shape, x.dtype(), |out: &mut [T]| match (out, inner) {
-            (out, 0) => out.fill(zero),
-            ([out], n) if n > 1 << 16 => *out = tree_parallel(source, zero, f),
-            (out, n) => {
-                let per = out.len().div_ceil((out.len() * n).div_ceil(crate::cpu::GRAIN).max(1)).max(1);
-                par_parts(out, per, |c, out| {
-                    out.iter_mut().enumerate().for_each(|(i, o)| *o = tree(&source[(c * per + i) * n..][..n], zero, f));
-                });
-            }
-        })
-    }
-
-    /// Pairwise reduction of leaves of at most 1024 elements, each reduced in 16 lanes: a shape fixed by the length.
-    fn tree<T: Copy>(x: &[T], zero: T, f: impl Fn(T, T) -> T + Copy) -> T {
-        if x.len() > 1024 {
-            let (a, b) = x.split_at(x.len().next_power_of_two() / 2);
-            return f(tree(a, zero, f), tree(b, zero, f));
-        }
-        let mut lanes = [zero; 16];
-        let chunks = x.chunks_exact(16);
-        let rest = chunks.remainder();
-        for c in chunks {
-            for (l, &v) in lanes.iter_mut().zip(c) {
-                *l = f(*l, v);
-            }
-        }
-        for (l, &v) in lanes.iter_mut().zip(rest) {
-            *l = f(*l, v);
-        }
-        let mut width = 8;
-        while width > 0 {
-            for i in 0..width {
-                lanes[i] = f(lanes[i], lanes[i + width]);
-            }
-            width /= 2;
-        }
-        lanes[0]
-    }
-
-    /// [`tree`] with its lower levels in parallel: leaves of `2¹⁶` elements, then the same halving over their results.
-    fn tree_parallel<T: Pod + Send + Sync>(x: &[T], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) -> T {
-        const LEAF: usize = 1 << 16;
-        let mut sums = vec![zero; x.len().div_ceil(LEAF)];
-        par_parts(&mut sums, 1, |i, sum| sum[0] = tree(&x[i * LEAF..x.len().min((i + 1) * LEAF)], zero, f));
-        tree(&sums, zero, f)
-    }
-
-    /// Reduces the rows of `[rows, columns]` in blocks of 256, then the blocks' results, each in ascending order.
-    fn columns<T: Pod + Send + Sync>(x: &[T], out: &mut [T], rows: usize, zero: T, f: impl Fn(T, T) -> T + Sync + Copy) {
-        const BLOCK: usize = 256;
-        let cols = out.len();
-        out.fill(zero);
-        let accumulate = |acc: &mut [T], rows: &[T]| {
-            for row in rows.chunks_exact(cols) {
-                acc.iter_mut().zip(row).for_each(|(a, &v)| *a = f(*a, v));
-            }
-        };
-        if rows <= BLOCK {
-            return accumulate(out, x);
-        }
-        let mut partial = vec![zero; rows.div_ceil(BLOCK) * cols];
-        par_parts(&mut partial, cols, |i, acc| accumulate(acc, &x[i * BLOCK * cols..x.len().min((i + 1) * BLOCK * cols)]));
-        accumulate(out, &partial);
+        build(shape, x.dtype(), |out: &mut [T]| fold::rows(source, inner, out, zero, f))
     }
 
     /// The tensor with `dim` moved last, contiguous, and the way back.

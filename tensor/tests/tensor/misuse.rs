@@ -36,7 +36,7 @@ fn panics_name_the_operation_and_the_callers_line() {
     let cpu = Device::cpu();
     let f = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &cpu);
     let ids = |v: &[i64]| Tensor::from_slice(v, v.len(), &cpu);
-    let (x, y) = (f(&[2, 3]), f(&[4, 3]));
+    let (x, y, one) = (f(&[2, 3]), f(&[4, 3]), f(&[1, 1]));
     let mut wrong = Vec::new();
     /// The call, and what its message must hold.
     macro_rules! refuses {
@@ -69,6 +69,23 @@ fn panics_name_the_operation_and_the_callers_line() {
         x.transpose(0, 3) => "transpose", "3";
         x.expand(&[2, 4]) => "expand", "[2, 3]", "[2, 4]";
         x.narrow(1, 2, 2) => "narrow", "[2, 3]";
+        x.narrow(0, 0, usize::MAX) => "narrow", "[2, 3]";
+        x.narrow(0, 1, usize::MAX) => "narrow", "[2, 3]";
+        x.narrow(0, isize::MAX, 1) => "narrow", "[2, 3]";
+        x.narrow(0, isize::MIN, 1) => "narrow", "[2, 3]";
+        x.reshape(&[-2, 3]) => "reshape", "[-2, 3]", "[2, 3]";
+        x.reshape(&[-1, -1]) => "reshape", "[-1, -1]";
+        x.reshape(&[1 << 62, 1 << 62, -1]) => "reshape", "[2, 3]";
+        x.narrow(0, 0, 0).reshape(&[0, -1]) => "reshape", "[0, 3]";
+        x.narrow(0, 0, 0).reshape(&[1 << 40, 1 << 40, 0]) => "reshape", "[0, 3]";
+        one.expand(&[(1 << 60) + 1, 1]) => "expand", "[1152921504606846977, 1]";
+        one.expand(&[1 << 62, 1 << 62]) => "expand", "elements";
+        one.broadcast_to([1 << 47, 2]) => "broadcast_to", "[140737488355328, 2]";
+        one.expand(&[1 << 40, 1]).matmul(&one.expand(&[1, 1 << 40])) => "matmul", "[1099511627776, 1099511627776]";
+        one.expand(&[1 << 40, 1, 1]).matmul(&one.expand(&[1, 1 << 40])) => "matmul", "[1099511627776, 1, 1099511627776]";
+        f(&[1 << 40, 1 << 40]) => "zeros", "[1099511627776, 1099511627776]";
+        Tensor::full([1 << 40, 1 << 40, 0], 1.0, DType::F32, &cpu) => "full", "[1099511627776, 1099511627776, 0]";
+        Tensor::from_slice(&[0f32; 0], [1 << 40, 1 << 40], &cpu) => "from_slice", "[1099511627776, 1099511627776]";
         x.select(0, 2) => "narrow", "[2, 3]";
         x.unsqueeze(4) => "unsqueeze", "4";
         Tensor::cat(&[x.clone(), f(&[2, 4])], 0) => "cat", "[2, 3]", "[2, 4]";
@@ -98,6 +115,8 @@ fn panics_name_the_operation_and_the_callers_line() {
     let mut cache = f(&[1, 1, 2, 3]);
     refuses! {
         cache.write_rows(&[1], &f(&[1, 1, 2, 3])) => "write_rows", "capacity 2";
+        cache.write_rows(&[0], &f(&[1, 1, 3, 3])) => "write_rows", "capacity 2";
+        cache.write_rows(&[usize::MAX], &f(&[1, 1, 1, 3])) => "write_rows", "capacity 2";
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -30,7 +30,8 @@ impl<T: Micro> Scratch<T> {
     /// A buffer of `len` elements.
     pub fn take(len: usize) -> Self {
         let mut lines = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
-        let need = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+        let need = len.checked_mul(size_of::<T>()).expect("a scratch buffer of more bytes than an address reaches");
+        let need = need.div_ceil(size_of::<Line>());
         if lines.len() < need {
             lines.clear();
             lines.resize(need, Line([0; 64]));

@@ -333,6 +333,31 @@ fn special_values_stay_in_their_row_and_column() {
     });
 }
 
+/// Sizes whose products wrap to the length of C.
+#[test]
+#[should_panic(expected = "is not [1,")]
+fn a_wrapped_size_of_c_panics() {
+    let one = [1f32];
+    let spread = Mat { data: &one[..], offset: 0, row_stride: 0, col_stride: 0 };
+    gemm_batch(1, ((1 << 60) + 1, 16, 1), |_| spread, |_| spread, &mut [0.0; 16], false);
+}
+
+#[test]
+#[should_panic(expected = "C leaves its storage")]
+fn a_wrapped_row_of_c_panics() {
+    let one = [1f32];
+    let spread = Mat { data: &one[..], offset: 0, row_stride: 0, col_stride: 0 };
+    gemm((3, 1, 1), spread, spread, &mut [0.0; 1], 1 << 63, false);
+}
+
+#[test]
+#[should_panic(expected = "too large")]
+fn wrapped_operands_panic() {
+    let one = [1f32];
+    let spread = Mat { data: &one[..], offset: 0, row_stride: 0, col_stride: 0 };
+    gemm((16, 1, 1 << 60), spread, spread, &mut [0.0; 16], 1, false);
+}
+
 #[test]
 #[should_panic(expected = "leaves its storage")]
 fn an_operand_outside_its_slice_panics() {
