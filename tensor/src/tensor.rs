@@ -50,12 +50,12 @@ impl Tensor {
         Tensor::from_slice(&values, shape, device)
     }
 
-    /// From native-order bytes of `dtype`.
+    /// From native-order bytes of `dtype`; for bool any byte but 0 is true.
     ///
     /// # Panics
     /// If the number of bytes does not fit the shape, or the device is out of memory.
     #[track_caller]
-    pub fn from_bytes(bytes: Vec<u8>, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
+    pub fn from_bytes(mut bytes: Vec<u8>, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
         let shape = shape.into();
         shape.expect_fits("from_bytes");
         if bytes.len() != shape.numel() * dtype.size() {
@@ -64,6 +64,9 @@ impl Tensor {
                 bytes.len(),
                 shape.numel() * dtype.size()
             );
+        }
+        if dtype == DType::Bool {
+            bytes.iter_mut().for_each(|b| *b = (*b != 0) as u8);
         }
         let storage = device.upload(bytes).unwrap_or_else(|e| panic!("{e}"));
         Tensor::from_parts(storage, Layout::contiguous(shape), dtype)
@@ -277,7 +280,7 @@ impl Tensor {
 
     /// The same memory read as another dtype of the same size (bool as u8).
     pub(crate) fn reinterpret(&self, dtype: DType) -> Tensor {
-        debug_assert_eq!(dtype.size(), self.dtype.size());
+        assert_eq!(dtype.size(), self.dtype.size(), "{} read as {dtype}", self.dtype);
         Tensor { storage: self.storage.clone(), layout: self.layout.clone(), dtype }
     }
 }

@@ -6,6 +6,11 @@ use crate::shape::{Dims, Shape, resolve_dim};
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
 
+/// A position of which negative ones count from the end of `size`; `None` before the front.
+fn from_front(position: isize, size: usize) -> Option<usize> {
+    if position < 0 { size.checked_sub(position.unsigned_abs()) } else { Some(position as usize) }
+}
+
 impl Tensor {
     /// The same elements in row-major order under another shape; one size may be −1 and is inferred. A view where the
     /// strides allow it, else a copy.
@@ -84,13 +89,16 @@ impl Tensor {
         self.view(self.layout().insert(dim))
     }
 
-    /// Without the dimensions of size 1 among `dims` (all of them for `()`). A view.
+    /// Without the dimensions of size 1 among `dims` (all of them for `()`, none for an empty list). A view.
     ///
     /// # Panics
     /// If a dimension is out of range.
     #[track_caller]
     pub fn squeeze(&self, dims: impl Into<Dims>) -> Tensor {
-        let dims = dims.into().resolve("squeeze", self.rank());
+        let dims = match dims.into() {
+            Dims::List(list) if list.is_empty() => SmallVec::new(),
+            dims => dims.resolve("squeeze", self.rank()),
+        };
         let ones: SmallVec<[usize; 6]> = dims.into_iter().filter(|&d| self.dims()[d] == 1).collect();
         self.squeeze_resolved(&ones)
     }
@@ -164,8 +172,7 @@ impl Tensor {
         }
         let d = resolve_dim("narrow", dim, self.rank());
         let size = self.dims()[d];
-        let from = if start < 0 { size.checked_sub(start.unsigned_abs()) } else { Some(start as usize) };
-        match from {
+        match from_front(start, size) {
             Some(from) if len <= size && from <= size - len => self.view(self.layout().narrow(d, from, len, 1)),
             _ => panic!("narrow: {len} elements from {start} do not fit dimension {dim} of shape {}", self.shape()),
         }
@@ -193,7 +200,11 @@ impl Tensor {
     #[track_caller]
     pub fn select(&self, dim: isize, index: isize) -> Tensor {
         let d = resolve_dim("select", dim, self.rank());
-        self.narrow(dim, index, 1).squeeze_resolved(&[d])
+        let size = self.dims().get(d).copied().unwrap_or(0);
+        match from_front(index, size) {
+            Some(at) if at < size => self.view(self.layout().narrow(d, at, 1, 1).remove(d)),
+            _ => panic!("select: position {index} does not exist in dimension {dim} of shape {}", self.shape()),
+        }
     }
 
     /// Pieces of `size` along `dim`, the last one may be shorter. Views.

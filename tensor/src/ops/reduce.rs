@@ -18,6 +18,9 @@ pub enum ReduceOp {
 impl Tensor {
     /// Sum over `dims` (all of them for `()` or an empty list). Integers and bool add up as i64. Floats are added pairwise,
     /// in an order that depends on the number of terms alone: a column summed by itself, or in another layout, gives the same bits.
+    ///
+    /// # Panics
+    /// If a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn sum(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.reduce("sum", ReduceOp::Sum, &dims.into(), keepdim)
@@ -26,7 +29,7 @@ impl Tensor {
     /// Mean over `dims`; NaN of nothing.
     ///
     /// # Panics
-    /// If the tensor is not of a float dtype.
+    /// If a dimension is out of range or named twice, or the dtype is not f32, f64, bf16 or f16.
     #[track_caller]
     pub fn mean(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.expect_float("mean");
@@ -38,7 +41,7 @@ impl Tensor {
     /// Largest element over `dims`; NaN wins.
     ///
     /// # Panics
-    /// If there is nothing to choose from.
+    /// If there is nothing to choose from, a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn amax(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.reduce("amax", ReduceOp::Max, &dims.into(), keepdim)
@@ -47,13 +50,16 @@ impl Tensor {
     /// Smallest element over `dims`; NaN wins.
     ///
     /// # Panics
-    /// If there is nothing to choose from.
+    /// If there is nothing to choose from, a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn amin(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.reduce("amin", ReduceOp::Min, &dims.into(), keepdim)
     }
 
     /// Variance over `dims`: the squared distances from the mean, summed and divided by `n − correction` (at least 0).
+    ///
+    /// # Panics
+    /// If a dimension is out of range or named twice, or the dtype is not f32, f64, bf16 or f16.
     #[track_caller]
     pub fn var(&self, dims: impl Into<Dims>, correction: f64, keepdim: bool) -> Tensor {
         self.expect_float("var");
@@ -65,8 +71,12 @@ impl Tensor {
     }
 
     /// `log Σ eˣ` over `dims`, without overflow.
+    ///
+    /// # Panics
+    /// If a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn logsumexp(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
+        self.expect_arithmetic("logsumexp");
         let dims = dims.into();
         if self.dtype().is_half() {
             return self.to_dtype(DType::F32).logsumexp(dims, keepdim).to_dtype(self.dtype());
@@ -86,7 +96,7 @@ impl Tensor {
     /// Position (i64) of the largest element along `dim`, or in the flattened tensor for `None`; the first of equals.
     ///
     /// # Panics
-    /// If there is nothing to choose from.
+    /// If there is nothing to choose from, the dimension is out of range, or the dtype is f8e4m3.
     #[track_caller]
     pub fn argmax(&self, dim: Option<isize>, keepdim: bool) -> Tensor {
         self.arg("argmax", true, dim, keepdim)
@@ -95,15 +105,19 @@ impl Tensor {
     /// Position (i64) of the smallest element along `dim`, or in the flattened tensor for `None`; the first of equals.
     ///
     /// # Panics
-    /// If there is nothing to choose from.
+    /// If there is nothing to choose from, the dimension is out of range, or the dtype is f8e4m3.
     #[track_caller]
     pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Tensor {
         self.arg("argmin", false, dim, keepdim)
     }
 
     /// Running sum along `dim`; integers and bool add up as i64.
+    ///
+    /// # Panics
+    /// If the dimension is out of range, or the dtype is f8e4m3.
     #[track_caller]
     pub fn cumsum(&self, dim: isize) -> Tensor {
+        self.expect_arithmetic("cumsum");
         let dim = resolve_dim("cumsum", dim, self.rank());
         let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::I64) };
         if x.rank() == 0 { x } else { self.device().cumsum(&x, dim) }
@@ -111,9 +125,7 @@ impl Tensor {
 
     #[track_caller]
     fn reduce(&self, name: &str, op: ReduceOp, dims: &Dims, keepdim: bool) -> Tensor {
-        if self.dtype() == DType::F8E4M3 {
-            panic!("{name}: f8e4m3 is for storage only (cast first)");
-        }
+        self.expect_arithmetic(name);
         let over = dims.resolve(name, self.rank());
         if op != ReduceOp::Sum && over.iter().any(|&d| self.dims()[d] == 0) {
             panic!("{name}: nothing to choose from over dimensions {over:?} of shape {}", self.shape());
@@ -131,6 +143,7 @@ impl Tensor {
 
     #[track_caller]
     fn arg(&self, name: &str, largest: bool, dim: Option<isize>, keepdim: bool) -> Tensor {
+        self.expect_arithmetic(name);
         let Some(dim) = dim else {
             let flat = self.flatten(0, -1).arg(name, largest, Some(0), false);
             return if keepdim { flat.reshape(&vec![1; self.rank()]) } else { flat };
@@ -146,6 +159,14 @@ impl Tensor {
         if keepdim { out } else { out.squeeze_resolved(&[d]) }
     }
 
+    /// Panics in the name of `op` for the dtype that is for storage only.
+    #[track_caller]
+    pub(crate) fn expect_arithmetic(&self, op: &str) {
+        if self.dtype() == DType::F8E4M3 {
+            panic!("{op}: f8e4m3 is for storage only (cast first)");
+        }
+    }
+
     #[track_caller]
     pub(crate) fn expect_float(&self, op: &str) {
         if !self.dtype().is_float() || self.dtype() == DType::F8E4M3 {
@@ -156,7 +177,7 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, dispatch, fold, in_f32, par_chunks};
+    use crate::cpu::{Plus, build, dispatch, fold, in_f32, par_chunks};
     use bytemuck::Pod;
 
     pub fn reduce(op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
@@ -262,7 +283,7 @@ pub(crate) mod cpu {
                     for (o, s) in out.chunks_mut(n).zip(source[start..].chunks(n)) {
                         let mut sum = T::default();
                         for (o, &v) in o.iter_mut().zip(s) {
-                            sum += v;
+                            sum = sum.plus(v);
                             *o = sum;
                         }
                     }
