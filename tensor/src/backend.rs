@@ -81,13 +81,19 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     fn softmax(&self, x: &Tensor, log: bool) -> Tensor;
     /// `[batch…, m, k] × [batch…, k, n]` with equal batch dimensions.
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor;
+    /// A position in `index` (i64) outside `0..size`. A device that would have to wait for it says `None`, and reports the
+    /// fault of the operation that meets it.
+    fn position_outside(&self, index: &Tensor, size: usize) -> Option<i64> {
+        let _ = (index, size);
+        None
+    }
     /// `out[.., i, ..] = x[.., index[.., i, ..], ..]`; `index` is i64 with the output's shape, at most `x`'s in the other dimensions.
     fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor;
-    /// `x` with `src[.., i, ..]` put (or added, in ascending order) at `index[.., i, ..]`; a later value wins.
+    /// `x` with `src[.., i, ..]` put (or added, in ascending order, of all but bool) at `index[.., i, ..]`; a later value wins.
     fn scatter(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor;
     /// Whole slices of `x` at the positions of a 1-d i64 `index`.
     fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor;
-    /// `x` with `alpha` times the slices of `src` added at the positions of a 1-d i64 `index`, in ascending order.
+    /// `x` with `alpha` times the slices of `src` added at the positions of a 1-d i64 `index`, in ascending order; not of bool.
     fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor;
     /// Writes `src` `[batch, heads, len, dim]` into `cache` `[batch, heads, capacity, dim]` at `positions[b]..positions[b] + len`
     /// of each sequence: in place where nobody shares the cache's memory, in a copy otherwise.

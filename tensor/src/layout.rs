@@ -16,8 +16,13 @@ pub struct Layout {
 
 impl Layout {
     /// Row-major from the start of the storage.
+    ///
+    /// # Panics
+    /// If no memory could hold that many elements.
+    #[track_caller]
     pub fn contiguous(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
+        shape.expect_fits("layout");
         Layout { strides: shape.contiguous_strides(), shape, offset: 0 }
     }
 
@@ -55,7 +60,9 @@ impl Layout {
         let mut out = self.clone();
         out.offset += start * self.strides[dim];
         out.shape.0[dim] = len;
-        out.strides[dim] *= step;
+        if len > 1 {
+            out.strides[dim] *= step;
+        }
         if out.shape.contains(&0) {
             out.offset = 0; // an empty view behind the end would point outside its storage
         }

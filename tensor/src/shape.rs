@@ -4,14 +4,37 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Deref;
 
+/// The most elements a tensor may have, repeated ones included: the bytes of an address space. Counts of bytes, and of a few
+/// operands together, are then far from wrapping.
+const MOST_ELEMENTS: usize = 1 << 47;
+
 /// The sizes of a tensor's dimensions; empty for a 0-d tensor.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Shape(pub(crate) SmallVec<[usize; 6]>);
 
 impl Shape {
     /// Number of elements: the product of the sizes, 1 for a 0-d tensor.
+    ///
+    /// # Panics
+    /// If no memory could hold them, even where one memory cell stands for many.
+    #[track_caller]
     pub fn numel(&self) -> usize {
+        self.expect_fits("tensor");
         self.0.iter().product()
+    }
+
+    /// Whether the sizes that are not 0 multiply to at most [`MOST_ELEMENTS`], so that no product of some of them wraps.
+    pub(crate) fn fits(&self) -> bool {
+        let product = self.0.iter().try_fold(1usize, |n, &size| n.checked_mul(size.max(1)));
+        product.is_some_and(|n| n <= MOST_ELEMENTS)
+    }
+
+    /// Panics in the name of `op` where the shape does not fit.
+    #[track_caller]
+    pub(crate) fn expect_fits(&self, op: &str) {
+        if !self.fits() {
+            panic!("{op}: shape {self} has more elements than any memory holds");
+        }
     }
 
     /// The strides, in elements, of a row-major tensor of this shape.

@@ -37,6 +37,7 @@ impl Tensor {
     #[track_caller]
     pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>, device: &Device) -> Tensor {
         let shape = shape.into();
+        shape.expect_fits("from_slice");
         if values.len() != shape.numel() {
             panic!("from_slice: {} values do not fill the shape {shape}, which takes {}", values.len(), shape.numel());
         }
@@ -49,19 +50,23 @@ impl Tensor {
         Tensor::from_slice(&values, shape, device)
     }
 
-    /// From native-order bytes of `dtype`.
+    /// From native-order bytes of `dtype`; for bool any byte but 0 is true.
     ///
     /// # Panics
     /// If the number of bytes does not fit the shape, or the device is out of memory.
     #[track_caller]
-    pub fn from_bytes(bytes: Vec<u8>, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
+    pub fn from_bytes(mut bytes: Vec<u8>, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
         let shape = shape.into();
+        shape.expect_fits("from_bytes");
         if bytes.len() != shape.numel() * dtype.size() {
             panic!(
                 "from_bytes: {} bytes do not fill {shape} of {dtype}, which takes {}",
                 bytes.len(),
                 shape.numel() * dtype.size()
             );
+        }
+        if dtype == DType::Bool {
+            bytes.iter_mut().for_each(|b| *b = (*b != 0) as u8);
         }
         let storage = device.upload(bytes).unwrap_or_else(|e| panic!("{e}"));
         Tensor::from_parts(storage, Layout::contiguous(shape), dtype)
@@ -73,18 +78,36 @@ impl Tensor {
     }
 
     /// All elements `value`.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
+    #[track_caller]
     pub fn full(shape: impl Into<Shape>, value: impl Into<Scalar>, dtype: DType, device: &Device) -> Tensor {
-        device.full(&shape.into(), value.into(), dtype)
+        Tensor::filled("full", shape.into(), value.into(), dtype, device)
     }
 
     /// All elements 0.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
+    #[track_caller]
     pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
-        Tensor::full(shape, 0, dtype, device)
+        Tensor::filled("zeros", shape.into(), Scalar::Int(0), dtype, device)
     }
 
     /// All elements 1.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
+    #[track_caller]
     pub fn ones(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
-        Tensor::full(shape, 1, dtype, device)
+        Tensor::filled("ones", shape.into(), Scalar::Int(1), dtype, device)
+    }
+
+    #[track_caller]
+    fn filled(op: &str, shape: Shape, value: Scalar, dtype: DType, device: &Device) -> Tensor {
+        shape.expect_fits(op);
+        device.full(&shape, value, dtype)
     }
 
     /// `start, start + step, …` up to but without `end`.
@@ -257,7 +280,7 @@ impl Tensor {
 
     /// The same memory read as another dtype of the same size (bool as u8).
     pub(crate) fn reinterpret(&self, dtype: DType) -> Tensor {
-        debug_assert_eq!(dtype.size(), self.dtype.size());
+        assert_eq!(dtype.size(), self.dtype.size(), "{} read as {dtype}", self.dtype);
         Tensor { storage: self.storage.clone(), layout: self.layout.clone(), dtype }
     }
 }

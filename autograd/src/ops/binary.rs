@@ -237,10 +237,10 @@ impl Var {
         })
     }
 
-    /// `value` (a number or a 0-d tensor) where `mask` (bool, broadcast) holds.
+    /// `value` (a number or a 0-d tensor) where `mask` (bool) holds; value and mask broadcast to each other.
     ///
     /// # Panics
-    /// If the mask is not bool or does not broadcast, or the value has dimensions.
+    /// If the mask is not bool, the shapes do not broadcast, or the value has dimensions.
     #[track_caller]
     pub fn masked_fill<'a>(&self, mask: &Tensor, value: impl Into<VarOperand<'a>>) -> Var {
         let (fill, mask) = (value.into(), mask.clone());

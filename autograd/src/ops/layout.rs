@@ -67,7 +67,7 @@ impl Var {
         self.reshaped("unsqueeze", self.value().unsqueeze(dim))
     }
 
-    /// Without the dimensions of size 1 among `dims` (all of them for `()`).
+    /// Without the dimensions of size 1 among `dims` (all of them for `()`, none for an empty list).
     ///
     /// # Panics
     /// If a dimension is out of range.
@@ -129,7 +129,7 @@ impl Var {
     /// Dimensions of size 1 repeated to the given sizes without copying; −1 keeps a size, new dimensions come in front.
     ///
     /// # Panics
-    /// If a size differs where this value's is not 1.
+    /// If a size differs where this value's is not 1, or the shape has more elements than any memory holds.
     #[track_caller]
     pub fn expand(&self, shape: &[isize]) -> Var {
         self.broadcasted("expand", self.value().expand(shape))
@@ -138,7 +138,7 @@ impl Var {
     /// As [`Var::expand`] with every size given.
     ///
     /// # Panics
-    /// If the shape does not broadcast to it.
+    /// If the shape does not broadcast to it, or it has more elements than any memory holds.
     #[track_caller]
     pub fn broadcast_to(&self, shape: impl Into<Shape>) -> Var {
         self.broadcasted("broadcast_to", self.value().broadcast_to(shape))
@@ -170,6 +170,7 @@ impl Var {
         let value = x.slice(dim, start, end, step);
         let d = resolve(dim, x.rank());
         let (size, len) = (x.dims()[d], value.dims()[d]);
+        let step = step.min(size.max(1));
         let from = if start < 0 { start + size as isize } else { start }.clamp(0, size as isize) as usize;
         let shape = x.shape().clone();
         Var::op("slice", value, [self], move |g, _| {

@@ -1,5 +1,6 @@
-//! The gradient rules, a file a family. Every method has the name, the arguments and the result of the method of
-//! [`Tensor`](tensor::Tensor) that it calls.
+//! The gradient rules, a file a family. A method has the name, the arguments and the result of the method of
+//! [`Tensor`](tensor::Tensor) that it stands for. [`Var::split_with_sizes`](crate::Var::split_with_sizes) is of its own: tensors
+//! are cut by `narrow`, but the gradients of the pieces are joined once.
 
 mod attention;
 mod binary;

@@ -63,8 +63,6 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
         }
         "squeeze" => match call.optional_ints("dim")? {
             None => ready(move || x.squeeze(())),
-            // Here an empty list means no dimension.
-            Some(dims) if dims.is_empty() => ready(move || x),
             Some(dims) => ready(move || x.squeeze(dims)),
         },
         "expand" => {

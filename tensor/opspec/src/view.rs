@@ -1,6 +1,6 @@
 //! Views and rearrangements, held to index arithmetic, and casts.
 
-use crate::array::{Array, Expected, axes, axis};
+use crate::array::{Array, Expected, axis};
 use crate::case::{ALL, Spec};
 use crate::family::Family;
 use crate::precision::round_to;
@@ -141,7 +141,7 @@ fn arrange(view: &View, x: &Array) -> Array {
             x.reshaped(&sizes)
         }
         Squeeze(dims) => {
-            let dims = axes(dims, rank);
+            let dims: Vec<usize> = dims.iter().map(|&d| axis(d, rank)).collect();
             x.reshaped(&(0..rank).filter(|d| !(dims.contains(d) && shape[*d] == 1)).map(|d| shape[d]).collect::<Vec<_>>())
         }
         Expand(sizes) => {

@@ -2,12 +2,14 @@
 //!
 //! [`CpuBackend`] only connects the [`Backend`] trait to the kernels, which live beside their operations in [`crate::ops`].
 //! Here are the parts that know nothing of tensors: memory (`buffer`), run-time choice of instruction set (`simd`), threads (`parallel`), matrix
-//! multiplication (`gemm`), vector mathematics (`vmath`) and row kernels (`rows`: softmax, norms, attention).
+//! multiplication (`gemm`), the order of reductions (`fold`), vector mathematics (`vmath`) and row kernels (`rows`: softmax,
+//! norms, attention).
 //!
 //! Work is split over the output and each output element is computed in one fixed order, so results do not depend on the
 //! number of threads.
 
 mod buffer;
+pub(crate) mod fold;
 pub(crate) mod gemm;
 pub(crate) mod parallel;
 pub(crate) mod rows;
@@ -36,7 +38,7 @@ pub struct CpuBackend;
 /// A fresh contiguous tensor of `shape`, filled by `fill`. Bool tensors are filled as `u8`.
 pub(crate) fn build<T: Pod>(shape: impl Into<Shape>, dtype: DType, fill: impl FnOnce(&mut [T])) -> Tensor {
     let shape = shape.into();
-    debug_assert_eq!(dtype.size(), size_of::<T>());
+    assert_eq!(dtype.size(), size_of::<T>(), "a {dtype} tensor filled with elements of another size");
     let mut buffer = CpuBuffer::new(shape.numel() * size_of::<T>());
     fill(buffer.as_mut_slice());
     Tensor::from_parts(Storage::new(buffer, Device::cpu()), Layout::contiguous(shape), dtype)
@@ -45,7 +47,7 @@ pub(crate) fn build<T: Pod>(shape: impl Into<Shape>, dtype: DType, fill: impl Fn
 impl Tensor {
     /// The whole storage as a slice.
     pub(crate) fn raw<T: Pod>(&self) -> &[T] {
-        debug_assert_eq!(self.dtype().size(), size_of::<T>());
+        assert_eq!(self.dtype().size(), size_of::<T>(), "a kernel met a {} tensor where it expects another dtype", self.dtype());
         match self.storage().buffer::<CpuBuffer>() {
             Some(buffer) => buffer.as_slice(),
             None => panic!("the CPU was handed a tensor on {}", self.device()),
@@ -58,6 +60,22 @@ impl Tensor {
         &self.raw()[self.layout().offset()..][..self.numel()]
     }
 }
+
+/// Addition as every operation does it: integers wrap.
+pub(crate) trait Plus: Pod {
+    fn plus(self, b: Self) -> Self;
+}
+macro_rules! plus {
+    ($($t:ty: $plus:expr),*) => {$(
+        impl Plus for $t {
+            #[inline(always)]
+            fn plus(self, b: Self) -> Self {
+                $plus(self, b)
+            }
+        }
+    )*};
+}
+plus!(f32: std::ops::Add::add, f64: std::ops::Add::add, i64: i64::wrapping_add, i32: i32::wrapping_add, u8: u8::wrapping_add);
 
 /// Half-precision arithmetic: computes in f32 and rounds once. Anything else goes straight through.
 pub(crate) fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
@@ -168,6 +186,9 @@ impl Backend for CpuBackend {
     }
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
         time("matmul", || k::matmul::matmul(a, b))
+    }
+    fn position_outside(&self, index: &Tensor, size: usize) -> Option<i64> {
+        k::index::position_outside(index, size)
     }
     fn gather(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
         time("gather", || k::index::gather(x, dim, index))

@@ -1,8 +1,8 @@
 //! Kernels on contiguous rows of `f32`: softmax, RMSNorm, SwiGLU, and attention for one head.
 //!
-//! **Order of summation.** A sum over a row has [`LANES`] partial sums, element `i` going to number `i mod LANES` in
-//! ascending order, and a fixed tree adds those up. The order depends on the row's length alone; a row gives the same
-//! bits whatever other rows are with it and whichever instruction set of AVX2 and AVX-512 is used.
+//! **Order of summation.** A row is one leaf of [`fold`](super::fold), whatever its length: partial sums, which a fixed tree
+//! adds up. The order depends on the row's length alone; a row gives the same bits whatever other rows are with it and
+//! whichever instruction set of AVX2 and AVX-512 is used.
 //!
 //! **Subnormals** slow arithmetic down many times. Softmax's tail is full of them; they are flushed to zero here, by
 //! comparison, without touching the processor's control word.
@@ -11,54 +11,27 @@ mod attention;
 
 pub use attention::{Head, Keys, attention, attention_backward};
 
+use super::fold::lanes;
 use super::simd::{dispatch, fma};
 use super::vmath::{exp1, log1, sigmoid1};
-
-/// Partial sums of a row's sum: enough to fill one AVX-512 register or two of AVX2.
-const LANES: usize = 16;
-
-/// Folds `f` over the elements of `a` and `b` in [`LANES`] accumulators, then these by `join` in a tree.
-#[inline(always)]
-fn reduce(a: &[f32], b: &[f32], start: f32, f: impl Fn(f32, f32, f32) -> f32, join: impl Fn(f32, f32) -> f32) -> f32 {
-    debug_assert_eq!(a.len(), b.len());
-    let mut lanes = [start; LANES];
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..LANES {
-            lanes[i] = f(lanes[i], a[i], b[i]);
-        }
-    }
-    for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *lane = f(*lane, a, b);
-    }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            lanes[i] = join(lanes[i], lanes[i + half]);
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
 
 /// `Σ f(x)`.
 #[inline(always)]
 fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    reduce(x, x, 0.0, |sum, x, _| sum + f(x), |a, b| a + b)
+    lanes(x, x, 0.0, |sum, x, _| sum + f(x), |a, b| a + b)
 }
 
 /// `Σ a·b`.
 #[inline(always)]
 fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
-    reduce(a, b, 0.0, |sum, a, b| fma::<FMA, _>(a, b, sum), |a, b| a + b)
+    lanes(a, b, 0.0, |sum, a, b| fma::<FMA, _>(a, b, sum), |a, b| a + b)
 }
 
 /// The largest element that is not NaN; -∞ for none.
 #[inline(always)]
 fn max_of(x: &[f32]) -> f32 {
     let max = |a: f32, b: f32| if b > a { b } else { a };
-    reduce(x, x, f32::NEG_INFINITY, |m, x, _| max(m, x), max)
+    lanes(x, x, f32::NEG_INFINITY, |m, x, _| max(m, x), max)
 }
 
 /// Zero in the place of a subnormal. NaN stays.

@@ -48,6 +48,9 @@ impl Tensor {
     }
 
     /// The masked softmax over scaled scores `[…, queries, keys]`; hidden keys weigh 0, and so does a row that sees none.
+    ///
+    /// # Panics
+    /// If the scores have fewer than two dimensions, or the mask does not broadcast.
     #[track_caller]
     pub fn attention_weights(scores: &Tensor, options: &Attention<'_>) -> Tensor {
         let (rows, cols) = (scores.dim(-2), scores.dim(-1));
@@ -74,15 +77,7 @@ impl Tensor {
     /// If shapes or dtypes do not fit, or `visible` is below `seq` or above `keys`.
     #[track_caller]
     pub fn attention_causal(q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
-        let fits = q.rank() == 4
-            && k.rank() == 4
-            && v.rank() == 4
-            && q.dims()[..2] == k.dims()[..2]
-            && q.dims()[3] == k.dims()[3]
-            && k.dims()[..3] == v.dims()[..3]
-            && q.dtype() == k.dtype()
-            && k.dtype() == v.dtype();
-        if !fits || (visible.is_none() && q.dims()[2] > k.dims()[2]) {
+        if !fit(q, k, v) || (visible.is_none() && q.dims()[2] > k.dims()[2]) {
             panic!("attention_causal: {q:?}, {k:?} and {v:?} do not fit");
         }
         if let Some(n) = visible {
@@ -94,7 +89,11 @@ impl Tensor {
         q.device().attention_causal(q, k, v, visible, scale)
     }
 
-    /// Gradients of [`Tensor::attention_causal`] (without `visible`) for q, k and v.
+    /// Gradients of [`Tensor::attention_causal`] (without `visible`) for q, k and v, from the output and the log-sum-exp of the
+    /// forward pass.
+    ///
+    /// # Panics
+    /// If shapes or dtypes are not those of a forward pass.
     #[allow(clippy::too_many_arguments)] // the saved tensors of the forward pass, each of them needed
     #[track_caller]
     pub fn attention_causal_backward(
@@ -106,8 +105,24 @@ impl Tensor {
         lse: &Tensor,
         scale: f64,
     ) -> (Tensor, Tensor, Tensor) {
+        let wide = if q.dtype().is_half() { DType::F32 } else { q.dtype() };
+        let is = |t: &Tensor, last: &[usize], dtype: DType| t.dims() == [&q.dims()[..3], last].concat() && t.dtype() == dtype;
+        let saved = |v_dim: &[usize]| is(grad, v_dim, q.dtype()) && is(out, v_dim, q.dtype()) && is(lse, &[], wide);
+        if !fit(q, k, v) || q.dims()[2] > k.dims()[2] || !saved(&v.dims()[3..]) {
+            panic!(
+                "attention_causal_backward: gradient {grad:?}, {q:?}, {k:?}, {v:?}, output {out:?} and log-sum-exp {lse:?} do not fit"
+            );
+        }
         q.device().attention_causal_backward(grad, q, k, v, out, lse, scale)
     }
+}
+
+/// Whether queries, keys and values are those of one causal attention.
+fn fit(q: &Tensor, k: &Tensor, v: &Tensor) -> bool {
+    [q, k, v].iter().all(|t| t.rank() == 4 && t.dtype() == q.dtype())
+        && q.dims()[..2] == k.dims()[..2]
+        && q.dims()[3] == k.dims()[3]
+        && k.dims()[..3] == v.dims()[..3]
 }
 
 /// Which keys each row sees, `[batch, 1, seq, keys]`, or `[seq, keys]` where all sequences are alike.

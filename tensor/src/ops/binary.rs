@@ -224,10 +224,10 @@ impl Tensor {
         a.device().where_(&at(condition), &at(&a), &at(&b))
     }
 
-    /// `value` (a number or a 0-d tensor) where `mask` (bool, broadcast) holds.
+    /// `value` (a number or a 0-d tensor) where `mask` (bool) holds; tensor and mask broadcast to each other.
     ///
     /// # Panics
-    /// If the mask is not bool or does not broadcast to this shape, or the value has dimensions.
+    /// If the mask is not bool, the shapes do not broadcast, or the value has dimensions.
     #[track_caller]
     pub fn masked_fill<'a>(&self, mask: &Tensor, value: impl Into<Operand<'a>>) -> Tensor {
         let value = match value.into() {

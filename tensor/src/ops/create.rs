@@ -47,12 +47,18 @@ impl Tensor {
     }
 
     /// Keeps the elements on and below the `k`-th diagonal of the last two dimensions; zeroes the rest.
+    ///
+    /// # Panics
+    /// If there are fewer than two dimensions.
     #[track_caller]
     pub fn tril(&self, k: i64) -> Tensor {
         self.tri("tril", k, false)
     }
 
     /// Keeps the elements on and above the `k`-th diagonal of the last two dimensions; zeroes the rest.
+    ///
+    /// # Panics
+    /// If there are fewer than two dimensions.
     #[track_caller]
     pub fn triu(&self, k: i64) -> Tensor {
         self.tri("triu", k, true)
@@ -238,7 +244,7 @@ pub(crate) mod cpu {
             if !out.is_empty() {
                 par_chunks(out, cols, |i, out| {
                     for (row, out) in out.chunks_exact_mut(cols).enumerate().map(|(r, o)| (i / cols + r, o)) {
-                        let diagonal = (row % rows) as i64 + k;
+                        let diagonal = ((row % rows) as i64).saturating_add(k);
                         for (j, o) in out.iter_mut().enumerate() {
                             let keep = if upper { j as i64 >= diagonal } else { j as i64 <= diagonal };
                             *o = if keep { source[row * cols + j] } else { T::zeroed() };

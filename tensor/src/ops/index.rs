@@ -60,8 +60,13 @@ impl Tensor {
     /// that does not exist.
     #[track_caller]
     pub fn gather(&self, dim: isize, index: &Tensor) -> Tensor {
+        self.gather_as("gather", dim, index)
+    }
+
+    #[track_caller]
+    fn gather_as(&self, op: &str, dim: isize, index: &Tensor) -> Tensor {
         let shape = index.shape();
-        let (x, index, d) = self.prepare("gather", dim, index);
+        let (x, index, d) = self.prepare(op, dim, index);
         if index.numel() == 0 {
             // As in PyTorch, of any rank.
             return Tensor::zeros(shape.clone(), self.dtype(), self.device());
@@ -77,30 +82,34 @@ impl Tensor {
     #[track_caller]
     pub fn scatter<'a>(&self, dim: isize, index: &Tensor, src: impl Into<Operand<'a>>) -> Tensor {
         match src.into() {
-            Operand::Tensor(src) => self.scatter_with("scatter", dim, index, src, false),
+            Operand::Tensor(src) => self.scatter_as("scatter", dim, index, src, false),
             Operand::Scalar(s) => {
                 let src = Tensor::full(index.shape().clone(), s, self.dtype(), self.device());
-                self.scatter_with("scatter", dim, index, &src, false)
+                self.scatter_as("scatter", dim, index, &src, false)
             }
         }
     }
 
-    /// `x` with `src` added at `index`, in ascending order of `src`'s elements: deterministic.
+    /// `x` with `src` added at `index`, in ascending order of `src`'s elements: deterministic. Integers wrap; of bools, or.
     ///
     /// # Panics
     /// As [`Tensor::scatter`].
     #[track_caller]
     pub fn scatter_add(&self, dim: isize, index: &Tensor, src: &Tensor) -> Tensor {
-        self.scatter_with("scatter_add", dim, index, src, true)
+        self.scatter_as("scatter_add", dim, index, src, true)
     }
 
     #[track_caller]
-    fn scatter_with(&self, op: &str, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
+    pub(crate) fn scatter_as(&self, op: &str, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
         if src.dtype() != self.dtype() {
             panic!("{op}: src is {}, expected {}", src.dtype(), self.dtype());
         }
         if index.numel() == 0 {
             return self.clone();
+        }
+        if add && self.dtype() == DType::Bool {
+            let [x, src] = [self, src].map(|t| t.to_dtype(DType::I64));
+            return x.scatter_as(op, dim, index, &src, add).to_dtype(DType::Bool);
         }
         let (x, index, d) = self.prepare(op, dim, index);
         let mut src = if src.rank() == 0 { src.unsqueeze(0) } else { src.clone() };
@@ -119,17 +128,22 @@ impl Tensor {
     /// If `index` is not such a tensor or holds a position that does not exist.
     #[track_caller]
     pub fn index_select(&self, dim: isize, index: &Tensor) -> Tensor {
-        let index = self.positions("index_select", index);
+        self.index_select_as("index_select", dim, index)
+    }
+
+    #[track_caller]
+    fn index_select_as(&self, op: &str, dim: isize, index: &Tensor) -> Tensor {
+        let index = self.positions(op, index);
+        let d = resolve_dim(op, dim, self.rank());
         if self.rank() == 0 {
-            return self.unsqueeze(0).index_select(0, &index).squeeze(0);
+            return self.unsqueeze(0).index_select_as(op, 0, &index).squeeze(0);
         }
-        let d = resolve_dim("index_select", dim, self.rank());
-        self.check_range("index_select", &index, d);
+        self.check_range(op, &index, d);
         self.device().index_select(self, d, &index)
     }
 
     /// `x` with `alpha` times the slices of `src` added along `dim` at the positions of a 1-d (or 0-d) integer `index`, in
-    /// ascending order: deterministic.
+    /// ascending order: deterministic. Integers wrap; of bools, or.
     ///
     /// # Panics
     /// If the shapes of `x` and `src` differ outside `dim`, `src` does not have one slice a position, dtypes differ, or a
@@ -139,6 +153,11 @@ impl Tensor {
         let index = self.positions("index_add", index);
         if src.dtype() != self.dtype() {
             panic!("index_add: src is {}, expected {}", src.dtype(), self.dtype());
+        }
+        let alpha = alpha.into();
+        if self.dtype() == DType::Bool {
+            let src = src.mul(alpha).to_dtype(DType::Bool).to_dtype(DType::I64);
+            return self.to_dtype(DType::I64).index_add(dim, &index, &src, 1).to_dtype(DType::Bool);
         }
         if self.rank() == 0 {
             let src = if src.rank() == 0 { src.unsqueeze(0) } else { src.clone() };
@@ -157,7 +176,7 @@ impl Tensor {
             );
         }
         self.check_range("index_add", &index, d);
-        self.device().index_add(self, d, &index, &src, alpha.into())
+        self.device().index_add(self, d, &index, &src, alpha)
     }
 
     /// As [`Tensor::gather`], with `x` and `index` broadcast to each other outside `dim`; on the flattened tensors for `None`. Negative
@@ -171,18 +190,27 @@ impl Tensor {
             return self.flatten(0, -1).take_along_dim(&index.flatten(0, -1), Some(0));
         };
         let (x, index) = self.align_along("take_along_dim", dim, index);
-        x.gather(dim, &index)
+        x.gather_as("take_along_dim", dim, &index)
     }
 
     /// `x` and `index` broadcast to each other in every dimension but `dim`; negative positions become those they stand for.
+    ///
+    /// # Panics
+    /// In the name of `op`, if `index` is not an integer tensor of as many dimensions, or the shapes do not broadcast.
     #[track_caller]
     pub fn align_along(&self, op: &str, dim: isize, index: &Tensor) -> (Tensor, Tensor) {
+        if !index.dtype().is_int() {
+            panic!("{op}: the index is {}, expected integers", index.dtype());
+        }
         if self.rank() != index.rank() {
             panic!("{op}: index of shape {} for a tensor of shape {}", index.shape(), self.shape());
         }
         let d = resolve_dim(op, dim, self.rank());
         let n = self.dims().get(d).copied().unwrap_or(1) as i64;
         let index = &Tensor::where_(&index.lt(0), &index.add(n), index);
+        if self.rank() == 0 {
+            return (self.clone(), index.clone());
+        }
         let one = |t: &Tensor| t.shape().with(d, 1);
         let Some(common) = one(self).broadcast(&one(index)) else {
             panic!("{op}: shapes {} and {} do not broadcast outside dimension {d}", self.shape(), index.shape());
@@ -199,7 +227,7 @@ impl Tensor {
         if weight.rank() != 2 {
             panic!("embedding: expected a weight matrix, got shape {}", weight.shape());
         }
-        let rows = weight.index_select(0, &ids.flatten(0, -1));
+        let rows = weight.index_select_as("embedding", 0, &ids.flatten(0, -1));
         rows.reshape_to(&ids.dims().iter().copied().chain([weight.dims()[1]]).collect())
     }
 
@@ -219,7 +247,8 @@ impl Tensor {
         if !fits {
             panic!("write_rows: src {src:?} with {} positions does not fit {self:?}", positions.len());
         }
-        if let Some(p) = positions.iter().find(|&&p| p + src.dims()[2] > self.dims()[2]) {
+        let room = self.dims()[2].checked_sub(src.dims()[2]);
+        if let Some(p) = positions.iter().find(|&&p| room.is_none_or(|room| p > room)) {
             panic!("write_rows: {} rows from {p} exceed the capacity {}", src.dims()[2], self.dims()[2]);
         }
         let device = self.device().clone();
@@ -251,23 +280,23 @@ impl Tensor {
         index.to_dtype(DType::I64).reshape(&[-1])
     }
 
-    /// On the CPU a position that does not exist is found before anything runs; other devices report it themselves.
     #[track_caller]
     fn check_range(&self, op: &str, index: &Tensor, dim: usize) {
-        if index.numel() > 0 && index.device() == &Device::cpu() {
-            let (n, index) = (self.dims()[dim] as i64, index.contiguous());
-            if let Some(bad) = index.data::<i64>().iter().find(|&&i| i < 0 || i >= n) {
-                panic!("{op}: position {bad} does not exist in dimension {dim} of shape {}", self.shape());
-            }
+        if let Some(bad) = index.device().position_outside(index, self.dims()[dim]) {
+            panic!("{op}: position {bad} does not exist in dimension {dim} of shape {}", self.shape());
         }
     }
 }
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{CpuBuffer, build, dispatch, dispatch_bits, in_f32, par_chunks, par_parts};
+    use crate::cpu::{CpuBuffer, Plus, build, dispatch, dispatch_bits, in_f32, par_chunks, par_parts};
     use crate::layout::{Layout, Loops};
     use bytemuck::Pod;
+
+    pub fn position_outside(index: &Tensor, size: usize) -> Option<i64> {
+        index.contiguous().data::<i64>().iter().copied().find(|&i| i < 0 || i >= size as i64)
+    }
 
     pub fn gather(x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
         dispatch_bits!(x.dtype(), T => gather_bits::<T>(x, dim, index))
@@ -298,7 +327,7 @@ pub(crate) mod cpu {
     pub fn scatter(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
         match (add, x.dtype()) {
             (true, t) if t.is_half() => in_f32(x, |x| scatter(x, dim, index, &src.to_dtype(DType::F32), true)),
-            (true, t) => dispatch!("scatter_add", t, T => scatter_into::<T>(x, dim, index, src, |o, v| *o += v)),
+            (true, t) => dispatch!("scatter_add", t, T => scatter_into::<T>(x, dim, index, src, |o, v| *o = o.plus(v))),
             (false, t) => dispatch_bits!(t, T => scatter_into::<T>(x, dim, index, src, |o, v| *o = v)),
         }
     }
@@ -358,7 +387,7 @@ pub(crate) mod cpu {
     }
 
     /// Threads share the work by columns of the slices, so that each output element has one owner and one order.
-    fn add_slices<T: Pod + Send + Sync + std::ops::AddAssign>(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
+    fn add_slices<T: Plus + Send + Sync>(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor) -> Tensor {
         let (outer, size, inner) = split(x, dim);
         let (positions, source) = (index.data::<i64>(), src.data::<T>());
         let n = positions.len();
@@ -374,7 +403,7 @@ pub(crate) mod cpu {
                     let rows = &mut rows[0];
                     for (i, &p) in positions.iter().enumerate() {
                         let out = &mut *rows[p as usize];
-                        out.iter_mut().zip(&source[i * inner + c * part..]).for_each(|(o, &v)| *o += v);
+                        out.iter_mut().zip(&source[i * inner + c * part..]).for_each(|(o, &v)| *o = o.plus(v));
                     }
                 });
                 return;
@@ -383,7 +412,7 @@ pub(crate) mod cpu {
                 for (i, &p) in positions.iter().enumerate() {
                     let from = &source[(o * n + i) * inner..][..inner];
                     let to = &mut out[(o * size + p as usize) * inner..][..inner];
-                    to.iter_mut().zip(from).for_each(|(t, &f)| *t += f);
+                    to.iter_mut().zip(from).for_each(|(t, &f)| *t = t.plus(f));
                 }
             }
         })

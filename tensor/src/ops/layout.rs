@@ -6,6 +6,11 @@ use crate::shape::{Dims, Shape, resolve_dim};
 use crate::tensor::Tensor;
 use smallvec::SmallVec;
 
+/// A position of which negative ones count from the end of `size`; `None` before the front.
+fn from_front(position: isize, size: usize) -> Option<usize> {
+    if position < 0 { size.checked_sub(position.unsigned_abs()) } else { Some(position as usize) }
+}
+
 impl Tensor {
     /// The same elements in row-major order under another shape; one size may be −1 and is inferred. A view where the
     /// strides allow it, else a copy.
@@ -14,16 +19,18 @@ impl Tensor {
     /// If the number of elements differs, or −1 cannot be inferred.
     #[track_caller]
     pub fn reshape(&self, shape: &[isize]) -> Tensor {
-        let known: usize = shape.iter().filter(|&&s| s != -1).map(|&s| s as usize).product();
-        let inferred = self.numel().checked_div(known).unwrap_or(0);
-        let bad = shape.iter().any(|&s| s < -1)
-            || shape.iter().filter(|&&s| s == -1).count() > 1
-            || (shape.contains(&-1) && known == 0);
-        let sizes: Shape = shape.iter().map(|&s| if s == -1 { inferred } else { s as usize }).collect();
-        if bad || sizes.numel() != self.numel() {
-            panic!("reshape: {} elements of shape {} do not make {shape:?}", self.numel(), self.shape());
+        let given = || shape.iter().filter(|&&s| s != -1);
+        let known = given().try_fold(1usize, |n, &s| n.checked_mul(usize::try_from(s).ok()?));
+        let inferred = match shape.len() - given().count() {
+            0 => Some(0),
+            1 => known.and_then(|known| self.numel().checked_div(known)),
+            _ => None,
+        };
+        let size = |s: isize| if s == -1 { inferred } else { usize::try_from(s).ok() };
+        match shape.iter().map(|&s| size(s)).collect::<Option<Shape>>() {
+            Some(sizes) if sizes.fits() && sizes.numel() == self.numel() => self.reshape_to(&sizes),
+            _ => panic!("reshape: {} elements of shape {} do not make {shape:?}", self.numel(), self.shape()),
         }
-        self.reshape_to(&sizes)
     }
 
     pub(crate) fn reshape_to(&self, shape: &Shape) -> Tensor {
@@ -82,13 +89,16 @@ impl Tensor {
         self.view(self.layout().insert(dim))
     }
 
-    /// Without the dimensions of size 1 among `dims` (all of them for `()`). A view.
+    /// Without the dimensions of size 1 among `dims` (all of them for `()`, none for an empty list). A view.
     ///
     /// # Panics
     /// If a dimension is out of range.
     #[track_caller]
     pub fn squeeze(&self, dims: impl Into<Dims>) -> Tensor {
-        let dims = dims.into().resolve("squeeze", self.rank());
+        let dims = match dims.into() {
+            Dims::List(list) if list.is_empty() => SmallVec::new(),
+            dims => dims.resolve("squeeze", self.rank()),
+        };
         let ones: SmallVec<[usize; 6]> = dims.into_iter().filter(|&d| self.dims()[d] == 1).collect();
         self.squeeze_resolved(&ones)
     }
@@ -100,7 +110,7 @@ impl Tensor {
     /// Dimensions of size 1 repeated to the given sizes without copying; −1 keeps a size, new dimensions come in front.
     ///
     /// # Panics
-    /// If a size differs where this tensor's is not 1.
+    /// If a size differs where this tensor's is not 1, or the shape has more elements than any memory holds.
     #[track_caller]
     pub fn expand(&self, shape: &[isize]) -> Tensor {
         let lead = shape.len() as isize - self.rank() as isize;
@@ -113,7 +123,10 @@ impl Tensor {
             })
             .collect();
         match sizes.as_ref().and_then(|s| self.layout().expand(s)) {
-            Some(layout) => self.view(layout),
+            Some(layout) => {
+                layout.shape().expect_fits("expand");
+                self.view(layout)
+            }
             None => panic!("expand: shape {} cannot become {shape:?}", self.shape()),
         }
     }
@@ -121,10 +134,11 @@ impl Tensor {
     /// As [`Tensor::expand`] with every size given.
     ///
     /// # Panics
-    /// If the shape does not broadcast to it.
+    /// If the shape does not broadcast to it, or it has more elements than any memory holds.
     #[track_caller]
     pub fn broadcast_to(&self, shape: impl Into<Shape>) -> Tensor {
         let shape = shape.into();
+        shape.expect_fits("broadcast_to");
         match self.layout().expand(&shape) {
             Some(layout) => self.view(layout),
             None => panic!("broadcast_to: shape {} cannot become {shape}", self.shape()),
@@ -157,12 +171,11 @@ impl Tensor {
             panic!("narrow: a 0-d tensor has no dimensions");
         }
         let d = resolve_dim("narrow", dim, self.rank());
-        let size = self.dims()[d] as isize;
-        let from = if start < 0 { start + size } else { start };
-        if from < 0 || from + len as isize > size {
-            panic!("narrow: {len} elements from {start} do not fit dimension {dim} of shape {}", self.shape());
+        let size = self.dims()[d];
+        match from_front(start, size) {
+            Some(from) if len <= size && from <= size - len => self.view(self.layout().narrow(d, from, len, 1)),
+            _ => panic!("narrow: {len} elements from {start} do not fit dimension {dim} of shape {}", self.shape()),
         }
-        self.view(self.layout().narrow(d, from as usize, len, 1))
     }
 
     /// Every `step`-th element along `dim` from `start` up to but without `end`; bounds are clamped and negative ones count
@@ -187,7 +200,11 @@ impl Tensor {
     #[track_caller]
     pub fn select(&self, dim: isize, index: isize) -> Tensor {
         let d = resolve_dim("select", dim, self.rank());
-        self.narrow(dim, index, 1).squeeze_resolved(&[d])
+        let size = self.dims().get(d).copied().unwrap_or(0);
+        match from_front(index, size) {
+            Some(at) if at < size => self.view(self.layout().narrow(d, at, 1, 1).remove(d)),
+            _ => panic!("select: position {index} does not exist in dimension {dim} of shape {}", self.shape()),
+        }
     }
 
     /// Pieces of `size` along `dim`, the last one may be shorter. Views.

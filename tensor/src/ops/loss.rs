@@ -38,6 +38,9 @@ impl<'a> CrossEntropy<'a> {
     /// The class dimension, and what multiplies each log-probability: `loss = −Σ coefficient · log_softmax(logits)` summed over
     /// classes, plus the divisor of the mean. Targets are class indices (integers, logits' shape without classes) or
     /// probabilities (floats, logits' shape). The one definition that forward and backward share.
+    ///
+    /// # Panics
+    /// If shapes do not fit or a class does not exist.
     #[track_caller]
     pub fn coefficients(&self, logits: &Tensor, target: &Tensor) -> (isize, Tensor, Tensor) {
         logits.expect_float("cross_entropy");
@@ -77,7 +80,8 @@ impl<'a> CrossEntropy<'a> {
         let target = target.to_dtype(DType::I64).unsqueeze(dim);
         let valid = target.ne(self.ignore_index).to_dtype(dtype);
         let safe = Tensor::where_(&target.eq(self.ignore_index), 0, &target);
-        let one_hot = logits.zeros_like().scatter(dim, &safe, 1.0);
+        let ones = Tensor::ones(safe.shape().clone(), dtype, device);
+        let one_hot = logits.zeros_like().scatter_as("cross_entropy", dim, &safe, &ones, false);
         let weight = weight.unwrap_or_else(|| Tensor::ones(along.iter().map(|&s| s as usize).collect::<Vec<_>>(), dtype, device));
         let hot = one_hot.mul(&weight).mul(&valid);
         let divisor = hot.sum((), false);

@@ -1,5 +1,6 @@
 //! Matrix products.
 
+use crate::shape::Shape;
 use crate::tensor::Tensor;
 
 impl Tensor {
@@ -68,18 +69,18 @@ impl Tensor {
         let (ra, rb) = (a2.rank(), b2.rank());
         let out = if rb == 2 && ra > 2 {
             // One matrix for all rows: fold the batch into them.
-            let (rows, k) = (a2.dims()[..ra - 1].iter().product::<usize>(), a2.dim(-1));
-            let flat = a.device().matmul(&a2.reshape(&[rows as isize, k as isize]), &b2);
-            let mut shape = a2.shape().clone();
-            shape.0[ra - 1] = b2.dim(-1);
-            flat.reshape_to(&shape)
+            let shape = a2.shape().with(ra - 1, b2.dim(-1));
+            shape.expect_fits(op);
+            a.device().matmul(&a2.flatten(0, -2), &b2).reshape_to(&shape)
         } else {
-            let batch = |t: &Tensor| crate::shape::Shape::from(&t.dims()[..t.rank() - 2]);
+            let batch = |t: &Tensor| Shape::from(&t.dims()[..t.rank() - 2]);
             let Some(lead) = batch(&a2).broadcast(&batch(&b2)) else {
                 panic!("{op}: leading dimensions of shapes {} and {} do not broadcast", a.shape(), b.shape());
             };
+            let shape: Shape = lead.iter().copied().chain([a2.dim(-2), b2.dim(-1)]).collect();
+            shape.expect_fits(op);
             let spread = |t: &Tensor| {
-                let shape: crate::shape::Shape = lead.iter().chain(&t.dims()[t.rank() - 2..]).copied().collect();
+                let shape: Shape = lead.iter().chain(&t.dims()[t.rank() - 2..]).copied().collect();
                 t.broadcast_to(&shape)
             };
             a.device().matmul(&spread(&a2), &spread(&b2))
@@ -94,7 +95,6 @@ pub(crate) mod cpu {
     use crate::cpu::{build, dispatch, gemm, in_f32};
     use crate::dtype::DType;
     use crate::layout::{Layout, Loops};
-    use crate::shape::Shape;
 
     pub fn matmul(a: &Tensor, b: &Tensor) -> Tensor {
         if a.dtype().is_half() {

@@ -14,7 +14,10 @@ impl Tensor {
         self.rms_norm_with_rstd(normalized_shape, weight, eps).0
     }
 
-    /// [`Tensor::rms_norm`] and `1/√(mean(x²) + eps)`, which its gradient needs.
+    /// [`Tensor::rms_norm`] and `1/√(mean(x²) + eps)`, which its gradient needs: one a row, in f32 for half types.
+    ///
+    /// # Panics
+    /// As [`Tensor::rms_norm`].
     #[track_caller]
     pub fn rms_norm_with_rstd(&self, normalized_shape: &[usize], weight: Option<&Tensor>, eps: Option<f64>) -> (Tensor, Tensor) {
         self.expect_float("rms_norm");
@@ -34,11 +37,23 @@ impl Tensor {
     }
 
     /// Gradients of [`Tensor::rms_norm`] for `x` (`self`) and the weight, from the `rstd` of the forward pass.
+    ///
+    /// # Panics
+    /// If shapes or dtypes are not those of a forward pass.
     #[track_caller]
     pub fn rms_norm_backward(&self, grad: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
+        self.expect_float("rms_norm_backward");
         let rows = rstd.numel();
         // Without rows only the weight knows their length.
         let n = weight.map_or_else(|| self.numel().checked_div(rows).unwrap_or(0), Tensor::numel);
+        let wide = if self.dtype().is_half() { DType::F32 } else { self.dtype() };
+        let fits = rows * n == self.numel()
+            && rstd.dtype() == wide
+            && (grad.shape(), grad.dtype()) == (self.shape(), self.dtype())
+            && weight.is_none_or(|w| self.dims().ends_with(w.dims()) && w.dtype() == self.dtype());
+        if !fits {
+            panic!("rms_norm_backward: gradient {grad:?}, weight {weight:?} and rstd {rstd:?} for {self:?}");
+        }
         let flat = |t: &Tensor| t.reshape_to(&[rows, n].into());
         let (dx, dw) = self.device().rms_norm_backward(&flat(grad), &flat(self), weight.map(|w| w.flatten(0, -1)).as_ref(), rstd);
         (dx.reshape_to(self.shape()), dw.map(|dw| dw.reshape_to(weight.expect("a weight's gradient").shape())))

@@ -16,8 +16,11 @@ pub enum ReduceOp {
 }
 
 impl Tensor {
-    /// Sum over `dims` (all of them for `()` or an empty list). Integers and bool add up as i64. In f32 it is computed
-    /// pairwise, in an order that depends on the shape alone.
+    /// Sum over `dims` (all of them for `()` or an empty list). Integers and bool add up as i64. Floats are added pairwise,
+    /// in an order that depends on the number of terms alone: a column summed by itself, or in another layout, gives the same bits.
+    ///
+    /// # Panics
+    /// If a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn sum(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.reduce("sum", ReduceOp::Sum, &dims.into(), keepdim)
@@ -26,7 +29,7 @@ impl Tensor {
     /// Mean over `dims`; NaN of nothing.
     ///
     /// # Panics
-    /// If the tensor is not of a float dtype.
+    /// If a dimension is out of range or named twice, or the dtype is not f32, f64, bf16 or f16.
     #[track_caller]
     pub fn mean(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.expect_float("mean");
@@ -38,7 +41,7 @@ impl Tensor {
     /// Largest element over `dims`; NaN wins.
     ///
     /// # Panics
-    /// If there is nothing to choose from.
+    /// If there is nothing to choose from, a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn amax(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.reduce("amax", ReduceOp::Max, &dims.into(), keepdim)
@@ -47,13 +50,16 @@ impl Tensor {
     /// Smallest element over `dims`; NaN wins.
     ///
     /// # Panics
-    /// If there is nothing to choose from.
+    /// If there is nothing to choose from, a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn amin(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.reduce("amin", ReduceOp::Min, &dims.into(), keepdim)
     }
 
     /// Variance over `dims`: the squared distances from the mean, summed and divided by `n − correction` (at least 0).
+    ///
+    /// # Panics
+    /// If a dimension is out of range or named twice, or the dtype is not f32, f64, bf16 or f16.
     #[track_caller]
     pub fn var(&self, dims: impl Into<Dims>, correction: f64, keepdim: bool) -> Tensor {
         self.expect_float("var");
@@ -65,8 +71,12 @@ impl Tensor {
     }
 
     /// `log Σ eˣ` over `dims`, without overflow.
+    ///
+    /// # Panics
+    /// If a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn logsumexp(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
+        self.expect_arithmetic("logsumexp");
         let dims = dims.into();
         if self.dtype().is_half() {
             return self.to_dtype(DType::F32).logsumexp(dims, keepdim).to_dtype(self.dtype());
@@ -86,7 +96,7 @@ impl Tensor {
     /// Position (i64) of the largest element along `dim`, or in the flattened tensor for `None`; the first of equals.
     ///
     /// # Panics
-    /// If there is nothing to choose from.
+    /// If there is nothing to choose from, the dimension is out of range, or the dtype is f8e4m3.
     #[track_caller]
     pub fn argmax(&self, dim: Option<isize>, keepdim: bool) -> Tensor {
         self.arg("argmax", true, dim, keepdim)
@@ -95,15 +105,19 @@ impl Tensor {
     /// Position (i64) of the smallest element along `dim`, or in the flattened tensor for `None`; the first of equals.
     ///
     /// # Panics
-    /// If there is nothing to choose from.
+    /// If there is nothing to choose from, the dimension is out of range, or the dtype is f8e4m3.
     #[track_caller]
     pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Tensor {
         self.arg("argmin", false, dim, keepdim)
     }
 
     /// Running sum along `dim`; integers and bool add up as i64.
+    ///
+    /// # Panics
+    /// If the dimension is out of range, or the dtype is f8e4m3.
     #[track_caller]
     pub fn cumsum(&self, dim: isize) -> Tensor {
+        self.expect_arithmetic("cumsum");
         let dim = resolve_dim("cumsum", dim, self.rank());
         let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::I64) };
         if x.rank() == 0 { x } else { self.device().cumsum(&x, dim) }
@@ -111,9 +125,7 @@ impl Tensor {
 
     #[track_caller]
     fn reduce(&self, name: &str, op: ReduceOp, dims: &Dims, keepdim: bool) -> Tensor {
-        if self.dtype() == DType::F8E4M3 {
-            panic!("{name}: f8e4m3 is for storage only (cast first)");
-        }
+        self.expect_arithmetic(name);
         let over = dims.resolve(name, self.rank());
         if op != ReduceOp::Sum && over.iter().any(|&d| self.dims()[d] == 0) {
             panic!("{name}: nothing to choose from over dimensions {over:?} of shape {}", self.shape());
@@ -131,6 +143,7 @@ impl Tensor {
 
     #[track_caller]
     fn arg(&self, name: &str, largest: bool, dim: Option<isize>, keepdim: bool) -> Tensor {
+        self.expect_arithmetic(name);
         let Some(dim) = dim else {
             let flat = self.flatten(0, -1).arg(name, largest, Some(0), false);
             return if keepdim { flat.reshape(&vec![1; self.rank()]) } else { flat };
@@ -146,6 +159,14 @@ impl Tensor {
         if keepdim { out } else { out.squeeze_resolved(&[d]) }
     }
 
+    /// Panics in the name of `op` for the dtype that is for storage only.
+    #[track_caller]
+    pub(crate) fn expect_arithmetic(&self, op: &str) {
+        if self.dtype() == DType::F8E4M3 {
+            panic!("{op}: f8e4m3 is for storage only (cast first)");
+        }
+    }
+
     #[track_caller]
     pub(crate) fn expect_float(&self, op: &str) {
         if !self.dtype().is_float() || self.dtype() == DType::F8E4M3 {
@@ -156,21 +177,21 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, dispatch, in_f32, par_chunks, par_parts};
+    use crate::cpu::{Plus, build, dispatch, fold, in_f32, par_chunks};
     use bytemuck::Pod;
 
     pub fn reduce(op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
         match (op, x.dtype()) {
             (_, t) if t.is_half() => in_f32(x, |x| reduce(op, x, dims)),
-            (ReduceOp::Sum, DType::F32) => fold::<f32>(x, dims, 0.0, |a, b| a + b),
-            (ReduceOp::Sum, DType::F64) => fold::<f64>(x, dims, 0.0, |a, b| a + b),
-            (ReduceOp::Sum, DType::I64) => fold::<i64>(x, dims, 0, |a, b| a.wrapping_add(b)),
+            (ReduceOp::Sum, DType::F32) => reduce_with::<f32>(x, dims, 0.0, |a, b| a + b),
+            (ReduceOp::Sum, DType::F64) => reduce_with::<f64>(x, dims, 0.0, |a, b| a + b),
+            (ReduceOp::Sum, DType::I64) => reduce_with::<i64>(x, dims, 0, |a, b| a.wrapping_add(b)),
             (ReduceOp::Sum, _) => reduce(op, &x.to_dtype(DType::I64), dims),
             (ReduceOp::Max, t) => {
-                dispatch!("amax", t, T => fold::<T>(x, dims, T::LOWEST, |a, b| if a > b || is_nan(a) { a } else { b }))
+                dispatch!("amax", t, T => reduce_with::<T>(x, dims, T::LOWEST, |a, b| if a > b || is_nan(a) { a } else { b }))
             }
             (ReduceOp::Min, t) => {
-                dispatch!("amin", t, T => fold::<T>(x, dims, T::HIGHEST, |a, b| if a < b || is_nan(a) { a } else { b }))
+                dispatch!("amin", t, T => reduce_with::<T>(x, dims, T::HIGHEST, |a, b| if a < b || is_nan(a) { a } else { b }))
             }
         }
     }
@@ -196,81 +217,19 @@ pub(crate) mod cpu {
     extremes!(f32: f32::NEG_INFINITY, f32::INFINITY; f64: f64::NEG_INFINITY, f64::INFINITY;
               i64: i64::MIN, i64::MAX; i32: i32::MIN, i32::MAX; u8: u8::MIN, u8::MAX);
 
-    fn fold<T: Pod + Send + Sync>(x: &Tensor, dims: &[usize], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) -> Tensor {
+    fn reduce_with<T: Pod + Send + Sync>(x: &Tensor, dims: &[usize], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) -> Tensor {
         let shape = dims.iter().fold(x.shape().clone(), |s, &d| s.with(d, 1));
         let inner: usize = dims.iter().map(|&d| x.dims()[d]).product();
         let leading = dims.iter().enumerate().all(|(i, &d)| i == d);
         if leading && x.is_contiguous() && shape.numel() > 1 {
             let source = x.data::<T>();
-            return build(shape, x.dtype(), |out: &mut [T]| columns(source, out, inner, zero, f));
+            return build(shape, x.dtype(), |out: &mut [T]| fold::columns(source, inner, out, zero, f));
         }
         let kept = (0..x.rank()).filter(|d| !dims.contains(d));
-        let order: Vec<isize> = kept.chain(dims.iter().copied()).map(|d| d as isize).collect();
-        let rows = x.permute(&order).contiguous();
+        let dims: Vec<isize> = kept.chain(dims.iter().copied()).map(|d| d as isize).collect();
+        let rows = x.permute(&dims).contiguous();
         let source = rows.data::<T>();
-        build(shape, x.dtype(), |out: &mut [T]| match (out, inner) {
-            (out, 0) => out.fill(zero),
-            ([out], n) if n > 1 << 16 => *out = tree_parallel(source, zero, f),
-            (out, n) => {
-                let per = out.len().div_ceil((out.len() * n).div_ceil(crate::cpu::GRAIN).max(1)).max(1);
-                par_parts(out, per, |c, out| {
-                    out.iter_mut().enumerate().for_each(|(i, o)| *o = tree(&source[(c * per + i) * n..][..n], zero, f));
-                });
-            }
-        })
-    }
-
-    /// Pairwise reduction of leaves of at most 1024 elements, each reduced in 16 lanes: a shape fixed by the length.
-    fn tree<T: Copy>(x: &[T], zero: T, f: impl Fn(T, T) -> T + Copy) -> T {
-        if x.len() > 1024 {
-            let (a, b) = x.split_at(x.len().next_power_of_two() / 2);
-            return f(tree(a, zero, f), tree(b, zero, f));
-        }
-        let mut lanes = [zero; 16];
-        let chunks = x.chunks_exact(16);
-        let rest = chunks.remainder();
-        for c in chunks {
-            for (l, &v) in lanes.iter_mut().zip(c) {
-                *l = f(*l, v);
-            }
-        }
-        for (l, &v) in lanes.iter_mut().zip(rest) {
-            *l = f(*l, v);
-        }
-        let mut width = 8;
-        while width > 0 {
-            for i in 0..width {
-                lanes[i] = f(lanes[i], lanes[i + width]);
-            }
-            width /= 2;
-        }
-        lanes[0]
-    }
-
-    /// [`tree`] with its lower levels in parallel: leaves of `2¹⁶` elements, then the same halving over their results.
-    fn tree_parallel<T: Pod + Send + Sync>(x: &[T], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) -> T {
-        const LEAF: usize = 1 << 16;
-        let mut sums = vec![zero; x.len().div_ceil(LEAF)];
-        par_parts(&mut sums, 1, |i, sum| sum[0] = tree(&x[i * LEAF..x.len().min((i + 1) * LEAF)], zero, f));
-        tree(&sums, zero, f)
-    }
-
-    /// Reduces the rows of `[rows, columns]` in blocks of 256, then the blocks' results, each in ascending order.
-    fn columns<T: Pod + Send + Sync>(x: &[T], out: &mut [T], rows: usize, zero: T, f: impl Fn(T, T) -> T + Sync + Copy) {
-        const BLOCK: usize = 256;
-        let cols = out.len();
-        out.fill(zero);
-        let accumulate = |acc: &mut [T], rows: &[T]| {
-            for row in rows.chunks_exact(cols) {
-                acc.iter_mut().zip(row).for_each(|(a, &v)| *a = f(*a, v));
-            }
-        };
-        if rows <= BLOCK {
-            return accumulate(out, x);
-        }
-        let mut partial = vec![zero; rows.div_ceil(BLOCK) * cols];
-        par_parts(&mut partial, cols, |i, acc| accumulate(acc, &x[i * BLOCK * cols..x.len().min((i + 1) * BLOCK * cols)]));
-        accumulate(out, &partial);
+        build(shape, x.dtype(), |out: &mut [T]| fold::rows(source, inner, out, zero, f))
     }
 
     /// The tensor with `dim` moved last, contiguous, and the way back.
@@ -324,7 +283,7 @@ pub(crate) mod cpu {
                     for (o, s) in out.chunks_mut(n).zip(source[start..].chunks(n)) {
                         let mut sum = T::default();
                         for (o, &v) in o.iter_mut().zip(s) {
-                            sum += v;
+                            sum = sum.plus(v);
                             *o = sum;
                         }
                     }

@@ -8,10 +8,16 @@ impl Tensor {
     /// Values along `dim` in order, with their positions (i64). Stable in both directions; NaN counts as the largest.
     ///
     /// # Panics
-    /// If there is no such dimension.
+    /// If there is no such dimension, or the dtype is f8e4m3.
     #[track_caller]
     pub fn sort(&self, dim: isize, descending: bool) -> (Tensor, Tensor) {
-        let d = resolve_dim("sort", dim, self.rank());
+        self.sort_as("sort", dim, descending)
+    }
+
+    #[track_caller]
+    fn sort_as(&self, op: &str, dim: isize, descending: bool) -> (Tensor, Tensor) {
+        self.expect_arithmetic(op);
+        let d = resolve_dim(op, dim, self.rank());
         if self.rank() == 0 {
             return (self.clone(), Tensor::zeros((), DType::I64, self.device()));
         }
@@ -19,16 +25,19 @@ impl Tensor {
     }
 
     /// The positions of [`Tensor::sort`].
+    ///
+    /// # Panics
+    /// As [`Tensor::sort`].
     #[track_caller]
     pub fn argsort(&self, dim: isize, descending: bool) -> Tensor {
-        self.sort(dim, descending).1
+        self.sort_as("argsort", dim, descending).1
     }
 
     /// The `k` largest (or smallest) elements along `dim` and their positions (i64). They always come sorted, which is one of
     /// the orders that `sorted == false` allows; of equal elements the first are chosen.
     ///
     /// # Panics
-    /// If there are fewer than `k`.
+    /// If there are fewer than `k`, or as [`Tensor::sort`].
     #[track_caller]
     pub fn topk(&self, k: usize, dim: isize, largest: bool, sorted: bool) -> (Tensor, Tensor) {
         let _ = sorted;
@@ -37,7 +46,7 @@ impl Tensor {
         if k > size {
             panic!("topk: {k} of {size} elements along dimension {dim} of shape {}", self.shape());
         }
-        let (values, positions) = self.sort(dim, largest);
+        let (values, positions) = self.sort_as("topk", dim, largest);
         if self.rank() == 0 { (values, positions) } else { (values.narrow(dim, 0, k), positions.narrow(dim, 0, k)) }
     }
 }

@@ -52,6 +52,9 @@ macro_rules! methods {
     ($($(#[$doc:meta])* $name:ident => $op:ident;)*) => {
         impl Tensor {$(
             $(#[$doc])*
+            ///
+            /// # Panics
+            /// If the dtype is f8e4m3, which is for storage only.
             #[track_caller]
             pub fn $name(&self) -> Tensor {
                 self.unary(UnaryOp::$op)
@@ -61,7 +64,7 @@ macro_rules! methods {
 }
 
 methods! {
-    /// `−x`.
+    /// `−x`; not defined for bool, which panics.
     neg => Neg;
     /// `|x|`.
     abs => Abs;
@@ -101,18 +104,27 @@ methods! {
 
 impl Tensor {
     /// Gaussian error linear unit.
+    ///
+    /// # Panics
+    /// If the dtype is f8e4m3, which is for storage only.
     #[track_caller]
     pub fn gelu(&self, approximate: Gelu) -> Tensor {
         self.unary(UnaryOp::Gelu(approximate))
     }
 
     /// `log(1 + e^(beta·x))/beta`, and `x` itself where `beta·x` exceeds `threshold`.
+    ///
+    /// # Panics
+    /// If the dtype is f8e4m3, which is for storage only.
     #[track_caller]
     pub fn softplus(&self, beta: f64, threshold: f64) -> Tensor {
         self.unary(UnaryOp::Softplus { beta, threshold })
     }
 
     /// Applies an elementwise operation. Integers become f32 first where the result is not an integer.
+    ///
+    /// # Panics
+    /// If the dtype is f8e4m3, or bool for [`UnaryOp::Neg`].
     #[track_caller]
     pub fn unary(&self, op: UnaryOp) -> Tensor {
         if self.dtype() == DType::F8E4M3 || (self.dtype() == DType::Bool && op == UnaryOp::Neg) {
@@ -135,8 +147,14 @@ impl Tensor {
     }
 
     /// Gradients of [`Tensor::swiglu`] for gate (`self`) and up.
+    ///
+    /// # Panics
+    /// If shapes, dtypes or devices differ.
     #[track_caller]
     pub fn swiglu_backward(&self, up: &Tensor, grad: &Tensor) -> (Tensor, Tensor) {
+        if [up, grad].iter().any(|t| t.shape() != self.shape() || t.dtype() != self.dtype() || t.device() != self.device()) {
+            panic!("swiglu_backward: gate {self:?}, up {up:?} and gradient {grad:?} differ");
+        }
         self.device().swiglu_backward(grad, self, up)
     }
 }

@@ -45,6 +45,74 @@ fn a_long_sum_does_not_depend_on_threads_either() {
     assert!(error <= opspec::gamma(100, 2f64.powi(-24)) * size, "{error}");
 }
 
+/// Every length around the bounds of lanes, leaves and their halving; longer than what is cut for threads.
+const LENGTHS: [usize; 12] = [1, 5, 16, 17, 255, 257, 1000, 1025, 2049, 5000, 65_537, (1 << 17) + 1];
+
+#[test]
+fn a_sum_depends_on_its_terms_alone() {
+    let (cpu, pools) = (Device::cpu(), pools());
+    for n in LENGTHS {
+        let cols = if n > 10_000 { 3 } else { 300 }; // columns are worked on in strips
+        let x = Generator::new(n as u64).normal([n, cols], 0.0, 1.0, DType::F32, &cpu);
+        let t = x.t().contiguous();
+        let exact: Vec<f64> = x.to_dtype(DType::F64).sum(0, false).to_vec();
+        let size: Vec<f64> = x.abs().to_dtype(DType::F64).sum(0, false).to_vec();
+        for pool in &pools {
+            pool.install(|| {
+                let all = x.sum(0, false);
+                let same = |name: &str, y: Tensor| assert!(all.to_bytes() == y.to_bytes(), "{name} of {n} x {cols}");
+                same("a transposed view", x.t().sum(1, false));
+                same("rows", t.sum(1, false));
+                same("a transposed view of rows", t.t().sum(0, false));
+                same("two dimensions", x.unsqueeze(0).sum([0, 1], false));
+                same("two dimensions of rows", t.unsqueeze(-1).sum([1, 2], false));
+                same("a batch", Tensor::stack(&[x.neg(), x.clone()], 0).sum(1, false).select(0, 1));
+                same(
+                    "every other column",
+                    Tensor::stack(&[x.clone(), x.neg()], -1).flatten(1, 2).slice(1, 0, isize::MAX, 2).sum(0, false),
+                );
+                for c in [0, cols / 2, cols - 1] {
+                    let (column, one) = (x.narrow(1, c as isize, 1), all.narrow(0, c as isize, 1));
+                    let same = |name: &str, y: Tensor| assert!(one.to_bytes() == y.to_bytes(), "{name} {c} of {n} x {cols}");
+                    same("column", column.sum(0, false));
+                    same("copied column", column.contiguous().sum(0, false));
+                    same("column as a row", t.narrow(0, c as isize, 1).sum(1, false));
+                    same("column as a vector", column.flatten(0, -1).sum((), true));
+                    same("column, both dimensions,", column.sum([0, 1], false).unsqueeze(0));
+                    same(
+                        "column beside another",
+                        x.narrow(1, c.saturating_sub(1) as isize, 2).sum(0, false).narrow(0, c.min(1) as isize, 1),
+                    );
+                }
+                // Lanes of at most 64 terms, and a level for each halving.
+                for ((y, exact), size) in all.to_vec::<f32>().into_iter().zip(&exact).zip(&size) {
+                    let error = (y as f64 - exact).abs();
+                    assert!(error <= opspec::gamma(64 + 4 + 8, 2f64.powi(-24)) * size, "{error} of {n} terms");
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn all_of_a_matrix_is_summed_as_its_flat_terms_are() {
+    let cpu = Device::cpu();
+    for [n, m] in [[3, 5], [40, 50], [300, 257], [2, (1 << 16) + 1]] {
+        let x = Generator::new(3).normal([n, m], 0.0, 1.0, DType::F32, &cpu);
+        let flat = x.flatten(0, -1).sum((), false).to_bytes();
+        let strided = x.t().contiguous().t();
+        for y in
+            [x.sum((), false), x.sum([0, 1], false), strided.sum([0, 1], false), x.reshape(&[-1, 1]).sum(0, false).squeeze(0)]
+        {
+            assert!(y.to_bytes() == flat, "[{n}, {m}]");
+        }
+        let batch = Tensor::stack(&[x.clone(), x.neg(), x.clone()], 0);
+        for y in [batch.sum([1, 2], false), Tensor::stack(&[x.clone(), x.neg()], -1).sum([0, 1], false)] {
+            assert!(y.select(0, 0).to_bytes() == flat, "[{n}, {m}] in a batch");
+        }
+    }
+}
+
 #[test]
 fn random_numbers_depend_on_seed_and_position_alone() {
     let cpu = Device::cpu();

@@ -5,6 +5,7 @@ mod checker;
 mod determinism;
 mod display;
 mod fused;
+mod index;
 mod isa;
 mod misuse;
 mod promotion;

@@ -36,7 +36,9 @@ fn panics_name_the_operation_and_the_callers_line() {
     let cpu = Device::cpu();
     let f = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &cpu);
     let ids = |v: &[i64]| Tensor::from_slice(v, v.len(), &cpu);
-    let (x, y) = (f(&[2, 3]), f(&[4, 3]));
+    let (x, y, one) = (f(&[2, 3]), f(&[4, 3]), f(&[1, 1]));
+    // Three queries and four keys; the gradient, or the keys and values, are what the calls vary.
+    let (q, k, lse) = (f(&[1, 2, 3, 5]), f(&[1, 2, 4, 5]), f(&[1, 2, 3]));
     let mut wrong = Vec::new();
     /// The call, and what its message must hold.
     macro_rules! refuses {
@@ -69,19 +71,61 @@ fn panics_name_the_operation_and_the_callers_line() {
         x.transpose(0, 3) => "transpose", "3";
         x.expand(&[2, 4]) => "expand", "[2, 3]", "[2, 4]";
         x.narrow(1, 2, 2) => "narrow", "[2, 3]";
-        x.select(0, 2) => "narrow", "[2, 3]";
+        x.narrow(0, 0, usize::MAX) => "narrow", "[2, 3]";
+        x.narrow(0, 1, usize::MAX) => "narrow", "[2, 3]";
+        x.narrow(0, isize::MAX, 1) => "narrow", "[2, 3]";
+        x.narrow(0, isize::MIN, 1) => "narrow", "[2, 3]";
+        x.reshape(&[-2, 3]) => "reshape", "[-2, 3]", "[2, 3]";
+        x.reshape(&[-1, -1]) => "reshape", "[-1, -1]";
+        x.reshape(&[1 << 62, 1 << 62, -1]) => "reshape", "[2, 3]";
+        x.narrow(0, 0, 0).reshape(&[0, -1]) => "reshape", "[0, 3]";
+        x.narrow(0, 0, 0).reshape(&[1 << 40, 1 << 40, 0]) => "reshape", "[0, 3]";
+        one.expand(&[(1 << 60) + 1, 1]) => "expand", "[1152921504606846977, 1]";
+        one.expand(&[1 << 62, 1 << 62]) => "expand", "elements";
+        one.broadcast_to([1 << 47, 2]) => "broadcast_to", "[140737488355328, 2]";
+        one.expand(&[1 << 40, 1]).matmul(&one.expand(&[1, 1 << 40])) => "matmul", "[1099511627776, 1099511627776]";
+        one.expand(&[1 << 40, 1, 1]).matmul(&one.expand(&[1, 1 << 40])) => "matmul", "[1099511627776, 1, 1099511627776]";
+        f(&[1 << 40, 1 << 40]) => "zeros", "[1099511627776, 1099511627776]";
+        Tensor::full([1 << 40, 1 << 40, 0], 1.0, DType::F32, &cpu) => "full", "[1099511627776, 1099511627776, 0]";
+        Tensor::from_slice(&[0f32; 0], [1 << 40, 1 << 40], &cpu) => "from_slice", "[1099511627776, 1099511627776]";
+        x.select(0, 2) => "select", "position 2", "[2, 3]";
+        x.select(0, -3) => "select", "position -3", "[2, 3]";
+        x.sum((), false).select(0, 0) => "select", "[]";
         x.unsqueeze(4) => "unsqueeze", "4";
         Tensor::cat(&[x.clone(), f(&[2, 4])], 0) => "cat", "[2, 3]", "[2, 4]";
         Tensor::stack(&[x.clone(), y.clone()], 0) => "stack", "[2, 3]", "[4, 3]";
         x.gather(0, &ids(&[0])) => "gather", "[1]", "[2, 3]";
         x.index_select(1, &ids(&[0, 3])) => "index_select", "3";
         x.index_select(1, &x) => "index_select", "f32";
-        Tensor::embedding(&x, &ids(&[-1])) => "-1", "[2, 3]";
+        Tensor::embedding(&x, &ids(&[-1])) => "embedding", "-1", "[2, 3]";
+        Tensor::embedding(&x, &x) => "embedding", "f32";
+        x.take_along_dim(&ids(&[3]).unsqueeze(1), Some(0)) => "take_along_dim", "position 3", "[2, 3]";
+        x.take_along_dim(&x, Some(0)) => "take_along_dim", "f32";
+        x.argmin(Some(2), false) => "argmin", "2";
+        x.to_dtype(DType::F8E4M3).argmin(Some(0), false) => "argmin", "f8e4m3";
+        x.to_dtype(DType::F8E4M3).sum((), false) => "sum", "f8e4m3";
+        x.to_dtype(DType::F8E4M3).topk(1, 0, true, true) => "topk", "f8e4m3";
+        x.to_dtype(DType::F8E4M3).cumsum(0) => "cumsum", "f8e4m3";
+        x.to_dtype(DType::F8E4M3).logsumexp(0, false) => "logsumexp", "f8e4m3";
         x.scatter_add(0, &ids(&[0]).unsqueeze(0), &f(&[1, 1]).to_dtype(DType::F64)) => "scatter_add", "f64", "f32";
         x.topk(4, -1, true, true) => "topk", "4", "3";
         x.rms_norm(&[2], None, None) => "rms_norm", "[2, 3]", "[2]";
         f(&[2, 3, 5]).rope(&x, &x) => "rope", "[2, 3, 5]";
         x.swiglu(&y) => "swiglu", "[2, 3]", "[4, 3]";
+        x.cross_entropy(&ids(&[0, 3]), &CrossEntropy::default()) => "cross_entropy", "position 3", "[2, 3]";
+        x.swiglu_backward(&x, &y) => "swiglu_backward", "[2, 3]", "[4, 3]";
+        x.swiglu_backward(&x, &x.to_dtype(DType::F64)) => "swiglu_backward", "f64";
+        x.rms_norm_backward(&y, None, &f(&[2, 1])) => "rms_norm_backward", "[2, 3]", "[4, 3]";
+        x.rms_norm_backward(&x.to_dtype(DType::F64), None, &f(&[2, 1])) => "rms_norm_backward", "f64";
+        x.rms_norm_backward(&x, None, &f(&[5, 1])) => "rms_norm_backward", "[5, 1]";
+        x.rms_norm_backward(&x, None, &f(&[2, 1]).to_dtype(DType::BF16)) => "rms_norm_backward", "bf16";
+        x.rms_norm_backward(&x, Some(&f(&[2])), &f(&[2, 1])) => "rms_norm_backward", "[2]";
+        Tensor::attention_causal_backward(&q, &q, &k.to_dtype(DType::F64), &k.to_dtype(DType::F64), &q, &lse, 1.0) => "attention_causal_backward", "f64";
+        Tensor::attention_causal_backward(&q.to_dtype(DType::F64), &q, &k, &k, &q, &lse, 1.0) => "attention_causal_backward", "f64";
+        Tensor::attention_causal_backward(&q, &q, &k, &k, &k, &lse, 1.0) => "attention_causal_backward", "[1, 2, 4, 5]";
+        Tensor::attention_causal_backward(&k, &q, &k, &k, &q, &lse, 1.0) => "attention_causal_backward", "[1, 2, 4, 5]";
+        Tensor::attention_causal_backward(&q, &q, &k.narrow(2, 0, 2), &k.narrow(2, 0, 2), &q, &lse, 1.0) => "attention_causal_backward", "[1, 2, 2, 5]";
+        Tensor::attention_causal_backward(&q, &q, &k, &k, &q, &f(&[1, 2, 4]), 1.0) => "attention_causal_backward", "[1, 2, 4]";
         x.cross_entropy(&ids(&[0]), &CrossEntropy::default()) => "cross_entropy", "[1]", "[2, 3]";
         Tensor::where_(&x, &x, &x) => "where", "f32", "bool";
         x.masked_fill(&x, 1.0) => "bool";
@@ -98,6 +142,8 @@ fn panics_name_the_operation_and_the_callers_line() {
     let mut cache = f(&[1, 1, 2, 3]);
     refuses! {
         cache.write_rows(&[1], &f(&[1, 1, 2, 3])) => "write_rows", "capacity 2";
+        cache.write_rows(&[0], &f(&[1, 1, 3, 3])) => "write_rows", "capacity 2";
+        cache.write_rows(&[usize::MAX], &f(&[1, 1, 1, 3])) => "write_rows", "capacity 2";
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

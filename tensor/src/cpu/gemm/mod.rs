@@ -135,14 +135,15 @@ pub fn gemm_batch<'a, T: Gemm>(
     accumulate: bool,
 ) {
     let (m, n, k) = size;
-    assert_eq!(c.len(), batch * m * n, "gemm_batch: C is not [{batch}, {m}, {n}]");
+    let len = batch.checked_mul(m).and_then(|rows| rows.checked_mul(n));
+    assert!(len == Some(c.len()), "gemm_batch: C of {} elements is not [{batch}, {m}, {n}]", c.len());
     if c.is_empty() {
         return;
     }
     let threads = rayon::current_num_threads();
     let one = |i: usize, c: &mut [T], threads| gemm_on(size, a(i), b(i), c, n, accumulate, threads);
-    let work = m * n * k;
-    if threads > 1 && batch > 1 && work * batch >= SERIAL && (batch >= 4 * threads || work < SERIAL) {
+    let work = (m * n).saturating_mul(k);
+    if threads > 1 && batch > 1 && work.saturating_mul(batch) >= SERIAL && (batch >= 4 * threads || work < SERIAL) {
         let least = (SERIAL / 2).div_ceil(work.max(1));
         c.par_chunks_mut(m * n).with_min_len(least).enumerate().for_each(|(i, c)| one(i, c, 1));
     } else {
@@ -157,7 +158,11 @@ fn gemm_on<T: Gemm>(size: Size, a: Mat<T>, b: Mat<T>, c: &mut [T], c_row: usize,
         return;
     }
     assert!(c_row >= n || m == 1, "gemm: rows of C overlap");
-    assert!((m - 1) * c_row + n <= c.len(), "gemm: C leaves its storage");
+    let end = (m - 1).checked_mul(c_row).and_then(|last| last.checked_add(n));
+    assert!(end.is_some_and(|end| end <= c.len()), "gemm: C leaves its storage");
+    // An operand's sizes need not be bounded by its storage: strides may be zero. The plan multiplies them.
+    let sane = |rows: usize, cols: usize| rows.checked_mul(cols).is_some_and(|n| n <= isize::MAX as usize / 8);
+    assert!(sane(m, k) && sane(k, n), "gemm: operands of [{m}, {k}] and [{k}, {n}] are too large");
     if k > 0 {
         T::multiply(size, a, b, c, c_row, accumulate, threads);
     } else if !accumulate {

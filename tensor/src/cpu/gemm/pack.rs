@@ -29,13 +29,24 @@ pub struct Scratch<T> {
 impl<T: Micro> Scratch<T> {
     /// A buffer of `len` elements.
     pub fn take(len: usize) -> Self {
-        let mut lines = POOL.with_borrow_mut(Vec::pop).unwrap_or_default();
-        let need = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+        let need = len.checked_mul(size_of::<T>()).expect("a scratch buffer of more bytes than an address reaches");
+        let need = need.div_ceil(size_of::<Line>());
+        // The one that fits best: the smallest that is large enough, else the largest, which then grows.
+        let mut lines = POOL.with_borrow_mut(|pool| {
+            let fit = |i: &usize| (pool[*i].len() < need, pool[*i].len().abs_diff(need));
+            (0..pool.len()).min_by_key(fit).map(|i| pool.swap_remove(i)).unwrap_or_default()
+        });
         if lines.len() < need {
             lines.clear();
             lines.resize(need, Line([0; 64]));
         }
         Scratch { lines, len, element: PhantomData }
+    }
+
+    /// Cache lines that it holds.
+    #[cfg(test)]
+    pub fn lines(&self) -> usize {
+        self.lines.len()
     }
 }
 

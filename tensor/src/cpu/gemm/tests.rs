@@ -334,6 +334,48 @@ fn special_values_stay_in_their_row_and_column() {
 }
 
 #[test]
+fn scratch_buffers_fit() {
+    std::thread::spawn(|| {
+        let sizes = [1000, 10, 100];
+        let lines = |len: usize| Scratch::<f32>::take(16 * len).lines();
+        let held = sizes.map(|n| Scratch::<f32>::take(16 * n));
+        drop(held);
+        // The smallest that is large enough, again and again; the largest grows where none is.
+        assert_eq!([9, 10, 11, 100, 101, 1000, 5].map(lines), [10, 10, 100, 100, 1000, 1000, 10]);
+        assert_eq!([2000, 1, 11, 101].map(lines), [2000, 10, 100, 2000]);
+        let (a, b) = (Scratch::<f32>::take(16 * 2000), Scratch::<f32>::take(16 * 150));
+        assert_eq!((a.lines(), b.lines()), (2000, 150));
+    })
+    .join()
+    .unwrap();
+}
+
+/// Sizes whose products wrap to the length of C.
+#[test]
+#[should_panic(expected = "is not [1,")]
+fn a_wrapped_size_of_c_panics() {
+    let one = [1f32];
+    let spread = Mat { data: &one[..], offset: 0, row_stride: 0, col_stride: 0 };
+    gemm_batch(1, ((1 << 60) + 1, 16, 1), |_| spread, |_| spread, &mut [0.0; 16], false);
+}
+
+#[test]
+#[should_panic(expected = "C leaves its storage")]
+fn a_wrapped_row_of_c_panics() {
+    let one = [1f32];
+    let spread = Mat { data: &one[..], offset: 0, row_stride: 0, col_stride: 0 };
+    gemm((3, 1, 1), spread, spread, &mut [0.0; 1], 1 << 63, false);
+}
+
+#[test]
+#[should_panic(expected = "too large")]
+fn wrapped_operands_panic() {
+    let one = [1f32];
+    let spread = Mat { data: &one[..], offset: 0, row_stride: 0, col_stride: 0 };
+    gemm((16, 1, 1 << 60), spread, spread, &mut [0.0; 16], 1, false);
+}
+
+#[test]
 #[should_panic(expected = "leaves its storage")]
 fn an_operand_outside_its_slice_panics() {
     let a = [0f32; 11];

@@ -41,7 +41,9 @@ impl<'a> Head<'a> {
 
     /// Rows from `i` on as raw parts; panics where the head has fewer than `rows`.
     fn view(&self, rows: usize) -> View<f32> {
-        assert!(rows == 0 || (rows - 1) * self.stride + self.cols <= self.data.len(), "attention: {rows} rows leave the storage");
+        let end = |last: usize| last.checked_mul(self.stride)?.checked_add(self.cols);
+        let fits = rows == 0 || end(rows - 1).is_some_and(|end| end <= self.data.len());
+        assert!(fits, "attention: {rows} rows leave the storage");
         View { ptr: self.data.as_ptr(), row: self.stride as isize, col: 1 }
     }
 }

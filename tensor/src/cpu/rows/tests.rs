@@ -1,4 +1,5 @@
 use super::*;
+use crate::cpu::fold::LANES;
 use crate::cpu::simd::forced;
 
 /// Unit roundoff.
