@@ -73,9 +73,9 @@ fn presets_and_controls_are_valid() {
 #[test]
 fn schedules() {
     let config = RunConfig::default();
-    assert_eq!([0, 23, 24, 79].map(|s| config.rl.max_completion_length_at(s)), [120, 120, 480, 480]);
+    assert_eq!([0, 23, 24, 79].map(|s| config.rl.max_completion_length_at(s)), [120, 120, 600, 600]);
     let rl = RlConfig { steps: 100, lr: 1.0, ..config.rl };
-    for (step, lr) in [(0, 1.0), (30, 1.0), (65, 0.55), (99, 0.1 + 0.9 / 70.0)] {
+    for (step, lr) in [(0, 1.0), (25, 1.0), (85, 0.24), (99, 0.05 + 0.95 / 75.0)] {
         assert!((rl.lr_at(step) - lr).abs() < 1e-12, "step {step}: {}", rl.lr_at(step));
     }
     let b = BaseConfig { steps: 1000, warmup_steps: 100, lr: 1.0, ..config.base };
