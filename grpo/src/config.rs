@@ -206,7 +206,7 @@ impl Default for BaseConfig {
             steps: 1000,
             batch_size: 128,
             long_every: 3,
-            long_batch_size: 36,
+            long_batch_size: 22,
             drill_share: 0.4,
             chain_sum_share: 0.1,
             p_check: 0.55,

@@ -19,7 +19,8 @@ fn every_case_of_pytorch_passes() {
         let (line, success) = run("op_conformance", "opinfo_f32", device);
         let in_f64 = line["passed_in_f64"].as_array().unwrap().len();
         assert!(in_f64 <= 12, "{device}: rounding decides in more and more cases: {line}");
-        let expected = json!({ "cases": 580, "passed": 580, "failed": [], "unsupported": [], "passed_in_f64": line["passed_in_f64"] });
+        let expected =
+            json!({ "cases": 580, "passed": 580, "failed": [], "unsupported": [], "passed_in_f64": line["passed_in_f64"] });
         assert_eq!(line, expected, "{device}");
         assert!(success, "{device}");
     }

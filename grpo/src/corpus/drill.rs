@@ -11,7 +11,7 @@ const NEAR_MISSES: f64 = 0.3;
 const NEAR: [i64; 6] = [-10, -2, -1, 1, 2, 10];
 
 impl Corpus<'_> {
-    /// A drill of a few attempts: the loss is on results, on repeating the target and on verdicts.
+    /// A drill of a few attempts: the loss is on results, on repeating the target, on verdicts and on copying a hit as the answer.
     pub(super) fn drill(&self, rng: &mut Rng) -> Example {
         self.drill_of(self.config.drill_attempts, false, rng)
     }
@@ -22,12 +22,11 @@ impl Corpus<'_> {
         self.drill_of(self.config.long_attempts, true, rng)
     }
 
-    /// Given attempts, one after the other, each checked; it ends at the first hit or with the last of them.
+    /// Given attempts, one after the other, each checked; if the last of them hits, it is the answer.
     ///
     /// The loss leaves out every token at which a solver *decides*: whether to check (`?`), and, after the verdict, whether to
-    /// begin another attempt or to stop. Stopping would write `</think>`, which no drill has; going on writes the first digit
-    /// of the next attempt. Only this first token tells the two apart (what follows it is an attempt either way), so leaving it
-    /// out of the loss is what keeps drills from teaching persistence.
+    /// begin another attempt (its first digit) or to stop (`</think>`). Only this first token tells the two apart (what follows it
+    /// is an attempt, or an answer, either way), so leaving it out of the loss is what keeps drills from teaching persistence.
     fn drill_of(&self, attempts: [usize; 2], proposals: bool, rng: &mut Rng) -> Example {
         let (problem, attempts) = self.drawn(attempts, rng);
         let target = problem.target();
@@ -42,13 +41,15 @@ impl Corpus<'_> {
             let check = format!("?{target}{}", if hit { 'v' } else { 'x' });
             example.push(&self.tokenizer, &check, |i| i > 0);
             if hit {
+                example.push(&self.tokenizer, &format!("</think><answer>{}</answer><eos>", attempt.expression), |i| i > 0);
                 break;
             }
         }
         example
     }
 
-    /// A problem that is not held out, and attempts of which the last hits, nearly misses or just misses (by chance also hits).
+    /// A problem that is not held out, and attempts of which the last hits, nearly misses or just misses (by chance also hits). The
+    /// others miss: chance would end most drills early, and few would be long.
     fn drawn(&self, [fewest, most]: [usize; 2], rng: &mut Rng) -> (Countdown, Vec<Attempt>) {
         let task = self.problems.countdown_config();
         let hit = rng.chance(HITS);
@@ -56,7 +57,7 @@ impl Corpus<'_> {
         loop {
             let problem = self.problems.countdown(rng);
             let count = rng.between(fewest as i64, most as i64);
-            let attempts: Vec<Attempt> = (0..count).map(|_| task.attempt(problem.numbers(), rng)).collect();
+            let mut attempts: Vec<Attempt> = (0..count).map(|_| task.attempt(problem.numbers(), rng)).collect();
             let reached = attempts.last().map_or(0, |attempt| attempt.value);
             let target = match (hit, near) {
                 (true, _) => reached,
@@ -65,6 +66,14 @@ impl Corpus<'_> {
             };
             let problem = Countdown::new(problem.numbers(), target);
             if (1..=task.max_target).contains(&target) && !self.problems.is_held_out(&problem.clone().into()) {
+                let (_, others) = attempts.split_last_mut().expect("a drill has an attempt");
+                for attempt in others.iter_mut().filter(|attempt| attempt.value == target) {
+                    let mut again = (0..20).map(|_| task.attempt(problem.numbers(), rng));
+                    // Some problems can hardly be missed.
+                    if let Some(another) = again.find(|other| other.value != target) {
+                        *attempt = another;
+                    }
+                }
                 return (problem, attempts);
             }
         }
@@ -94,6 +103,7 @@ mod tests {
     use crate::config::{BaseConfig, TaskConfig};
     use crate::problem::ProblemSet;
     use crate::tokenizer::{Tokenizer, token};
+    use crate::verify::Uses;
     use crate::{Behaviour, Completion, Problem};
 
     /// Draws `count` drills, long or not, and shows each with its parts.
@@ -134,8 +144,10 @@ mod tests {
                     let check = Tokenizer::new().encode("?").unwrap()[0];
                     assert!(!(counts && (pair[0] == token::THINK || pair[1] == check)));
                 }
-                let ends = [token::END_THINK, token::ANSWER, token::EOS];
-                assert!(drill.tokens.iter().all(|id| !ends.contains(id)));
+                // A hit is followed by the answer; that it is, is not taught either.
+                let stop = drill.tokens.iter().position(|&id| id == token::END_THINK);
+                assert!(stop.is_none_or(|at| !drill.loss_mask[at] && drill.tokens[at - 1] == token::RIGHT));
+                assert_eq!(stop.is_some(), drill.tokens.contains(&token::RIGHT));
             });
             // The property was put to the test: three thousand short drills retry some thousands of times.
             assert!(after_a_failure > 3000, "{after_a_failure}");
@@ -160,14 +172,18 @@ mod tests {
         };
         for step in 0..200 {
             let (text, shown) = pieces(&corpus.drill(&mut Rng::new(1, "short", step)));
-            for (attempt, shown) in text.split_inclusive(['x', 'v']).zip(split_like(&text, &shown)) {
+            let (text, answer) =
+                text.split_once("</think>").map_or((&*text, None), |(thinking, answer)| (thinking, Some(answer)));
+            assert!(answer.is_none_or(|answer| shown.ends_with(&format!(".{answer}"))), "{shown}");
+            for (attempt, shown) in text.split_inclusive(['x', 'v']).zip(split_like(text, &shown)) {
                 let (working, check) = attempt.split_once('?').unwrap();
                 let expected: String = working.chars().zip(results(working)).map(|(c, on)| if on { c } else { '.' }).collect();
                 assert_eq!(shown, format!("{expected}.{check}"));
             }
             let (text, shown) = pieces(&corpus.long_drill(&mut Rng::new(1, "long", step)));
+            let text = text.split("</think>").next().unwrap();
             let attempts: Vec<&str> = text.split_inclusive(['x', 'v']).collect();
-            for (attempt, shown) in attempts[..attempts.len() - 1].iter().zip(split_like(&text, &shown)) {
+            for (attempt, shown) in attempts[..attempts.len() - 1].iter().zip(split_like(text, &shown)) {
                 let (working, check) = attempt.split_once('?').unwrap();
                 assert_eq!(shown, format!(".{}.{check}", &working[1..]));
             }
@@ -187,7 +203,7 @@ mod tests {
 
     #[test]
     fn drills_tell_the_truth_and_half_of_them_hit() {
-        for (long, fewest, most) in [(false, 1, 4), (true, 1, 26)] {
+        for (long, fewest, most) in [(false, 1, 4), (true, 8, 33)] {
             let count = 4000;
             let (mut hits, mut lengths) = (0.0, 0);
             for_each_drill(long, count, |drill, problem, completion| {
@@ -197,13 +213,14 @@ mod tests {
                 assert_eq!(behaviour.verdicts.right(), behaviour.attempts);
                 assert!((fewest..=most).contains(&behaviour.attempts));
                 assert!(behaviour.verdicts.accepted_right <= 1);
+                let right = completion.answer().map(|answer| problem.is_right(answer, Uses::ExactlyOnce));
+                assert_eq!(right, (behaviour.verdicts.accepted_right == 1).then_some(true));
                 hits += behaviour.verdicts.accepted_right as f64 / count as f64;
                 lengths = lengths.max(drill.tokens.len());
             });
-            // Half are made to hit, and attempts that hit by chance come on top (one in nine each).
-            let range = if long { 0.7..1.0 } else { 0.5..0.75 };
-            assert!(range.contains(&hits), "{hits}");
-            assert!(if long { lengths > 440 } else { lengths < 130 }, "{lengths}");
+            // Half are made to hit, and of the others a few do by chance.
+            assert!((0.5..0.6).contains(&hits), "{hits}");
+            assert!(if long { lengths > 580 } else { lengths < 160 }, "{lengths}");
         }
     }
 }
