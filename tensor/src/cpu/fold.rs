@@ -1,10 +1,11 @@
 //! The order in which a reduction joins its terms: one for rows, for columns and for any layout.
 //!
 //! Terms are cut into leaves of [`LEAF`], counted from zero. A leaf has [`LANES`] accumulators: term `i` goes to number
-//! `i mod LANES`, in ascending order, and halving joins them, number `i` with `i + 8`, then with `i + 4`, and so on. Leaves
-//! are joined pairwise: the first 2ᵏ with the others, 2ᵏ being the largest power of two below their number, and each side in
-//! the same way. The order depends on the number of terms alone, not on other outputs, on strides or on threads; the error
-//! grows with `LEAF / LANES` and the logarithm of the number of leaves.
+//! `i mod LANES`, in ascending order, and halving joins them, number `i` with `i + 8`, then with `i + 4`, and so on. A leaf of
+//! at most `LANES` terms has one, which saves the joining: sums over a few rows are frequent. Leaves are joined pairwise: the
+//! first 2ᵏ with the others, 2ᵏ being the largest power of two below their number, and each side in the same way. The order
+//! depends on the number of terms alone, not on other outputs, on strides or on threads; the error grows with `LEAF / LANES`
+//! and the logarithm of the number of leaves.
 
 use super::parallel::{GRAIN, Task, par_parts, run};
 use bytemuck::Pod;
@@ -53,7 +54,10 @@ pub fn rows<T: Pod + Send + Sync>(x: &[T], n: usize, out: &mut [T], zero: T, f: 
                 let (row, leaf) = ((part * per + i) / leaves, (part * per + i) % leaves);
                 let terms = &x[row * n..][..n][leaf * LEAF..];
                 let terms = &terms[..terms.len().min(LEAF)];
-                *sum = lanes(terms, terms, zero, |sum, x, _| f(sum, x), f);
+                *sum = match terms.len() {
+                    0..=LANES => terms.iter().fold(zero, |sum, &x| f(sum, x)),
+                    _ => lanes(terms, terms, zero, |sum, x, _| f(sum, x), f),
+                };
             }
         });
     });
@@ -113,28 +117,27 @@ fn join<T: Copy>(leaves: &mut [T], width: usize, f: impl Fn(T, T) -> T + Copy) {
 
 /// One leaf of the columns from `first` on, `cols` being the distance of its rows.
 fn strips<T: Copy>(x: &[T], cols: usize, first: usize, out: &mut [T], zero: T, f: impl Fn(T, T) -> T + Copy) {
-    // Accumulators without a term are neutral: they can be left out.
-    let used = (x.len() / cols).next_power_of_two().min(LANES);
-    let mut lanes = vec![zero; used * out.len().min(STRIP)];
+    let accumulators = if x.len() / cols <= LANES { 1 } else { LANES };
+    let mut lanes = vec![zero; accumulators * out.len().min(STRIP)];
     for (strip, out) in out.chunks_mut(STRIP).enumerate() {
         let (at, width) = (first + strip * STRIP, out.len());
-        let lanes = &mut lanes[..used * width];
+        let lanes = &mut lanes[..accumulators * width];
         lanes.fill(zero);
         // Where a strip is the whole row, the terms of all accumulators are one run.
-        let (run, distance) = if width == cols { (used * cols, used * cols) } else { (width, cols) };
-        let mut rounds = x.chunks_exact(4 * used * cols);
+        let (run, distance) = if width == cols { (accumulators * cols, accumulators * cols) } else { (width, cols) };
+        let mut rounds = x.chunks_exact(4 * accumulators * cols);
         for four in &mut rounds {
             for (i, lanes) in lanes.chunks_exact_mut(run).enumerate() {
-                let terms = |round: usize| &four[round * used * cols + i * distance + at..][..run];
+                let terms = |round: usize| &four[round * accumulators * cols + i * distance + at..][..run];
                 merge4(lanes, [terms(0), terms(1), terms(2), terms(3)], f);
             }
         }
-        for round in rounds.remainder().chunks(used * cols) {
+        for round in rounds.remainder().chunks(accumulators * cols) {
             for (lanes, terms) in lanes.chunks_exact_mut(run).zip(round.chunks(distance)) {
                 merge(lanes, &terms[at..], f);
             }
         }
-        let mut half = used * width / 2;
+        let mut half = accumulators * width / 2;
         while half >= width {
             let (a, b) = lanes.split_at_mut(half);
             merge(a, b, f);

@@ -1,7 +1,7 @@
 //! Kernels on contiguous rows of `f32`: softmax, RMSNorm, SwiGLU, and attention for one head.
 //!
-//! **Order of summation.** A row is one leaf of [`fold`](super::fold), whatever its length: partial sums, which a fixed tree
-//! adds up. The order depends on the row's length alone; a row gives the same bits whatever other rows are with it and
+//! **Order of summation.** A row has the accumulators of a leaf of [`fold`](super::fold), whatever its length: partial sums,
+//! which a fixed tree adds up. The order depends on the row's length alone; a row gives the same bits whatever other rows are with it and
 //! whichever instruction set of AVX2 and AVX-512 is used.
 //!
 //! **Subnormals** slow arithmetic down many times. Softmax's tail is full of them; they are flushed to zero here, by
