@@ -27,7 +27,15 @@ pub(crate) use attention::{attention_causal_backward_composed, attention_causal_
 pub(crate) use norm::{rms_norm_backward_composed, rms_norm_composed};
 pub(crate) use optim::adamw_composed;
 pub(crate) use rope::rope_composed;
-pub(crate) use unary::swiglu_backward_composed;
+pub(crate) use unary::{swiglu_backward_composed, swiglu_composed};
+
+use crate::dtype::DType;
+use crate::tensor::Tensor;
+
+/// f32 for half types, in which operations of several steps are computed and rounded once; else the tensor itself.
+pub(crate) fn wide(t: &Tensor) -> Tensor {
+    if t.dtype().is_half() { t.to_dtype(DType::F32) } else { t.clone() }
+}
 
 pub(crate) mod kernels {
     //! The CPU kernels of the families, gathered for [`crate::cpu::CpuBackend`].
