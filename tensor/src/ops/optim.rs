@@ -65,8 +65,13 @@ pub(crate) mod cpu {
     const TINY: f32 = 1e-30;
 
     pub fn adamw(param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, s: &AdamW) -> (Tensor, Tensor, Tensor) {
-        if param.dtype() != DType::F32 {
-            return adamw_composed(param, grad, m, v, s);
+        match param.dtype() {
+            DType::F32 => {}
+            t if t.is_half() => {
+                let (param, m, v) = adamw(&wide(param), &wide(grad), &wide(m), &wide(v), s);
+                return (param.to_dtype(t), m.to_dtype(t), v.to_dtype(t));
+            }
+            _ => return adamw_composed(param, grad, m, v, s),
         }
         let (rate, root) = s.corrections();
         let (rate, inverse_root, decay) = (rate as f32, (1.0 / root) as f32, (1.0 - s.lr * s.weight_decay) as f32);

@@ -55,8 +55,10 @@ pub(crate) mod cpu {
 
     pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
         let n = x.dim(-1);
-        if x.dtype() != DType::F32 || x.numel() == 0 {
-            return rope_composed(x, cos, sin, inverse);
+        match x.dtype() {
+            t if t.is_half() => return rope(&wide(x), &wide(cos), &wide(sin), inverse).to_dtype(t),
+            DType::F32 if x.numel() > 0 => {}
+            _ => return rope_composed(x, cos, sin, inverse),
         }
         // Rows of one head at one position; the pairs of each must lie side by side.
         let dense = |t: &Tensor| if t.strides()[t.rank() - 1] == 1 { t.clone() } else { t.contiguous() };

@@ -295,8 +295,10 @@ pub(crate) mod cpu {
     }
 
     pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
-        if gate.dtype() != DType::F32 {
-            return swiglu_composed(gate, up);
+        match gate.dtype() {
+            DType::F32 => {}
+            t if t.is_half() => return swiglu(&wide(gate), &wide(up)).to_dtype(t),
+            _ => return swiglu_composed(gate, up),
         }
         let (gate, up) = (gate.contiguous(), up.contiguous());
         let (g, u) = (gate.data::<f32>(), up.data::<f32>());
@@ -306,8 +308,13 @@ pub(crate) mod cpu {
     }
 
     pub fn swiglu_backward(grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
-        if gate.dtype() != DType::F32 {
-            return swiglu_backward_composed(grad, gate, up);
+        match gate.dtype() {
+            DType::F32 => {}
+            t if t.is_half() => {
+                let (d_gate, d_up) = swiglu_backward(&wide(grad), &wide(gate), &wide(up));
+                return (d_gate.to_dtype(t), d_up.to_dtype(t));
+            }
+            _ => return swiglu_backward_composed(grad, gate, up),
         }
         let (grad, gate, up) = (grad.contiguous(), gate.contiguous(), up.contiguous());
         let (d, g, u) = (grad.data::<f32>(), gate.data::<f32>(), up.data::<f32>());
