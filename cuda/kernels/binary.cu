@@ -21,7 +21,7 @@ __device__ inline A real(u32 op, A a, A b) {
 __device__ inline i64 power(i64 a, i64 b) {
     if (b < 0) return a == 1 ? 1 : a == -1 ? (b % 2 == 0 ? 1 : -1) : 0;
     u64 base = a, result = 1;
-    for (u32 e = (u32)b; e > 0; e /= 2) {
+    for (u64 e = b; e > 0; e /= 2) {
         if (e % 2) result *= base;
         base *= base;
     }

@@ -60,11 +60,11 @@ __device__ inline i64 widen(b8 x) { return x.bits; }
 template <class T>
 using Wide = decltype(widen(T()));
 
-// Rounds to nearest, ties to even; beyond 448 (after rounding) and NaN give NaN.
+// Rounds to nearest, ties to even; beyond 448 (after rounding: 464 is the tie) and NaN give NaN.
 __device__ inline f8e4m3 to_f8(f32 x) {
     u32 bits = __float_as_uint(x), sign = bits >> 24 & 0x80;
     f32 a = fabsf(x);
-    if (!(a < 464.0f)) return {(u8)(sign | 0x7f)};
+    if (!(a <= 464.0f)) return {(u8)(sign | 0x7f)};
     // Below 2^-6 the spacing is that of the subnormals, 2^-9; above, it is 2^(exponent - 3).
     i32 exponent = max((i32)(bits >> 23 & 255) - 127, -6);
     u32 steps = (u32)rintf(a * __uint_as_float((u32)(130 - exponent) << 23)); // 0 to 16
@@ -101,7 +101,7 @@ __device__ inline T narrow(S x) {
         }
         return {bits};
     } else if constexpr (same<T, f8e4m3>) {
-        return to_f8((f32)x);
+        return to_f8(same<S, f64> ? to_odd(x) : (f32)x);
     } else if constexpr (same<T, b8>) {
         return {(u8)(x != 0)};
     } else if constexpr (is_integer<T> && same<S, f64>) {

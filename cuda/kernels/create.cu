@@ -46,30 +46,20 @@ MOVES(b64, u64)
 
 enum DType : u32 { F64, F32, BF16, F16, F8E4M3, I64, I32, U8 };
 
-// Integers become a half type by way of f64 and f32, as on the CPU.
-template <class T, class A>
-__device__ inline T convert(A x) {
-    if constexpr (same<A, i64> && (same<T, bf16> || same<T, f16> || same<T, f8e4m3> || same<T, f32>)) {
-        return narrow<T>((f32)(f64)x);
-    } else {
-        return narrow<T>(x);
-    }
-}
-
 template <class T>
 __device__ inline void cast(T* y, const void* x, u32 from, u64 n, const Layout<1>& layout) {
     u64 i = thread_index();
     if (i >= n) return;
     u64 o = Offsets(layout, i)[0];
     switch (from) {
-        case F64: y[i] = convert<T>(((const f64*)x)[o]); break;
-        case F32: y[i] = convert<T>(((const f32*)x)[o]); break;
-        case BF16: y[i] = convert<T>(widen(((const bf16*)x)[o])); break;
-        case F16: y[i] = convert<T>(widen(((const f16*)x)[o])); break;
-        case F8E4M3: y[i] = convert<T>(widen(((const f8e4m3*)x)[o])); break;
-        case I64: y[i] = convert<T>(((const i64*)x)[o]); break;
-        case I32: y[i] = convert<T>(widen(((const i32*)x)[o])); break;
-        default: y[i] = convert<T>(widen(((const u8*)x)[o])); break;
+        case F64: y[i] = narrow<T>(((const f64*)x)[o]); break;
+        case F32: y[i] = narrow<T>(((const f32*)x)[o]); break;
+        case BF16: y[i] = narrow<T>(widen(((const bf16*)x)[o])); break;
+        case F16: y[i] = narrow<T>(widen(((const f16*)x)[o])); break;
+        case F8E4M3: y[i] = narrow<T>(widen(((const f8e4m3*)x)[o])); break;
+        case I64: y[i] = narrow<T>(((const i64*)x)[o]); break;
+        case I32: y[i] = narrow<T>(widen(((const i32*)x)[o])); break;
+        default: y[i] = narrow<T>(widen(((const u8*)x)[o])); break;
     }
 }
 
@@ -117,23 +107,23 @@ __device__ inline Words philox(u64 seed, u64 counter) {
 
 enum Distribution : u32 { UNIFORM, NORMAL };
 
-// Uniform on [a, b), or normal with mean a and standard deviation b (Box–Muller). No multiply-add is fused, so that uniform
-// numbers are the CPU's to the bit.
-__device__ inline f64 draw(u32 distribution, f64 a, f64 b, u64 seed, u64 counter) {
+// Uniform on [a, b) and at most `last`, or normal with mean a and standard deviation b (Box–Muller). No multiply-add is fused,
+// so that uniform numbers are the CPU's to the bit.
+__device__ inline f64 draw(u32 distribution, f64 a, f64 b, f64 last, u64 seed, u64 counter) {
     Words w = philox(seed, counter);
-    if (distribution == UNIFORM) return __dadd_rn(a, __dmul_rn(b - a, (f64)(w.first() >> 11) * 0x1p-53));
+    if (distribution == UNIFORM) return fmin(__dadd_rn(a, __dmul_rn(b - a, (f64)(w.first() >> 11) * 0x1p-53)), last);
     f64 u = (f64)((w.first() >> 11) + 1) * 0x1p-53, v = (f64)(w.second() >> 11) * 0x1p-53;
     return __dadd_rn(a, __dmul_rn(b, sqrt(-2.0 * log(u)) * cos(6.283185307179586 * v)));
 }
 
-extern "C" __global__ void random_f64(f64* y, u32 distribution, f64 a, f64 b, u64 seed, u64 offset, u64 n) {
+extern "C" __global__ void random_f64(f64* y, u32 distribution, f64 a, f64 b, f64 last, u64 seed, u64 offset, u64 n) {
     u64 i = thread_index();
-    if (i < n) y[i] = draw(distribution, a, b, seed, offset + i);
+    if (i < n) y[i] = draw(distribution, a, b, last, seed, offset + i);
 }
 
-extern "C" __global__ void random_f32(f32* y, u32 distribution, f64 a, f64 b, u64 seed, u64 offset, u64 n) {
+extern "C" __global__ void random_f32(f32* y, u32 distribution, f64 a, f64 b, f64 last, u64 seed, u64 offset, u64 n) {
     u64 i = thread_index();
-    if (i < n) y[i] = (f32)draw(distribution, a, b, seed, offset + i);
+    if (i < n) y[i] = (f32)draw(distribution, a, b, last, seed, offset + i);
 }
 
 // Uniform on lo..hi.

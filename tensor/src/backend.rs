@@ -119,7 +119,7 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     }
     /// `silu(gate)·up`; see [`Tensor::swiglu`].
     fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Tensor {
-        gate.silu().mul(up)
+        crate::ops::swiglu_composed(gate, up)
     }
     /// Gradients of [`Backend::swiglu`] for gate and up.
     fn swiglu_backward(&self, grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {

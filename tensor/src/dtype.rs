@@ -157,11 +157,12 @@ impl Element for bool {
 pub struct F8E4M3(pub u8);
 
 impl F8E4M3 {
-    /// Rounds to nearest, ties to even; beyond 448 (after rounding) and NaN give NaN, as PyTorch's cast does.
+    /// Rounds to nearest, ties to even, without saturation: beyond 448 (after rounding; 464 is the tie and becomes 448) and NaN
+    /// give NaN.
     pub fn from_f32(x: f32) -> Self {
         let sign = ((x.to_bits() >> 24) & 0x80) as u8;
         let a = x.abs();
-        if a.is_nan() || a >= 464.0 {
+        if a.is_nan() || a > 464.0 {
             return F8E4M3(sign | 0x7f);
         }
         // Below 2^-6 the spacing is that of the subnormals, 2^-9; above, it is 2^(exponent - 3).
@@ -181,6 +182,17 @@ impl F8E4M3 {
         };
         if self.0 & 0x80 != 0 { -value } else { value }
     }
+}
+
+/// The `f32` next to `x` on the side of zero, its last bit set where something was cut off: rounding it again to a format
+/// that is two bits shorter or more gives what rounding `x` once would. (`half` itself drops the low word of an `f64`.)
+pub(crate) fn to_odd(x: f64) -> f32 {
+    let y = x as f32;
+    if f64::from(y) == x || y.is_nan() {
+        return y;
+    }
+    let toward_zero = y.to_bits() - u32::from(f64::from(y).abs() > x.abs());
+    f32::from_bits(toward_zero | 1)
 }
 
 /// A number without a data type of its own: in an operation with a tensor it takes the tensor's, as in PyTorch.
@@ -210,6 +222,32 @@ impl Scalar {
             Scalar::Float(x) => x as i64,
             Scalar::Int(x) => x,
             Scalar::Bool(x) => x as i64,
+        }
+    }
+
+    /// The value as f32, rounded once.
+    pub fn as_f32(self) -> f32 {
+        match self {
+            Scalar::Float(x) => x as f32,
+            Scalar::Int(x) => x as f32,
+            Scalar::Bool(x) => x as u8 as f32,
+        }
+    }
+
+    /// The bits of the value in a dtype, in the low end of a word. Floats are rounded once, integers wrap.
+    pub fn to_bits(self, dtype: DType) -> u64 {
+        let narrow = match self {
+            Scalar::Float(x) => to_odd(x),
+            other => other.as_f32(),
+        };
+        match dtype {
+            DType::F64 => self.as_f64().to_bits(),
+            DType::F32 => self.as_f32().to_bits().into(),
+            DType::BF16 => bf16::from_f32(narrow).to_bits().into(),
+            DType::F16 => f16::from_f32(narrow).to_bits().into(),
+            DType::F8E4M3 => F8E4M3::from_f32(narrow).0.into(),
+            DType::I64 | DType::I32 | DType::U8 => self.as_i64() as u64,
+            DType::Bool => (self.as_f64() != 0.0).into(),
         }
     }
 
@@ -253,8 +291,11 @@ mod tests {
                 assert_eq!(F8E4M3::from_f32((x + next) / 2.0).0, even, "between {x} and {next}");
             }
         }
-        assert!(F8E4M3::from_f32(464.0).to_f32().is_nan());
-        assert_eq!(F8E4M3::from_f32(463.9).to_f32(), 448.0);
+        for (x, want) in [(463.9, 448.0), (464.0, 448.0), (464.0f32.next_up(), f32::NAN), (480.0, f32::NAN)] {
+            for sign in [1.0, -1.0] {
+                assert_eq!(F8E4M3::from_f32(sign * x).to_f32().to_bits() << 1, (sign * want).to_bits() << 1, "{x}");
+            }
+        }
     }
 
     #[test]

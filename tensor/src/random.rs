@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::dtype::DType;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
+use half::{bf16, f16};
 
 /// Ten rounds of Philox on a 128-bit counter with a 64-bit key: four independent random words.
 pub fn philox(seed: u64, counter: u64) -> [u32; 4] {
@@ -27,6 +28,23 @@ pub fn philox(seed: u64, counter: u64) -> [u32; 4] {
 pub fn uniform(seed: u64, counter: u64) -> f64 {
     let w = philox(seed, counter);
     (((w[0] as u64) << 32 | w[1] as u64) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The largest finite value of a dtype below `hi`, which limits draws on `[lo, hi)`: rounding alone would reach `hi`. It is `lo`
+/// where the dtype has no value between the two. Integers are cut off instead of rounded, so f64's will do.
+pub fn last_below(lo: f64, hi: f64, dtype: DType) -> f64 {
+    let below = hi.next_down();
+    // Of binary digits, and the exponent from which on down numbers lie evenly.
+    let (digits, least, max) = match dtype {
+        DType::F32 => (24, -126, f64::from(f32::MAX)),
+        DType::BF16 => (8, -126, f64::from(bf16::MAX)),
+        DType::F16 => (11, -14, f64::from(f16::MAX)),
+        DType::F8E4M3 => (4, -6, 448.0),
+        _ => return below.max(lo),
+    };
+    let exponent = (below.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+    let spacing = 2f64.powi(exponent.max(least) + 1 - digits);
+    ((below / spacing).floor() * spacing).min(max).max(lo)
 }
 
 /// Number `counter` of stream `seed`, standard normal (Box–Muller).
@@ -134,6 +152,24 @@ mod tests {
     #[test]
     fn known_answers() {
         assert_eq!(philox(0, 0), [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
+    }
+
+    #[test]
+    fn the_last_value_below_a_bound_is_the_one_before_it() {
+        use DType::*;
+        let tiny = [(F32, -149), (BF16, -133), (F16, -24), (F8E4M3, -9)];
+        for (dtype, exponent) in tiny {
+            assert_eq!(last_below(-1.0, 0.0, dtype), -(2f64.powi(exponent)), "{dtype}");
+        }
+        for (dtype, below_one) in [(F64, -53), (F32, -24), (BF16, -8), (F16, -11), (F8E4M3, -4)] {
+            assert_eq!(last_below(0.0, 1.0, dtype), 1.0 - 2f64.powi(below_one), "{dtype}");
+            assert_eq!(last_below(-2.0, -1.0, dtype), -1.0 - 2f64.powi(below_one + 1), "{dtype}");
+            assert_eq!(last_below(1.0, 1.0, dtype), 1.0, "{dtype}: no value between");
+        }
+        // Between two values, and beyond the largest.
+        assert_eq!(last_below(0.0, 0.1, F32), f64::from(0.1f32.next_down()));
+        assert_eq!(last_below(0.0, 1.005, BF16), 1.0);
+        assert_eq!((last_below(0.0, 1e9, F16), last_below(0.0, 1e9, F8E4M3)), (65504.0, 448.0));
     }
 
     #[test]

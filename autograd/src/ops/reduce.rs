@@ -97,8 +97,9 @@ impl Var {
             if reduced.dims.is_empty() {
                 return [Some(g.clone())];
             }
-            let equals = chosen.sum(reduced.axes(), true).to_dtype(g.dtype());
-            [Some(Tensor::where_(&chosen, &reduced.keep(g).div(&equals), 0.0))]
+            // Counted in i64: a half type holds no more than 65,504 of them.
+            let shared = reduced.keep(&wide(g)).div(&chosen.sum(reduced.axes(), true)).to_dtype(g.dtype());
+            [Some(Tensor::where_(&chosen, &shared, 0.0))]
         })
     }
 

@@ -270,6 +270,36 @@ fn half_gradients_are_rounded_once() {
     }
 }
 
+/// A half type's largest number is 65,504; a count above it is none the less a number.
+#[test]
+fn half_gradients_of_many_elements_do_not_vanish() {
+    let n = 70_000;
+    let x = Var::parameter(Tensor::ones([n], DType::F16, &cpu()));
+    let gradients = |y: Var| {
+        x.zero_grad();
+        y.backward();
+        grad(&x)
+    };
+    let share = f64::from(tensor::f16::from_f64(1.0 / n as f64));
+    assert!(share > 0.0);
+    assert!(gradients(x.mean((), false)).iter().all(|&g| g == share));
+    assert!(gradients(x.amax((), false)).iter().all(|&g| g == share), "all are the largest");
+    assert!(gradients(x.div(n as f64).sum((), false)).iter().all(|&g| g == share));
+}
+
+#[test]
+fn half_probabilities_have_the_gradients_of_f32s() {
+    let (logits, target) = (uniform(1, &[5, 4]).to_dtype(DType::BF16), uniform(2, &[5, 4]).abs().to_dtype(DType::BF16));
+    let weight = vector(&[0.3, 1.0, 1.7, 0.9]).to_dtype(DType::BF16);
+    let options = CrossEntropy { weight: Some(&weight), label_smoothing: 0.1, reduction: Reduction::None, ..Default::default() };
+    let both = |dtype: DType| {
+        let [x, t] = [&logits, &target].map(|t| Var::parameter(t.to_dtype(dtype)));
+        x.cross_entropy(&t, &options).sum((), false).backward();
+        [x, t].map(|v| v.grad().expect("a gradient").to_dtype(DType::BF16).to_f64_vec())
+    };
+    assert_eq!(both(DType::BF16), both(DType::F32));
+}
+
 #[test]
 fn operators_are_the_methods() {
     let [a, b] = grads(|[a, b]| (a + b) * a / 2.0 - b, [&[2.0, 3.0], &[5.0, 7.0]]);

@@ -1,10 +1,9 @@
 //! Every operation of the specifications on `Var`: the same result as on `Tensor`, and the gradient that central differences
 //! give, over shapes and layouts.
 
-use crate::holds;
 use crate::operations::{apply, differentiable, joined, operands};
 use autograd::{Gradcheck, Var, gradcheck, no_grad};
-use opspec::{Case, Op, Spec, View};
+use opspec::{Case, Op, Spec, View, holds};
 use proptest::prelude::*;
 use tensor::{DType, Device, Tensor};
 

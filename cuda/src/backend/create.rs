@@ -3,27 +3,13 @@
 use super::{Cuda, moving, with};
 use crate::kernels::CREATE;
 use crate::layouts::{Layouts, buffer, layouts};
-use half::{bf16, f16};
+use tensor::random::last_below;
 use tensor::shape::Shape;
-use tensor::{DType, Distribution, F8E4M3, Scalar, Tensor};
-
-/// A number as the bits of a dtype.
-fn bits(value: Scalar, dtype: DType) -> u64 {
-    let (float, single) = (value.as_f64(), value.as_f64() as f32);
-    match dtype {
-        DType::F64 => float.to_bits(),
-        DType::F32 => u64::from(single.to_bits()),
-        DType::BF16 => u64::from(bf16::from_f32(single).to_bits()),
-        DType::F16 => u64::from(f16::from_f32(single).to_bits()),
-        DType::F8E4M3 => u64::from(F8E4M3::from_f32(single).0),
-        DType::I64 | DType::I32 | DType::U8 => value.as_i64() as u64,
-        DType::Bool => u64::from(float != 0.0),
-    }
-}
+use tensor::{DType, Distribution, Scalar, Tensor};
 
 pub fn full(cuda: &Cuda, shape: &Shape, value: Scalar, dtype: DType) -> Tensor {
     let y = cuda.empty(shape.clone(), dtype);
-    let args = cuda.args().tensor(&y).value(bits(value, dtype)).size(y.numel());
+    let args = cuda.args().tensor(&y).value(value.to_bits(dtype)).size(y.numel());
     cuda.each(CREATE, &moving("fill", dtype), y.numel(), args, &[&y]);
     y
 }
@@ -34,11 +20,11 @@ pub fn arange(cuda: &Cuda, start: i64, step: i64, len: usize, dtype: DType) -> T
     y.to_dtype(dtype)
 }
 
-/// Drawn as f64, f32 or i64, then converted, in the order of the CPU's conversions.
+/// Drawn as f64, f32 or i64, then converted, as on the CPU.
 pub fn random(cuda: &Cuda, shape: &Shape, dtype: DType, distribution: Distribution, seed: u64, offset: u64) -> Tensor {
-    let (code, a, b) = match distribution {
-        Distribution::Uniform(lo, hi) => (0u32, lo, hi),
-        Distribution::Normal(mean, std) => (1u32, mean, std),
+    let (code, a, b, last) = match distribution {
+        Distribution::Uniform(lo, hi) => (0u32, lo, hi, last_below(lo, hi, dtype)),
+        Distribution::Normal(mean, std) => (1u32, mean, std, f64::INFINITY),
         Distribution::Int(lo, hi) => {
             let y = cuda.empty(shape.clone(), DType::I64);
             let args = cuda.args().tensor(&y).value(lo).value(hi).value(seed).value(offset).size(y.numel());
@@ -46,9 +32,8 @@ pub fn random(cuda: &Cuda, shape: &Shape, dtype: DType, distribution: Distributi
             return y.to_dtype(dtype);
         }
     };
-    let single = matches!(dtype, DType::F32 | DType::BF16 | DType::F16 | DType::F8E4M3);
-    let y = cuda.empty(shape.clone(), if single { DType::F32 } else { DType::F64 });
-    let args = cuda.args().tensor(&y).value(code).value(a).value(b).value(seed).value(offset).size(y.numel());
+    let y = cuda.empty(shape.clone(), if dtype == DType::F32 { DType::F32 } else { DType::F64 });
+    let args = cuda.args().tensor(&y).value(code).value(a).value(b).value(last).value(seed).value(offset).size(y.numel());
     cuda.each(CREATE, &format!("random_{}", y.dtype()), y.numel(), args, &[&y]);
     y.to_dtype(dtype)
 }

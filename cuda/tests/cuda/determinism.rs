@@ -68,7 +68,8 @@ fn random_numbers_are_the_cpus() {
         let mut rng = Generator::from_state((0x1234_5678_9abc_def0, 1 << 33));
         let ints = rng.randint(-7, 1 << 40, [50], device).to_vec::<i64>();
         let f32s = rng.uniform([50], -3.0, 5.0, DType::F32, device).to_vec::<f32>();
-        let bf16s = rng.uniform([50], 0.0, 1.0, DType::BF16, device).to_vec::<bf16>();
+        // Enough for some to be cut off below 1 instead of being rounded to it.
+        let bf16s = rng.uniform([2000], 0.0, 1.0, DType::BF16, device).to_vec::<bf16>();
         let f64s = rng.uniform([50], 0.0, 0.1, DType::F64, device).to_vec::<f64>();
         let normals = rng.normal([200], 1.0, 2.0, DType::F64, device).to_vec::<f64>();
         ((ints, f32s, bf16s, f64s), normals)
@@ -76,6 +77,7 @@ fn random_numbers_are_the_cpus() {
     let (ours, normals) = draw(&gpu);
     let (cpu, expected) = draw(&Device::cpu());
     assert_eq!(ours, cpu);
+    assert!(ours.2.iter().all(|&x| x < bf16::ONE));
     // Logarithm, root and cosine are each within two units in the last place.
     let close = normals.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 16.0 * f64::EPSILON * (b.abs() + 1.0));
     assert!(close, "{normals:?} {expected:?}");
@@ -98,6 +100,9 @@ fn conversions_are_the_cpus() {
         300.5,
         448.0,
         464.0,
+        -464.0,
+        464.0 + 2f64.powi(-40),
+        1.0625 + 2f64.powi(-40),
         1e-3,
         65504.0,
         65520.0,
@@ -127,6 +132,36 @@ fn conversions_are_the_cpus() {
                 assert!(g.to_bits() == e.to_bits() || (g.is_nan() && e.is_nan()), "{from} {x} to {to} is {g}, on the CPU {e}");
             }
         }
+    }
+}
+
+/// What i64 alone can hold: a conversion to f32 by way of f64 would round twice, and an exponent may be beyond 32 bits.
+#[test]
+fn large_integers_are_the_cpus() {
+    let gpu = device(11);
+    let n = [(1i64 << 54) + (1 << 30) + 1, i64::MAX, i64::MIN, 3, -1, 0, 2];
+    let exponents = [1i64, 2, 3, (1 << 32) + 1, (1 << 40) + 1, 1 << 32, 1 << 32];
+    let on = |device: &Device| {
+        let [n, exponents] = [n, exponents].map(|v| Tensor::from_slice(&v, v.len(), device));
+        let floats = [DType::F64, DType::F32, DType::BF16].map(|t| n.to_dtype(t).to_bytes());
+        (floats, n.pow(&exponents).to_vec::<i64>())
+    };
+    assert_eq!(on(&gpu), on(&Device::cpu()));
+    assert_eq!(on(&gpu).1[5..], [0, 0]);
+}
+
+/// Numbers that a half type cannot hold.
+#[test]
+fn numbers_beside_half_types_are_the_cpus() {
+    let gpu = device(12);
+    for dtype in [DType::F16, DType::BF16] {
+        let x = Tensor::from_slice(&[60000.0, 3.0, -0.1], 3, &Device::cpu()).to_dtype(dtype);
+        let on = |x: &Tensor| {
+            let tie = Tensor::scalar(1.0 + 2f64.powi(-8) + 2f64.powi(-40), dtype, x.device());
+            [x.div(1e5), x.mul(1.0 / 3.0), x.add(1e5), x.sub(1e-3), x.maximum(0.3), x.add_alpha(x, 0.1), tie]
+                .map(|t| t.to_bytes())
+        };
+        assert_eq!(on(&x.to_device(&gpu)), on(&x), "{dtype}");
     }
 }
 

@@ -12,7 +12,6 @@ mod specs;
 mod transfers;
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tensor::{Device, Tensor};
 
@@ -32,28 +31,9 @@ fn backend(device: &Device) -> &cuda::Cuda {
     device.backend().expect("a device of this crate")
 }
 
-/// Runs a property over `cases` draws of a strategy and a seed of the interpreter; the failure is shrunk and told. The draws are
-/// the same every time unless `PROPTEST_RNG_SEED` says otherwise, and `PROPTEST_CASES` makes more of them. A panic is a failure.
-fn holds<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value, &Device) -> Result<(), String>) -> Result<(), String>
-where
-    S::Value: std::fmt::Debug,
-{
-    let from_environment = Config::default();
-    let config = Config {
-        cases: if std::env::var_os("PROPTEST_CASES").is_some() { from_environment.cases } else { cases },
-        rng_seed: match from_environment.rng_seed {
-            RngSeed::Random => RngSeed::Fixed(1),
-            fixed => fixed,
-        },
-        failure_persistence: None,
-        max_shrink_iters: 200,
-        ..from_environment
-    };
-    let run = |(value, seed)| match catch_unwind(AssertUnwindSafe(|| test(value, &device(seed)))) {
-        Ok(result) => result.map_err(TestCaseError::fail),
-        Err(panic) => Err(TestCaseError::fail(format!("panicked: {}", text_of(&*panic)))),
-    };
-    TestRunner::new(config).run(&(strategy, any::<u64>()), run).map_err(|e| e.to_string())
+/// [`opspec::holds`] on a device, with a seed of the interpreter for each case.
+fn holds<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value, &Device) -> Result<(), String>) -> Result<(), String> {
+    opspec::holds(cases, &(strategy, any::<u64>()), |(value, seed)| test(value, &device(seed)).map_err(TestCaseError::fail))
 }
 
 /// What a panic said.

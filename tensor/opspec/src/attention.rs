@@ -2,31 +2,33 @@
 
 use crate::array::{Array, Expected, for_each_index};
 use crate::case::{FLOATS, Spec};
-use crate::family::Family;
+use crate::family::{Family, operations};
 use crate::precision::Precision;
 use crate::{Draw, Op, Source};
 use tensor::{Attention, DType, Tensor};
 
-/// Scaled dot-product attention, general or causal and fused.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Attend {
-    /// `[q, k, v]` or `[q, k, v, mask]`; the mask is bool, or float and added.
-    ScaledDotProduct {
-        /// Query `i` sees keys `0..=i`.
-        is_causal: bool,
-        /// Instead of `1/√dim`.
-        scale: Option<f64>,
-        /// Fewer key heads than query heads.
-        enable_gqa: bool,
-    },
-    /// `[q, k, v]` of `[batch, heads, seq, dim]`, giving the output and the rows' log-sum-exp. Query `i` of sequence `b` sees
-    /// the first `visible[b] − seq + i + 1` keys. The gradients hold where `visible` is `None`.
-    Causal {
-        /// Keys that the last query of each sequence sees; all of them for `None`.
-        visible: Option<Vec<usize>>,
-        /// Multiplies the scores.
-        scale: f64,
-    },
+operations! {
+    /// Scaled dot-product attention, general or causal and fused.
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum Attend {
+        /// `[q, k, v]` or `[q, k, v, mask]`; the mask is bool, or float and added.
+        ScaledDotProduct {
+            /// Query `i` sees keys `0..=i`.
+            is_causal: bool,
+            /// Instead of `1/√dim`.
+            scale: Option<f64>,
+            /// Fewer key heads than query heads.
+            enable_gqa: bool,
+        },
+        /// `[q, k, v]` of `[batch, heads, seq, dim]`, giving the output and the rows' log-sum-exp. Query `i` of sequence `b` sees
+        /// the first `visible[b] − seq + i + 1` keys. The gradients hold where `visible` is `None`.
+        Causal {
+            /// Keys that the last query of each sequence sees; all of them for `None`.
+            visible: Option<Vec<usize>>,
+            /// Multiplies the scores.
+            scale: f64,
+        },
+    }
 }
 
 use Attend::*;

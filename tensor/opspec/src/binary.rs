@@ -2,31 +2,33 @@
 
 use crate::array::{Array, Expected, broadcast};
 use crate::case::{ALL, FLOATS, NUMBERS, Spec};
-use crate::family::{Family, elements, nearest};
-use crate::precision::Precision;
+use crate::family::{Family, elements, nearest, operations};
+use crate::precision::{Precision, round_to};
 use crate::{Op, Source};
 use tensor::BinaryOp::*;
 use tensor::{BinaryOp, DType, Tensor};
 
-/// An elementwise operation of two or three operands.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Binary {
-    /// `[a, b]`, broadcast.
-    Plain(BinaryOp),
-    /// `[a]`, with a number on the right.
-    Scalar(BinaryOp, f64),
-    /// `[a, b]`: `a + alpha·b`.
-    AddAlpha(f64),
-    /// `[a, b]`: `a − alpha·b`.
-    SubAlpha(f64),
-    /// `[x]` between two numbers; `clamp_min` or `clamp_max` where one is missing.
-    Clamp(Option<f64>, Option<f64>),
-    /// `[x, lo, hi]`, broadcast.
-    ClampTensor,
-    /// `[condition, a, b]`, broadcast.
-    Where,
-    /// `[x, mask]` and the value put where the mask holds.
-    MaskedFill(f64),
+operations! {
+    /// An elementwise operation of two or three operands.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Binary {
+        /// `[a, b]`, broadcast.
+        Plain(BinaryOp),
+        /// `[a]`, with a number on the right.
+        Scalar(BinaryOp, f64),
+        /// `[a, b]`: `a + alpha·b`.
+        AddAlpha(f64),
+        /// `[a, b]`: `a − alpha·b`.
+        SubAlpha(f64),
+        /// `[x]` between two numbers; `clamp_min` or `clamp_max` where one is missing.
+        Clamp(Option<f64>, Option<f64>),
+        /// `[x, lo, hi]`, broadcast.
+        ClampTensor,
+        /// `[condition, a, b]`, broadcast.
+        Where,
+        /// `[x, mask]` and the value put where the mask holds.
+        MaskedFill(f64),
+    }
 }
 
 use Binary::*;
@@ -34,7 +36,7 @@ use Binary::*;
 impl Family for Binary {
     fn name(&self) -> &'static str {
         match self {
-            Plain(op) | Scalar(op, _) => name(*op),
+            Plain(op) | Scalar(op, _) => op.name(),
             AddAlpha(_) => "add_alpha",
             SubAlpha(_) => "sub_alpha",
             Clamp(..) | ClampTensor => "clamp",
@@ -70,6 +72,8 @@ impl Family for Binary {
         let p = Precision::of(dtype);
         vec![Expected::from_fn(dtype, &shape, |ix| match *self {
             Plain(op) => arithmetic(op, x[0].at(ix), x[1].at(ix), dtype, p),
+            // A comparison rounds the number, as PyTorch does; arithmetic does not.
+            Scalar(op, s) if op.is_predicate() => arithmetic(op, x[0].at(ix), round_to(first.dtype, s), dtype, p),
             Scalar(op, s) => arithmetic(op, x[0].at(ix), s, dtype, p),
             AddAlpha(alpha) => scaled(x[0].at(ix), alpha, x[1].at(ix), p),
             SubAlpha(alpha) => scaled(x[0].at(ix), -alpha, x[1].at(ix), p),
@@ -142,26 +146,6 @@ fn arithmetic(op: BinaryOp, a: f64, b: f64, dtype: DType, p: Precision) -> (f64,
     }
 }
 
-fn name(op: BinaryOp) -> &'static str {
-    match op {
-        Add => "add",
-        Sub => "sub",
-        Mul => "mul",
-        Div => "div",
-        Pow => "pow",
-        Maximum => "maximum",
-        Minimum => "minimum",
-        Eq => "eq",
-        Ne => "ne",
-        Lt => "lt",
-        Le => "le",
-        Gt => "gt",
-        Ge => "ge",
-        LogicalAnd => "logical_and",
-        LogicalOr => "logical_or",
-    }
-}
-
 fn plain(op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
     match op {
         Add => a.add(b),
@@ -192,15 +176,20 @@ fn shapes(s: &mut Source) -> (Vec<usize>, Vec<usize>) {
     }
 }
 
+/// A number in a range, of f32's digits: more than a half type has.
+fn number(s: &mut Source, (lo, hi): (f64, f64)) -> f64 {
+    let (value, more) = (s.value(lo, hi), s.pick(3) as f64 / 2048.0);
+    round_to(DType::F32, (value * (1.0 - more)).clamp(lo, hi))
+}
+
 pub(crate) fn specs() -> Vec<Spec> {
     let spec = |op: BinaryOp, dtypes, a: (f64, f64), b: (f64, f64)| {
-        Spec::new(name(op), dtypes, move |s: &mut Source| {
+        Spec::new(op.name(), dtypes, move |s: &mut Source| {
             let (first, second) = shapes(s);
             let x = s.input(&first, a.0, a.1);
             // A number on the right would promote integers.
             if s.dtype.is_float() && s.one_in(5) {
-                let v = s.value(b.0, b.1);
-                return (Op::Binary(Scalar(op, v)), vec![x]);
+                return (Op::Binary(Scalar(op, number(s, b))), vec![x]);
             }
             (Op::Binary(Plain(op)), vec![x, s.input(&second, b.0, b.1)])
         })
@@ -209,7 +198,7 @@ pub(crate) fn specs() -> Vec<Spec> {
     let alpha = |name, make: fn(f64) -> Binary| {
         Spec::new(name, FLOATS, move |s: &mut Source| {
             let (first, second) = shapes(s);
-            let alpha = [2.0, -3.125, 0.5][s.pick(3)];
+            let alpha = [2.0, -3.125, 0.5, 0.1f32 as f64][s.pick(4)];
             (Op::Binary(make(alpha)), vec![s.input(&first, -10.0, 10.0), s.input(&second, -10.0, 10.0)])
         })
     };

@@ -121,6 +121,12 @@ impl Case {
         Ok(())
     }
 
+    /// The error that [`Case::check`] lets each element of each result have; 0 where only the nearest value will do.
+    pub fn allowed(&self) -> Vec<Vec<f64>> {
+        let of = |e: &Expected| e.array.data.iter().zip(&e.bound).map(|(&v, &b)| allowed(e.array.dtype, v, b)).collect();
+        self.reference().iter().map(of).collect()
+    }
+
     /// Runs the operation on a device and checks the results.
     ///
     /// # Errors

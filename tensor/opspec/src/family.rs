@@ -3,6 +3,28 @@
 use crate::array::{Array, Expected};
 use tensor::Tensor;
 
+/// Declares an enum of operations together with its variants' names, by which a test finds the one that no specification
+/// draws.
+macro_rules! operations {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $($(#[$doc:meta])* $variant:ident $(($($tuple:tt)*))? $({ $($fields:tt)* })?),* $(,)?
+        }
+    ) => {
+        $(#[$meta])*
+        pub enum $name {
+            $($(#[$doc])* $variant $(($($tuple)*))? $({ $($fields)* })?),*
+        }
+
+        impl $name {
+            /// The names of the variants.
+            pub const VARIANTS: &'static [&'static str] = &[$(stringify!($variant)),*];
+        }
+    };
+}
+pub(crate) use operations;
+
 /// A group of operations specified together. Nothing has a default that could hide an omission, but for kinks: most have
 /// none.
 pub trait Family {

@@ -2,34 +2,36 @@
 
 use crate::array::{Array, Expected, axis, broadcast, for_each_index};
 use crate::case::{ALL, FLOATS, NUMBERS, Spec};
-use crate::family::Family;
+use crate::family::{Family, operations};
 use crate::precision::Precision;
 use crate::{Input, Op, Source};
 use tensor::{DType, Tensor};
 
-/// Reading or writing at positions.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Index {
-    /// `[x, index]` along a dimension.
-    Gather(isize),
-    /// `[x, index, src]` along a dimension. Positions do not repeat.
-    Scatter(isize),
-    /// `[x, index]` along a dimension, with a number written.
-    ScatterNumber(isize, f64),
-    /// `[x, index, src]` along a dimension.
-    ScatterAdd(isize),
-    /// `[x, index]` along a dimension.
-    IndexSelect(isize),
-    /// `[x, index, src]` along a dimension, `src` multiplied by a number.
-    IndexAdd(isize, f64),
-    /// `[x, index]` along a dimension, or of the flattened tensors.
-    TakeAlongDim(Option<isize>),
-    /// `[weight, ids]`.
-    Embedding,
-    /// `[x]`, each element repeated equally often along a dimension, or of the flattened tensor.
-    RepeatInterleave(usize, Option<isize>),
-    /// `[x, counts]` along a dimension, or of the flattened tensor.
-    RepeatInterleaveCounts(Option<isize>),
+operations! {
+    /// Reading or writing at positions.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Index {
+        /// `[x, index]` along a dimension.
+        Gather(isize),
+        /// `[x, index, src]` along a dimension. Positions do not repeat.
+        Scatter(isize),
+        /// `[x, index]` along a dimension, with a number written.
+        ScatterNumber(isize, f64),
+        /// `[x, index, src]` along a dimension.
+        ScatterAdd(isize),
+        /// `[x, index]` along a dimension.
+        IndexSelect(isize),
+        /// `[x, index, src]` along a dimension, `src` multiplied by a number.
+        IndexAdd(isize, f64),
+        /// `[x, index]` along a dimension, or of the flattened tensors.
+        TakeAlongDim(Option<isize>),
+        /// `[weight, ids]`.
+        Embedding,
+        /// `[x]`, each element repeated equally often along a dimension, or of the flattened tensor.
+        RepeatInterleave(usize, Option<isize>),
+        /// `[x, counts]` along a dimension, or of the flattened tensor.
+        RepeatInterleaveCounts(Option<isize>),
+    }
 }
 
 use Index::*;
@@ -72,8 +74,8 @@ impl Family for Index {
             ScatterAdd(dim) => write(&x[0], &x[1], dim, |ix| x[2].at(ix), true),
             IndexSelect(dim) => select(&x[0], &x[1].data, dim),
             IndexAdd(dim, alpha) => {
-                let d = axis(dim, x[0].rank());
-                let index = Array::from_fn(DType::I64, &x[2].shape, |ix| x[1].data[ix[d]]);
+                let d = axis(dim, x[0].rank().max(1));
+                let index = Array::from_fn(DType::I64, &x[2].shape, |ix| x[1].data[ix.get(d).copied().unwrap_or(0)]);
                 write(&x[0], &index, dim, |ix| alpha * x[2].at(ix), true)
             }
             TakeAlongDim(None) => gather(&x[0].reshaped(&[x[0].numel()]), &x[1].reshaped(&[x[1].numel()]), 0),
@@ -120,7 +122,7 @@ impl Family for Index {
 
 fn gather(x: &Array, index: &Array, dim: isize) -> Expected {
     if x.rank() == 0 {
-        return Expected::exact(x.clone());
+        return Expected::exact(Array::from_fn(x.dtype, &index.shape, |_| x.data[0]));
     }
     let d = axis(dim, x.rank());
     Expected::exact(Array::from_fn(x.dtype, &index.shape, |ix| {
@@ -131,6 +133,9 @@ fn gather(x: &Array, index: &Array, dim: isize) -> Expected {
 }
 
 fn select(x: &Array, positions: &[f64], dim: isize) -> Expected {
+    if x.rank() == 0 {
+        return Expected::exact(x.clone());
+    }
     let d = axis(dim, x.rank());
     let mut shape = x.shape.clone();
     shape[d] = positions.len();
@@ -180,83 +185,100 @@ fn repeat(x: &Array, count: impl Fn(usize) -> usize, dim: Option<isize>) -> Expe
     select(&x, &positions, dim)
 }
 
-/// A shape of at least one dimension without empty ones, and a dimension of it.
-fn along(s: &mut Source) -> (Vec<usize>, isize) {
-    let shape = s.full_shape(1, 4);
-    let dim = s.dim(shape.len());
-    (shape, dim)
+/// A shape, and a dimension of it counted from either end and from the front. A 0-d tensor has one dimension here.
+fn along(s: &mut Source, lo: usize) -> (Vec<usize>, isize, usize) {
+    let shape = s.shape(lo, 4);
+    let rank = shape.len().max(1);
+    let dim = s.dim(rank);
+    (shape, dim, axis(dim, rank))
+}
+
+/// The size of dimension `d`; a 0-d tensor holds one element.
+fn length(shape: &[usize], d: usize) -> usize {
+    shape.get(d).copied().unwrap_or(1)
+}
+
+/// How many positions may be chosen among `n`: any number, but none of nothing.
+fn choices(s: &mut Source, n: usize) -> usize {
+    s.size() * n.min(1)
 }
 
 /// A shape of positions into `shape`: no larger outside `d`, any size along it.
 fn positions(s: &mut Source, shape: &[usize], d: usize) -> Vec<usize> {
-    (0..shape.len()).map(|i| if i == d { s.size() } else { 1 + s.pick(shape[i]) }).collect()
+    let part = |s: &mut Source, n: usize| if n == 0 { 0 } else { 1 + s.pick(n) };
+    (0..shape.len()).map(|i| if i == d { choices(s, shape[i]) } else { part(s, shape[i]) }).collect()
+}
+
+/// A shape at least as large, and now and then larger.
+fn no_smaller(s: &mut Source, shape: &[usize]) -> Vec<usize> {
+    shape.iter().map(|&n| n + s.pick(2)).collect()
 }
 
 pub(crate) fn specs() -> Vec<Spec> {
     let any = (-10.0, 10.0);
     vec![
         Spec::new("gather", ALL, move |s| {
-            let (shape, dim) = along(s);
-            let d = axis(dim, shape.len());
-            let at = positions(s, &shape, d);
+            let (shape, dim, d) = along(s, 0);
+            let mut at = positions(s, &shape, d);
+            // The one element of a 0-d tensor may be taken several times.
+            if shape.is_empty() && s.coin() {
+                at = vec![s.size()];
+            }
             let x = s.input(&shape, any.0, any.1);
-            (Op::Index(Gather(dim)), vec![x, s.index(&at, shape[d])])
+            (Op::Index(Gather(dim)), vec![x, s.index(&at, length(&shape, d))])
         }),
         Spec::new("scatter", ALL, move |s| {
-            let (shape, dim) = along(s);
-            let d = axis(dim, shape.len());
+            let (shape, dim, d) = along(s, 0);
+            let n = length(&shape, d);
             let mut at = positions(s, &shape, d);
-            at[d] = at[d].min(shape[d]);
+            at.get_mut(d).into_iter().for_each(|k| *k = (*k).min(n));
             let x = s.input(&shape, any.0, any.1);
             // Positions that do not repeat along a line (a rotation), so that the result does not depend on an order.
-            let turn = s.pick(shape[d]);
+            let turn = s.pick(n.max(1));
             let layout = s.dense_layout(at.len());
-            let index = Array::from_fn(DType::I64, &at, |ix| ((ix[d] + turn) % shape[d]) as f64);
+            let index = Array::from_fn(DType::I64, &at, |ix| ix.get(d).map_or(0.0, |i| ((i + turn) % n) as f64));
             let index = Input { array: index, layout };
             if s.coin() && s.dtype.is_float() {
                 return (Op::Index(ScatterNumber(dim, 2.5)), vec![x, index]);
             }
-            let src: Vec<usize> = at.iter().map(|&n| n + s.pick(2)).collect();
+            let src = no_smaller(s, &at);
             (Op::Index(Scatter(dim)), vec![x, index, s.input(&src, any.0, any.1)])
         }),
         Spec::new("scatter_add", NUMBERS, move |s| {
-            let (shape, dim) = along(s);
-            let d = axis(dim, shape.len());
+            let (shape, dim, d) = along(s, 0);
             let at = positions(s, &shape, d);
-            let src: Vec<usize> = at.iter().map(|&n| n + s.pick(2)).collect();
+            let src = no_smaller(s, &at);
             let x = s.input(&shape, any.0, any.1);
-            let index = s.index(&at, shape[d]);
+            let index = s.index(&at, length(&shape, d));
             (Op::Index(ScatterAdd(dim)), vec![x, index, s.input(&src, -2.0, 2.0)])
         }),
         Spec::new("index_select", ALL, move |s| {
-            let (shape, dim) = along(s);
-            let n = s.size();
+            let (shape, dim, d) = along(s, 0);
+            let n = if shape.is_empty() { 1 } else { choices(s, shape[d]) };
             let x = s.input(&shape, any.0, any.1);
-            (Op::Index(IndexSelect(dim)), vec![x, s.index(&[n], shape[axis(dim, shape.len())])])
+            (Op::Index(IndexSelect(dim)), vec![x, s.index(&[n], length(&shape, d))])
         }),
         Spec::new("index_add", FLOATS, move |s| {
-            let (shape, dim) = along(s);
-            let d = axis(dim, shape.len());
+            let (shape, dim, d) = along(s, 0);
             let mut src = shape.clone();
-            src[d] = s.size();
+            src.get_mut(d).into_iter().for_each(|n| *n = choices(s, *n));
             let alpha = [1.0, -1.0, 0.0, 2.5][s.pick(4)];
             let x = s.input(&shape, any.0, any.1);
-            let index = s.index(&[src[d]], shape[d]);
+            let index = s.index(&[length(&src, d)], length(&shape, d));
             (Op::Index(IndexAdd(dim, alpha)), vec![x, index, s.input(&src, any.0, any.1)])
         }),
         Spec::new("take_along_dim", ALL, move |s| {
-            let (shape, dim) = along(s);
+            let (shape, dim, d) = along(s, 1);
             if s.one_in(4) {
-                let at = s.shape(0, 2);
                 let n = shape.iter().product();
+                let at = if n == 0 { vec![0] } else { s.shape(0, 2) };
                 let x = s.input(&shape, any.0, any.1);
                 return (Op::Index(TakeAlongDim(None)), vec![x, s.index(&at, n)]);
             }
-            let d = axis(dim, shape.len());
             let one = |s: &mut Source, n: usize| if s.one_in(4) { 1 } else { n };
             let mut x: Vec<usize> = shape.iter().map(|&n| one(s, n)).collect();
             let mut at: Vec<usize> = shape.iter().map(|&n| one(s, n)).collect();
-            (x[d], at[d]) = (shape[d], s.size());
+            (x[d], at[d]) = (shape[d], choices(s, shape[d]));
             let x = s.input(&x, any.0, any.1);
             (Op::Index(TakeAlongDim(Some(dim))), vec![x, s.index(&at, shape[d])])
         }),

@@ -2,21 +2,23 @@
 
 use crate::array::{Array, Expected, axis};
 use crate::case::{ALL, Spec};
-use crate::family::Family;
+use crate::family::{Family, operations};
 use crate::{Op, Source};
 use tensor::Tensor;
 
-/// Joining tensors, or cutting one.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Join {
-    /// All operands along an existing dimension.
-    Cat(isize),
-    /// All operands along a new dimension.
-    Stack(isize),
-    /// `[x]` in pieces of a size along a dimension.
-    Split(usize, isize),
-    /// `[x]` in a number of pieces along a dimension.
-    Chunk(usize, isize),
+operations! {
+    /// Joining tensors, or cutting one.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Join {
+        /// All operands along an existing dimension.
+        Cat(isize),
+        /// All operands along a new dimension.
+        Stack(isize),
+        /// `[x]` in pieces of a size along a dimension.
+        Split(usize, isize),
+        /// `[x]` in a number of pieces along a dimension.
+        Chunk(usize, isize),
+    }
 }
 
 use Join::*;

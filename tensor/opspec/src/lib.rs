@@ -28,6 +28,7 @@ mod join;
 mod matmul;
 mod precision;
 mod reduce;
+mod runner;
 mod softmax;
 mod sort;
 mod source;
@@ -47,40 +48,44 @@ pub use join::Join;
 pub use matmul::Product;
 pub use precision::{Precision, gamma, round_to, summands};
 pub use reduce::Reduce;
+pub use runner::holds;
 pub use softmax::Softmax;
 pub use sort::Order;
 pub use source::{Draw, Source};
 pub use view::View;
 
+use family::operations;
 use tensor::UnaryOp;
 
-/// An operation with the arguments that are not tensors. The operands are described at each variant of the families.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Op {
-    /// Elementwise, one operand.
-    Unary(UnaryOp),
-    /// Elementwise, two or three operands.
-    Binary(Binary),
-    /// Reductions and running sums.
-    Reduce(Reduce),
-    /// Softmax, its logarithm, cross-entropy.
-    Softmax(Softmax),
-    /// Matrix products.
-    Product(Product),
-    /// Attention.
-    Attend(Attend),
-    /// Fused operations: norms, rotary embedding, SwiGLU, AdamW.
-    Fused(Fused),
-    /// Gradients that have a kernel of their own. Not differentiable themselves.
-    Backward(Backward),
-    /// Reading and writing at positions.
-    Index(Index),
-    /// Sorting and choosing.
-    Order(Order),
-    /// Joining and splitting.
-    Join(Join),
-    /// Views and rearrangements.
-    View(View),
+operations! {
+    /// An operation with the arguments that are not tensors. The operands are described at each variant of the families.
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum Op {
+        /// Elementwise, one operand.
+        Unary(UnaryOp),
+        /// Elementwise, two or three operands.
+        Binary(Binary),
+        /// Reductions and running sums.
+        Reduce(Reduce),
+        /// Softmax, its logarithm, cross-entropy.
+        Softmax(Softmax),
+        /// Matrix products.
+        Product(Product),
+        /// Attention.
+        Attend(Attend),
+        /// Fused operations: norms, rotary embedding, SwiGLU, AdamW.
+        Fused(Fused),
+        /// Gradients that have a kernel of their own. Not differentiable themselves.
+        Backward(Backward),
+        /// Reading and writing at positions.
+        Index(Index),
+        /// Sorting and choosing.
+        Order(Order),
+        /// Joining and splitting.
+        Join(Join),
+        /// Views and rearrangements.
+        View(View),
+    }
 }
 
 impl Op {

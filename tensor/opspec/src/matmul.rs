@@ -2,22 +2,24 @@
 
 use crate::array::{Array, Expected, broadcast};
 use crate::case::{FLOATS, Spec};
-use crate::family::{Family, elements};
+use crate::family::{Family, elements, operations};
 use crate::precision::Precision;
 use crate::{Draw, Op, Source};
 use tensor::Tensor;
 
-/// A matrix product.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Product {
-    /// `[a, b]` with vectors promoted and leading dimensions broadcast.
-    Matmul,
-    /// `[a, b]`, two matrices.
-    Mm,
-    /// `[a, b]`, two batches of matrices.
-    Bmm,
-    /// `[x, weight]` or `[x, weight, bias]`.
-    Linear,
+operations! {
+    /// A matrix product.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Product {
+        /// `[a, b]` with vectors promoted and leading dimensions broadcast.
+        Matmul,
+        /// `[a, b]`, two matrices.
+        Mm,
+        /// `[a, b]`, two batches of matrices.
+        Bmm,
+        /// `[x, weight]` or `[x, weight, bias]`.
+        Linear,
+    }
 }
 
 use Product::*;
@@ -51,8 +53,6 @@ impl Family for Product {
                 if let Some(bias) = x.get(2) {
                     let p = Precision::of(x[0].dtype);
                     for (i, (y, e)) in y.array.data.iter_mut().zip(&mut y.bound).enumerate() {
-                        // The product is stored before the bias joins it.
-                        *e += p.store * (y.abs() + *e);
                         *y += bias.data[i % out];
                         *e += p.u * y.abs();
                     }

@@ -30,11 +30,6 @@ impl Precision {
         }
     }
 
-    /// Relative error of one operation whose result is stored: for compositions that keep intermediate results.
-    pub fn step(self) -> f64 {
-        self.u + self.store
-    }
-
     /// Relative error of an elementary function (exp, log, tanh, …): within 2 units in the last place, and as much for the
     /// f64 reference itself where the dtype is f64.
     pub fn function(self) -> f64 {
@@ -80,7 +75,8 @@ pub fn round_to(dtype: DType, x: f64) -> f64 {
         DType::F32 => x as f32 as f64,
         DType::BF16 => nearest(x, 8, -126, f64::from(tensor::bf16::MAX)),
         DType::F16 => nearest(x, 11, -14, f64::from(tensor::f16::MAX)),
-        DType::F8E4M3 => tensor::F8E4M3::from_f32(x as f32).to_f32() as f64,
+        // No infinity: what rounds beyond the largest is NaN.
+        DType::F8E4M3 => Some(nearest(x, 4, -6, 448.0)).filter(|y| y.is_finite()).unwrap_or(f64::NAN),
         DType::I64 => x as i64 as f64,
         DType::I32 => x as i64 as i32 as f64,
         DType::U8 => x as i64 as u8 as f64,

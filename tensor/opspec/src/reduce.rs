@@ -2,32 +2,34 @@
 
 use crate::array::{Array, Expected, axes, axis, for_each_index};
 use crate::case::{ALL, FLOATS, NUMBERS, Spec};
-use crate::family::{Family, nearest};
+use crate::family::{Family, nearest, operations};
 use crate::precision::Precision;
 use crate::{Draw, Op, Source};
 use tensor::{DType, Tensor};
 
-/// A reduction of `[x]`. An empty list of dimensions means all of them.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reduce {
-    /// Over dimensions, kept with size 1 or not.
-    Sum(Vec<isize>, bool),
-    /// Over dimensions, kept with size 1 or not.
-    Mean(Vec<isize>, bool),
-    /// Over dimensions, kept with size 1 or not.
-    Amax(Vec<isize>, bool),
-    /// Over dimensions, kept with size 1 or not.
-    Amin(Vec<isize>, bool),
-    /// Over dimensions, with a correction, kept with size 1 or not.
-    Var(Vec<isize>, f64, bool),
-    /// Over dimensions, kept with size 1 or not.
-    Logsumexp(Vec<isize>, bool),
-    /// Along one dimension or the flattened tensor.
-    Argmax(Option<isize>, bool),
-    /// Along one dimension or the flattened tensor.
-    Argmin(Option<isize>, bool),
-    /// Along one dimension.
-    Cumsum(isize),
+operations! {
+    /// A reduction of `[x]`. An empty list of dimensions means all of them.
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum Reduce {
+        /// Over dimensions, kept with size 1 or not.
+        Sum(Vec<isize>, bool),
+        /// Over dimensions, kept with size 1 or not.
+        Mean(Vec<isize>, bool),
+        /// Over dimensions, kept with size 1 or not.
+        Amax(Vec<isize>, bool),
+        /// Over dimensions, kept with size 1 or not.
+        Amin(Vec<isize>, bool),
+        /// Over dimensions, with a correction, kept with size 1 or not.
+        Var(Vec<isize>, f64, bool),
+        /// Over dimensions, kept with size 1 or not.
+        Logsumexp(Vec<isize>, bool),
+        /// Along one dimension or the flattened tensor.
+        Argmax(Option<isize>, bool),
+        /// Along one dimension or the flattened tensor.
+        Argmin(Option<isize>, bool),
+        /// Along one dimension.
+        Cumsum(isize),
+    }
 }
 
 use Reduce::*;
@@ -210,32 +212,40 @@ fn logsumexp(g: &[f64], p: Precision) -> (f64, f64) {
 }
 
 pub(crate) fn specs() -> Vec<Spec> {
-    let spec = |name, dtypes, empty: bool, make: fn(&mut Source, Vec<isize>, bool) -> Reduce| {
+    let spec = |name, dtypes, of_nothing: bool, make: fn(&mut Source, Vec<isize>, bool) -> Reduce| {
         Spec::new(name, dtypes, move |s: &mut Source| {
-            let mut shape = if empty { s.shape(0, 4) } else { s.full_shape(0, 4) };
+            let mut shape = s.shape(0, 4);
             // Now and then long enough for the blocks of a sum.
             if s.draw != Draw::Smooth && s.one_in(12) {
                 shape = [vec![1500 + s.pick(1200)], vec![700, 3], vec![2, 600]][s.pick(3)].clone();
             }
             let (dims, keep) = (s.dims(shape.len()), s.coin());
+            if !of_nothing {
+                axes(&dims, shape.len()).into_iter().for_each(|d| shape[d] = shape[d].max(1));
+            }
             let op = make(s, dims, keep);
             (Op::Reduce(op), vec![s.input(&shape, -10.0, 10.0)])
         })
     };
     let arg = |name, make: fn(Option<isize>, bool) -> Reduce| {
         Spec::new(name, NUMBERS, move |s: &mut Source| {
-            let shape = s.full_shape(0, 4);
+            let mut shape = s.shape(0, 4);
             let dim = if s.coin() { Some(s.dim(shape.len().max(1))) } else { None };
+            let over = match dim {
+                Some(dim) if !shape.is_empty() => vec![axis(dim, shape.len())],
+                _ => (0..shape.len()).collect(),
+            };
+            over.into_iter().for_each(|d| shape[d] = shape[d].max(1));
             (Op::Reduce(make(dim, s.coin())), vec![s.input(&shape, -10.0, 10.0)])
         })
     };
     vec![
         spec("sum", ALL, true, |_, dims, keep| Sum(dims, keep)),
-        spec("mean", FLOATS, false, |_, dims, keep| Mean(dims, keep)),
+        spec("mean", FLOATS, true, |_, dims, keep| Mean(dims, keep)),
         spec("amax", ALL, false, |_, dims, keep| Amax(dims, keep)),
         spec("amin", ALL, false, |_, dims, keep| Amin(dims, keep)),
-        // At most one less than the elements are always there: with more the divisor would be 0.
-        spec("var", FLOATS, false, |s, dims, keep| Var(dims, [0.0, -1.0, 0.5, 0.75][s.pick(4)], keep)),
+        // A correction of at most 0.75, one element being there: of a divisor of 0 any error would do.
+        spec("var", FLOATS, true, |s, dims, keep| Var(dims, [0.0, -1.0, 0.5, 0.75][s.pick(4)], keep)),
         spec("logsumexp", FLOATS, true, |_, dims, keep| Logsumexp(dims, keep)),
         arg("argmax", Argmax),
         arg("argmin", Argmin),

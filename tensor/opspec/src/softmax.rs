@@ -2,29 +2,31 @@
 
 use crate::array::{Array, Expected, axis};
 use crate::case::{FLOATS, Spec};
-use crate::family::{Family, elements};
+use crate::family::{Family, elements, operations};
 use crate::precision::Precision;
 use crate::reduce::{exponential_sum, magnitude};
 use crate::source::for_each_line;
 use crate::{Op, Source};
 use tensor::{CrossEntropy, DType, Reduction, Tensor};
 
-/// Softmax and what is made of it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Softmax {
-    /// `[x]` along a dimension.
-    Softmax(isize),
-    /// `[x]` along a dimension.
-    LogSoftmax(isize),
-    /// `[logits, target]` or `[logits, target, weight]`; the target holds class indices or, as floats, probabilities.
-    CrossEntropy {
-        /// Targets of this value count for nothing.
-        ignore_index: i64,
-        /// What becomes of the losses.
-        reduction: Reduction,
-        /// Share of each target spread over all classes.
-        label_smoothing: f64,
-    },
+operations! {
+    /// Softmax and what is made of it.
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum Softmax {
+        /// `[x]` along a dimension.
+        Softmax(isize),
+        /// `[x]` along a dimension.
+        LogSoftmax(isize),
+        /// `[logits, target]` or `[logits, target, weight]`; the target holds class indices or, as floats, probabilities.
+        CrossEntropy {
+            /// Targets of this value count for nothing.
+            ignore_index: i64,
+            /// What becomes of the losses.
+            reduction: Reduction,
+            /// Share of each target spread over all classes.
+            label_smoothing: f64,
+        },
+    }
 }
 
 impl Family for Softmax {
@@ -160,8 +162,9 @@ pub(crate) fn specs() -> Vec<Spec> {
         along("softmax", Softmax::Softmax),
         along("log_softmax", Softmax::LogSoftmax),
         Spec::new("cross_entropy", FLOATS, |s| {
-            let shape = s.full_shape(1, 4);
+            let mut shape = s.shape(1, 4);
             let dim = if shape.len() == 1 { 0 } else { 1 };
+            shape[dim] = shape[dim].max(1);
             let classes = shape[dim];
             let reduction = [Reduction::Mean, Reduction::Sum, Reduction::None][s.pick(3)];
             let label_smoothing = [0.0, 0.25][s.pick(2)];

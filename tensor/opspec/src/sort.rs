@@ -2,39 +2,41 @@
 
 use crate::array::{Array, Expected, axis};
 use crate::case::{NUMBERS, Spec};
-use crate::family::Family;
+use crate::family::{Family, operations};
 use crate::reduce::smallest_gap;
 use crate::source::for_each_line;
 use crate::{Draw, Op, Source};
 use std::cmp::Ordering;
 use tensor::{DType, Tensor};
 
-/// An order of `[x]` along a dimension.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Order {
-    /// Values and positions.
-    Sort {
-        /// Along this dimension.
-        dim: isize,
-        /// Largest first.
-        descending: bool,
-    },
-    /// Positions.
-    Argsort {
-        /// Along this dimension.
-        dim: isize,
-        /// Largest first.
-        descending: bool,
-    },
-    /// Values and positions of the first few.
-    Topk {
-        /// How many.
-        k: usize,
-        /// Along this dimension.
-        dim: isize,
-        /// Largest or smallest.
-        largest: bool,
-    },
+operations! {
+    /// An order of `[x]` along a dimension.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    pub enum Order {
+        /// Values and positions.
+        Sort {
+            /// Along this dimension.
+            dim: isize,
+            /// Largest first.
+            descending: bool,
+        },
+        /// Positions.
+        Argsort {
+            /// Along this dimension.
+            dim: isize,
+            /// Largest first.
+            descending: bool,
+        },
+        /// Values and positions of the first few.
+        Topk {
+            /// How many.
+            k: usize,
+            /// Along this dimension.
+            dim: isize,
+            /// Largest or smallest.
+            largest: bool,
+        },
+    }
 }
 
 use Order::*;

@@ -11,28 +11,7 @@ use tensor::{DType, Tensor, UnaryOp};
 
 impl Family for UnaryOp {
     fn name(&self) -> &'static str {
-        match self {
-            Neg => "neg",
-            Abs => "abs",
-            Exp => "exp",
-            Log => "log",
-            Sqrt => "sqrt",
-            Rsqrt => "rsqrt",
-            Sin => "sin",
-            Cos => "cos",
-            Tanh => "tanh",
-            Sigmoid => "sigmoid",
-            Silu => "silu",
-            Gelu(_) => "gelu",
-            Relu => "relu",
-            Softplus { .. } => "softplus",
-            Reciprocal => "reciprocal",
-            Square => "square",
-            Sign => "sign",
-            Floor => "floor",
-            Erf => "erf",
-            LogicalNot => "logical_not",
-        }
+        UnaryOp::name(*self)
     }
 
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
@@ -72,7 +51,7 @@ impl Family for UnaryOp {
         vec![Expected::from_fn(dtype, &x.shape, |ix| {
             let x = x.at(ix);
             let y = value(*self, x);
-            (y, p.u * units(*self, x, y))
+            (y, p.u * units(*self, x, y) + cancelled(*self, x))
         })]
     }
 
@@ -109,7 +88,7 @@ fn value(op: UnaryOp, x: f64) -> f64 {
         Sigmoid => sigmoid(x),
         Silu => x * sigmoid(x),
         Gelu(tensor::Gelu::None) => x * normal_cdf(x),
-        Gelu(tensor::Gelu::Tanh) => x * sigmoid(2.0 * (2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))),
+        Gelu(tensor::Gelu::Tanh) => x * sigmoid(2.0 * tanh_argument(x)),
         Relu => x.max(0.0),
         Softplus { beta, threshold } if beta * x > threshold => x,
         Softplus { beta, .. } => (beta * x).exp().ln_1p() / beta,
@@ -135,11 +114,32 @@ fn units(op: UnaryOp, x: f64, y: f64) -> f64 {
         Erf => 14.0 * y.abs(),
         // e⁻ˣ, one sum, one quotient, one product; the argument of the exponential is exact.
         Sigmoid | Silu => 7.0 * y.abs(),
-        // The distribution function is known to 4 units of 1, not of itself: in the tail it is the rest of a cancellation.
-        Gelu(_) => 8.0 * x.abs(),
+        // The distribution function's argument takes two roundings (the constant's and the product's), which its slope
+        // multiplies in the lower tail; then the function and two products. Three, for the reference squares its argument too.
+        Gelu(tensor::Gelu::None) => (12.0 + 3.0 * steepness(x)) * y.abs(),
+        // The sigmoid's argument takes seven: the cubic term four, the sum and the product with a constant three.
+        Gelu(tensor::Gelu::Tanh) => {
+            let z = tanh_argument(x);
+            (9.0 + 7.0 * (2.0 * z).abs() * sigmoid(-2.0 * z)) * y.abs()
+        }
         // log1p of a relative error of 5 units in its argument, which it does not amplify.
         Softplus { .. } => 10.0 * y.abs(),
     }
+}
+
+/// The error that does not shrink with the result: `1 + tanh z`, taken in f64 or finer, loses what `tanh z` rounds off, even
+/// where it is nearly −1.
+fn cancelled(op: UnaryOp, x: f64) -> f64 {
+    if op == Gelu(tensor::Gelu::Tanh) { 2.0 * f64::EPSILON * x.abs() } else { 0.0 }
+}
+
+fn tanh_argument(x: f64) -> f64 {
+    (2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))
+}
+
+/// How many times larger a relative error of `x` is in the normal distribution function: `x·φ(x)/Φ(x)`, towards `x²` below.
+fn steepness(x: f64) -> f64 {
+    x.abs() * (-x * x / 2.0).exp() / (2.0 * PI).sqrt() / normal_cdf(x)
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -161,10 +161,10 @@ pub(crate) fn erf(x: f64) -> f64 {
     }
 }
 
-/// `erfc(x)` for `x ≥ 2.5` by its continued fraction, from the inside out.
+/// `erfc(x)` for `x ≥ 0.5` by its continued fraction, from the inside out; what is cut off falls as `exp(−2x·√(2n))`.
 fn erfc_tail(x: f64) -> f64 {
     let mut f = x;
-    for n in (1..120).rev() {
+    for n in (1..20 + (250.0 / (x * x)) as usize).rev() {
         f = x + n as f64 / 2.0 / f;
     }
     (-x * x).exp() / PI.sqrt() / f
@@ -173,7 +173,7 @@ fn erfc_tail(x: f64) -> f64 {
 /// The standard normal distribution function.
 fn normal_cdf(x: f64) -> f64 {
     let z = x.abs() * FRAC_1_SQRT_2;
-    let tail = if z < 2.5 { 0.5 * (1.0 - erf(z)) } else { 0.5 * erfc_tail(z) };
+    let tail = if z < 0.5 { 0.5 * (1.0 - erf(z)) } else { 0.5 * erfc_tail(z) };
     if x < 0.0 { tail } else { 1.0 - tail }
 }
 

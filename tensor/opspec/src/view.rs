@@ -2,52 +2,54 @@
 
 use crate::array::{Array, Expected, axis};
 use crate::case::{ALL, Spec};
-use crate::family::Family;
+use crate::family::{Family, operations};
 use crate::precision::round_to;
 use crate::{Op, Source};
 use tensor::{DType, Tensor};
 
-/// The elements of `[x]` in another arrangement or dtype.
-#[derive(Clone, Debug, PartialEq)]
-pub enum View {
-    /// To another dtype.
-    ToDtype(DType),
-    /// To memory in row-major order.
-    Contiguous,
-    /// Another shape, one size possibly −1.
-    Reshape(Vec<isize>),
-    /// Dimensions in another order.
-    Permute(Vec<isize>),
-    /// Two dimensions swapped.
-    Transpose(isize, isize),
-    /// The last two dimensions swapped.
-    T,
-    /// A dimension of size 1 inserted.
-    Unsqueeze(isize),
-    /// Dimensions of size 1 removed.
-    Squeeze(Vec<isize>),
-    /// Dimensions of size 1 repeated; −1 keeps a size.
-    Expand(Vec<isize>),
-    /// Broadcast to a shape.
-    BroadcastTo(Vec<usize>),
-    /// Dimensions from the first to the second merged.
-    Flatten(isize, isize),
-    /// Dimension, start (possibly negative), length.
-    Narrow(isize, isize, usize),
-    /// Dimension, start, end, step, as in Python.
-    Slice(isize, isize, isize, usize),
-    /// Dimension, position.
-    Select(isize, isize),
-    /// Order reversed along dimensions.
-    Flip(Vec<isize>),
-    /// Shifts and their dimensions; in the flattened tensor without dimensions.
-    Roll(Vec<isize>, Vec<isize>),
-    /// The whole repeated along each dimension.
-    Repeat(Vec<usize>),
-    /// Zeros above a diagonal.
-    Tril(i64),
-    /// Zeros below a diagonal.
-    Triu(i64),
+operations! {
+    /// The elements of `[x]` in another arrangement or dtype.
+    #[derive(Clone, Debug, PartialEq)]
+    pub enum View {
+        /// To another dtype.
+        ToDtype(DType),
+        /// To memory in row-major order.
+        Contiguous,
+        /// Another shape, one size possibly −1.
+        Reshape(Vec<isize>),
+        /// Dimensions in another order.
+        Permute(Vec<isize>),
+        /// Two dimensions swapped.
+        Transpose(isize, isize),
+        /// The last two dimensions swapped.
+        T,
+        /// A dimension of size 1 inserted.
+        Unsqueeze(isize),
+        /// Dimensions of size 1 removed.
+        Squeeze(Vec<isize>),
+        /// Dimensions of size 1 repeated; −1 keeps a size.
+        Expand(Vec<isize>),
+        /// Broadcast to a shape.
+        BroadcastTo(Vec<usize>),
+        /// Dimensions from the first to the second merged.
+        Flatten(isize, isize),
+        /// Dimension, start (possibly negative), length.
+        Narrow(isize, isize, usize),
+        /// Dimension, start, end, step, as in Python.
+        Slice(isize, isize, isize, usize),
+        /// Dimension, position.
+        Select(isize, isize),
+        /// Order reversed along dimensions.
+        Flip(Vec<isize>),
+        /// Shifts and their dimensions; in the flattened tensor without dimensions.
+        Roll(Vec<isize>, Vec<isize>),
+        /// The whole repeated along each dimension.
+        Repeat(Vec<usize>),
+        /// Zeros above a diagonal.
+        Tril(i64),
+        /// Zeros below a diagonal.
+        Triu(i64),
+    }
 }
 
 use View::*;
@@ -323,9 +325,11 @@ pub(crate) fn specs() -> Vec<Spec> {
             Slice(dim, bound(s), bound(s), 1 + s.pick(3))
         }),
         Spec::new("select", ALL, |s| {
-            let shape = s.full_shape(1, 4);
-            let dim = s.dim(shape.len());
-            let index = s.dim(shape[axis(dim, shape.len())]);
+            let mut shape = s.shape(1, 4);
+            let (rank, dim) = (shape.len(), s.dim(shape.len()));
+            let chosen = &mut shape[axis(dim, rank)];
+            *chosen = (*chosen).max(1);
+            let index = s.dim(*chosen);
             (Op::View(Select(dim, index)), vec![s.input(&shape, -10.0, 10.0)])
         }),
         spec("flip", 0, |s, shape| Flip(if shape.is_empty() { vec![] } else { s.dims(shape.len()) })),

@@ -1,6 +1,7 @@
 //! Scaled dot-product attention (Vaswani et al., 2017): the general form as a composition, and the causal form fused.
 
 use crate::dtype::DType;
+use crate::ops::wide;
 use crate::tensor::Tensor;
 
 /// Options of [`Tensor::scaled_dot_product_attention`].
@@ -41,7 +42,6 @@ impl Tensor {
         };
         let (k, v) = (spread(k), spread(v));
         let scale = options.scale.unwrap_or(1.0 / (q.dim(-1) as f64).sqrt());
-        let wide = |t: &Tensor| if t.dtype().is_half() { t.to_dtype(DType::F32) } else { t.clone() };
         let scores = wide(q).matmul(&wide(&k).t()).mul(scale);
         let p = Tensor::attention_weights(&scores, options);
         p.matmul(&wide(&v)).to_dtype(q.dtype())
@@ -145,7 +145,6 @@ pub(crate) fn attention_causal_composed(
     visible: Option<&[usize]>,
     scale: f64,
 ) -> (Tensor, Tensor) {
-    let wide = |t: &Tensor| if t.dtype().is_half() { t.to_dtype(DType::F32) } else { t.clone() };
     let scores = wide(q).matmul(&wide(k).t()).mul(scale);
     let scores = Tensor::where_(&visible_mask(q, k, visible), &scores, f64::NEG_INFINITY);
     (scores.softmax(-1).matmul(&wide(v)).to_dtype(q.dtype()), scores.logsumexp(-1, false))
@@ -162,7 +161,7 @@ pub(crate) fn attention_causal_backward_composed(
     scale: f64,
 ) -> (Tensor, Tensor, Tensor) {
     let dtype = q.dtype();
-    let [grad, q, k, v, out] = [grad, q, k, v, out].map(|t| if t.dtype().is_half() { t.to_dtype(DType::F32) } else { t.clone() });
+    let [grad, q, k, v, out] = [grad, q, k, v, out].map(wide);
     let scores = q.matmul(&k.t()).mul(scale).sub(&lse.unsqueeze(-1));
     let p = Tensor::where_(&visible_mask(&q, &k, None), &scores.exp(), 0.0);
     let dv = p.t().matmul(&grad);
@@ -190,8 +189,13 @@ pub(crate) mod cpu {
     pub fn forward(q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
         let (batch, heads, seq, width) = (q.dims()[0], q.dims()[1], q.dims()[2], v.dims()[3]);
         let (keys, dim) = (k.dims()[2], k.dims()[3]);
-        if q.dtype() != DType::F32 || batch * heads * seq * width * dim == 0 {
-            return attention_causal_composed(q, k, v, visible, scale);
+        match q.dtype() {
+            t if t.is_half() => {
+                let (out, lse) = forward(&wide(q), &wide(k), &wide(v), visible, scale);
+                return (out.to_dtype(t), lse);
+            }
+            DType::F32 if batch * heads * seq * width * dim > 0 => {}
+            _ => return attention_causal_composed(q, k, v, visible, scale),
         }
         // Keys whose memory is transposed, as a cache keeps them, are read as they lie.
         let columns = k.strides()[2] == 1 && k.strides()[3] != 1 && dim > 1;
@@ -226,8 +230,13 @@ pub(crate) mod cpu {
         scale: f64,
     ) -> (Tensor, Tensor, Tensor) {
         let (seq, keys, dim, width) = (q.dims()[2], k.dims()[2], q.dims()[3], v.dims()[3]);
-        if q.dtype() != DType::F32 || q.numel() * k.numel() * v.numel() == 0 {
-            return attention_causal_backward_composed(grad, q, k, v, out, lse, scale);
+        match q.dtype() {
+            t if t.is_half() => {
+                let (dq, dk, dv) = backward(&wide(grad), &wide(q), &wide(k), &wide(v), &wide(out), lse, scale);
+                return (dq.to_dtype(t), dk.to_dtype(t), dv.to_dtype(t));
+            }
+            DType::F32 if q.numel() * k.numel() * v.numel() > 0 => {}
+            _ => return attention_causal_backward_composed(grad, q, k, v, out, lse, scale),
         }
         let [grad, q, k, v, out] = [grad, q, k, v, out].map(dense);
         let lse = lse.contiguous();

@@ -4,25 +4,72 @@ use crate::dtype::{DType, Scalar};
 use crate::tensor::Tensor;
 use std::ops;
 
-/// An elementwise operation of two operands; its docs are those of the [`Tensor`] method of the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // documented at the methods
-pub enum BinaryOp {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Pow,
-    Maximum,
-    Minimum,
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-    LogicalAnd,
-    LogicalOr,
+/// Declares [`BinaryOp`] and a method for each operation.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident => $op:ident;)*) => {
+        /// An elementwise operation of two operands, named after its [`Tensor`] method.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum BinaryOp {$(
+            $(#[$doc])*
+            $op,
+        )*}
+
+        impl BinaryOp {
+            /// Every operation.
+            pub const ALL: &'static [BinaryOp] = &[$(BinaryOp::$op),*];
+
+            /// The name of its method.
+            pub fn name(self) -> &'static str {
+                match self {$(
+                    BinaryOp::$op => stringify!($name),
+                )*}
+            }
+        }
+
+        impl Tensor {$(
+            $(#[$doc])*
+            ///
+            /// # Panics
+            /// If the shapes do not broadcast or the devices differ.
+            #[track_caller]
+            pub fn $name<'a>(&self, rhs: impl Into<Operand<'a>>) -> Tensor {
+                self.binary(BinaryOp::$op, rhs.into())
+            }
+        )*}
+    };
+}
+
+operations! {
+    /// `a + b`; of bools, or.
+    add => Add;
+    /// `a − b`.
+    sub => Sub;
+    /// `a·b`; of bools, and.
+    mul => Mul;
+    /// `a / b`; integers divide to f32.
+    div => Div;
+    /// `a` to the power `b`.
+    pow => Pow;
+    /// The larger; NaN wins.
+    maximum => Maximum;
+    /// The smaller; NaN wins.
+    minimum => Minimum;
+    /// `a = b`, a bool tensor.
+    eq => Eq;
+    /// `a ≠ b`, a bool tensor.
+    ne => Ne;
+    /// `a < b`, a bool tensor.
+    lt => Lt;
+    /// `a ≤ b`, a bool tensor.
+    le => Le;
+    /// `a > b`, a bool tensor.
+    gt => Gt;
+    /// `a ≥ b`, a bool tensor.
+    ge => Ge;
+    /// Both are not zero; a bool tensor.
+    logical_and => LogicalAnd;
+    /// One of them is not zero; a bool tensor.
+    logical_or => LogicalOr;
 }
 
 impl BinaryOp {
@@ -95,60 +142,12 @@ fn align(op: &str, a: &Tensor, b: Operand<'_>, dtype: DType) -> (Tensor, Tensor)
     }
 }
 
-macro_rules! methods {
-    ($($(#[$doc:meta])* $name:ident => $op:ident;)*) => {
-        impl Tensor {$(
-            $(#[$doc])*
-            ///
-            /// # Panics
-            /// If the shapes do not broadcast or the devices differ.
-            #[track_caller]
-            pub fn $name<'a>(&self, rhs: impl Into<Operand<'a>>) -> Tensor {
-                self.binary(BinaryOp::$op, rhs.into())
-            }
-        )*}
-    };
-}
-
-methods! {
-    /// `a + b`; of bools, or.
-    add => Add;
-    /// `a − b`.
-    sub => Sub;
-    /// `a·b`; of bools, and.
-    mul => Mul;
-    /// `a / b`; integers divide to f32.
-    div => Div;
-    /// `a` to the power `b`.
-    pow => Pow;
-    /// The larger; NaN wins.
-    maximum => Maximum;
-    /// The smaller; NaN wins.
-    minimum => Minimum;
-    /// `a = b`, a bool tensor.
-    eq => Eq;
-    /// `a ≠ b`, a bool tensor.
-    ne => Ne;
-    /// `a < b`, a bool tensor.
-    lt => Lt;
-    /// `a ≤ b`, a bool tensor.
-    le => Le;
-    /// `a > b`, a bool tensor.
-    gt => Gt;
-    /// `a ≥ b`, a bool tensor.
-    ge => Ge;
-    /// Both are not zero; a bool tensor.
-    logical_and => LogicalAnd;
-    /// One of them is not zero; a bool tensor.
-    logical_or => LogicalOr;
-    /// The larger of `x` and a lower bound.
-    clamp_min => Maximum;
-    /// The smaller of `x` and an upper bound.
-    clamp_max => Minimum;
-}
-
 impl Tensor {
-    /// Applies an elementwise operation of two operands.
+    /// Applies an elementwise operation of two operands. Where the result is of a half type, a number (or a tensor of another
+    /// dtype) is not rounded to it first: the operation is done in f32 and rounded once. A comparison does round it, as in PyTorch.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn binary(&self, op: BinaryOp, rhs: Operand<'_>) -> Tensor {
         let mut dtype = result_dtype(self, rhs);
@@ -157,7 +156,15 @@ impl Tensor {
             BinaryOp::Sub | BinaryOp::Pow if dtype == DType::Bool => panic!("{op:?}: not defined for bool tensors (cast first)"),
             _ => {}
         }
-        let (a, b) = align(name(op), self, rhs, dtype);
+        let other = match rhs {
+            Operand::Scalar(_) => true,
+            Operand::Tensor(b) => b.dtype() != self.dtype(),
+        };
+        if dtype.is_half() && other && !op.is_predicate() {
+            let (a, b) = align(op.name(), self, rhs, DType::F32);
+            return a.device().binary(op, &a, &b).to_dtype(dtype);
+        }
+        let (a, b) = align(op.name(), self, rhs, dtype);
         a.device().binary(op, &a, &b)
     }
 
@@ -186,6 +193,24 @@ impl Tensor {
         let a = if dtype.is_half() { self.to_dtype(wide) } else { self.clone() };
         let y = a.binary(op, Operand::Tensor(&b.mul(alpha)));
         if dtype.is_half() { y.to_dtype(dtype) } else { y }
+    }
+
+    /// The larger of `x` and a lower bound.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast or the devices differ.
+    #[track_caller]
+    pub fn clamp_min<'a>(&self, lo: impl Into<Operand<'a>>) -> Tensor {
+        self.maximum(lo)
+    }
+
+    /// The smaller of `x` and an upper bound.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast or the devices differ.
+    #[track_caller]
+    pub fn clamp_max<'a>(&self, hi: impl Into<Operand<'a>>) -> Tensor {
+        self.minimum(hi)
     }
 
     /// Limited to `lo..=hi`; where `lo > hi` the result is `hi`.
@@ -241,27 +266,6 @@ impl Tensor {
     }
 }
 
-fn name(op: BinaryOp) -> &'static str {
-    use BinaryOp::*;
-    match op {
-        Add => "add",
-        Sub => "sub",
-        Mul => "mul",
-        Div => "div",
-        Pow => "pow",
-        Maximum => "maximum",
-        Minimum => "minimum",
-        Eq => "eq",
-        Ne => "ne",
-        Lt => "lt",
-        Le => "le",
-        Gt => "gt",
-        Ge => "ge",
-        LogicalAnd => "logical_and",
-        LogicalOr => "logical_or",
-    }
-}
-
 macro_rules! operators {
     ($($trait:ident $method:ident),*) => {$(
         impl<'a, R: Into<Operand<'a>>> ops::$trait<R> for &Tensor {
@@ -309,8 +313,8 @@ pub(crate) mod cpu {
                 };
                 binary(op, &a, &b).reinterpret(DType::Bool)
             }
-            t if op.is_predicate() => dispatch!(name(op), t, T => predicate::<T>(op, a, b)),
-            t => dispatch!(name(op), t, T => arithmetic::<T>(op, a, b)),
+            t if op.is_predicate() => dispatch!(op.name(), t, T => predicate::<T>(op, a, b)),
+            t => dispatch!(op.name(), t, T => arithmetic::<T>(op, a, b)),
         }
     }
 
@@ -345,7 +349,18 @@ pub(crate) mod cpu {
                 // A negative power of an integer is 0, except for ±1.
                 #[allow(unused_comparisons)] // u8 has no negative powers
                 fn pow(self, b: Self) -> Self {
-                    if b >= 0 { self.wrapping_pow(b as u32) } else if self == 1 { 1 } else if self.wrapping_add(1) == 0 { if b % 2 == 0 { 1 } else { self } } else { 0 }
+                    if b < 0 {
+                        return if self == 1 { 1 } else if self.wrapping_add(1) == 0 { if b % 2 == 0 { 1 } else { self } } else { 0 };
+                    }
+                    let (mut base, mut rest, mut power) = (self, b, 1 as Self);
+                    while rest > 0 {
+                        if rest % 2 == 1 {
+                            power = power.wrapping_mul(base);
+                        }
+                        base = base.wrapping_mul(base);
+                        rest /= 2;
+                    }
+                    power
                 }
                 #[inline(always)] fn is_nan(self) -> bool { false }
             }

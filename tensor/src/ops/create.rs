@@ -76,7 +76,7 @@ impl Tensor {
 pub(crate) mod cpu {
     use crate::backend::Distribution;
     use crate::cpu::{build, dispatch_bits, par_chunks};
-    use crate::dtype::{DType, F8E4M3, Scalar};
+    use crate::dtype::{DType, F8E4M3, Scalar, to_odd};
     use crate::layout::Loops;
     use crate::random;
     use crate::shape::Shape;
@@ -84,22 +84,63 @@ pub(crate) mod cpu {
     use bytemuck::Pod;
     use half::{bf16, f16};
 
-    /// Fills a tensor of any dtype from a function of the element's index.
-    macro_rules! fill {
-        ($shape:expr, $dtype:expr, $float:expr, $int:expr) => {{
-            let (shape, dtype): (&Shape, DType) = ($shape, $dtype);
-            match dtype {
-                DType::F64 => each(shape, dtype, |i| $float(i)),
-                DType::F32 => each(shape, dtype, |i| $float(i) as f32),
-                DType::BF16 => each(shape, dtype, |i| bf16::from_f32($float(i) as f32)),
-                DType::F16 => each(shape, dtype, |i| f16::from_f32($float(i) as f32)),
-                DType::F8E4M3 => each(shape, dtype, |i| F8E4M3::from_f32($float(i) as f32)),
-                DType::I64 => each(shape, dtype, |i| $int(i)),
-                DType::I32 => each(shape, dtype, |i| $int(i) as i32),
-                DType::U8 => each(shape, dtype, |i| $int(i) as u8),
-                DType::Bool => each(shape, dtype, |i| ($float(i) != 0.0) as u8),
+    /// A number on its way into any dtype.
+    trait Number: Copy {
+        fn as_f64(self) -> f64;
+        fn as_f32(self) -> f32;
+        /// What f32 to hand to a type of fewer digits, so that it is rounded once.
+        fn narrow(self) -> f32 {
+            self.as_f32()
+        }
+        fn as_i64(self) -> i64;
+    }
+    macro_rules! number {
+        ($($T:ty: |$x:ident| $f64:expr, $f32:expr, $i64:expr;)*) => {$(
+            impl Number for $T {
+                fn as_f64(self) -> f64 { let $x = self; $f64 }
+                fn as_f32(self) -> f32 { let $x = self; $f32 }
+                fn as_i64(self) -> i64 { let $x = self; $i64 }
             }
-        }};
+        )*};
+    }
+    number! {
+        f32: |x| x as f64, x, x as i64;
+        bf16: |x| x.to_f32() as f64, x.to_f32(), x.to_f32() as i64;
+        f16: |x| x.to_f32() as f64, x.to_f32(), x.to_f32() as i64;
+        F8E4M3: |x| x.to_f32() as f64, x.to_f32(), x.to_f32() as i64;
+        i64: |x| x as f64, x as f32, x;
+        i32: |x| x as f64, x as f32, x as i64;
+        u8: |x| x as f64, x as f32, x as i64;
+    }
+    impl Number for f64 {
+        fn as_f64(self) -> f64 {
+            self
+        }
+        fn as_f32(self) -> f32 {
+            self as f32
+        }
+        fn narrow(self) -> f32 {
+            to_odd(self)
+        }
+        fn as_i64(self) -> i64 {
+            self as i64
+        }
+    }
+
+    /// Fills a tensor of any dtype from a function of the element's index. Integers become half types by way of f32, as in
+    /// PyTorch.
+    fn fill<N: Number>(shape: &Shape, dtype: DType, f: impl Fn(usize) -> N + Sync) -> Tensor {
+        match dtype {
+            DType::F64 => each(shape, dtype, |i| f(i).as_f64()),
+            DType::F32 => each(shape, dtype, |i| f(i).as_f32()),
+            DType::BF16 => each(shape, dtype, |i| bf16::from_f32(f(i).narrow())),
+            DType::F16 => each(shape, dtype, |i| f16::from_f32(f(i).narrow())),
+            DType::F8E4M3 => each(shape, dtype, |i| F8E4M3::from_f32(f(i).narrow())),
+            DType::I64 => each(shape, dtype, |i| f(i).as_i64()),
+            DType::I32 => each(shape, dtype, |i| f(i).as_i64() as i32),
+            DType::U8 => each(shape, dtype, |i| f(i).as_i64() as u8),
+            DType::Bool => each(shape, dtype, |i| (f(i).as_f64() != 0.0) as u8),
+        }
     }
 
     fn each<T: Pod + Send>(shape: &Shape, dtype: DType, f: impl Fn(usize) -> T + Sync) -> Tensor {
@@ -109,28 +150,24 @@ pub(crate) mod cpu {
     }
 
     pub fn full(shape: &Shape, value: Scalar, dtype: DType) -> Tensor {
-        fill!(shape, dtype, |_| value.as_f64(), |_| value.as_i64())
+        let bits = value.to_bits(dtype);
+        dispatch_bits!(dtype, T => each(shape, dtype, |_| bits as T))
     }
 
     pub fn arange(start: i64, step: i64, len: usize, dtype: DType) -> Tensor {
-        let at = |i: usize| start + i as i64 * step;
-        fill!(&Shape::from(len), dtype, |i| at(i) as f64, at)
+        fill(&Shape::from(len), dtype, |i| start + i as i64 * step)
     }
 
     pub fn random(shape: &Shape, dtype: DType, distribution: Distribution, seed: u64, offset: u64) -> Tensor {
-        let float = |i: usize| {
-            let counter = offset + i as u64;
-            match distribution {
-                Distribution::Uniform(lo, hi) => lo + (hi - lo) * random::uniform(seed, counter),
-                Distribution::Normal(mean, std) => mean + std * random::normal(seed, counter),
-                Distribution::Int(lo, hi) => random::integer(seed, counter, lo, hi) as f64,
+        let at = |i: usize| offset + i as u64;
+        match distribution {
+            Distribution::Uniform(lo, hi) => {
+                let last = random::last_below(lo, hi, dtype);
+                fill(shape, dtype, |i| (lo + (hi - lo) * random::uniform(seed, at(i))).min(last))
             }
-        };
-        let int = |i: usize| match distribution {
-            Distribution::Int(lo, hi) => random::integer(seed, offset + i as u64, lo, hi),
-            _ => float(i) as i64,
-        };
-        fill!(shape, dtype, float, int)
+            Distribution::Normal(mean, std) => fill(shape, dtype, |i| mean + std * random::normal(seed, at(i))),
+            Distribution::Int(lo, hi) => fill(shape, dtype, |i| random::integer(seed, at(i), lo, hi)),
+        }
     }
 
     pub fn copy(x: &Tensor, dtype: DType) -> Tensor {
@@ -162,48 +199,21 @@ pub(crate) mod cpu {
 
     /// Converts a contiguous tensor.
     fn cast(x: &Tensor, to: DType) -> Tensor {
-        macro_rules! from_float {
-            ($T:ty, $f32:expr, $f64:expr) => {{
-                let v = x.data::<$T>();
-                fill!(x.shape(), to, |i: usize| $f64(v[i]), |i: usize| $f64(v[i]) as i64)
-            }};
-        }
-        macro_rules! from_int {
+        macro_rules! from {
             ($T:ty) => {{
                 let v = x.data::<$T>();
-                fill!(x.shape(), to, |i: usize| v[i] as f64, |i: usize| v[i] as i64)
+                fill(x.shape(), to, |i| v[i])
             }};
         }
         match x.dtype() {
-            DType::F64 => from_f64(x, to),
-            DType::F32 => from_float!(f32, |v| v, |v: f32| v as f64),
-            DType::BF16 => from_float!(bf16, bf16::to_f32, |v: bf16| v.to_f32() as f64),
-            DType::F16 => from_float!(f16, f16::to_f32, |v: f16| v.to_f32() as f64),
-            DType::F8E4M3 => from_float!(F8E4M3, F8E4M3::to_f32, |v: F8E4M3| v.to_f32() as f64),
-            DType::I64 => from_int!(i64),
-            DType::I32 => from_int!(i32),
-            DType::U8 | DType::Bool => from_int!(u8),
-        }
-    }
-
-    /// The `f32` next to `x` on the side of zero, its last bit set where something was cut off: rounding it again to a format
-    /// that is two bits shorter or more gives what rounding `x` once would. (`half` itself drops the low word of an `f64`.)
-    fn to_odd(x: f64) -> f32 {
-        let y = x as f32;
-        if f64::from(y) == x || y.is_nan() {
-            return y;
-        }
-        let toward_zero = y.to_bits() - u32::from(f64::from(y).abs() > x.abs());
-        f32::from_bits(toward_zero | 1)
-    }
-
-    /// f64 to a half type is rounded once, not twice through f32.
-    fn from_f64(x: &Tensor, to: DType) -> Tensor {
-        let v = x.data::<f64>();
-        match to {
-            DType::BF16 => each(x.shape(), to, |i| bf16::from_f32(to_odd(v[i]))),
-            DType::F16 => each(x.shape(), to, |i| f16::from_f32(to_odd(v[i]))),
-            _ => fill!(x.shape(), to, |i: usize| v[i], |i: usize| v[i] as i64),
+            DType::F64 => from!(f64),
+            DType::F32 => from!(f32),
+            DType::BF16 => from!(bf16),
+            DType::F16 => from!(f16),
+            DType::F8E4M3 => from!(F8E4M3),
+            DType::I64 => from!(i64),
+            DType::I32 => from!(i32),
+            DType::U8 | DType::Bool => from!(u8),
         }
     }
 

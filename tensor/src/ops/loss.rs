@@ -1,6 +1,7 @@
 //! Cross-entropy.
 
 use crate::dtype::DType;
+use crate::ops::wide;
 use crate::tensor::Tensor;
 
 /// What becomes of a loss a sample.
@@ -37,7 +38,7 @@ impl Default for CrossEntropy<'_> {
 impl<'a> CrossEntropy<'a> {
     /// The class dimension, and what multiplies each log-probability: `loss = −Σ coefficient · log_softmax(logits)` summed over
     /// classes, plus the divisor of the mean. Targets are class indices (integers, logits' shape without classes) or
-    /// probabilities (floats, logits' shape). The one definition that forward and backward share.
+    /// probabilities (floats, logits' shape; halves in f32). The one definition that forward and backward share.
     ///
     /// # Panics
     /// If shapes do not fit or a class does not exist.
@@ -63,7 +64,7 @@ impl<'a> CrossEntropy<'a> {
             if target.shape() != logits.shape() {
                 panic!("cross_entropy: class probabilities of shape {} for logits of shape {}", target.shape(), logits.shape());
             }
-            let p = target.mul(1.0 - smooth).add(smooth / classes as f64);
+            let p = wide(target).mul(1.0 - smooth).add(smooth / classes as f64);
             let p = weight.map_or(p.clone(), |w| p.mul(&w));
             let samples = (logits.numel() / classes.max(1)) as f64;
             return (dim, p, Tensor::scalar(samples, dtype, device));
@@ -100,7 +101,6 @@ impl Tensor {
     #[track_caller]
     pub fn cross_entropy(&self, target: &Tensor, options: &CrossEntropy<'_>) -> Tensor {
         if self.dtype().is_half() {
-            let target = if target.dtype().is_float() { &target.to_dtype(DType::F32) } else { target };
             return self.to_dtype(DType::F32).cross_entropy(target, options).to_dtype(self.dtype());
         }
         let (dim, coefficients, divisor) = options.coefficients(self, target);

@@ -1,5 +1,6 @@
 //! Matrix products.
 
+use crate::ops::wide;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -39,16 +40,19 @@ impl Tensor {
         self.product("bmm", rhs)
     }
 
-    /// `x·Wᵀ + b` for `x` `[…, in]`, `weight` `[out, in]` (or `[in]`) and `bias` `[out]`.
+    /// `x·Wᵀ + b` for `x` `[…, in]`, `weight` `[out, in]` (or `[in]`) and `bias` `[out]`. bf16 and f16 round once, after the bias.
     ///
     /// # Panics
     /// If the shapes do not fit.
     #[track_caller]
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let y = self.product("linear", &if weight.rank() == 2 { weight.t() } else { weight.clone() });
+        let turned = if weight.rank() == 2 { weight.t() } else { weight.clone() };
         match bias {
-            Some(b) => y.add(b),
-            None => y,
+            Some(b) if self.dtype() == weight.dtype() && self.dtype().is_half() && b.dtype() == self.dtype() => {
+                wide(self).product("linear", &wide(&turned)).add(&wide(b)).to_dtype(self.dtype())
+            }
+            Some(b) => self.product("linear", &turned).add(b),
+            None => self.product("linear", &turned),
         }
     }
 

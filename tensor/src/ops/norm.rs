@@ -1,6 +1,7 @@
 //! Root-mean-square normalisation (Zhang and Sennrich, "Root mean square layer normalization", 2019).
 
 use crate::dtype::DType;
+use crate::ops::wide;
 use crate::tensor::Tensor;
 
 impl Tensor {
@@ -62,9 +63,9 @@ impl Tensor {
 
 /// `x` is `[rows, n]`, `weight` `[n]`; `rstd` is `[rows, 1]` in f32 for half types, else in x's dtype.
 pub(crate) fn rms_norm_composed(x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
-    let wide = if x.dtype().is_half() { x.to_dtype(DType::F32) } else { x.clone() };
-    let rstd = wide.square().mean(-1, true).add(eps).rsqrt();
-    let y = wide.mul(&rstd);
+    let x32 = wide(x);
+    let rstd = x32.square().mean(-1, true).add(eps).rsqrt();
+    let y = x32.mul(&rstd);
     (weight.map_or(y.clone(), |w| y.mul(w)).to_dtype(x.dtype()), rstd)
 }
 
@@ -88,8 +89,13 @@ pub(crate) mod cpu {
     use crate::cpu::{build, par_chunks2, par_parts, par_parts2, rows};
 
     pub fn rms_norm(x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
-        if x.dtype() != DType::F32 || x.numel() == 0 {
-            return rms_norm_composed(x, weight, eps);
+        match x.dtype() {
+            t if t.is_half() => {
+                let (y, rstd) = rms_norm(&wide(x), weight.map(wide).as_ref(), eps);
+                return (y.to_dtype(t), rstd);
+            }
+            DType::F32 if x.numel() > 0 => {}
+            _ => return rms_norm_composed(x, weight, eps),
         }
         let (x, weight) = (x.contiguous(), weight.map(Tensor::contiguous));
         let (n, w, source) = (x.dims()[1], weight.as_ref().map(|w| w.data::<f32>()), x.data::<f32>());
@@ -109,8 +115,13 @@ pub(crate) mod cpu {
     pub fn rms_norm_backward(grad: &Tensor, x: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
         /// Rows whose weight gradients are added up before they join the others': fixes the order of summation.
         const BLOCK: usize = 256;
-        if x.dtype() != DType::F32 || x.numel() == 0 {
-            return rms_norm_backward_composed(grad, x, weight, rstd);
+        match x.dtype() {
+            t if t.is_half() => {
+                let (dx, dw) = rms_norm_backward(&wide(grad), &wide(x), weight.map(wide).as_ref(), rstd);
+                return (dx.to_dtype(t), dw.map(|dw| dw.to_dtype(t)));
+            }
+            DType::F32 if x.numel() > 0 => {}
+            _ => return rms_norm_backward_composed(grad, x, weight, rstd),
         }
         let (grad, x, weight) = (grad.contiguous(), x.contiguous(), weight.map(Tensor::contiguous));
         let n = x.dims()[1];

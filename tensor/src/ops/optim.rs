@@ -1,6 +1,7 @@
 //! One step of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019).
 
 use crate::dtype::DType;
+use crate::ops::wide;
 use crate::tensor::Tensor;
 
 /// The numbers of one AdamW step.
@@ -46,12 +47,14 @@ impl AdamW {
 }
 
 pub(crate) fn adamw_composed(param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, s: &AdamW) -> (Tensor, Tensor, Tensor) {
+    let dtype = param.dtype();
+    let [param, grad, m, v] = [param, grad, m, v].map(wide);
     let (rate, root) = s.corrections();
     let g = grad.mul(s.grad_scale);
     let m = m.mul(s.beta1).add(&g.mul(1.0 - s.beta1));
     let v = v.mul(s.beta2).add(&g.square().mul(1.0 - s.beta2));
     let update = m.div(&v.sqrt().div(root).add(s.eps)).mul(rate);
-    (param.mul(1.0 - s.lr * s.weight_decay).sub(&update), m, v)
+    (param.mul(1.0 - s.lr * s.weight_decay).sub(&update).to_dtype(dtype), m.to_dtype(dtype), v.to_dtype(dtype))
 }
 
 pub(crate) mod cpu {
@@ -62,8 +65,13 @@ pub(crate) mod cpu {
     const TINY: f32 = 1e-30;
 
     pub fn adamw(param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, s: &AdamW) -> (Tensor, Tensor, Tensor) {
-        if param.dtype() != DType::F32 {
-            return adamw_composed(param, grad, m, v, s);
+        match param.dtype() {
+            DType::F32 => {}
+            t if t.is_half() => {
+                let (param, m, v) = adamw(&wide(param), &wide(grad), &wide(m), &wide(v), s);
+                return (param.to_dtype(t), m.to_dtype(t), v.to_dtype(t));
+            }
+            _ => return adamw_composed(param, grad, m, v, s),
         }
         let (rate, root) = s.corrections();
         let (rate, inverse_root, decay) = (rate as f32, (1.0 / root) as f32, (1.0 - s.lr * s.weight_decay) as f32);

@@ -1,6 +1,7 @@
 //! Rotary position embedding (Su et al., "RoFormer", 2021) over adjacent pairs, as DeepSeek's checkpoints have it.
 
 use crate::dtype::DType;
+use crate::ops::wide;
 use crate::tensor::Tensor;
 
 impl Tensor {
@@ -40,10 +41,11 @@ impl Tensor {
 
 pub(crate) fn rope_composed(x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
     let n = x.dim(-1) as isize;
-    let (a, b) = (x.slice(-1, 0, n, 2), x.slice(-1, 1, n, 2));
-    let sin = if inverse { sin.neg() } else { sin.clone() };
-    let (p, q) = (a.mul(cos).sub(&b.mul(&sin)), a.mul(&sin).add(&b.mul(cos)));
-    Tensor::stack(&[p, q], -1).reshape_to(x.shape())
+    let [turned, cos, sin] = [x, cos, sin].map(wide);
+    let (a, b) = (turned.slice(-1, 0, n, 2), turned.slice(-1, 1, n, 2));
+    let sin = if inverse { sin.neg() } else { sin };
+    let (p, q) = (a.mul(&cos).sub(&b.mul(&sin)), a.mul(&sin).add(&b.mul(&cos)));
+    Tensor::stack(&[p, q], -1).reshape_to(x.shape()).to_dtype(x.dtype())
 }
 
 pub(crate) mod cpu {
@@ -53,8 +55,10 @@ pub(crate) mod cpu {
 
     pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
         let n = x.dim(-1);
-        if x.dtype() != DType::F32 || x.numel() == 0 {
-            return rope_composed(x, cos, sin, inverse);
+        match x.dtype() {
+            t if t.is_half() => return rope(&wide(x), &wide(cos), &wide(sin), inverse).to_dtype(t),
+            DType::F32 if x.numel() > 0 => {}
+            _ => return rope_composed(x, cos, sin, inverse),
         }
         // Rows of one head at one position; the pairs of each must lie side by side.
         let dense = |t: &Tensor| if t.strides()[t.rank() - 1] == 1 { t.clone() } else { t.contiguous() };

@@ -1,6 +1,7 @@
 //! Elementwise operations of one operand, and [`Tensor::swiglu`].
 
 use crate::dtype::DType;
+use crate::ops::wide;
 use crate::tensor::Tensor;
 
 /// How [`Tensor::gelu`] is computed.
@@ -13,43 +14,34 @@ pub enum Gelu {
     Tanh,
 }
 
-/// An elementwise operation of one operand; its docs are those of the [`Tensor`] method of the same name.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs)] // documented at the methods
-pub enum UnaryOp {
-    Neg,
-    Abs,
-    Exp,
-    Log,
-    Sqrt,
-    Rsqrt,
-    Sin,
-    Cos,
-    Tanh,
-    Sigmoid,
-    Silu,
-    Gelu(Gelu),
-    Relu,
-    Softplus { beta: f64, threshold: f64 },
-    Reciprocal,
-    Square,
-    Sign,
-    Floor,
-    Erf,
-    LogicalNot,
-}
+/// Declares [`UnaryOp`] and a method for each operation that takes no argument. One with arguments has a method of its own;
+/// examples of it stand for it in `ALL`.
+macro_rules! operations {
+    (
+        plain { $($(#[$doc:meta])* $name:ident => $op:ident;)* }
+        with_arguments { $($(#[$doc_with:meta])* $name_with:ident => $with:ident $arguments:tt: $($example:expr),+;)* }
+    ) => {
+        /// An elementwise operation of one operand, named after its [`Tensor`] method.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[allow(missing_docs)] // the fields are described at the methods
+        pub enum UnaryOp {
+            $($(#[$doc])* $op,)*
+            $($(#[$doc_with])* $with $arguments,)*
+        }
 
-impl UnaryOp {
-    /// Whether the result is a float even for integers.
-    fn makes_float(self) -> bool {
-        use UnaryOp::*;
-        !matches!(self, Neg | Abs | Relu | Square | Sign | Floor | LogicalNot)
-    }
-}
+        impl UnaryOp {
+            /// Every operation; those with arguments with some of them.
+            pub const ALL: &'static [UnaryOp] = &[$(UnaryOp::$op,)* $($($example,)+)*];
 
-/// Declares the methods that take no argument.
-macro_rules! methods {
-    ($($(#[$doc:meta])* $name:ident => $op:ident;)*) => {
+            /// The name of its method.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(UnaryOp::$op => stringify!($name),)*
+                    $(UnaryOp::$with { .. } => stringify!($name_with),)*
+                }
+            }
+        }
+
         impl Tensor {$(
             $(#[$doc])*
             ///
@@ -63,43 +55,59 @@ macro_rules! methods {
     };
 }
 
-methods! {
-    /// `−x`; not defined for bool, which panics.
-    neg => Neg;
-    /// `|x|`.
-    abs => Abs;
-    /// `eˣ`.
-    exp => Exp;
-    /// Natural logarithm.
-    log => Log;
-    /// Square root.
-    sqrt => Sqrt;
-    /// `1/√x`.
-    rsqrt => Rsqrt;
-    /// Sine of radians.
-    sin => Sin;
-    /// Cosine of radians.
-    cos => Cos;
-    /// Hyperbolic tangent.
-    tanh => Tanh;
-    /// `1/(1 + e⁻ˣ)`.
-    sigmoid => Sigmoid;
-    /// `x·sigmoid(x)`, also called swish.
-    silu => Silu;
-    /// `max(x, 0)`; NaN stays NaN.
-    relu => Relu;
-    /// `1/x`.
-    reciprocal => Reciprocal;
-    /// `x²`.
-    square => Square;
-    /// −1, 0 or 1.
-    sign => Sign;
-    /// The largest integer not above `x`.
-    floor => Floor;
-    /// The error function `2/√π ∫₀ˣ e^(−t²) dt`.
-    erf => Erf;
-    /// True where `x` is zero or false; a bool tensor.
-    logical_not => LogicalNot;
+operations! {
+    plain {
+        /// `−x`; not defined for bool, which panics.
+        neg => Neg;
+        /// `|x|`.
+        abs => Abs;
+        /// `eˣ`.
+        exp => Exp;
+        /// Natural logarithm.
+        log => Log;
+        /// Square root.
+        sqrt => Sqrt;
+        /// `1/√x`.
+        rsqrt => Rsqrt;
+        /// Sine of radians.
+        sin => Sin;
+        /// Cosine of radians.
+        cos => Cos;
+        /// Hyperbolic tangent.
+        tanh => Tanh;
+        /// `1/(1 + e⁻ˣ)`.
+        sigmoid => Sigmoid;
+        /// `x·sigmoid(x)`, also called swish.
+        silu => Silu;
+        /// `max(x, 0)`; NaN stays NaN.
+        relu => Relu;
+        /// `1/x`.
+        reciprocal => Reciprocal;
+        /// `x²`.
+        square => Square;
+        /// −1, 0 or 1.
+        sign => Sign;
+        /// The largest integer not above `x`.
+        floor => Floor;
+        /// The error function `2/√π ∫₀ˣ e^(−t²) dt`.
+        erf => Erf;
+        /// True where `x` is zero or false; a bool tensor.
+        logical_not => LogicalNot;
+    }
+    with_arguments {
+        /// Gaussian error linear unit.
+        gelu => Gelu(Gelu): UnaryOp::Gelu(Gelu::None), UnaryOp::Gelu(Gelu::Tanh);
+        /// `log(1 + e^(beta·x))/beta`.
+        softplus => Softplus { beta: f64, threshold: f64 }: UnaryOp::Softplus { beta: 1.0, threshold: 20.0 };
+    }
+}
+
+impl UnaryOp {
+    /// Whether the result is a float even for integers.
+    fn makes_float(self) -> bool {
+        use UnaryOp::*;
+        !matches!(self, Neg | Abs | Relu | Square | Sign | Floor | LogicalNot)
+    }
 }
 
 impl Tensor {
@@ -159,11 +167,17 @@ impl Tensor {
     }
 }
 
+pub(crate) fn swiglu_composed(gate: &Tensor, up: &Tensor) -> Tensor {
+    wide(gate).silu().mul(&wide(up)).to_dtype(gate.dtype())
+}
+
 pub(crate) fn swiglu_backward_composed(grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
+    let dtype = gate.dtype();
+    let [grad, gate, up] = [grad, gate, up].map(wide);
     let s = gate.sigmoid();
     let silu = gate.mul(&s);
-    let slope = s.mul(&(gate - &silu).add(1.0)); // d silu = s·(1 + x − silu)
-    (grad.mul(up).mul(&slope), grad.mul(&silu))
+    let slope = s.mul(&(&gate - &silu).add(1.0)); // d silu = s·(1 + x − silu)
+    (grad.mul(&up).mul(&slope).to_dtype(dtype), grad.mul(&silu).to_dtype(dtype))
 }
 
 pub(crate) mod cpu {
@@ -299,8 +313,10 @@ pub(crate) mod cpu {
     }
 
     pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
-        if gate.dtype() != DType::F32 {
-            return gate.silu().mul(up);
+        match gate.dtype() {
+            DType::F32 => {}
+            t if t.is_half() => return swiglu(&wide(gate), &wide(up)).to_dtype(t),
+            _ => return swiglu_composed(gate, up),
         }
         let (gate, up) = (gate.contiguous(), up.contiguous());
         let (g, u) = (gate.data::<f32>(), up.data::<f32>());
@@ -310,8 +326,13 @@ pub(crate) mod cpu {
     }
 
     pub fn swiglu_backward(grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
-        if gate.dtype() != DType::F32 {
-            return swiglu_backward_composed(grad, gate, up);
+        match gate.dtype() {
+            DType::F32 => {}
+            t if t.is_half() => {
+                let (d_gate, d_up) = swiglu_backward(&wide(grad), &wide(gate), &wide(up));
+                return (d_gate.to_dtype(t), d_up.to_dtype(t));
+            }
+            _ => return swiglu_backward_composed(grad, gate, up),
         }
         let (grad, gate, up) = (grad.contiguous(), gate.contiguous(), up.contiguous());
         let (d, g, u) = (grad.data::<f32>(), gate.data::<f32>(), up.data::<f32>());

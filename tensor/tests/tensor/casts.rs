@@ -1,6 +1,6 @@
 //! Conversions between dtypes, and values that are not finite.
 
-use tensor::{DType, Device, F8E4M3, Gelu, Tensor, bf16, f16};
+use tensor::{DType, Device, F8E4M3, Gelu, Generator, Tensor, bf16, f16};
 
 fn t(values: &[f64]) -> Tensor {
     Tensor::from_slice(values, values.len(), &Device::cpu())
@@ -21,11 +21,15 @@ fn floats_round_to_nearest_even() {
 
 #[test]
 fn f8_holds_what_the_format_says() {
-    let x = t(&[448.0, 449.0, 463.9, 464.0, -1e9, f64::NAN, 0.0019, 2f64.powi(-10), 1.0625, 1.1875]).to_dtype(DType::F8E4M3);
+    let x = t(&[448.0, 449.0, -464.0, 464.1, -1e9, f64::NAN, 0.0019, 2f64.powi(-10), 1.0625, 1.1875]).to_dtype(DType::F8E4M3);
     assert_eq!((x.dtype(), x.to_vec::<F8E4M3>().len()), (DType::F8E4M3, 10));
     let back = x.to_f64_vec();
-    let want = [448.0, 448.0, 448.0, f64::NAN, f64::NAN, f64::NAN, 2f64.powi(-9), 0.0, 1.0, 1.25];
+    // 464 is halfway to 480, which does not exist, and 448 is even.
+    let want = [448.0, 448.0, -448.0, f64::NAN, f64::NAN, f64::NAN, 2f64.powi(-9), 0.0, 1.0, 1.25];
     assert!(back.iter().zip(want).all(|(x, w)| *x == w || (x.is_nan() && w.is_nan())), "{back:?}");
+    // Rounded once, not first to f32, where both would be ties.
+    let near = t(&[1.0625 + 2f64.powi(-40), 464.0 + 2f64.powi(-40)]).to_dtype(DType::F8E4M3).to_f64_vec();
+    assert!(near[0] == 1.125 && near[1].is_nan(), "{near:?}");
     // It can be moved about like anything else.
     let moved = x.reshape(&[2, 5]).t().index_select(0, &Tensor::from_slice(&[1i64], 1, &Device::cpu()));
     assert!(moved.to_f64_vec()[0] == 448.0 && moved.to_f64_vec()[1] == 2f64.powi(-9));
@@ -40,6 +44,11 @@ fn integers_and_bool() {
     assert_eq!(t(&[0.0, -0.0]).to_dtype(DType::Bool).to_vec::<bool>(), [false, false]);
     let big = Tensor::from_slice(&[i64::MAX, (1 << 53) + 1], 2, &Device::cpu());
     assert_eq!(big.to_dtype(DType::I64).to_vec::<i64>(), [i64::MAX, (1 << 53) + 1]);
+    // An i64 is rounded to f32 once: f64 would make the first a tie.
+    let near = Tensor::from_slice(&[(1i64 << 54) + (1 << 30) + 1, (1 << 54) + (1 << 30), i64::MIN], 3, &Device::cpu());
+    let want = [2f32.powi(54) + 2f32.powi(31), 2f32.powi(54), -(2f32.powi(63))];
+    assert_eq!(near.to_dtype(DType::F32).to_vec::<f32>(), want);
+    assert_eq!(Tensor::scalar((1i64 << 54) + (1 << 30) + 1, DType::F32, &Device::cpu()).item::<f32>(), want[0]);
     assert_eq!(big.sum((), false).item::<i64>(), i64::MIN + (1 << 53), "integer sums wrap");
 }
 
@@ -119,4 +128,20 @@ fn a_row_that_sees_no_key_gives_zero() {
     let options = tensor::Attention { mask: Some(&mask), ..Default::default() };
     let y = Tensor::scaled_dot_product_attention(&x, &x, &x, &options);
     assert_eq!(y.to_vec::<f32>(), [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn uniform_draws_stay_below_their_bound() {
+    let cpu = Device::cpu();
+    for (dtype, n) in [(DType::F8E4M3, 1000), (DType::BF16, 20_000), (DType::F16, 20_000), (DType::F32, 1000), (DType::F64, 1000)]
+    {
+        for (lo, hi) in [(0.0, 1.0), (-2.0, -1.0), (-1.0, 0.0), (0.0, 0.1), (3.0, 3.0)] {
+            let x = Generator::new(5).uniform(n, lo, hi, dtype, &cpu).to_f64_vec();
+            let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            assert!(largest < hi || lo == hi && largest == lo, "{largest} of {lo}..{hi} in {dtype}");
+        }
+    }
+    // Many draws round to 1 in bf16: they are there, as the last number before it.
+    let x = Generator::new(5).uniform(20_000, 0.0, 1.0, DType::BF16, &cpu).to_f64_vec();
+    assert!(x.contains(&(1.0 - 2f64.powi(-8))));
 }

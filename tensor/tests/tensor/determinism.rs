@@ -164,7 +164,7 @@ fn normal(rng: &mut Generator, shape: &[usize]) -> Tensor {
 #[test]
 fn a_row_alone_equals_the_row_in_a_batch() {
     let strategy = (1usize..90, 1usize..600, 1usize..90, any::<u64>());
-    crate::holds(60, &strategy, |(rows, k, n, seed)| {
+    opspec::holds(60, &strategy, |(rows, k, n, seed)| {
         let mut rng = Generator::new(seed);
         let (x, w) = (normal(&mut rng, &[rows, k]), normal(&mut rng, &[k, n]));
         let scale = normal(&mut rng, &[1, k]).flatten(0, -1);
@@ -189,7 +189,7 @@ fn a_row_alone_equals_the_row_in_a_batch() {
 #[test]
 fn a_decoding_step_equals_the_full_pass() {
     let strategy = (1usize..3, 1usize..4, 1usize..70, 1usize..40, 1usize..40, any::<u64>());
-    crate::holds(60, &strategy, |(batch, heads, seq, dim, width, seed)| {
+    opspec::holds(60, &strategy, |(batch, heads, seq, dim, width, seed)| {
         let mut rng = Generator::new(seed);
         let (q, k, v) = (
             normal(&mut rng, &[batch, heads, seq, dim]),

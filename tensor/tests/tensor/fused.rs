@@ -1,7 +1,6 @@
 //! A fused operation equals the composition that defines it, over random layouts: both lie within the bound of one reference.
 
-use crate::holds;
-use opspec::{Attend, Backward, Case, Fused, Op};
+use opspec::{Attend, Backward, Case, Fused, Op, holds};
 use proptest::prelude::*;
 use tensor::{DType, Device, Tensor};
 
