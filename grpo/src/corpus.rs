@@ -154,13 +154,17 @@ mod tests {
         let corpus = Corpus::new(&config, &PROBLEMS, 3);
         let short = corpus.examples(4);
         assert_eq!(short.len(), 128);
-        let ends = |example: &&Example| example.tokens.last() == Some(&token::EOS);
-        assert_eq!(short.iter().filter(ends).count(), 128 - 51); // all but the drills
+        // Traces and chain sums are in the loss whole, but for the prompt; in a drill, what follows the prompt is a decision.
+        let whole = |example: &&Example| {
+            let open = example.tokens.iter().position(|&id| id == token::THINK).unwrap();
+            example.loss_mask[open + 1..].iter().all(|&counts| counts)
+        };
+        assert_eq!(short.iter().filter(whole).count(), 128 - 51); // all but the drills
         let colon = corpus.tokenizer.encode(":").unwrap()[0];
         assert_eq!(short.iter().filter(|example| !example.tokens.contains(&colon)).count(), 12); // the chain sums
         let long = corpus.examples(5);
-        assert_eq!(long.len(), 44);
-        assert_eq!(long.iter().filter(ends).count(), 0);
+        assert_eq!(long.len(), 22);
+        assert_eq!(long.iter().filter(whole).count(), 0);
         assert!(corpus.batch(5).width > 250, "{}", corpus.batch(5).width);
         assert!(corpus.batch(4).width < 200, "{}", corpus.batch(4).width);
     }

@@ -293,7 +293,7 @@ impl Run {
             kl: update.kl,
             entropy: Some(entropy / generated.max(1) as f64),
             clip_ratio: Some(update.clip_ratio),
-            logprob_max_diff: update.logprob_max_diff,
+            logprob_max_diff: Some(update.logprob_max_diff),
             loss: update.loss,
             grad_norm: update.grad_norm,
             lr: rl.lr_at(step),

@@ -36,8 +36,7 @@ pub enum SetupError {
     #[error("{}: every problem in it is held out, none is left to train on", .0.display())]
     AllHeldOut(PathBuf),
     /// A base model that learned from another corpus than the control experiment says.
-    #[error("--control {} changes what the base model learns from, and {} was not made with {}", .expected.map_or("none", Control::name),
-        path.display(), .expected.map_or("none", Control::name))]
+    #[error("--base {}: it was not made {}, which changes what a base model learns from", path.display(), how(*.expected))]
     BaseOfOtherCorpus {
         /// Where the base model is.
         path: PathBuf,
@@ -79,6 +78,10 @@ pub enum SetupError {
     },
 }
 
+fn how(control: Option<Control>) -> String {
+    control.map_or("without a --control".into(), |control| format!("with --control {control}"))
+}
+
 /// What a run is made of.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -116,7 +119,9 @@ impl Record {
         let path = folder.join(RECORD);
         let unreadable = |message: String| SetupError::Record { path: path.clone(), message };
         match fs::read_to_string(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Err(RunDirError::NotARun(folder.into()).into()),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Err(RunDirError::NotARun(folder.into()).into())
+            }
             Err(e) => Err(unreadable(e.to_string())),
             Ok(text) => serde_json::from_str(&text).map_err(|e| unreadable(e.to_string())),
         }

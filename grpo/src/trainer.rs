@@ -23,8 +23,8 @@ pub struct Update {
     /// Share of tokens whose ratio was clipped.
     pub clip_ratio: f64,
     /// Largest difference between the log-probabilities of sampling and those of the training pass, over the answers of the first
-    /// minibatch: before any update. `None` if no answer was trained on.
-    pub logprob_max_diff: Option<f64>,
+    /// minibatch: before any update. 0 also where no answer was trained on.
+    pub logprob_max_diff: f64,
     /// Mean over groups of the rewards' standard deviation.
     pub reward_std: f64,
     /// Share of groups without variance.
@@ -85,7 +85,7 @@ pub fn update(
                 kl += part.kl;
                 report.clip_ratio += part.clipped;
                 if steps == 0 {
-                    report.logprob_max_diff = Some(report.logprob_max_diff.unwrap_or(0.0).max(part.max_diff));
+                    report.logprob_max_diff = report.logprob_max_diff.max(part.max_diff);
                 }
                 add_load(&mut load, out.expert_load);
             }
@@ -101,7 +101,7 @@ pub fn update(
     {
         *sum /= count.max(1) as f64;
     }
-    report.kl = (reference.is_some() && tokens > 0).then_some(kl);
+    report.kl = reference.is_some().then_some(kl);
     report.expert_load = load_ratios(&load);
     Ok(report)
 }

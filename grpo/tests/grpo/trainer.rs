@@ -165,7 +165,7 @@ fn passes_and_minibatches_are_optimizer_steps() {
     let report = update(&policy, Some(&reference), &mut optimizer, &answers, &rl, 0, &mut Rng::new(0, "test", 0)).unwrap();
     assert_eq!((optimizer.steps(), report.lengths.len()), (6, 3 * answers.len()));
     // The first step knows nothing of the later ones, in which the policy has left the one that sampled.
-    assert_eq!(report.logprob_max_diff, Some(0.0));
+    assert_eq!(report.logprob_max_diff, 0.0);
     assert!(report.clip_ratio > 0.0 && report.clip_ratio < 1.0, "{}", report.clip_ratio);
     assert!(report.kl.unwrap() > 0.0, "{report:?}");
     assert!(report.expert_load.len() == 1 && (1.0..=4.0).contains(&report.expert_load[0]), "{:?}", report.expert_load);
