@@ -65,7 +65,7 @@ pub fn update(
     let mut kept: Vec<usize> = (0..samples.len()).filter(teaches).collect();
     let objective = Objective::from(rl);
     let (lr, limit) = (rl.lr_at(step), rl.max_completion_length_at(step));
-    let reference = reference.filter(|_| rl.beta > 0.0);
+    let reference = reference.filter(|_| rl.beta > 0.0).map(|reference| (reference, rl.temperature));
     let (mut kl, mut tokens, mut steps, mut load) = (0.0, 0, 0, Vec::<Vec<u64>>::new());
     for _ in 0..rl.num_iterations {
         rng.shuffle(&mut kept);
@@ -75,7 +75,6 @@ pub fn update(
             let mut loss = 0.0;
             for micro in micro_batches(minibatch, |i| samples[i].len()) {
                 let weight = |s: &Sample| token_weight(rl.loss_type, s.tokens.len(), of_all.0, of_all.1, limit);
-                let reference = reference.map(|r| (r, rl.temperature));
                 let batch = MicroBatch::new(policy, reference, &micro, samples, &advantages, weight);
                 let out = policy.forward_with(&batch.ids, &ForwardOptions { mask: Some(&batch.attended), ..Default::default() });
                 let (logp, _) = policy.token_log_probs(&out.hidden, &batch.ids, rl.temperature);

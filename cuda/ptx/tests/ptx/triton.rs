@@ -5,22 +5,16 @@ use std::sync::Arc;
 use half::bf16;
 use ptx::{Gpu, Launch, Module, Options};
 
+use crate::harness::{kernel_text, upload};
+
 /// Runs kernel `name` under a few seeds with these buffers; checks that there is no hazard, and what `check` says of the buffers.
 fn run(name: &str, grid: u32, shared_bytes: u32, buffers: &[Vec<u8>], ints: &[i32], check: impl Fn(&[Vec<u8>])) {
-    let path = format!("{}/tests/kernels/triton/{name}.ptx", env!("CARGO_MANIFEST_DIR"));
-    let module = Module::parse(&path, &std::fs::read_to_string(&path).unwrap()).unwrap_or_else(|e| panic!("{e}"));
+    let module = Module::parse(name, &kernel_text(&format!("triton/{name}"))).unwrap_or_else(|e| panic!("{e}"));
     let module = Arc::new(module);
     for seed in 0..6 {
         let mut gpu = Gpu::new(Options { seed, ..Options::default() });
         let handle = gpu.load(module.clone()).unwrap();
-        let ptrs: Vec<u64> = buffers
-            .iter()
-            .map(|b| {
-                let p = gpu.alloc(b.len() as u64).unwrap();
-                gpu.write(p, b).unwrap();
-                p
-            })
-            .collect();
+        let ptrs: Vec<u64> = buffers.iter().map(|b| upload(&mut gpu, b)).collect();
         let mut params: Vec<u8> = ptrs.iter().flat_map(|p| p.to_le_bytes()).collect();
         params.extend(ints.iter().flat_map(|i| i.to_le_bytes()));
         let (grid, block) = ([grid, 1, 1], [128, 1, 1]);

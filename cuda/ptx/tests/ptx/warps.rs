@@ -5,6 +5,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use ptx::{Gpu, HazardKind, Launch, Module, Options, Report};
 
+use crate::harness::upload;
+
 const HEAD: &str = ".version 8.4\n.target sm_90a\n.address_size 64\n";
 
 /// Runs the one kernel of `source` (entry `k`, one pointer a buffer); returns the buffers.
@@ -12,14 +14,7 @@ pub fn launch(source: &str, seed: u64, grid: u32, block: u32, buffers: &[Vec<u8>
     let module = Module::parse("test.ptx", &format!("{HEAD}{source}")).unwrap_or_else(|e| panic!("{e}\n{source}"));
     let mut gpu = Gpu::new(Options { seed, ..Options::default() });
     let module = gpu.load(Arc::new(module)).unwrap();
-    let ptrs: Vec<u64> = buffers
-        .iter()
-        .map(|b| {
-            let p = gpu.alloc(b.len() as u64).unwrap();
-            gpu.write(p, b).unwrap();
-            p
-        })
-        .collect();
+    let ptrs: Vec<u64> = buffers.iter().map(|b| upload(&mut gpu, b)).collect();
     let params = ptrs.iter().flat_map(|p| p.to_le_bytes()).collect();
     let (grid, block) = ([grid, 1, 1], [block, 1, 1]);
     let result = gpu.launch(&Launch { module, entry: "k".into(), grid, block, cluster: [1; 3], shared_bytes: 0, params });
