@@ -133,8 +133,33 @@ table!(AVX512_F32: f32, __m512, transpose transpose_f32x16,
     [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6], "avx512f,avx512vl,avx2,fma");
 table!(AVX512_F64: f64, __m512d, transpose super::transpose_plain::<f64, 8>,
     [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6 7 8 9 10 11 12 13 14], [1 2 3 4 5 6], "avx512f,avx512vl,avx2,fma");
-table!(AVX2_F32: f32, __m256, transpose super::transpose_plain::<f32, 8>, [1 2 3 4 5 6], [1 2 3 4 5 6], [1 2], "avx2,fma");
+table!(AVX2_F32: f32, __m256, transpose transpose_f32x8, [1 2 3 4 5 6], [1 2 3 4 5 6], [1 2], "avx2,fma");
 table!(AVX2_F64: f64, __m256d, transpose super::transpose_plain::<f64, 4>, [1 2 3 4 5 6], [1 2 3 4 5 6], [1 2], "avx2,fma");
+
+/// Transposes 8 x 8 floats in registers: pairs, quadruples, then 128-bit halves.
+///
+/// # Safety
+/// AVX; `src` and `dst` are valid for 8 rows of 8 elements at their strides.
+#[target_feature(enable = "avx")]
+unsafe fn transpose_f32x8(src: *const f32, src_row: isize, dst: *mut f32, dst_row: isize) {
+    // SAFETY: in range by the contract above.
+    unsafe {
+        let x: [__m256; 8] = std::array::from_fn(|i| _mm256_loadu_ps(src.offset(i as isize * src_row)));
+        let pairs =
+            |i: usize| [_mm256_unpacklo_ps(x[i], x[i + 1]), _mm256_unpackhi_ps(x[i], x[i + 1])].map(|v| _mm256_castps_pd(v));
+        // Of four rows from `i` on: column q in the left half and column 4 + q in the right half.
+        let columns = |i: usize| {
+            let ([a, b], [c, d]) = (pairs(i), pairs(i + 2));
+            [_mm256_unpacklo_pd(a, c), _mm256_unpackhi_pd(a, c), _mm256_unpacklo_pd(b, d), _mm256_unpackhi_pd(b, d)]
+                .map(|v| _mm256_castpd_ps(v))
+        };
+        for (q, (upper, lower)) in columns(0).into_iter().zip(columns(4)).enumerate() {
+            let q = q as isize;
+            _mm256_storeu_ps(dst.offset(q * dst_row), _mm256_permute2f128_ps::<0x20>(upper, lower));
+            _mm256_storeu_ps(dst.offset((4 + q) * dst_row), _mm256_permute2f128_ps::<0x31>(upper, lower));
+        }
+    }
+}
 
 /// Transposes 16 x 16 floats in registers: pairs, quadruples, then 128-bit blocks.
 ///
