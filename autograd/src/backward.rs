@@ -3,6 +3,7 @@
 use crate::graph::{Edge, Needs, Node, Rule};
 use crate::mode::Scope;
 use crate::var::Var;
+use rayon::prelude::*;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -31,6 +32,65 @@ fn accumulate(slot: &mut Option<Tensor>, grad: Tensor) {
     });
 }
 
+/// Parameters' nodes, each with the gradient that one backward pass has for it.
+struct Gradients(Vec<(Arc<Node>, Tensor)>);
+
+impl Gradients {
+    /// Adds them to the parameters' own.
+    fn add(self) {
+        for (node, grad) in self.0 {
+            if let Rule::Parameter(parameter) = &node.rule {
+                accumulate(&mut parameter.grad.lock().unwrap_or_else(PoisonError::into_inner), grad);
+            }
+        }
+    }
+}
+
+/// Adds the gradient of `Σ loss(part)` to the [`grad`](Var::grad) of every parameter, and returns what `loss` returned beside each
+/// one-element loss. As many parts as there are threads are computed at the same time; bits, and the order of the results, are those
+/// of one [`Var::backward`] after the other.
+///
+/// ```
+/// use autograd::{Var, backward_parts};
+/// use tensor::{Device, Tensor};
+/// let w = Var::parameter(Tensor::from_slice(&[1.0f32, 2.0], 2, &Device::cpu()));
+/// let values = backward_parts(&[3.0, 4.0], |&x| {
+///     let loss = (&w * x).sum((), false);
+///     Ok::<_, std::convert::Infallible>((loss.clone(), loss.value().item::<f32>()))
+/// })?;
+/// assert_eq!(values, [9.0, 12.0]);
+/// assert_eq!(w.grad().unwrap().to_vec::<f32>(), [7.0, 7.0]);
+/// # Ok::<(), std::convert::Infallible>(())
+/// ```
+///
+/// # Errors
+/// The first of `loss`. The gradients of some of the parts before may have been added.
+///
+/// # Panics
+/// As [`Var::backward`].
+#[track_caller]
+pub fn backward_parts<P: Sync, R: Send, E: Send>(
+    parts: &[P],
+    loss: impl Fn(&P) -> Result<(Var, R), E> + Sync,
+) -> Result<Vec<R>, E> {
+    let mut results = Vec::with_capacity(parts.len());
+    // No more at a time: a thread that waits inside one part would begin another, and its memory would come on top.
+    for parts in parts.chunks(rayon::current_num_threads()) {
+        let computed = parts.par_iter().with_max_len(1).map(|part| {
+            // Such a thread may also be inside somebody's `no_grad`.
+            let _scope = Scope::new(true);
+            let (loss, result) = loss(part)?;
+            Ok((loss.gradients(&loss.gradient_of_itself()), result))
+        });
+        for part in computed.collect::<Vec<Result<_, E>>>() {
+            let (gradients, result) = part?;
+            gradients.add();
+            results.push(result);
+        }
+    }
+    Ok(results)
+}
+
 impl Var {
     /// Adds the gradient of this one-element value to the [`grad`](Var::grad) of every parameter that it depends on.
     ///
@@ -38,10 +98,16 @@ impl Var {
     /// If there is not exactly one element, or as [`Var::backward_with`].
     #[track_caller]
     pub fn backward(&self) {
+        self.backward_with(&self.gradient_of_itself());
+    }
+
+    /// The gradient that a loss starts from.
+    #[track_caller]
+    fn gradient_of_itself(&self) -> Tensor {
         if self.numel() != 1 {
             panic!("backward: shape {} is not one element; give a gradient to backward_with", self.shape());
         }
-        self.backward_with(&self.value().ones_like());
+        self.value().ones_like()
     }
 
     /// As [`Var::backward`], from a gradient of this value: adds `Σ grad · ∂value/∂parameter` to each parameter's gradient.
@@ -51,6 +117,11 @@ impl Var {
     /// differs from the value's, or an operation's rule fails; see [`Var::op`].
     #[track_caller]
     pub fn backward_with(&self, grad: &Tensor) {
+        self.gradients(grad).add();
+    }
+
+    #[track_caller]
+    fn gradients(&self, grad: &Tensor) -> Gradients {
         let Some(start) = self.edge() else {
             panic!("backward: the value of shape {} depends on no parameter, or was computed inside no_grad", self.shape());
         };
@@ -58,13 +129,14 @@ impl Var {
             panic!("backward: gradient {grad:?} for a value of {} {}", self.dtype(), self.shape());
         }
         let mut pending = Pending::default();
+        let mut gradients = Vec::new();
         pending.deliver(&start, grad.clone());
         // Whoever uses a node's outputs has a larger id, so the largest pending one has got all its contributions.
         while let Some((_, (node, mut grads))) = pending.0.pop_last() {
             match &node.rule {
-                Rule::Parameter(parameter) => {
-                    let new = grads[0].take().expect("a node is pending when a gradient has reached it");
-                    accumulate(&mut parameter.grad.lock().unwrap_or_else(PoisonError::into_inner), new);
+                Rule::Parameter(_) => {
+                    let grad = grads[0].take().expect("a node is pending when a gradient has reached it");
+                    gradients.push((node, grad));
                 }
                 Rule::Local(rule) => {
                     let needs: Needs = node.inputs.iter().map(Option::is_some).collect();
@@ -86,6 +158,7 @@ impl Var {
                 }
             }
         }
+        Gradients(gradients)
     }
 }
 

@@ -22,7 +22,7 @@
 //!   (comparisons, `argmax`, casts to integers) is computed on [`Var::value`], where the cut is visible.
 //! * **The same bits every time.** Nodes are visited in the reverse of the order in which they were made, contributions to one
 //!   gradient are added in that order, and [`checkpoint`] splices the recomputed part into the same walk: gradients with and
-//!   without it are equal bit for bit.
+//!   without it are equal bit for bit. [`backward_parts`] computes parts of a batch side by side, and adds in their order.
 //! * **Memory.** A node keeps the tensors its rule needs, not its inputs' values as such; the record lives as long as a `Var`
 //!   that depends on it, so `backward` can be repeated, and dropping the loss frees everything. A gradient of an intermediate
 //!   value is freed as soon as it has been used.
@@ -41,6 +41,7 @@ mod operand;
 mod ops;
 mod var;
 
+pub use backward::backward_parts;
 pub use checkpoint::checkpoint;
 pub use gradcheck::{Gradcheck, GradcheckError, gradcheck};
 pub use mode::{is_grad_enabled, no_grad};

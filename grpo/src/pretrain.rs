@@ -1,5 +1,6 @@
 //! Stage *base*: next-token prediction on the corpus.
 
+use autograd::{Var, backward_parts};
 use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions, OptimError};
 use tensor::{CrossEntropy, DType, Reduction, Tensor};
 
@@ -41,6 +42,9 @@ pub struct BaseStep {
     pub tokens: u64,
 }
 
+/// How many tokens each expert of each mixture layer got.
+pub(crate) type Load = Vec<Vec<u64>>;
+
 /// The busiest expert's load over the mean load, a layer.
 pub fn load_ratios(load: &[Vec<u64>]) -> Vec<f64> {
     let ratio = |layer: &Vec<u64>| {
@@ -50,8 +54,8 @@ pub fn load_ratios(load: &[Vec<u64>]) -> Vec<f64> {
     load.iter().map(ratio).collect()
 }
 
-/// Padded tokens that go through the model at once: few enough that activations stay in the processor's caches.
-pub(crate) const MICRO_BATCH_TOKENS: usize = 4096;
+/// Padded tokens that go through the model at once: few enough that the activations of a thread's part stay in its core's cache.
+pub(crate) const MICRO_BATCH_TOKENS: usize = 1024;
 
 /// Sequences in parts of similar lengths, so that little is padded; the indices of each part, and lengths given by `len`.
 pub(crate) fn micro_batches(which: &[usize], len: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
@@ -69,7 +73,7 @@ pub(crate) fn micro_batches(which: &[usize], len: impl Fn(usize) -> usize) -> Ve
 }
 
 /// Adds the experts' loads of one pass to those of others.
-pub(crate) fn add_load(sum: &mut Vec<Vec<u64>>, load: Vec<Vec<u64>>) {
+pub(crate) fn add_load(sum: &mut Load, load: Load) {
     if sum.is_empty() {
         *sum = load;
     } else {
@@ -90,13 +94,17 @@ pub fn step(
 ) -> Result<BaseStep, StepError> {
     optimizer.zero_grad();
     let counted: usize = examples.iter().map(|e| e.loss_mask.iter().filter(|&&counts| counts).count()).sum();
-    let (mut loss, mut load) = (0.0, Vec::new());
     let all: Vec<usize> = (0..examples.len()).collect();
     let parts = micro_batches(&all, |i| examples[i].tokens.len());
-    for part in parts {
+    let done = backward_parts(&parts, |part| {
         let share = part.len() as f64 / examples.len() as f64;
         let batch = Batch::of(&part.iter().map(|&i| examples[i].clone()).collect::<Vec<_>>());
-        loss += backward(policy, &batch, counted, share * base.seq_aux_alpha, &mut load)?;
+        part_loss(policy, &batch, counted, share * base.seq_aux_alpha)
+    })?;
+    let (mut loss, mut load) = (0.0, Load::new());
+    for (part_loss, part_load) in done {
+        loss += part_loss;
+        add_load(&mut load, part_load);
     }
     let grad_norm = optimizer.step_clipped(lr, base.grad_clip)?;
     policy.update_bias(&load, base.bias_update_speed);
@@ -104,20 +112,18 @@ pub fn step(
     Ok(BaseStep { loss, grad_norm, expert_load: load_ratios(&load), tokens })
 }
 
-/// Adds the gradients of a part whose tokens weigh `1/counted` each; its share of the loss.
-fn backward(
+/// The loss of a part whose tokens weigh `1/counted` each, to be differentiated; its share of the mean, and the experts' loads.
+fn part_loss(
     policy: &DeepseekV3ForCausalLM,
     batch: &Batch,
     counted: usize,
     balance_weight: f64,
-    load: &mut Vec<Vec<u64>>,
-) -> Result<f64, StepError> {
+) -> Result<(Var, (f64, Load)), StepError> {
     let (device, shape) = (policy.device(), [batch.rows, batch.width - 1]);
     let ids = Tensor::from_vec(batch.inputs(), shape, &device);
     let mask = ids.ne(crate::token::PAD);
     let options = ForwardOptions { mask: Some(&mask), balance_loss: balance_weight > 0.0, checkpoint: false };
     let out = policy.forward_with(&ids, &options);
-    add_load(load, out.expert_load);
     // Logits only where a label counts: the other positions have no part in the loss.
     let labels = batch.labels();
     let at: Vec<i64> = (0..labels.len()).filter(|&i| labels[i] != Batch::IGNORE_INDEX).map(|i| i as i64).collect();
@@ -127,9 +133,9 @@ fn backward(
     let labels = Tensor::from_slice(&labels, labels.len(), &device);
     let loss = policy.logits(&hidden).to_dtype(DType::F32).cross_entropy(&labels, &sum).div(counted.max(1) as f64);
     let value = finite(&loss.value())?;
-    match &out.balance_loss {
-        Some(balance) => loss.add(&balance.mul(balance_weight)).backward(),
-        None => loss.backward(),
-    }
-    Ok(value)
+    let total = match &out.balance_loss {
+        Some(balance) => loss.add(&balance.mul(balance_weight)),
+        None => loss,
+    };
+    Ok((total, (value, out.expert_load)))
 }

@@ -1,12 +1,12 @@
 //! One GRPO update: a rollout becomes minibatches, a minibatch an optimizer step.
 
-use autograd::no_grad;
+use autograd::{backward_parts, no_grad};
 use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions};
 use tensor::Tensor;
 
 use crate::config::RlConfig;
 use crate::objective::{Fixed, Objective, advantages, has_spread, padded, spread, token_weight};
-use crate::pretrain::{StepError, add_load, finite, load_ratios, micro_batches};
+use crate::pretrain::{Load, StepError, add_load, finite, load_ratios, micro_batches};
 use crate::rng::Rng;
 use crate::rollout::Sample;
 use crate::token;
@@ -66,27 +66,31 @@ pub fn update(
     let objective = Objective::from(rl);
     let (lr, limit) = (rl.lr_at(step), rl.max_completion_length_at(step));
     let reference = reference.filter(|_| rl.beta > 0.0).map(|reference| (reference, rl.temperature));
-    let (mut kl, mut tokens, mut steps, mut load) = (0.0, 0, 0, Vec::<Vec<u64>>::new());
+    let (mut kl, mut tokens, mut steps, mut load) = (0.0, 0, 0, Load::new());
     for _ in 0..rl.num_iterations {
         rng.shuffle(&mut kept);
         for minibatch in kept.chunks(kept.len().div_ceil(rl.minibatches).max(1)) {
             let of_all = (minibatch.len(), minibatch.iter().map(|&i| samples[i].tokens.len()).sum::<usize>());
             optimizer.zero_grad();
-            let mut loss = 0.0;
-            for micro in micro_batches(minibatch, |i| samples[i].len()) {
+            let parts = micro_batches(minibatch, |i| samples[i].len());
+            let done = backward_parts(&parts, |part| {
                 let weight = |s: &Sample| token_weight(rl.loss_type, s.tokens.len(), of_all.0, of_all.1, limit);
-                let batch = MicroBatch::new(policy, reference, &micro, samples, &advantages, weight);
+                let batch = MicroBatch::new(policy, reference, part, samples, &advantages, weight);
                 let out = policy.forward_with(&batch.ids, &ForwardOptions { mask: Some(&batch.attended), ..Default::default() });
                 let (logp, _) = policy.token_log_probs(&out.hidden, &batch.ids, rl.temperature);
                 let part = objective.loss(&logp, &batch.fixed);
-                loss += finite(&part.loss.value())?;
-                part.loss.backward();
-                kl += part.kl;
-                report.clip_ratio += part.clipped;
+                let value = finite(&part.loss.value())?;
+                Ok::<_, StepError>((part.loss, (value, part.kl, part.clipped, part.max_diff, out.expert_load)))
+            })?;
+            let mut loss = 0.0;
+            for (value, part_kl, clipped, max_diff, part_load) in done {
+                loss += value;
+                kl += part_kl;
+                report.clip_ratio += clipped;
                 if steps == 0 {
-                    report.logprob_max_diff = report.logprob_max_diff.max(part.max_diff);
+                    report.logprob_max_diff = report.logprob_max_diff.max(max_diff);
                 }
-                add_load(&mut load, out.expert_load);
+                add_load(&mut load, part_load);
             }
             report.grad_norm += optimizer.step_clipped(lr, rl.grad_clip)?;
             report.loss += loss;

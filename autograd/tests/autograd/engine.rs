@@ -1,7 +1,7 @@
 //! The record and the walk over it: accumulation, scopes, depth, checkpoints, custom operations, errors.
 
 use crate::panic_of;
-use autograd::{Gradcheck, GradcheckError, Var, checkpoint, gradcheck, is_grad_enabled, no_grad};
+use autograd::{Gradcheck, GradcheckError, Var, backward_parts, checkpoint, gradcheck, is_grad_enabled, no_grad};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tensor::{DType, Device, Generator, Tensor};
@@ -38,6 +38,45 @@ fn backward_passes_accumulate_until_zero_grad() {
     x.set_grad(Some(f32s(&[1.0, 0.0])));
     loss.backward();
     assert_eq!(grad(&x), [4.0, 3.0]);
+}
+
+#[test]
+fn parts_give_the_bits_of_one_pass_after_the_other() {
+    let w = Var::parameter(normal(1, &[24, 24]));
+    let only_first = Var::parameter(normal(2, &[24]));
+    let parts: Vec<Tensor> = (0..9).map(|i| normal(10 + i, &[300 + 40 * i as usize, 24])).collect();
+    let loss = |x: &Tensor| {
+        // A scope that another part must not see, around work that is spread over threads.
+        let constant = no_grad(|| Var::from(x).matmul(&w).exp().sum((), false).value());
+        let y = Var::from(x).matmul(&w).sigmoid().matmul(&w).square().mean((), false);
+        match x.dims()[0] {
+            300 => y.add(&only_first.sum((), false)).add(&Var::from(constant)),
+            _ => y.add(&Var::from(constant)),
+        }
+    };
+    w.set_grad(Some(normal(3, &[24, 24])));
+    parts.iter().for_each(|x| loss(x).backward());
+    let (expected, first) = (grad(&w), grad(&only_first));
+    for threads in [1, 2, 3, 16] {
+        w.set_grad(Some(normal(3, &[24, 24])));
+        only_first.zero_grad();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let rows = pool.install(|| no_grad(|| backward_parts(&parts, |x| Ok::<_, ()>((loss(x), x.dims()[0])))));
+        assert_eq!(rows.unwrap(), parts.iter().map(|x| x.dims()[0]).collect::<Vec<_>>());
+        assert_eq!((grad(&w), grad(&only_first)), (expected.clone(), first.clone()), "{threads} threads");
+    }
+}
+
+#[test]
+fn the_first_part_that_fails_is_reported() {
+    let x = Var::parameter(f32s(&[1.0]));
+    let loss = |&i: &usize| if i < 3 { Ok(((&x * i as f64).sum((), false), i)) } else { Err(i) };
+    assert_eq!(backward_parts(&[0, 1, 2], loss), Ok(vec![0, 1, 2]));
+    assert_eq!(grad(&x), [3.0]);
+    assert_eq!(backward_parts(&[1, 7, 5, 2], loss), Err(7));
+    assert_eq!(backward_parts(&[], loss), Ok(vec![]));
+    let message = panic_of(|| drop(backward_parts(&[1], |_| Ok::<_, ()>((Var::from(f32s(&[1.0])), ())))));
+    assert!(message.contains("depends on no parameter"), "{message}");
 }
 
 #[test]
