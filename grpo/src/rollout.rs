@@ -8,9 +8,9 @@ use crate::problem::Problem;
 use crate::reward::{Completion, Reward};
 use crate::tokenizer::{Tokenizer, token};
 
-/// Answers that are sampled side by side. Each part of a rollout has a thread of its own: that its steps wait for nobody is worth more
-/// than larger products, and a smaller cache is read faster. An answer does not depend on its neighbours, so no bit changes.
-const TOGETHER: usize = 128;
+/// Answers that are sampled side by side, at most. Each part of a rollout has a thread of its own: that its steps wait for nobody is
+/// worth more than larger products. An answer does not depend on its neighbours, so no bit changes.
+const TOGETHER: usize = 256;
 
 /// Why there is no rollout.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +107,7 @@ pub fn rollout(
         sampling: Sampling { temperature: options.temperature, ..Sampling::default() },
         ..Generate::default()
     };
-    let per = (TOGETHER / options.num_generations).max(1);
+    let per = (TOGETHER / options.num_generations).min(prompts.len().div_ceil(rayon::current_num_threads())).max(1);
     let parts: Vec<(usize, &[Vec<i64>])> = prompts.chunks(per).enumerate().map(|(c, part)| (c * per, part)).collect();
     let answers = parts.par_iter().map(|&(first, part)| {
         let seeds = (first..first + part.len()).map(|i| row_seed(options.seed, i)).collect();
