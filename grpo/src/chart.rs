@@ -21,7 +21,8 @@ impl Unit {
             Self::Share if v.abs() < 0.01 => format!("{}\u{202f}%", trim(v * 100.0, 3)),
             Self::Share => format!("{}\u{202f}%", trim(v * 100.0, 1)),
             Self::Number if v != 0.0 && v.abs() < 1e-3 => format!("{v:.1e}"),
-            Self::Number if v.abs() < 1.0 => trim(v, 4),
+            Self::Number if v.abs() < 0.1 => trim(v, 4),
+            Self::Number if v.abs() < 1.0 => trim(v, 3),
             Self::Number if v.abs() < 10.0 => trim(v, 2),
             Self::Number if v.abs() < 100.0 => trim(v, 1),
             Self::Number => grouped(v.round() as i64),
@@ -143,7 +144,7 @@ pub fn svg(panels: &[Panel], width: f64, height: f64, alone: bool) -> String {
     let x_max = points().map(|p| p.x).fold(f64::NEG_INFINITY, f64::max);
     // Names stand at the ends of the lines where there is room for them, else above the panel.
     let names_at_end = width > 600.0;
-    let right = if names_at_end { 124.0 } else { 14.0 };
+    let right = if names_at_end { 136.0 } else { 14.0 };
     let pad = if alone { 16.0 } else { 0.0 };
 
     let mut body = String::new();
@@ -369,8 +370,8 @@ mod tests {
     fn values_read_well() {
         let said = [0.891, 1.0, 0.0].map(|v| Unit::Share.format(v));
         assert_eq!(said, ["89.1\u{202f}%", "100\u{202f}%", "0\u{202f}%"]);
-        let said = [0.0, 0.0431, 3.5, 36.42, 117.6, 2e-4].map(|v| Unit::Number.format(v));
-        assert_eq!(said, ["0", "0.0431", "3.5", "36.4", "118", "2.0e-4"]);
+        let said = [0.0, 0.0431, 0.7114, 3.5, 36.42, 117.6, 2e-4].map(|v| Unit::Number.format(v));
+        assert_eq!(said, ["0", "0.0431", "0.711", "3.5", "36.4", "118", "2.0e-4"]);
         assert_eq!([0, 999, 1_000, -1_234_567].map(grouped), ["0", "999", "1,000", "-1,234,567"]);
     }
 

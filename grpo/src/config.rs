@@ -203,10 +203,10 @@ pub struct BaseConfig {
 impl Default for BaseConfig {
     fn default() -> Self {
         Self {
-            steps: 1000,
+            steps: 850,
             batch_size: 128,
             long_every: 3,
-            long_batch_size: 22,
+            long_batch_size: 16,
             drill_share: 0.4,
             chain_sum_share: 0.1,
             p_check: 0.55,
@@ -259,7 +259,7 @@ pub struct EvalConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { every: 20, problems: 128, chain_sum_problems: 64, samples: 16, k: vec![1, 4, 16], shown: 6 }
+        Self { every: 16, problems: 128, chain_sum_problems: 64, samples: 16, k: vec![1, 4, 16], shown: 6 }
     }
 }
 

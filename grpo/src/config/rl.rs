@@ -127,7 +127,7 @@ pub struct RlConfig {
 impl Default for RlConfig {
     fn default() -> Self {
         Self {
-            steps: 80,
+            steps: 64,
             questions: 32,
             num_generations: 16,
             temperature: 1.0,
