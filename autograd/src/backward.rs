@@ -39,9 +39,8 @@ impl Gradients {
     /// Adds them to the parameters' own.
     fn add(self) {
         for (node, grad) in self.0 {
-            if let Rule::Parameter(parameter) = &node.rule {
-                accumulate(&mut parameter.grad.lock().unwrap_or_else(PoisonError::into_inner), grad);
-            }
+            let Rule::Parameter(parameter) = &node.rule else { unreachable!("only parameters keep a gradient") };
+            accumulate(&mut parameter.grad.lock().unwrap_or_else(PoisonError::into_inner), grad);
         }
     }
 }

@@ -163,7 +163,7 @@ mod tests {
         let colon = corpus.tokenizer.encode(":").unwrap()[0];
         assert_eq!(short.iter().filter(|example| !example.tokens.contains(&colon)).count(), 12); // the chain sums
         let long = corpus.examples(5);
-        assert_eq!(long.len(), config.long_batch_size);
+        assert_eq!(long.len(), 16);
         assert_eq!(long.iter().filter(whole).count(), 0);
         assert!(corpus.batch(5).width > 250, "{}", corpus.batch(5).width);
         assert!(corpus.batch(4).width < 200, "{}", corpus.batch(4).width);
