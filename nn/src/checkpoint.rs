@@ -1,7 +1,8 @@
 //! Checkpoints in the hub's format: `config.json` beside `model.safetensors`, whole or in shards with an index.
 
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::init::Init;
+use crate::keys::ConfigError;
 use crate::model::DeepseekV3ForCausalLM;
 use crate::module::{Module, Slot};
 use safetensors::tensor::{Dtype, SafeTensors, View};

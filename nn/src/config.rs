@@ -4,49 +4,10 @@
 //! Both spellings of the rope settings are read: `rope_theta` beside `rope_scaling` (`type` or `rope_type`), and
 //! `rope_parameters`.
 
+use crate::keys::{ConfigError, Keys};
 use crate::rope::{RopeConfig, RopeScaling};
 use serde_json::{Map, Value, json};
-use std::path::{Path, PathBuf};
-
-/// Why a config is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// Not JSON.
-    #[error("config is not valid JSON: {0}")]
-    Json(serde_json::Error),
-    /// A key without which the model is not defined.
-    #[error("config key `{key}` is missing")]
-    Missing {
-        /// The key.
-        key: String,
-    },
-    /// A value that is impossible, or that this implementation does not have.
-    #[error("config key `{key}`: found {found}, expected {expected}")]
-    Invalid {
-        /// The key.
-        key: String,
-        /// Its value.
-        found: String,
-        /// What would have been accepted.
-        expected: String,
-    },
-    /// Any of these, in a file.
-    #[error("{}: {source}", path.display())]
-    InFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Box<ConfigError>,
-    },
-}
+use std::path::Path;
 
 /// How router logits become scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +147,7 @@ impl Config {
     /// If it is not JSON, or is refused; the key is named.
     pub fn from_json(text: &str) -> Result<Config, ConfigError> {
         let keys = Keys(serde_json::from_str(text).map_err(ConfigError::Json)?);
-        keys.refuse_unsupported()?;
+        refuse_unsupported(&keys)?;
         // What the two generations' code takes where these keys are absent.
         let v3 = keys.choice("model_type", Some("deepseek_v3"), &[("deepseek_v3", true), ("deepseek_v2", false)])?;
         let scoring = if v3 { "sigmoid" } else { "softmax" };
@@ -222,7 +183,7 @@ impl Config {
             v_head_dim: keys.size("v_head_dim", None)?,
             attention_bias: keys.flag("attention_bias", false)?,
             rms_norm_eps: keys.number("rms_norm_eps", Some(1e-6))?,
-            rope: keys.rope(max_position_embeddings)?,
+            rope: rope(&keys, max_position_embeddings)?,
             rope_interleave: keys.flag("rope_interleave", true)?,
             max_position_embeddings,
             initializer_range: keys.number("initializer_range", Some(0.02))?,
@@ -395,108 +356,37 @@ impl Config {
     }
 }
 
-/// Reads typed values out of a JSON object. A `null` counts as absent.
-pub(crate) struct Keys(pub(crate) Map<String, Value>);
-
-impl Keys {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key).filter(|v| !v.is_null())
-    }
-
-    pub(crate) fn invalid<T>(&self, key: &str, expected: impl Into<String>) -> Result<T, ConfigError> {
-        let found = self.0.get(key).map_or("nothing".into(), Value::to_string);
-        Err(ConfigError::Invalid { key: key.into(), found, expected: expected.into() })
-    }
-
-    fn or_missing<T>(&self, key: &str, value: Option<T>) -> Result<T, ConfigError> {
-        value.ok_or_else(|| ConfigError::Missing { key: key.into() })
-    }
-
-    pub(crate) fn optional_size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
-        match self.get(key).map(|v| v.as_u64().and_then(|n| usize::try_from(n).ok())) {
-            None => Ok(None),
-            Some(Some(n)) => Ok(Some(n)),
-            Some(None) => self.invalid(key, "a non-negative integer"),
+/// Keys that would change the mathematics in ways that this implementation does not have.
+fn refuse_unsupported(keys: &Keys) -> Result<(), ConfigError> {
+    keys.choice("hidden_act", Some("silu"), &[("silu", ()), ("swish", ())])?;
+    for (key, value) in [("moe_layer_freq", 1.0), ("attention_dropout", 0.0), ("partial_rotary_factor", 1.0)] {
+        if keys.number(key, Some(value))? != value {
+            return keys.invalid(key, value.to_string());
         }
     }
-
-    fn size(&self, key: &str, default: Option<usize>) -> Result<usize, ConfigError> {
-        let value = self.optional_size(key)?;
-        self.or_missing(key, value.or(default))
+    if keys.flag("mlp_bias", false)? {
+        return keys.invalid("mlp_bias", "false");
     }
-
-    pub(crate) fn optional_number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
-        match self.get(key).map(Value::as_f64) {
-            None => Ok(None),
-            Some(Some(x)) if x.is_finite() => Ok(Some(x)),
-            Some(_) => self.invalid(key, "a number"),
-        }
+    match keys.get("quantization_config") {
+        Some(_) => keys.invalid("quantization_config", "none: convert the weights to bf16 or f32 first"),
+        None => Ok(()),
     }
+}
 
-    pub(crate) fn number(&self, key: &str, default: Option<f64>) -> Result<f64, ConfigError> {
-        let value = self.optional_number(key)?;
-        self.or_missing(key, value.or(default))
-    }
-
-    pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
-        match self.get(key) {
-            None => Ok(default),
-            Some(Value::Bool(b)) => Ok(*b),
-            Some(_) => self.invalid(key, "true or false"),
+/// The rope settings, in either spelling.
+fn rope(keys: &Keys, max_position_embeddings: usize) -> Result<RopeConfig, ConfigError> {
+    let theta = keys.optional_number("rope_theta")?;
+    let mut found = Vec::new();
+    for key in ["rope_parameters", "rope_scaling"] {
+        match keys.get(key) {
+            None => {}
+            Some(Value::Object(map)) => found.push(RopeConfig::from_json(key, map.clone(), theta, max_position_embeddings)?),
+            Some(_) => return keys.invalid(key, "an object or null"),
         }
     }
-
-    pub(crate) fn choice<T: Copy>(&self, key: &str, default: Option<&str>, options: &[(&str, T)]) -> Result<T, ConfigError> {
-        let found = match self.get(key) {
-            None => self.or_missing(key, default)?,
-            Some(v) => v.as_str().unwrap_or(""),
-        };
-        match options.iter().find(|(name, _)| *name == found) {
-            Some((_, value)) => Ok(*value),
-            None => self.invalid(key, options.iter().map(|(name, _)| format!("\"{name}\"")).collect::<Vec<_>>().join(" or ")),
-        }
-    }
-
-    /// A key that repeats what another one says.
-    fn check_equal(&self, key: &str, value: usize, other: &str) -> Result<(), ConfigError> {
-        match self.optional_size(key)? {
-            Some(n) if n != value => self.invalid(key, format!("{value} as {other}")),
-            _ => Ok(()),
-        }
-    }
-
-    /// Keys that would change the mathematics in ways that this implementation does not have.
-    fn refuse_unsupported(&self) -> Result<(), ConfigError> {
-        self.choice("hidden_act", Some("silu"), &[("silu", ()), ("swish", ())])?;
-        for (key, value) in [("moe_layer_freq", 1.0), ("attention_dropout", 0.0), ("partial_rotary_factor", 1.0)] {
-            if self.number(key, Some(value))? != value {
-                return self.invalid(key, value.to_string());
-            }
-        }
-        if self.flag("mlp_bias", false)? {
-            return self.invalid("mlp_bias", "false");
-        }
-        match self.get("quantization_config") {
-            Some(_) => self.invalid("quantization_config", "none: convert the weights to bf16 or f32 first"),
-            None => Ok(()),
-        }
-    }
-
-    /// The rope settings, in either spelling.
-    fn rope(&self, max_position_embeddings: usize) -> Result<RopeConfig, ConfigError> {
-        let theta = self.optional_number("rope_theta")?;
-        let mut found = Vec::new();
-        for key in ["rope_parameters", "rope_scaling"] {
-            match self.get(key) {
-                None => {}
-                Some(Value::Object(map)) => found.push(RopeConfig::from_json(key, map.clone(), theta, max_position_embeddings)?),
-                Some(_) => return self.invalid(key, "an object or null"),
-            }
-        }
-        match &found[..] {
-            [] => Ok(RopeConfig { theta: theta.unwrap_or(10_000.0), scaling: RopeScaling::None }),
-            [a, b] if a != b => self.invalid("rope_scaling", "the same settings as in rope_parameters"),
-            [a, ..] => Ok(a.clone()),
-        }
+    match &found[..] {
+        [] => Ok(RopeConfig { theta: theta.unwrap_or(10_000.0), scaling: RopeScaling::None }),
+        [a, b] if a != b => keys.invalid("rope_scaling", "the same settings as in rope_parameters"),
+        [a, ..] => Ok(a.clone()),
     }
 }

@@ -10,8 +10,10 @@
 mod cache;
 mod checkpoint;
 mod config;
+mod decoder;
 mod generate;
 mod init;
+mod keys;
 mod layers;
 mod mla;
 mod model;
@@ -23,12 +25,14 @@ mod rope;
 
 pub use cache::{KvCache, LayerCache, Rows};
 pub use checkpoint::{CheckpointError, Notice, load_tensors, save_tensors};
-pub use config::{Config, ConfigError, ScoringFunc, TopkMethod};
+pub use config::{Config, ScoringFunc, TopkMethod};
+pub use decoder::DecoderLayer;
 pub use generate::{Completion, Generate, GenerateError, Progress, Sampling, row_seed};
 pub use init::Init;
+pub use keys::ConfigError;
 pub use layers::{Embedding, Linear, Mlp, RmsNorm};
 pub use mla::Mla;
-pub use model::{DecoderLayer, DeepseekV3ForCausalLM, ForwardOptions, Output};
+pub use model::{DeepseekV3ForCausalLM, ForwardOptions, Output};
 pub use module::{Buffer, Module, Path, Slot, Visitor};
 pub use moe::{Gate, Moe, Routing};
 pub use mtp::Mtp;

@@ -4,9 +4,9 @@
 //! of its own. (The paper shares both with the model; a fresh module starts from equal values and trains them by itself.)
 
 use crate::config::Config;
+use crate::decoder::DecoderLayer;
 use crate::init::Init;
 use crate::layers::{Embedding, Linear, RmsNorm};
-use crate::model::DecoderLayer;
 use crate::module::{Module, Path, Visitor};
 use crate::rope::Angles;
 use autograd::Var;

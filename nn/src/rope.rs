@@ -1,6 +1,6 @@
 //! Rotary position embedding (Su et al., "RoFormer", 2021) and its YaRN extension (Peng et al., 2023), as DeepSeek uses them.
 
-use crate::config::{ConfigError, Keys};
+use crate::keys::{ConfigError, Keys};
 use serde_json::{Map, Value, json};
 use std::f64::consts::TAU;
 use std::sync::{Mutex, PoisonError};
