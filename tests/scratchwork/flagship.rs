@@ -14,46 +14,7 @@ use scratchwork::tensor::{DType, Device, Tensor};
 use serde_json::Value;
 
 /// A model and a run of a second.
-const MICRO: &str = r#"
-seed = 7
-[model]
-hidden_size = 16
-num_hidden_layers = 2
-num_attention_heads = 2
-kv_lora_rank = 12
-qk_nope_head_dim = 8
-qk_rope_head_dim = 4
-v_head_dim = 6
-n_routed_experts = 4
-moe_intermediate_size = 10
-intermediate_size = 20
-[task]
-numbers = 2
-[base]
-steps = 60
-batch_size = 16
-long_every = 20
-long_batch_size = 2
-drill_share = 0.1
-p_check = 0.1
-warmup_steps = 2
-lr = 2e-2
-[rl]
-steps = 4
-questions = 4
-num_generations = 4
-max_completion_length = [{ from_step = 0, limit = 16 }, { from_step = 2, limit = 24 }]
-reward_weights = { accuracy = 1.0, format = 0.5 }
-skip_zero_variance = false
-ref_sync_steps = 2
-[eval]
-every = 2
-problems = 4
-chain_sum_problems = 2
-samples = 4
-k = [1, 4]
-shown = 2
-"#;
+const MICRO: &str = include_str!("../fixtures/micro.toml");
 
 /// A folder of one test, in which the program runs; gone with the guard.
 struct Place(PathBuf);

@@ -93,49 +93,8 @@ pub fn plain_rl() -> RlConfig {
     RlConfig { num_generations: 2, minibatches: 1, beta: 0.0, lr: 1e-3, grad_clip: 1e9, ..RlConfig::default() }
 }
 
-/// A run that takes a second: the model of [`tiny`], every stage, every kind of evaluation.
-pub const MICRO: &str = r#"
-seed = 7
-[model]
-hidden_size = 16
-num_hidden_layers = 2
-num_attention_heads = 2
-kv_lora_rank = 12
-qk_nope_head_dim = 8
-qk_rope_head_dim = 4
-v_head_dim = 6
-n_routed_experts = 4
-moe_intermediate_size = 10
-intermediate_size = 20
-[task]
-numbers = 2
-[base]
-steps = 60
-batch_size = 16
-long_every = 20
-long_batch_size = 2
-drill_share = 0.1
-p_check = 0.1
-warmup_steps = 2
-lr = 2e-2
-[rl]
-steps = 3
-questions = 4
-num_generations = 4
-max_completion_length = [{ from_step = 0, limit = 16 }, { from_step = 2, limit = 24 }]
-# So small a policy is hardly ever right: it is the format that tells answers apart.
-reward_weights = { accuracy = 1.0, format = 0.5 }
-skip_zero_variance = false
-ref_sync_steps = 2
-lr = 1e-3
-[eval]
-every = 2
-problems = 4
-chain_sum_problems = 2
-samples = 4
-k = [1, 4]
-shown = 2
-"#;
+/// A run that takes a second, of the model of [`tiny`].
+const MICRO: &str = include_str!("../../../tests/fixtures/micro.toml");
 
 pub fn micro() -> RunConfig {
     micro_with("")
