@@ -15,8 +15,16 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// A value for a reader: three digits that count, no trailing zeros.
+    /// A value for a reader, with three digits that count.
     pub fn format(self, v: f64) -> String {
+        match self {
+            Self::Share if (0.01..0.9995).contains(&v) => format!("{:.1}\u{202f}%", v * 100.0),
+            _ => self.tick(v),
+        }
+    }
+
+    /// A value beside an axis, where there is room for six characters: without trailing zeros.
+    fn tick(self, v: f64) -> String {
         match self {
             Self::Share if v.abs() < 0.01 => format!("{}\u{202f}%", trim(v * 100.0, 3)),
             Self::Share => format!("{}\u{202f}%", trim(v * 100.0, 1)),
@@ -25,7 +33,9 @@ impl Unit {
             Self::Number if v.abs() < 1.0 => trim(v, 3),
             Self::Number if v.abs() < 10.0 => trim(v, 2),
             Self::Number if v.abs() < 100.0 => trim(v, 1),
-            Self::Number => grouped(v.round() as i64),
+            Self::Number if v.abs() < 1e3 => trim(v, 0),
+            Self::Number if v.abs() < 1e6 => format!("{}\u{202f}k", trim(v / 1e3, 2)),
+            Self::Number => format!("{}\u{202f}M", trim(v / 1e6, 2)),
         }
     }
 }
@@ -131,7 +141,7 @@ pub struct Panel {
 }
 
 /// Distances in a chart, in pixels.
-const LEFT: f64 = 46.0;
+const LEFT: f64 = 50.0;
 const TOP: f64 = 34.0;
 
 /// Draws panels one below the other over a common horizontal axis, `width` pixels wide and `height` pixels each.
@@ -249,7 +259,7 @@ impl Frame {
             let (left, right) = (self.left, self.right);
             let class = if value == 0.0 { "axis" } else { "grid" };
             let _ = write!(out, r#"<path class="{class}" d="M{left:.1} {y:.1}H{right:.1}"/>"#);
-            text(out, "tick", "end", left - 7.0, y + 4.0, &panel.unit.format(value));
+            text(out, "tick", "end", left - 7.0, y + 4.0, &panel.unit.tick(value));
         }
         if panel.x_label.is_empty() {
             return;
@@ -257,7 +267,7 @@ impl Frame {
         let step = nice((self.x.1 - self.x.0) / if self.right - self.left > 500.0 { 8.0 } else { 4.0 }).max(1.0);
         let mut x = (self.x.0 / step).ceil() * step;
         while x <= self.x.1 {
-            text(out, "tick", "middle", self.px(x), self.bottom + 17.0, &Unit::Number.format(x));
+            text(out, "tick", "middle", self.px(x), self.bottom + 17.0, &grouped(x as i64));
             x += step;
         }
         text(out, "note", "end", self.right, self.bottom + 33.0, &panel.x_label);
@@ -368,10 +378,13 @@ mod tests {
 
     #[test]
     fn values_read_well() {
-        let said = [0.891, 1.0, 0.0].map(|v| Unit::Share.format(v));
-        assert_eq!(said, ["89.1\u{202f}%", "100\u{202f}%", "0\u{202f}%"]);
+        let said = [0.891, 0.79, 0.0005, 1.0, 0.0].map(|v| Unit::Share.format(v));
+        assert_eq!(said, ["89.1\u{202f}%", "79.0\u{202f}%", "0.05\u{202f}%", "100\u{202f}%", "0\u{202f}%"]);
+        assert_eq!(Unit::Share.tick(0.25), "25\u{202f}%");
         let said = [0.0, 0.0431, 0.7114, 3.5, 36.42, 117.6, 2e-4].map(|v| Unit::Number.format(v));
         assert_eq!(said, ["0", "0.0431", "0.711", "3.5", "36.4", "118", "2.0e-4"]);
+        let beside = [0.0, 250.0, 1_500.0, 60_000.0, 2_500_000.0].map(|v| Unit::Number.tick(v));
+        assert_eq!(beside, ["0", "250", "1.5\u{202f}k", "60\u{202f}k", "2.5\u{202f}M"]);
         assert_eq!([0, 999, 1_000, -1_234_567].map(grouped), ["0", "999", "1,000", "-1,234,567"]);
     }
 
