@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 const BUILDS: [(&[&str], &str); 3] = [
     (&["test", "--no-run", "--package", "scratchwork-cuda"], "tests"),
     (&["bench", "--no-run", "--package", "scratchwork", "--bench", "*"], "benches"),
-    (&["build", "--examples", "--package", "scratchwork"], "examples"),
+    (
+        &["build", "--package", "scratchwork", "--example", "op_conformance", "--example", "hf_parity", "--example", "grpo_r1"],
+        "examples",
+    ),
 ];
 
 /// Folders of data that the programs read, copied under their own paths.
@@ -77,6 +80,7 @@ run examples/op_conformance ./examples/op_conformance tests/fixtures/opinfo_f32 
 for model in tests/fixtures/deepseek*; do
     run "examples/hf_parity_$(basename "$model")" ./examples/hf_parity "$model" --device cuda
 done
+run examples/grpo_r1 ./examples/grpo_r1 --quick --device cuda --out results/grpo_r1
 for program in benches/*; do
     run "$program" "./$program" --bench
 done
