@@ -6,7 +6,7 @@ use crate::var::Var;
 use rayon::prelude::*;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use tensor::Tensor;
 
 /// The nodes that a gradient has reached and that have not passed it on, by id.
@@ -40,7 +40,7 @@ impl Gradients {
     fn add(self) {
         for (node, grad) in self.0 {
             let Rule::Parameter(parameter) = &node.rule else { unreachable!("only parameters keep a gradient") };
-            accumulate(&mut parameter.grad.lock().unwrap_or_else(PoisonError::into_inner), grad);
+            parameter.add_grad(grad);
         }
     }
 }

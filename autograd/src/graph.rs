@@ -5,7 +5,7 @@ use crate::ops::{reshape_to, sum_to};
 use crate::var::Var;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tensor::{DType, Shape, Tensor};
 
 /// A gradient for each input of a node, where one is needed.
@@ -24,6 +24,26 @@ pub(crate) struct Parameter {
     pub value: RwLock<Tensor>,
     /// What backward passes have added up.
     pub grad: Mutex<Option<Tensor>>,
+}
+
+impl Parameter {
+    /// Adds to what there is. The sum is computed outside the lock: a thread that waits for others in it may begin work that
+    /// comes here again.
+    pub fn add_grad(&self, mut grad: Tensor) {
+        loop {
+            let mut slot = self.grad.lock().unwrap_or_else(PoisonError::into_inner);
+            match slot.take() {
+                None => {
+                    *slot = Some(grad);
+                    return;
+                }
+                Some(sum) => {
+                    drop(slot);
+                    grad = sum.add(&grad);
+                }
+            }
+        }
+    }
 }
 
 /// One output of a node.

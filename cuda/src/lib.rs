@@ -16,7 +16,7 @@
 //! only reading back copies here, which [`Cuda::transfers`] counts.
 //!
 //! Results are deterministic and batch-invariant: there are no floating-point atomics, and the order of a sum depends on its own
-//! length alone.
+//! length and on whether its terms lie closest together, alone.
 
 mod allocator;
 pub mod backend;

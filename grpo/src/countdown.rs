@@ -100,8 +100,14 @@ impl CountdownConfig {
         let usable = !self.operators.is_empty() && !self.operators.contains(&Operator::Divide);
         require(usable, "task.operators", "one or more of + - *", format!("{:?}", self.symbols()))?;
         let mut rng = Rng::new(0, "does the range hold problems", 0);
-        let some = (0..10_000).any(|_| self.try_draw(&mut rng).is_some());
-        require(some, "task.max_target", "targets that the numbers and operators reach", self.max_target.to_string())
+        let hits = (0..10_000).filter(|_| self.try_draw(&mut rng).is_some()).count();
+        // Drawing tries until one hits: with fewer it would take long.
+        require(
+            hits >= 100,
+            "task.max_target",
+            "targets that at least one expression in a hundred makes",
+            self.max_target.to_string(),
+        )
     }
 
     fn symbols(&self) -> String {

@@ -125,14 +125,17 @@ impl Estimate {
     }
 
     /// The 95 % interval: Wilson's, at the number of independent trials that would have this standard error. Where the
-    /// scores do not vary, that is the number of problems.
+    /// scores hardly vary, or so close to 0 or 1 that a handful of problems decides how much they do, that is at most the number
+    /// of problems.
     pub fn interval(&self) -> Interval {
-        let variance = self.mean * (1.0 - self.mean);
+        let (problems, variance) = (self.problems as f64, self.mean * (1.0 - self.mean));
+        // Equal scores differ from their mean by a rounding.
         let trials = match self.standard_error {
-            Some(error) if error > 0.0 && variance > 0.0 => variance / (error * error),
-            _ => self.problems as f64,
+            Some(error) if error > 1e-12 && variance > 0.0 => variance / (error * error),
+            _ => problems,
         };
-        wilson_of(self.mean, trials)
+        let few = problems * self.mean.min(1.0 - self.mean) < 5.0;
+        wilson_of(self.mean, if few { trials.min(problems) } else { trials })
     }
 }
 
@@ -241,6 +244,31 @@ mod tests {
         let share = covered.count() as f64 / 2000.0;
         // 95 %, give or take 4 standard errors of sqrt(0.95 · 0.05 / 2000) = 0.005.
         assert!((share - 0.95).abs() < 0.02, "{share}");
+    }
+
+    #[test]
+    fn a_few_hard_problems_are_not_overlooked() {
+        // Nearly every problem is solved nearly always: what little varies says nothing about the few that are not.
+        let mut rng = Rng::new(2, "saturated", 0);
+        for (easy, hard, of_hard, k) in [(0.95, 0.1, 0.01, 4), (0.9, 0.05, 0.01, 4), (0.85, 0.0, 0.005, 4), (0.99, 0.1, 0.01, 1)]
+        {
+            let fails = |chance: f64| (1.0f64 - chance).powi(k);
+            let truth = 1.0 - of_hard * fails(hard) - (1.0 - of_hard) * fails(easy);
+            let covered = (0..1000).filter(|_| {
+                let mut answers = || {
+                    let chance = if rng.chance(of_hard) { hard } else { easy };
+                    (0..16).map(|_| rng.chance(chance)).collect()
+                };
+                let outcomes: Vec<Vec<bool>> = (0..128).map(|_| answers()).collect();
+                let interval = pass_estimates(&outcomes, &[k as usize])[&(k as usize)].interval();
+                interval.low <= truth && truth <= interval.high
+            });
+            let share = covered.count() as f64 / 1000.0;
+            assert!(share > 0.92, "pass@{k} with {of_hard} of the problems hard: {share}");
+        }
+        // Equal scores whose mean is rounded count as equal.
+        let equal = Estimate::over_problems(&[pass_at_k(16, 5, 4); 8]).interval();
+        assert!(equal.high - equal.low > 0.2, "{equal:?}");
     }
 
     proptest! {

@@ -153,7 +153,7 @@ impl ProblemSet {
             held_out_countdown: Vec::new(),
             held_out_chain_sum: sums,
         };
-        set.evaluated_on(distinct)
+        set.holding_out(distinct)
     }
 
     /// The problems of a run's configuration, with chain sums of the default range. The held-out ones are the same for every seed.
@@ -173,8 +173,12 @@ impl ProblemSet {
     ///
     /// # Errors
     /// [`TaskError::Problem`] for a problem outside the range, [`TaskError::NothingLeft`] if they are all there is.
-    pub fn evaluated_on(mut self, problems: Vec<Countdown>) -> Result<ProblemSet, TaskError> {
+    pub fn evaluated_on(self, problems: Vec<Countdown>) -> Result<ProblemSet, TaskError> {
         problems.iter().try_for_each(|problem| self.countdown.check(problem))?;
+        self.holding_out(problems)
+    }
+
+    fn holding_out(mut self, problems: Vec<Countdown>) -> Result<ProblemSet, TaskError> {
         self.held_out = problems.iter().cloned().map(Problem::from).collect();
         self.held_out.extend(self.held_out_chain_sum.iter().cloned().map(Problem::from));
         self.held_out_countdown = problems;

@@ -107,11 +107,12 @@ pub fn rollout(
         sampling: Sampling { temperature: options.temperature, ..Sampling::default() },
         ..Generate::default()
     };
-    let per = (TOGETHER / options.num_generations).min(prompts.len().div_ceil(rayon::current_num_threads())).max(1);
+    let per = (TOGETHER / options.num_generations.max(1)).min(prompts.len().div_ceil(rayon::current_num_threads())).max(1);
     let parts: Vec<(usize, &[Vec<i64>])> = prompts.chunks(per).enumerate().map(|(c, part)| (c * per, part)).collect();
     let answers = parts.par_iter().map(|&(first, part)| {
         let seeds = (first..first + part.len()).map(|i| row_seed(options.seed, i)).collect();
-        let mut answers = policy.generate(part, &Generate { prompt_seeds: Some(seeds), ..generate.clone() })?;
+        let answers = policy.generate(part, &Generate { prompt_seeds: Some(seeds), ..generate.clone() });
+        let mut answers = answers.map_err(|e| e.with_prompts_from(first))?;
         answers.iter_mut().for_each(|answer| answer.prompt += first);
         Ok(answers)
     });

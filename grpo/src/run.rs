@@ -308,15 +308,18 @@ impl Run {
 
     /// Measures the policy on both held-out sets and records it. `test`: on the problems of the summary, every one of a user's own
     /// file, else the last held-out ones. On the way it is measured on the first ones, so that who chooses settings by the curve has
-    /// not looked at the test.
+    /// not looked at the test; of a user's own file they are a part.
     fn evaluate(&mut self, stage: Stage, test: bool) -> Result<Vec<EvalMetrics>, RunError> {
         let config = &self.setup.config;
         let held_out = &self.setup.problems;
-        let (all, most) = (held_out.held_out_countdown(), config.eval.problems);
-        let countdown = match test {
-            true if self.setup.eval_file.is_some() => all,
-            true => &all[all.len().saturating_sub(most)..],
-            false => &all[..most.min(all.len())],
+        let all = held_out.held_out_countdown();
+        let countdown = match (self.setup.eval_file.is_some(), test) {
+            (true, true) => all,
+            (true, false) => &all[..config.eval.problems.min(all.len())],
+            (false, _) => {
+                let most = config.eval.problems.min((all.len() / 2).max(1));
+                if test { &all[all.len() - most..] } else { &all[..most] }
+            }
         };
         let countdown: Vec<Problem> = countdown.iter().cloned().map(Problem::from).collect();
         let sums: Vec<Problem> =

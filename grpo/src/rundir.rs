@@ -164,8 +164,10 @@ fn lock(folder: &Path) -> Result<File, RunDirError> {
 }
 
 fn next_free(path: &Path) -> PathBuf {
+    // Without the slash that completion puts at the end.
+    let plain: PathBuf = path.components().collect();
     let numbered = |n: usize| {
-        let mut name = path.as_os_str().to_owned();
+        let mut name = plain.clone().into_os_string();
         name.push(format!(".{n}"));
         PathBuf::from(name)
     };
@@ -223,7 +225,7 @@ mod tests {
         assert_eq!(fs::read(temp.0.join("runs/a.1/who")).unwrap(), b"first");
         assert!(!second.join("who").exists());
         drop(second);
-        assert_eq!(RunDir::create(&out).unwrap().1, Some(temp.0.join("runs/a.2")));
+        assert_eq!(RunDir::create(&temp.0.join("runs/a/")).unwrap().1, Some(temp.0.join("runs/a.2")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nn::{AdamW, DeepseekV3ForCausalLM, Module};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use tensor::{DType, Device, Tensor};
+use tensor::{DType, Device, Shape, Tensor};
 
 use crate::cost::Ledger;
 use crate::metrics::{EvalMetrics, Stage};
@@ -121,6 +121,9 @@ pub fn load(folder: &Path, device: &Device) -> Result<(Progressed, BTreeMap<Stri
             safetensors::Dtype::I64 => DType::I64,
             other => return Err(invalid(format!("`{name}` is {other:?}"))),
         };
+        if !Shape::from(view.shape()).fits() {
+            return Err(invalid(format!("`{name}` has the shape {:?}, more than any memory holds", view.shape())));
+        }
         tensors.insert(name.to_owned(), Tensor::from_bytes(view.data().to_vec(), view.shape(), dtype, device));
     }
     Ok((progressed, tensors))

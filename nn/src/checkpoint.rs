@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tensor::{DType, Device, Tensor};
+use tensor::{DType, Device, Shape, Tensor};
 
 /// Why a checkpoint cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -130,12 +130,13 @@ impl DeepseekV3ForCausalLM {
         let layers = first + config.num_nextn_predict_layers;
         let tied = config.tie_word_embeddings;
         let model = Self::with_init(config, &mut Init::placeholder(dtype, device))?;
-        let ignored = |key: &str| {
-            let beyond = key.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
-            beyond.is_some_and(|i| i >= layers) || key.ends_with(".rotary_emb.inv_freq") || (tied && key == "lm_head.weight")
+        let is_beyond = |key: &str| {
+            let layer = key.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
+            layer.is_some_and(|i| i >= layers)
         };
+        let ignored = |key: &str| is_beyond(key) || key.ends_with(".rotary_emb.inv_freq") || (tied && key == "lm_head.weight");
         let left = weights.load_into(&model, ignored)?;
-        let beyond: Vec<&String> = left.iter().filter(|key| key.starts_with("model.layers.")).collect();
+        let beyond: Vec<&String> = left.iter().filter(|key| is_beyond(key)).collect();
         if let Some(key) = beyond.first() {
             notices.push(Notice(format!(
                 "{}: {} tensors of layers that the config does not name are ignored, such as {key}",
@@ -341,6 +342,10 @@ fn tensor_of(
             });
         }
     };
+    if !Shape::from(view.shape()).fits() {
+        let reason = format!("`{name}` has the shape {:?}, more than any memory holds", view.shape());
+        return Err(CheckpointError::Corrupt { path: path.into(), reason });
+    }
     Ok(Tensor::from_bytes(view.data().to_vec(), view.shape(), dtype, device))
 }
 

@@ -125,6 +125,17 @@ pub enum GenerateError {
     },
 }
 
+impl GenerateError {
+    /// The same error where the prompts are those from number `first` on of a longer list.
+    pub fn with_prompts_from(mut self, first: usize) -> Self {
+        match &mut self {
+            Self::EmptyPrompt { prompt } | Self::UnknownToken { prompt, .. } | Self::NotFinite { prompt, .. } => *prompt += first,
+            Self::Setting { .. } => {}
+        }
+        self
+    }
+}
+
 /// The seed of a numbered stream within the one of `seed`.
 pub fn row_seed(seed: u64, index: usize) -> u64 {
     let [a, b, ..] = random::philox(seed, index as u64);

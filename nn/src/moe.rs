@@ -271,8 +271,9 @@ impl Routing {
 
     /// The sequence-wise balance loss of DeepSeek-V3 (equations 17 to 20) without its factor α, averaged over `sequences`
     /// equal runs of tokens: `Σ_e f_e·P_e` with `f_e` the share of a sequence's tokens that chose expert `e`, times
-    /// `n_routed_experts / num_experts_per_tok`, and `P_e` the mean of its normalised scores. 1 at perfect balance. With `mask`,
-    /// only tokens where it is true count.
+    /// `n_routed_experts / num_experts_per_tok`, and `P_e` the mean of its normalised scores. 1 at perfect balance. `f_e` counts the
+    /// choice that was made, where the paper counts the best scores before correction bias and groups. With `mask`, only tokens where
+    /// it is true count.
     ///
     /// # Panics
     /// If the tokens do not divide into sequences.

@@ -251,17 +251,23 @@ impl Rope {
 
     /// The angles of positions `0..len`, `[len, dim/2]`.
     pub fn first(&self, len: usize) -> Angles {
-        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        if tables.cos.dims()[0] < len {
+        let tables = || self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = tables().clone();
+        if known.cos.dims()[0] < len {
             let rows = len.next_power_of_two().max(64);
             let table = |f: fn(f64) -> f64| {
                 let values: Vec<f64> =
                     (0..rows).flat_map(|p| self.inv_freq.iter().map(move |w| f(p as f64 * w) * self.factor)).collect();
                 Tensor::from_vec(values, [rows, self.inv_freq.len()], &self.device).to_dtype(self.dtype)
             };
-            *tables = Angles { cos: table(f64::cos), sin: table(f64::sin) };
+            // Not under the lock: a thread that waits for others in a conversion may begin work that comes here again.
+            known = Angles { cos: table(f64::cos), sin: table(f64::sin) };
+            let mut tables = tables();
+            if tables.cos.dims()[0] < rows {
+                *tables = known.clone();
+            }
         }
-        Angles { cos: tables.cos.narrow(0, 0, len), sin: tables.sin.narrow(0, 0, len) }
+        Angles { cos: known.cos.narrow(0, 0, len), sin: known.sin.narrow(0, 0, len) }
     }
 
     /// The angles of `len` positions from `starts[b]` on in each sequence, `[batch, 1, len, dim/2]`.

@@ -7,8 +7,8 @@ use tensor::{DType, Gelu, Tensor};
 
 /// Whose slope is a function of the operand: `grad · slope(x)`.
 macro_rules! by_input {
-    ($($(#[$doc:meta])* $name:ident: |$x:ident| $slope:expr;)*) => {$(
-        $(#[$doc])*
+    ($($(#[$doc:meta])+ $name:ident: |$x:ident| $slope:expr;)*) => {$(
+        $(#[$doc])+
         #[track_caller]
         pub fn $name(&self) -> Var {
             let x = self.value();
@@ -20,8 +20,8 @@ macro_rules! by_input {
 
 /// Whose slope is a function of the result: `grad · slope(y)`.
 macro_rules! by_output {
-    ($($(#[$doc:meta])* $name:ident: |$y:ident| $slope:expr;)*) => {$(
-        $(#[$doc])*
+    ($($(#[$doc:meta])+ $name:ident: |$y:ident| $slope:expr;)*) => {$(
+        $(#[$doc])+
         #[track_caller]
         pub fn $name(&self) -> Var {
             let y = self.value().$name();

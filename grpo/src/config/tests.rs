@@ -46,6 +46,15 @@ fn unknown_keys_and_bad_values_are_named() {
         ("[model]\nqk_rope_head_dim = 7", ["model.qk_rope_head_dim", "7", "out of range", "even"]),
         ("[model]\nn_group = 3", ["model.n_group", "3", "out of range", "divisor of n_routed_experts"]),
         ("[eval]\nsamples = 8", ["eval.k", "16", "out of range", "eval.samples"]),
+        ("[rl]\nsteps = 9000000000000000000", ["rl.steps", "9000000000000000000", "out of range", "0 to 16777216"]),
+        (
+            "[rl]\nquestions = 4294967296\nnum_generations = 4294967296",
+            ["rl.questions", "4294967296", "out of range", "16777216"],
+        ),
+        (
+            "[rl]\nmax_completion_length = [{from_step = 0, limit = 2000000000}]",
+            ["rl.max_completion_length", "2000000000", "out of range", "limits of 1 to 16777216"],
+        ),
         ("[rl]\nmax_completion_length = []", ["rl.max_completion_length", "[]", "out of range", "step 0"]),
     ] {
         let message = over(text).unwrap_err().to_string();

@@ -2,6 +2,9 @@ use std::{fmt, ops::RangeInclusive};
 
 use super::{BaseConfig, ConfigError, EvalConfig, ModelConfig, RlConfig, RunConfig, TaskConfig};
 
+/// More of anything than a run can have, and few enough that products of two do not overflow.
+const MANY: usize = 1 << 24;
+
 impl RunConfig {
     /// Checks every value against its range.
     ///
@@ -79,16 +82,17 @@ fn base(b: &BaseConfig) -> Result<(), ConfigError> {
 }
 
 fn rl(rl: &RlConfig) -> Result<(), ConfigError> {
-    at_least("rl.questions", rl.questions, 1)?;
+    within("rl.steps", rl.steps, 0..=MANY)?;
+    within("rl.questions", rl.questions, 1..=MANY)?;
     // An advantage compares answers.
-    at_least("rl.num_generations", rl.num_generations, 2)?;
+    within("rl.num_generations", rl.num_generations, 2..=MANY)?;
     positive("rl.temperature", rl.temperature)?;
     let limits = &rl.max_completion_length;
     let schedule = limits.first().is_some_and(|l| l.from_step == 0)
         && limits.windows(2).all(|w| w[0].from_step < w[1].from_step)
-        && limits.iter().all(|l| l.limit > 0);
+        && limits.iter().all(|l| (1..=MANY).contains(&l.limit));
     let shown: Vec<_> = limits.iter().map(|l| (l.from_step, l.limit)).collect();
-    let expected = "limits of 1 or more, the first from step 0, steps rising";
+    let expected = format!("limits of 1 to {MANY}, the first from step 0, steps rising");
     require("rl.max_completion_length", format!("{shown:?}"), schedule, expected)?;
     not_negative("rl.reward_weights.accuracy", rl.reward_weights.accuracy)?;
     not_negative("rl.reward_weights.format", rl.reward_weights.format)?;

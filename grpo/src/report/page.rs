@@ -126,8 +126,8 @@ fn learning_curve(out: &mut String, run: &Recorded) {
     let eval = run.evals(EvalTask::Countdown).last();
     let measured = eval.map_or(String::new(), |e| {
         format!(
-            "Held out: {} problems that no stage trains on, {} answers each at temperature 1; the first and the last dot are the test \
-             set's, those between are of problems that settings may be chosen by. ",
+            "Held out: {} problems that no stage trains on, {} answers each at temperature 1; the first and the last dot are of the \
+             test set, those between of the first held-out problems. ",
             e.problems, e.samples
         )
     });

@@ -1,7 +1,7 @@
 //! The log-probabilities that sampling records are those of the training pass, bit for bit.
 
 use grpo::rollout::{RolloutOptions, Sample, rollout};
-use grpo::{Rng, Tokenizer, token, trainer};
+use grpo::{Countdown, Rng, Tokenizer, token, trainer};
 use nn::{DeepseekV3ForCausalLM, ForwardOptions, Module};
 use tensor::{Device, Tensor};
 
@@ -78,6 +78,24 @@ fn a_reward_that_is_no_number_is_named() {
     let problems = ragged_problems();
     let error = rollout(&model(0), &Tokenizer::new(), &problems, (&accuracy, &Broken), &options).unwrap_err().to_string();
     assert!(error.contains("`broken`") && error.contains(&problems[0].text()) && error.contains("NaN"), "{error}");
+}
+
+#[test]
+fn logits_that_are_no_numbers_name_the_problem_they_came_from() {
+    let policy = model(0);
+    let eight = Tokenizer::new().encode("8").unwrap()[0] as usize;
+    let (_, table) = policy.named_parameters().into_iter().find(|(name, _)| name == "model.embed_tokens.weight").unwrap();
+    let mut weights = table.value().to_vec::<f32>();
+    let width = table.dim(1);
+    weights[eight * width..][..width].fill(f32::NAN);
+    table.set_value(Tensor::from_vec(weights, table.shape().to_vec(), &Device::cpu()));
+    // Enough problems for several parts; only the last has an 8.
+    let mut problems = vec![Countdown::new([1, 1, 1, 2], 3).into(); 40];
+    problems.push(Countdown::new([1, 1, 1, 8], 9).into());
+    let options = RolloutOptions { num_generations: 32, max_completion_length: 1, temperature: 1.0, seed: 0 };
+    let accuracy = grpo::Accuracy::default();
+    let error = rollout(&policy, &Tokenizer::new(), &problems, (&accuracy, &accuracy), &options).unwrap_err().to_string();
+    assert!(error.starts_with("prompt 40: the logits"), "{error}");
 }
 
 /// At another temperature the policy is another: what is recorded, trained and referred to is the one that was sampled.

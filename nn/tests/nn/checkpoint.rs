@@ -122,6 +122,12 @@ fn a_corrupt_or_truncated_file_is_one_clear_error() {
         assert!(corrupt(&bytes), "byte {at} = {byte}");
     }
     assert!(corrupt(&[b'a'; 64]));
+    // No bytes, and yet more elements than can be counted.
+    let header = r#"{"x":{"dtype":"F32","shape":[0,1099511627776,1099511627776],"data_offsets":[0,0]}}"#;
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    fs::write(folder.0.join("huge.safetensors"), file).unwrap();
+    let error = load_tensors(&folder.0.join("huge.safetensors"), &cpu()).unwrap_err().to_string();
+    assert!(error.contains("huge.safetensors") && error.contains("`x`"), "{error}");
     fs::write(&path, &whole).unwrap();
     load(&folder).unwrap();
     fs::write(folder.0.join("config.json"), "{\"vocab_size\": 13").unwrap();

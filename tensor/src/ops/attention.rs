@@ -235,7 +235,7 @@ pub(crate) mod cpu {
                 let (dq, dk, dv) = backward(&wide(grad), &wide(q), &wide(k), &wide(v), &wide(out), lse, scale);
                 return (dq.to_dtype(t), dk.to_dtype(t), dv.to_dtype(t));
             }
-            DType::F32 if q.numel() * k.numel() * v.numel() > 0 => {}
+            DType::F32 if [q, k, v].iter().all(|x| x.numel() > 0) => {}
             _ => return attention_causal_backward_composed(grad, q, k, v, out, lse, scale),
         }
         let [grad, q, k, v, out] = [grad, q, k, v, out].map(dense);

@@ -18,15 +18,15 @@ pub enum Gelu {
 /// examples of it stand for it in `ALL`.
 macro_rules! operations {
     (
-        plain { $($(#[$doc:meta])* $name:ident => $op:ident;)* }
-        with_arguments { $($(#[$doc_with:meta])* $name_with:ident => $with:ident $arguments:tt: $($example:expr),+;)* }
+        plain { $($(#[$doc:meta])+ $name:ident => $op:ident;)* }
+        with_arguments { $($(#[$doc_with:meta])+ $name_with:ident => $with:ident $arguments:tt: $($example:expr),+;)* }
     ) => {
         /// An elementwise operation of one operand, named after its [`Tensor`] method.
         #[derive(Clone, Copy, Debug, PartialEq)]
         #[allow(missing_docs)] // the fields are described at the methods
         pub enum UnaryOp {
-            $($(#[$doc])* $op,)*
-            $($(#[$doc_with])* $with $arguments,)*
+            $($(#[$doc])+ $op,)*
+            $($(#[$doc_with])+ $with $arguments,)*
         }
 
         impl UnaryOp {
@@ -43,7 +43,7 @@ macro_rules! operations {
         }
 
         impl Tensor {$(
-            $(#[$doc])*
+            $(#[$doc])+
             ///
             /// # Panics
             /// If the dtype is f8e4m3, which is for storage only.
