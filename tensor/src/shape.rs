@@ -23,7 +23,7 @@ impl Shape {
         self.0.iter().product()
     }
 
-    /// Whether the sizes that are not 0 multiply to at most [`MOST_ELEMENTS`], so that no product of some of them wraps.
+    /// Whether the sizes that are not 0 multiply to what some memory holds, so that no product of some of them wraps.
     pub fn fits(&self) -> bool {
         let product = self.0.iter().try_fold(1usize, |n, &size| n.checked_mul(size.max(1)));
         product.is_some_and(|n| n <= MOST_ELEMENTS)
