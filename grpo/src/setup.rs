@@ -197,7 +197,8 @@ impl Setup {
     }
 
     /// Whether the given base model may be measured on the problems that are held out here: it must not have been trained on them,
-    /// and its corpus must be the one of the control experiment. A run folder tells; about a bare checkpoint there is a notice.
+    /// and its corpus must be the one of the control experiment. A run folder tells; about a bare checkpoint, or where the run had its
+    /// base model from another, there is a notice.
     ///
     /// # Errors
     /// It was trained otherwise, or its folder cannot be read.
@@ -221,7 +222,8 @@ impl Setup {
         if seen > 0 {
             return Err(SetupError::BaseHasSeen { path, seen, held_out: ours.len() });
         }
-        Ok(None)
+        let unchecked = "whether that one has seen the problems that are held out here is not known";
+        Ok(theirs.base.map(|of| Notice(format!("{}: its base model came from {}; {unchecked}", path.display(), of.display()))))
     }
 
     /// Writes everything that [`Setup::load`] needs.

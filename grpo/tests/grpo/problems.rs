@@ -161,6 +161,10 @@ fn a_base_model_must_not_have_seen_what_is_measured() {
     assert!(on(&held).unwrap().is_none());
     let error = on(&plain).unwrap_err();
     assert!(matches!(error, SetupError::BaseHasSeen { held_out: 10, seen: 1..=10, .. }), "{error}");
+    // Its own base model may have seen more than it did.
+    let second = temp.join("second");
+    Setup { base: Some(held.clone()), ..mine.clone() }.save(&RunDir::create(&second).unwrap().0).unwrap();
+    assert!(on(&second).unwrap().unwrap().0.contains("came from"));
     // The other way round: what was held out for the file is not what is held out without it.
     let back = Setup { base: Some(held), ..setup_with(None) }.check_base().unwrap_err();
     assert!(matches!(back, SetupError::BaseHasSeen { .. }), "{back}");
