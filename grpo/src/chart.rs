@@ -34,8 +34,8 @@ impl Unit {
             Self::Number if v.abs() < 10.0 => trim(v, 2),
             Self::Number if v.abs() < 100.0 => trim(v, 1),
             Self::Number if v.abs() < 1e3 => trim(v, 0),
-            Self::Number if v.abs() < 1e6 => format!("{}\u{202f}k", trim(v / 1e3, 2)),
-            Self::Number => format!("{}\u{202f}M", trim(v / 1e6, 2)),
+            Self::Number if v.abs() < 1e6 => format!("{}\u{202f}k", self.tick(v / 1e3)),
+            Self::Number => format!("{}\u{202f}M", self.tick(v / 1e6)),
         }
     }
 }
@@ -384,6 +384,7 @@ mod tests {
         let said = [0.0, 0.0431, 0.7114, 3.5, 36.42, 117.6, 2e-4].map(|v| Unit::Number.format(v));
         assert_eq!(said, ["0", "0.0431", "0.711", "3.5", "36.4", "118", "2.0e-4"]);
         let beside = [0.0, 250.0, 1_500.0, 60_000.0, 2_500_000.0].map(|v| Unit::Number.tick(v));
+        assert_eq!(Unit::Number.format(36_107.2), "36.1\u{202f}k");
         assert_eq!(beside, ["0", "250", "1.5\u{202f}k", "60\u{202f}k", "2.5\u{202f}M"]);
         assert_eq!([0, 999, 1_000, -1_234_567].map(grouped), ["0", "999", "1,000", "-1,234,567"]);
     }

@@ -217,6 +217,9 @@ mod tests {
         assert!(refused(CountdownConfig { operators: vec![Operator::Divide], ..default() }).starts_with("task.operators"));
         let unreachable = CountdownConfig { operators: vec![Operator::Add], max_target: 3, ..default() };
         assert!(refused(unreachable).starts_with("task.max_target"));
+        // Products of four numbers up to 60 that are at most 40: a draw in ten thousand.
+        let rare = CountdownConfig { operators: vec![Operator::Multiply], max_value: 60, max_target: 40, ..default() };
+        assert!(refused(rare).starts_with("task.max_target"));
         let task = TaskConfig { operators: "+*".into(), max_value: 20, ..TaskConfig::default() };
         let config = CountdownConfig::try_from(&task).unwrap();
         assert_eq!((config.symbols().as_str(), config.max_value, config.numbers), ("+*", 20, 4));

@@ -313,13 +313,12 @@ impl Run {
         let config = &self.setup.config;
         let held_out = &self.setup.problems;
         let all = held_out.held_out_countdown();
-        let countdown = match (self.setup.eval_file.is_some(), test) {
-            (true, true) => all,
-            (true, false) => &all[..config.eval.problems.min(all.len())],
-            (false, _) => {
-                let most = config.eval.problems.min((all.len() / 2).max(1));
-                if test { &all[all.len() - most..] } else { &all[..most] }
-            }
+        let own = self.setup.eval_file.is_some();
+        let most = config.eval.problems.min(if own { all.len() } else { (all.len() / 2).max(1) });
+        let countdown = match test {
+            true if own => all,
+            true => &all[all.len() - most..],
+            false => &all[..most],
         };
         let countdown: Vec<Problem> = countdown.iter().cloned().map(Problem::from).collect();
         let sums: Vec<Problem> =

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nn::{AdamW, DeepseekV3ForCausalLM, Module};
+use nn::{AdamW, CheckpointError, DeepseekV3ForCausalLM, Module};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
-use tensor::{DType, Device, Shape, Tensor};
+use tensor::{DType, Device, Tensor};
 
 use crate::cost::Ledger;
 use crate::metrics::{EvalMetrics, Stage};
@@ -48,6 +48,9 @@ pub enum StateError {
         /// Why.
         source: std::io::Error,
     },
+    /// Its tensors are broken.
+    #[error(transparent)]
+    Tensors(#[from] CheckpointError),
     /// Not a state of this program, or of another configuration.
     #[error("{} does not fit this run: {message}", path.display())]
     Invalid {
@@ -113,18 +116,9 @@ pub fn load(folder: &Path, device: &Device) -> Result<(Progressed, BTreeMap<Stri
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| invalid(e.to_string()))?;
     let run = header.metadata().as_ref().and_then(|m| m.get("run")).ok_or_else(|| invalid("it holds no `run`".into()))?;
     let progressed = serde_json::from_str(run).map_err(|e| invalid(e.to_string()))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| invalid(e.to_string()))?;
-    let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
-        let dtype = match view.dtype() {
-            safetensors::Dtype::F32 => DType::F32,
-            safetensors::Dtype::I64 => DType::I64,
-            other => return Err(invalid(format!("`{name}` is {other:?}"))),
-        };
-        if !Shape::from(view.shape()).fits() {
-            return Err(invalid(format!("`{name}` has the shape {:?}, more than any memory holds", view.shape())));
-        }
-        tensors.insert(name.to_owned(), Tensor::from_bytes(view.data().to_vec(), view.shape(), dtype, device));
+    let tensors = nn::parse_tensors(&path, &bytes, device)?;
+    if let Some((name, t)) = tensors.iter().find(|(_, t)| !matches!(t.dtype(), DType::F32 | DType::I64)) {
+        return Err(invalid(format!("`{name}` is {}", t.dtype())));
     }
     Ok((progressed, tensors))
 }

@@ -193,8 +193,15 @@ fn hub_dtype(dtype: DType) -> &'static str {
 /// # Errors
 /// If the file cannot be read, is corrupt, or holds a dtype that does not exist here.
 pub fn load_tensors(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
-    let bytes = fs::read(path).map_err(io(path))?;
-    let file = parse(path, &bytes)?;
+    parse_tensors(path, &fs::read(path).map_err(io(path))?, device)
+}
+
+/// As [`load_tensors`], of the bytes that were read from `path`.
+///
+/// # Errors
+/// The same.
+pub fn parse_tensors(path: &Path, bytes: &[u8], device: &Device) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
+    let file = parse(path, bytes)?;
     file.iter().map(|(name, view)| Ok((name.to_owned(), tensor_of(path, name, &view, device)?))).collect()
 }
 

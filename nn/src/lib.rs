@@ -24,7 +24,7 @@ mod optim;
 mod rope;
 
 pub use cache::{KvCache, LayerCache, Rows};
-pub use checkpoint::{CheckpointError, Notice, load_tensors, save_tensors};
+pub use checkpoint::{CheckpointError, Notice, load_tensors, parse_tensors, save_tensors};
 pub use config::{Config, ScoringFunc, TopkMethod};
 pub use decoder::DecoderLayer;
 pub use generate::{Completion, Generate, GenerateError, Progress, Sampling, row_seed};

@@ -251,8 +251,8 @@ impl Rope {
 
     /// The angles of positions `0..len`, `[len, dim/2]`.
     pub fn first(&self, len: usize) -> Angles {
-        let tables = || self.tables.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut known = tables().clone();
+        let locked = || self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = locked().clone();
         if known.cos.dims()[0] < len {
             let rows = len.next_power_of_two().max(64);
             let table = |f: fn(f64) -> f64| {
@@ -262,7 +262,7 @@ impl Rope {
             };
             // Not under the lock: a thread that waits for others in a conversion may begin work that comes here again.
             known = Angles { cos: table(f64::cos), sin: table(f64::sin) };
-            let mut tables = tables();
+            let mut tables = locked();
             if tables.cos.dims()[0] < rows {
                 *tables = known.clone();
             }

@@ -1,6 +1,8 @@
 //! One GRPO step on the interpreted GPU, against the same step on the CPU.
 
-use scratchwork::grpo::config::{ModelConfig, RlConfig};
+use std::path::Path;
+
+use scratchwork::grpo::config::{ModelConfig, RlConfig, RunConfig};
 use scratchwork::grpo::objective::advantages;
 use scratchwork::grpo::rollout::{RolloutOptions, rollout};
 use scratchwork::grpo::trainer::update;
@@ -10,21 +12,9 @@ use scratchwork::tensor::{DType, Device};
 
 /// Two layers, one of them a mixture of experts.
 fn tiny() -> ModelConfig {
-    ModelConfig {
-        hidden_size: 16,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        kv_lora_rank: 12,
-        qk_nope_head_dim: 8,
-        qk_rope_head_dim: 4,
-        v_head_dim: 6,
-        n_routed_experts: 4,
-        moe_intermediate_size: 10,
-        intermediate_size: 20,
-        // Wide enough that the distributions are far from uniform.
-        initializer_range: 0.4,
-        ..ModelConfig::default()
-    }
+    let micro = RunConfig::default().overlay_str(include_str!("../fixtures/micro.toml"), Path::new("micro.toml")).unwrap();
+    // Wide enough that the distributions are far from uniform.
+    ModelConfig { initializer_range: 0.4, ..micro.model }
 }
 
 #[test]

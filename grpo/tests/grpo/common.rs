@@ -12,21 +12,8 @@ use tensor::{Device, Tensor};
 
 /// Two layers, one of them a mixture, and every dimension different from the others where it can be.
 pub fn tiny() -> ModelConfig {
-    ModelConfig {
-        hidden_size: 16,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        kv_lora_rank: 12,
-        qk_nope_head_dim: 8,
-        qk_rope_head_dim: 4,
-        v_head_dim: 6,
-        n_routed_experts: 4,
-        moe_intermediate_size: 10,
-        intermediate_size: 20,
-        // Wide enough that the distributions are far from uniform.
-        initializer_range: 0.4,
-        ..ModelConfig::default()
-    }
+    // Wide enough that the distributions are far from uniform.
+    ModelConfig { initializer_range: 0.4, ..micro().model }
 }
 
 pub fn model(seed: u64) -> DeepseekV3ForCausalLM {
