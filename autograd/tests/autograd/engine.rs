@@ -341,6 +341,19 @@ fn gradients_do_not_depend_on_other_threads() {
     });
 }
 
+#[test]
+fn threads_may_add_to_one_parameter() {
+    // So large that an addition lasts as long as the rest of the pass: the threads meet in it.
+    let ones = Tensor::ones([1 << 18], DType::F32, &Device::cpu());
+    let w = Var::parameter(ones.clone());
+    std::thread::scope(|s| {
+        for _ in 0..8 {
+            s.spawn(|| (0..20).for_each(|_| w.backward_with(&ones)));
+        }
+    });
+    assert_eq!(w.grad().unwrap().to_bytes(), ones.full_like(160.0).to_bytes());
+}
+
 fn f64s(values: &[f64]) -> Tensor {
     Tensor::from_slice(values, values.len(), &Device::cpu())
 }

@@ -88,10 +88,17 @@ fn a_run_goes_on_where_it_began() {
 #[test]
 fn the_summary_is_of_problems_that_were_not_looked_at_before() {
     let temp = Temp::new();
-    let folder = temp.join("run");
-    train(micro_with("[base]\nsteps = 1\n[rl]\nsteps = 2\n[eval]\nevery = 1"), &folder);
+    // The second time with more problems wanted than there are.
+    for (name, problems) in [("few", 4), ("all", 500)] {
+        let over = format!("[base]\nsteps = 1\n[rl]\nsteps = 2\n[eval]\nevery = 1\nshown = 500\nproblems = {problems}");
+        train(micro_with(&over), &temp.join(name));
+        other_problems_in_between(&temp.join(name));
+    }
+}
+
+fn other_problems_in_between(folder: &Path) {
     let asked = |r: &Value| r["answers"].as_array().unwrap().iter().map(|a| a["question"].to_string()).collect::<Vec<_>>();
-    let all = metrics(&folder);
+    let all = metrics(folder);
     let of = |stage: &str, step: usize| {
         let found =
             all.iter().find(|r| r["event"] == "eval" && r["task"] == "countdown" && r["stage"] == stage && r["step"] == step);

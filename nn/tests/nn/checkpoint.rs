@@ -156,6 +156,11 @@ fn prediction_layers_that_only_one_side_has() {
     fs::write(folder.0.join("config.json"), config).unwrap();
     let (loaded, notices) = load(&folder).unwrap();
     assert!(notices.len() == 1 && notices[0].0.contains("model.layers.2."), "{notices:?}");
+    // A table that old checkpoints carry in every layer is no layer too many.
+    let mut old = tensors.clone();
+    old.insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), Tensor::ones([2], DType::F32, &cpu()));
+    rewrite(&folder, &old);
+    assert_eq!(load(&folder).unwrap().1, notices);
     let tokens = ids(1, [1, 4], 13);
     assert!(loaded.mtp_logits(&tokens, &loaded.forward_with(&tokens, &Default::default()).hidden).is_empty());
 }
