@@ -14,8 +14,8 @@
 //! assert_eq!(w.grad().unwrap().to_vec::<f32>(), [2.0, 4.0, 6.0]);
 //! ```
 //!
-//! Read in this order: [`Var`] (`var.rs`), the record (`graph.rs`) and the walk over it (`backward.rs`), then any file of `ops`, each a family
-//! of gradient rules. What the parts guarantee:
+//! Read in this order: [`Var`] (`var.rs`), the record (`graph.rs`) and the walk over it (`backward.rs`), then any file of `ops`,
+//! each a family of gradient rules. What the parts guarantee:
 //!
 //! * **A missing gradient is an error.** Every node of the record is made with its rule ([`Var::op`]); a rule that returns no
 //!   gradient where one is needed, or one of the wrong shape or dtype, panics and names the operation. What has no gradient

@@ -2,8 +2,9 @@
 //!
 //! The methods of [`Tensor`] check shapes and dtypes, broadcast and promote; a backend gets operands that already agree, in
 //! any layout (strided, expanded, empty, 0-d), and returns a fresh contiguous tensor. The trait is object-safe and small:
-//! everything else in the crate is a composition of these. The methods with a body (all but `position_outside`) are *fused operations*: the body is
-//! their definition as a composition, a backend overrides it with one kernel, and tests hold the two equal.
+//! everything else in the crate is a composition of these. The methods with a body (all but `position_outside`) are *fused
+//! operations*: the body is their definition as a composition, a backend overrides it with one kernel, and tests hold the two
+//! equal.
 
 use crate::dtype::{DType, Scalar};
 use crate::ops::{AdamW, BinaryOp, ReduceOp, UnaryOp};
