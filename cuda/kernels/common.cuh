@@ -184,7 +184,7 @@ __device__ inline A block_max(A value) {
 // ---- Faults ---------------------------------------------------------------------------------------------------------------
 
 // What a kernel reports of bad input; the host reads it at the next synchronisation. The first one stays. `code` says which
-// operation it was, from 1 on: `FAULTS` in cuda/src/context.rs.
+// operation it was, from 1 on, as the host numbers them.
 struct Fault {
     u64 code;
     i64 position;

@@ -30,13 +30,15 @@ __device__ inline A sigmoid(A x) {
     return 1 / (1 + exp(-x));
 }
 
-// The product's rounding would be multiplied by its own size in the exponential; its error is put back to first order.
+// The product's rounding would be multiplied by its own size in the exponential; its error is put back to first order, where
+// anything is left. Above 0, where the exponential may overflow, log(1 + eᶻ) is z + log(1 + e⁻ᶻ).
 template <class A>
 __device__ inline A softplus(A x, A beta, A threshold) {
     A product = x * beta;
     if (product > threshold) return x;
-    A e = exp(product);
-    return log1p(fma(e, fma(x, beta, -product), e)) / beta;
+    A e = exp(-fabs(product));
+    if (product > 0) return x + log1p(e) / beta;
+    return log1p(e == 0 ? e : fma(e, fma(x, beta, -product), e)) / beta;
 }
 
 template <class A>

@@ -70,7 +70,8 @@ impl Cuda {
     /// A fresh contiguous tensor, to be filled by a kernel.
     fn empty(&self, shape: impl Into<Shape>, dtype: DType) -> Tensor {
         let shape = shape.into();
-        let buffer = self.context.alloc(shape.numel() * dtype.size());
+        let what = || format!("{}: a tensor of shape {shape} of {dtype}", operation());
+        let buffer = self.context.alloc(shape.numel() * dtype.size(), what);
         Tensor::from_parts(Storage::new(buffer, self.handle()), Layout::contiguous(shape), dtype)
     }
 
@@ -114,6 +115,11 @@ impl Cuda {
     fn rows(&self, family: Family, kernel: &str, rows: usize, length: usize, args: Args<'_>, outs: &[&Tensor]) {
         self.launch(family, kernel, rows, [row_block(length), 1], args, outs);
     }
+}
+
+/// The operation that was called, for messages.
+fn operation() -> &'static str {
+    Device::operation().unwrap_or("operation")
 }
 
 /// Threads a block where each does one element.

@@ -31,9 +31,6 @@ pub struct Transfers {
 /// Bytes in which kernels report faults: `Fault` in `kernels/common.cuh`.
 const FAULT_BYTES: usize = 24;
 
-/// Who reports a fault by its code, from 1 on: `Operation` in `kernels/index.cu`.
-const FAULTS: [&str; 3] = ["gather", "scatter", "scatter_add"];
-
 pub(crate) struct Context {
     pub name: String,
     state: Mutex<State>,
@@ -49,6 +46,8 @@ struct State {
     fault: Option<String>,
     /// Where kernels report faults, once one that can was started.
     words: Option<DevicePtr>,
+    /// Who can report one, by the code less 1.
+    reporters: Vec<&'static str>,
     /// Whether a kernel may have reported one since the last look.
     reporting: bool,
 }
@@ -108,12 +107,12 @@ pub(crate) struct Start<'a> {
     pub block: [u32; 2],
     pub shared: u32,
     pub args: &'a [u8],
-    /// Whether the kernel may report a fault: the last argument but the offsets is then [`Context::fault_words`].
+    /// Whether the kernel may report a fault: [`Context::fault_words`] are then among the arguments.
     pub reports: bool,
 }
 
 impl State {
-    fn fail(&mut self, what: &str, error: &dyn fmt::Display) {
+    fn fail(&mut self, what: impl fmt::Display, error: &dyn fmt::Display) {
         self.fault.get_or_insert_with(|| format!("{what}: {error}"));
     }
 
@@ -168,7 +167,7 @@ impl State {
     fn read_words(&mut self, ptr: DevicePtr) -> Result<(), DriverError> {
         let mut words = [0u64; FAULT_BYTES / 8];
         self.driver.download(bytemuck::cast_slice_mut(&mut words), ptr, Stream::DEFAULT)?;
-        if let Some(&op) = FAULTS.get((words[0] as usize).wrapping_sub(1)) {
+        if let Some(&op) = self.reporters.get((words[0] as usize).wrapping_sub(1)) {
             let (position, size) = (words[1] as i64, words[2]);
             self.fail(op, &format!("position {position} does not exist in a dimension of size {size}"));
             self.driver.fill(ptr, 0, FAULT_BYTES as u64, Stream::DEFAULT)?;
@@ -187,6 +186,7 @@ impl Context {
             launches: 0,
             fault: None,
             words: None,
+            reporters: Vec::new(),
             reporting: false,
             driver,
         };
@@ -202,13 +202,13 @@ impl Context {
         DeviceError { device: self.name.clone(), message: message.to_string() }
     }
 
-    /// An uninitialised block; a lost one where there is no memory or a fault waits.
-    pub fn alloc(self: &Arc<Self>, bytes: usize) -> CudaBuffer {
+    /// An uninitialised block for `what`; a lost one where there is no memory or a fault waits.
+    pub fn alloc(self: &Arc<Self>, bytes: usize, what: impl FnOnce() -> String) -> CudaBuffer {
         let state = &mut *self.lock();
         let ptr = match (bytes, &state.fault) {
             (0, None) => Ok(0),
             (_, Some(_)) => Err(()),
-            _ => state.allocator.alloc(&mut *state.driver, bytes as u64).map_err(|e| state.fail("allocation", &e)),
+            _ => state.allocator.alloc(&mut *state.driver, bytes as u64).map_err(|e| state.fail(what(), &e)),
         };
         CudaBuffer { context: self.clone(), ptr: ptr.unwrap_or(0), bytes, lost: AtomicBool::new(ptr.is_err()) }
     }
@@ -242,21 +242,26 @@ impl Context {
         self.lock().fail(what, &why);
     }
 
-    /// Where kernels report faults.
-    pub fn fault_words(&self) -> DevicePtr {
+    /// Where kernels report faults, and the code by which `op` does.
+    pub fn fault_words(&self, op: &'static str) -> (DevicePtr, u64) {
         let state = &mut *self.lock();
+        let known = state.reporters.iter().position(|&r| r == op);
+        let code = 1 + known.unwrap_or_else(|| {
+            state.reporters.push(op);
+            state.reporters.len() - 1
+        });
         if let Some(words) = state.words {
-            return words;
+            return (words, code as u64);
         }
         let made = state.allocator.alloc(&mut *state.driver, FAULT_BYTES as u64).and_then(|words| {
             state.driver.fill(words, 0, FAULT_BYTES as u64, Stream::DEFAULT)?;
             Ok(words)
         });
         match made {
-            Ok(words) => *state.words.insert(words),
+            Ok(words) => (*state.words.insert(words), code as u64),
             Err(e) => {
-                state.fail("allocation", &e);
-                0
+                state.fail(op, &e);
+                (0, code as u64)
             }
         }
     }

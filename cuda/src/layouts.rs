@@ -121,10 +121,10 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// Where the kernel reports faults.
-    pub fn faults(self) -> Self {
-        let words = self.context.fault_words();
-        self.value(words)
+    /// Where, and in whose name, the kernel reports faults.
+    pub fn faults(self, op: &'static str) -> Self {
+        let (words, code) = self.context.fault_words(op);
+        self.value(words).value(code)
     }
 
     pub fn layout<const N: usize>(self, layouts: &Layouts<N>) -> Self {

@@ -39,14 +39,22 @@ pub struct AdamWConfig {
     pub decay_matrices_only: bool,
 }
 
+impl AdamWConfig {
+    /// The numbers of one step with learning rate `lr`.
+    fn at(&self, lr: f64, step: u64) -> tensor::AdamW {
+        let AdamWConfig { beta1, beta2, eps, weight_decay, .. } = *self;
+        tensor::AdamW { lr, beta1, beta2, eps, weight_decay, step, grad_scale: 1.0 }
+    }
+}
+
 impl Default for AdamWConfig {
     fn default() -> Self {
         AdamWConfig { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, decay_matrices_only: false }
     }
 }
 
-/// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101) over named parameters. Moments and, for
-/// parameters of a half type, a master copy are kept in f32.
+/// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101) over named parameters. Moments (see
+/// [`tensor::AdamW::moments`] for a very small `eps`) and, for parameters of a half type, a master copy are kept in f32.
 ///
 /// ```
 /// use autograd::Var;
@@ -85,10 +93,17 @@ impl Entry {
 
 impl AdamW {
     /// An optimizer of these parameters, as [`Module::named_parameters`](crate::Module::named_parameters) gives them.
+    ///
+    /// # Panics
+    /// Names a setting that is out of its range: see [`tensor::AdamW::check`].
+    #[track_caller]
     pub fn new(parameters: Vec<(String, Var)>, config: AdamWConfig) -> Self {
+        let step = config.at(0.0, 1);
+        step.check();
         let entry = |(name, var): (String, Var)| {
             let master = var.value().to_dtype(accumulator(var.dtype()));
-            Entry { name, var, exp_avg: master.zeros_like(), exp_avg_sq: master.zeros_like(), master }
+            let zeros = || Tensor::zeros(master.shape(), step.moments(master.dtype()), master.device());
+            Entry { name, var, exp_avg: zeros(), exp_avg_sq: zeros(), master }
         };
         AdamW { config, entries: parameters.into_iter().map(entry).collect(), steps: 0 }
     }
@@ -127,9 +142,8 @@ impl AdamW {
     fn apply(&mut self, lr: f64, grad_scale: f64) -> Result<(), OptimError> {
         self.steps += 1;
         for e in &mut self.entries {
-            let AdamWConfig { beta1, beta2, eps, .. } = self.config;
             let weight_decay = if e.decayed(&self.config) { self.config.weight_decay } else { 0.0 };
-            let step = tensor::AdamW { lr, beta1, beta2, eps, weight_decay, step: self.steps, grad_scale };
+            let step = tensor::AdamW { weight_decay, grad_scale, ..self.config.at(lr, self.steps) };
             let grad = e.var.grad().ok_or_else(|| OptimError::NoGradient(e.name.clone()))?.to_dtype(e.master.dtype());
             if e.var.dtype() == e.master.dtype() {
                 e.master = e.var.value(); // whoever set the parameter is heard

@@ -82,8 +82,8 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     fn softmax(&self, x: &Tensor, log: bool) -> Tensor;
     /// `[batch…, m, k] × [batch…, k, n]` with equal batch dimensions.
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor;
-    /// A position in `index` (i64) outside `0..size`. A device that would have to wait for it says `None`, and reports the
-    /// fault of the operation that meets it.
+    /// A position in `index` (i64) outside `0..size`. A device that would have to wait for it says `None`, and reports it as a
+    /// fault of [`Device::operation`](crate::Device::operation).
     fn position_outside(&self, index: &Tensor, size: usize) -> Option<i64> {
         let _ = (index, size);
         None
@@ -145,7 +145,7 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     ) -> (Tensor, Tensor, Tensor) {
         crate::ops::attention_causal_backward_composed(grad, q, k, v, out, lse, scale)
     }
-    /// One AdamW step: new parameter, first and second moment; see [`AdamW`].
+    /// One AdamW step: new parameter, first and second moment, the moments of half types in f32; see [`AdamW`].
     fn adamw(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamW) -> (Tensor, Tensor, Tensor) {
         crate::ops::adamw_composed(param, grad, m, v, step)
     }

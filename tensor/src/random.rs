@@ -95,27 +95,47 @@ impl Generator {
     }
 
     /// Uniform on `[lo, hi)`.
+    ///
+    /// # Panics
+    /// If `lo` lies above `hi`, one of them or their distance is not finite, the dtype is no float, or no memory could hold the
+    /// shape.
+    #[track_caller]
     pub fn uniform(&mut self, shape: impl Into<Shape>, lo: f64, hi: f64, dtype: DType, device: &Device) -> Tensor {
-        self.draw(shape.into(), dtype, Distribution::Uniform(lo, hi), device)
+        if !(lo <= hi && (hi - lo).is_finite()) {
+            panic!("uniform: the bounds {lo} and {hi} are no finite range");
+        }
+        self.draw("uniform", shape.into(), dtype, Distribution::Uniform(lo, hi), device)
     }
 
     /// Normal with a mean and a standard deviation.
+    ///
+    /// # Panics
+    /// If `std` is negative, one of them is not finite, the dtype is no float, or no memory could hold the shape.
+    #[track_caller]
     pub fn normal(&mut self, shape: impl Into<Shape>, mean: f64, std: f64, dtype: DType, device: &Device) -> Tensor {
-        self.draw(shape.into(), dtype, Distribution::Normal(mean, std), device)
+        if !(mean.is_finite() && std >= 0.0 && std.is_finite()) {
+            panic!("normal: mean {mean} and standard deviation {std}, expected finite numbers, the second not negative");
+        }
+        self.draw("normal", shape.into(), dtype, Distribution::Normal(mean, std), device)
     }
 
     /// i64 integers uniform on `lo..hi`.
     ///
     /// # Panics
-    /// If the range is empty.
+    /// If the range is empty, or no memory could hold the shape.
     #[track_caller]
     pub fn randint(&mut self, lo: i64, hi: i64, shape: impl Into<Shape>, device: &Device) -> Tensor {
         assert!(lo < hi, "randint: the range {lo}..{hi} is empty");
-        self.draw(shape.into(), DType::I64, Distribution::Int(lo, hi), device)
+        self.draw("randint", shape.into(), DType::I64, Distribution::Int(lo, hi), device)
     }
 
-    fn draw(&mut self, shape: Shape, dtype: DType, distribution: Distribution, device: &Device) -> Tensor {
-        let x = device.random(&shape, dtype, distribution, self.seed, self.offset);
+    #[track_caller]
+    fn draw(&mut self, op: &'static str, shape: Shape, dtype: DType, distribution: Distribution, device: &Device) -> Tensor {
+        if !dtype.is_float() && !matches!(distribution, Distribution::Int(..)) {
+            panic!("{op}: expected a float dtype, got {dtype}");
+        }
+        shape.expect_fits(op);
+        let x = device.run(op, |b| b.random(&shape, dtype, distribution, self.seed, self.offset));
         self.offset += shape.numel() as u64;
         x
     }

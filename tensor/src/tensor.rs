@@ -68,11 +68,14 @@ impl Tensor {
         if dtype == DType::Bool {
             bytes.iter_mut().for_each(|b| *b = (*b != 0) as u8);
         }
-        let storage = device.upload(bytes).unwrap_or_else(|e| panic!("{e}"));
-        Tensor::from_parts(storage, Layout::contiguous(shape), dtype)
+        match device.upload(bytes) {
+            Ok(storage) => Tensor::from_parts(storage, Layout::contiguous(shape), dtype),
+            Err(e) => panic!("from_bytes: {e}, for a tensor of shape {shape} of {dtype}"),
+        }
     }
 
     /// A 0-d tensor.
+    #[track_caller]
     pub fn scalar(value: impl Into<Scalar>, dtype: DType, device: &Device) -> Tensor {
         Tensor::full((), value, dtype, device)
     }
@@ -105,40 +108,49 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn filled(op: &str, shape: Shape, value: Scalar, dtype: DType, device: &Device) -> Tensor {
+    fn filled(op: &'static str, shape: Shape, value: Scalar, dtype: DType, device: &Device) -> Tensor {
         shape.expect_fits(op);
-        device.full(&shape, value, dtype)
+        device.run(op, |b| b.full(&shape, value, dtype))
     }
 
     /// `start, start + step, …` up to but without `end`.
     ///
     /// # Panics
-    /// If `step` is 0.
+    /// If `step` is 0, or no memory could hold them.
     #[track_caller]
     pub fn arange(start: i64, end: i64, step: i64, dtype: DType, device: &Device) -> Tensor {
         assert!(step != 0, "arange: step is 0");
-        let span = if step > 0 { end.saturating_sub(start) } else { start.saturating_sub(end) };
-        let len = span.max(0) as u64;
-        device.arange(start, step, len.div_ceil(step.unsigned_abs()) as usize, dtype)
+        let ahead = if step > 0 { end > start } else { end < start };
+        let len = if ahead { end.abs_diff(start).div_ceil(step.unsigned_abs()) as usize } else { 0 };
+        Shape::from(len).expect_fits("arange");
+        device.run("arange", |b| b.arange(start, step, len, dtype))
     }
 
     /// The `n × n` identity matrix.
+    ///
+    /// # Panics
+    /// If no memory could hold it.
+    #[track_caller]
     pub fn eye(n: usize, dtype: DType, device: &Device) -> Tensor {
+        Shape::from([n, n]).expect_fits("eye");
         let i = Tensor::arange(0, n as i64, 1, DType::I64, device);
         i.unsqueeze(1).eq(&i).to_dtype(dtype)
     }
 
     /// Zeros of this tensor's shape, dtype and device.
+    #[track_caller]
     pub fn zeros_like(&self) -> Tensor {
         self.full_like(0)
     }
 
     /// Ones of this tensor's shape, dtype and device.
+    #[track_caller]
     pub fn ones_like(&self) -> Tensor {
         self.full_like(1)
     }
 
     /// `value` in this tensor's shape, dtype and device.
+    #[track_caller]
     pub fn full_like(&self, value: impl Into<Scalar>) -> Tensor {
         Tensor::full(self.layout.shape.clone(), value, self.dtype, self.device())
     }
@@ -204,14 +216,27 @@ impl Tensor {
     }
 
     /// The same values in row-major order; no copy where they are already.
+    ///
+    /// # Panics
+    /// If there is no memory for a copy.
+    #[track_caller]
     pub fn contiguous(&self) -> Tensor {
-        if self.is_contiguous() { self.clone() } else { self.device().copy(self, self.dtype) }
+        if self.is_contiguous() { self.clone() } else { self.copy_as("contiguous", self.dtype) }
     }
 
     /// The values converted: floats round to nearest even, float to integer truncates (to i64, where NaN gives 0 and out of
     /// range saturates; smaller integers keep the low bits of that), anything but zero is true.
+    ///
+    /// # Panics
+    /// If there is no memory for a copy.
+    #[track_caller]
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
-        if dtype == self.dtype { self.clone() } else { self.device().copy(self, dtype) }
+        if dtype == self.dtype { self.clone() } else { self.copy_as("to_dtype", dtype) }
+    }
+
+    #[track_caller]
+    fn copy_as(&self, op: &'static str, dtype: DType) -> Tensor {
+        self.device().run(op, |b| b.copy(self, dtype))
     }
 
     /// A copy on another device, or this tensor if it is there.
@@ -232,8 +257,11 @@ impl Tensor {
     /// On a device fault.
     #[track_caller]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let x = if self.layout.offset == 0 { self.contiguous() } else { self.device().copy(self, self.dtype) };
-        x.device().download(&x.storage, x.numel() * x.dtype.size()).unwrap_or_else(|e| panic!("{e}"))
+        let x = if self.layout.offset == 0 { self.contiguous() } else { self.copy_as("to_bytes", self.dtype) };
+        match x.device().download(&x.storage, x.numel() * x.dtype.size()) {
+            Ok(bytes) => bytes,
+            Err(e) => panic!("{e}"),
+        }
     }
 
     /// The elements in row-major order.

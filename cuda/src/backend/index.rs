@@ -1,6 +1,6 @@
 //! Reading and writing at positions.
 
-use super::{Cuda, elements_block, moving, typed, wide, with};
+use super::{Cuda, elements_block, moving, operation, typed, wide, with};
 use crate::context::CudaBuffer;
 use crate::kernels::INDEX;
 use crate::layouts::{Layouts, Numbers, buffer, layouts, without};
@@ -30,7 +30,7 @@ pub fn index_select(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor) -> Tens
 fn read(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, index_strides: &[usize], dims: &[usize]) -> Tensor {
     let y = cuda.empty(dims, x.dtype());
     let layout = Layouts::new(dims, [index_strides, &free(x, dim)]);
-    let args = cuda.args().tensor(&y).tensor(x).tensor(index).size(x.dims()[dim]).size(x.strides()[dim]).faults();
+    let args = cuda.args().tensor(&y).tensor(x).tensor(index).size(x.dims()[dim]).size(x.strides()[dim]).faults(operation());
     let args = args.size(y.numel()).layout(&layout);
     let block = elements_block(y.numel());
     let blocks = y.numel().div_ceil(block as usize);
@@ -64,7 +64,8 @@ fn write(cuda: &Cuda, y: &Tensor, dim: usize, (index, index_strides): (&Tensor, 
     let layout = Layouts::new(&lines, [&strides[0], &strides[1], &strides[2]]);
     let (count, length) = (lines.iter().product::<usize>(), src.dims()[dim]);
     let args = cuda.args().tensor(y).tensor(index).tensor(src).size(length).size(y.dims()[dim]);
-    let args = args.sizes(&[y.strides()[dim], index_strides[dim], src.strides()[dim]]).faults().size(count).layout(&layout);
+    let args =
+        args.sizes(&[y.strides()[dim], index_strides[dim], src.strides()[dim]]).faults(operation()).size(count).layout(&layout);
     let name = if add { typed("scatter_add", src.dtype()) } else { moving("scatter", src.dtype()) };
     let block = elements_block(count);
     let blocks = if length == 0 { 0 } else { count.div_ceil(block as usize) };

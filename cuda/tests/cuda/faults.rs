@@ -17,16 +17,19 @@ fn a_position_that_does_not_exist_is_told_by_the_next_synchronisation() {
         let y = x.index_select(0, &at(bad, &gpu)).add(1.0);
         let told = gpu.synchronize().unwrap_err().to_string();
         assert!(told.contains(&format!("position {bad} does not exist in a dimension of size {size}")), "{told}");
-        assert!(told.contains("gather"), "{told} names the operation");
+        assert!(told.contains("index_select: "), "{told} names the operation");
         gpu.synchronize().expect("a fault is told once");
         drop(y);
     }
     let index = Tensor::from_slice(&[0i64, 7], [1, 2], &gpu);
     type Op<'a> = (&'static str, Box<dyn Fn() -> Tensor + 'a>);
-    let ops: [Op<'_>; 3] = [
+    let ops: [Op<'_>; 6] = [
         ("gather", Box::new(|| x.t().gather(1, &index))),
         ("scatter", Box::new(|| x.t().scatter(1, &index, 1.0))),
         ("scatter_add", Box::new(|| x.t().scatter_add(1, &index, &x.t()))),
+        ("index_add", Box::new(|| x.index_add(0, &at(7, &gpu), &x.narrow(0, 0, 1), 2.0))),
+        ("embedding", Box::new(|| Tensor::embedding(&x, &index))),
+        ("take_along_dim", Box::new(|| x.t().take_along_dim(&index, Some(1)))),
     ];
     for (name, op) in &ops {
         let y = op();
@@ -34,6 +37,12 @@ fn a_position_that_does_not_exist_is_told_by_the_next_synchronisation() {
         let told = panic_of(|| drop(y.to_vec::<f32>()));
         assert!(told.contains(&format!("{name}: position 7 ")), "{told}");
     }
+    // From the end: as it was given, not as what it would stand for.
+    let told = panic_of(|| drop(x.take_along_dim(&at(-5, &gpu).unsqueeze(1), Some(0)).to_vec::<f32>()));
+    assert!(told.contains("take_along_dim: position -5 does not exist in a dimension of size 3"), "{told}");
+    let loss = x.cross_entropy(&Tensor::from_slice(&[0i64, 1, 9], 3, &gpu), &Default::default());
+    let told = panic_of(|| drop(loss.to_vec::<f32>()));
+    assert!(told.contains("cross_entropy: position 9 "), "{told}");
     assert_eq!(x.sum((), false).item::<f32>(), 6.0, "the device goes on");
 }
 
@@ -46,7 +55,7 @@ fn out_of_memory_says_what_was_asked_and_what_is_free() {
     let told = panic_of(|| drop(small.to_vec::<f32>()));
     let free = (1 << 20) - (1 << 12);
     assert!(told.contains(&format!("out of memory: {} bytes were asked for, {free} of 1048576 are free", 1 << 22)), "{told}");
-    assert!(told.starts_with("interpreted: "), "{told} names the device");
+    assert!(told.starts_with("interpreted: zeros: a tensor of shape [1048576] of f32: out of memory"), "{told}");
     // It was told. What was not computed stays lost, and so does what is made of it.
     assert_eq!(small.to_vec::<f32>(), [1.0; 1 << 10]);
     for t in [&lost, &after] {

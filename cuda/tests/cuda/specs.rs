@@ -47,6 +47,20 @@ fn integers_and_bool() {
     }
 }
 
+/// Infinities, NaN, and the largest and least numbers of each dtype.
+#[test]
+fn elementwise_operations_at_the_ends_of_the_range() {
+    let mut failures = vec![];
+    for &dtype in opspec::FLOATS {
+        let extreme = |s: &Spec| s.dtypes.contains(&dtype).then(|| s.extreme(dtype)).flatten();
+        for (name, strategy) in opspec::all().iter().filter_map(|s| Some((s.name, extreme(s)?))) {
+            let result = holds(48, strategy, |case, device| case.verify(device).map_err(|e| e.to_string()));
+            failures.extend(result.err().map(|e| format!("{name} {dtype}: {e}")));
+        }
+    }
+    assert!(failures.is_empty(), "{} operations fail:\n{}", failures.len(), failures.join("\n"));
+}
+
 /// Sizes that fill tiles and blocks and leave a rest.
 #[test]
 fn large_cases() {

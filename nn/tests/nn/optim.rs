@@ -57,6 +57,29 @@ fn steps_follow_the_algorithm() {
     }
 }
 
+/// No gradient and no epsilon is too small: what f32 cannot hold of them is kept in f64.
+#[test]
+fn steps_follow_the_formula_at_every_scale() {
+    for eps in [1e-6, 1e-8, 1e-12, 1e-20, 1e-30] {
+        for size in [1.0, 1e-7, 1e-14, 1e-18, 1e-22, 1e-30] {
+            let config = AdamWConfig { eps, weight_decay: 0.0, ..AdamWConfig::default() };
+            let w = Var::parameter(Tensor::zeros([1], DType::F32, &cpu()));
+            let mut adamw = AdamW::new(vec![("w".into(), w.clone())], config);
+            let grads: Vec<f64> = (0..20).map(|i| f64::from(((i as f64 * 0.7).sin() + 0.3) as f32 * size as f32)).collect();
+            for &g in &grads {
+                w.set_grad(Some(Tensor::full([1], g, DType::F32, &cpu())));
+                adamw.step(1e-3).unwrap();
+            }
+            let (got, want) = (w.value().to_f64_vec()[0], reference(0.0, &grads, 1e-3, &config));
+            // Twenty steps, of about thirty roundings each, of one size.
+            assert!(
+                (got - want).abs() <= 600.0 * f64::from(f32::EPSILON) * want.abs(),
+                "{eps:e} {size:e}: {got:e}, not {want:e}"
+            );
+        }
+    }
+}
+
 /// Steps too small for bf16 add up in the master copy.
 #[test]
 fn half_parameters_have_f32_masters() {

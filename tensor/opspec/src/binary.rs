@@ -79,9 +79,9 @@ impl Family for Binary {
             SubAlpha(alpha) => scaled(x[0].at(ix), -alpha, x[1].at(ix), p),
             Clamp(lo, hi) => {
                 let (lo, hi) = (lo.unwrap_or(f64::NEG_INFINITY), hi.unwrap_or(f64::INFINITY));
-                (x[0].at(ix).max(lo).min(hi), 0.0)
+                (smaller(larger(x[0].at(ix), lo), hi), 0.0)
             }
-            ClampTensor => (x[0].at(ix).max(x[1].at(ix)).min(x[2].at(ix)), 0.0),
+            ClampTensor => (smaller(larger(x[0].at(ix), x[1].at(ix)), x[2].at(ix)), 0.0),
             Where => (if x[0].at(ix) != 0.0 { x[1].at(ix) } else { x[2].at(ix) }, 0.0),
             MaskedFill(value) => (if x[1].at(ix) != 0.0 { value } else { x[0].at(ix) }, 0.0),
         })]
@@ -116,10 +116,20 @@ impl Family for Binary {
     }
 }
 
-/// `a + alpha·b`: one product, one sum.
+/// The larger of two; NaN wins.
+fn larger(a: f64, b: f64) -> f64 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+/// The smaller of two; NaN wins.
+fn smaller(a: f64, b: f64) -> f64 {
+    -larger(-a, -b)
+}
+
+/// `a + alpha·b`: one product, which may overflow by itself, and one sum.
 fn scaled(a: f64, alpha: f64, b: f64, p: Precision) -> (f64, f64) {
-    let y = a + alpha * b;
-    (y, p.u * (2.0 * (alpha * b).abs() + y.abs()))
+    let y = a + p.held(alpha * b);
+    (y, 2.0 * p.u * (alpha * b).abs() + p.u * y.abs())
 }
 
 fn arithmetic(op: BinaryOp, a: f64, b: f64, dtype: DType, p: Precision) -> (f64, f64) {
@@ -133,8 +143,8 @@ fn arithmetic(op: BinaryOp, a: f64, b: f64, dtype: DType, p: Precision) -> (f64,
         Mul => boolean(a * b),
         Div => rounded(a / b),
         Pow => (a.powf(b), p.function() * a.powf(b).abs()),
-        Maximum => (if a > b { a } else { b }, 0.0),
-        Minimum => (if a < b { a } else { b }, 0.0),
+        Maximum => (larger(a, b), 0.0),
+        Minimum => (smaller(a, b), 0.0),
         Eq => truth(a == b),
         Ne => truth(a != b),
         Lt => truth(a < b),

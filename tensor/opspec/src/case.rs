@@ -3,7 +3,7 @@
 use crate::array::{Array, Expected, for_each_index};
 use crate::input::Input;
 use crate::precision::{Precision, round_to};
-use crate::{Draw, Op, Source};
+use crate::{Draw, Fused, Op, Source};
 use proptest::prelude::*;
 use std::fmt;
 use std::sync::Arc;
@@ -146,7 +146,7 @@ impl Case {
 fn allowed(dtype: DType, value: f64, bound: f64) -> f64 {
     let p = Precision::of(dtype);
     let bound = if dtype == DType::F64 { 2.0 * bound } else { bound };
-    if bound == 0.0 { 0.0 } else { bound + p.store * (value.abs() + bound) + p.tiny }
+    if bound == 0.0 { 0.0 } else { bound + p.store * value.abs() + p.store * bound + p.tiny }
 }
 
 /// Whether `got` is `want` within the bound. An exact result (bound 0) must be the nearest representable value. NaN equals NaN;
@@ -206,6 +206,13 @@ impl Spec {
     /// Cases in f64 for finite differences: not empty, every operand at least `distance` from a kink.
     pub fn smooth(&self, distance: f64) -> BoxedStrategy<Case> {
         self.words(DType::F64, Draw::Smooth).prop_filter("near a kink", move |c| c.kink() >= distance).boxed()
+    }
+
+    /// Cases with values at the ends of the dtype's range; `None` of an operation that is not elementwise.
+    pub fn extreme(&self, dtype: DType) -> Option<BoxedStrategy<Case>> {
+        let op = self.draw(&mut Source::seeded(0, dtype, Draw::Extreme)).op;
+        let elementwise = matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Fused(Fused::Swiglu));
+        elementwise.then(|| self.words(dtype, Draw::Extreme))
     }
 
     /// A case large enough for several threads.

@@ -3,7 +3,7 @@
 use crate::array::{Array, Expected};
 use crate::case::{FLOATS, Spec};
 use crate::family::{Family, elements, operations};
-use crate::precision::Precision;
+use crate::precision::{Precision, round_to};
 use crate::{Draw, Op, Source};
 use tensor::{AdamW, DType, Tensor};
 
@@ -25,7 +25,8 @@ operations! {
         },
         /// `[gate, up]`.
         Swiglu,
-        /// `[parameter, gradient, first moment, second moment]`, giving the new parameter and moments. Not differentiable.
+        /// `[parameter, gradient, first moment, second moment]`, the moments in f32 at least, giving the new parameter and
+        /// moments. Not differentiable.
         AdamW(AdamW),
     }
 }
@@ -92,9 +93,9 @@ impl Family for Fused {
                 let mut y = Expected::exact(x[0].clone());
                 for (i, (y, e)) in y.array.data.iter_mut().zip(&mut y.bound).enumerate() {
                     let gate = *y;
-                    *y = gate / (1.0 + (-gate).exp()) * x[1].data[i];
-                    // silu takes 7 units; then one product.
-                    *e = y.abs() * 8.0 * p.u;
+                    *y = p.held(gate / (1.0 + (-gate).exp())) * x[1].data[i];
+                    // silu takes 7 units, and one more here; then one product.
+                    *e = y.abs() * (9.0 * p.u) + p.underflow(x[1].data[i]);
                 }
                 vec![y]
             }
@@ -131,20 +132,19 @@ pub(crate) fn rstd(x: &[f64], eps: f64, p: Precision) -> (f64, f64) {
     (1.0 / shifted.sqrt(), (of_mean / shifted.abs() + p.u) / 2.0 + 3.0 * p.u)
 }
 
-/// Constants are rounded (one unit each), products and sums once more.
+/// Constants are rounded (one unit each), products and sums once more; all in the moments' dtype, or f32.
 fn adamw(s: &AdamW, x: &[Array], p: Precision) -> Vec<Expected> {
-    let dtype = x[0].dtype;
     let n = s.step as i32;
     let (rate, root) = (s.lr / (1.0 - s.beta1.powi(n)), (1.0 - s.beta2.powi(n)).sqrt());
-    let u = p.u;
+    let u = Precision::of(x[2].dtype).u;
     let mut out: Vec<Expected> = (0..3).map(|_| Expected::exact(x[0].clone())).collect();
     for i in 0..x[0].numel() {
         let (param, g, m, v) = (x[0].data[i], x[1].data[i] * s.grad_scale, x[2].data[i], x[3].data[i]);
         let first = [s.beta1 * m, (1.0 - s.beta1) * g];
         let second = [s.beta2 * v, (1.0 - s.beta2) * g * g];
         let (m, v) = (first[0] + first[1], second[0] + second[1]);
-        // Moments below 1e-30 may be flushed to 0 in f32.
-        let flushed = if dtype == DType::F64 { 0.0 } else { 1e-30 };
+        // Denormals may be flushed to 0 in f32.
+        let flushed = if x[2].dtype == DType::F64 { 0.0 } else { f32::MIN_POSITIVE.into() };
         let em = 5.0 * u * (first[0].abs() + first[1].abs()) + flushed;
         let ev = 8.0 * u * (second[0] + second[1]) + flushed;
         let denominator = v.sqrt() / root + s.eps;
@@ -158,7 +158,7 @@ fn adamw(s: &AdamW, x: &[Array], p: Precision) -> Vec<Expected> {
             (o.array.data[i], o.bound[i]) = (value, error);
         }
     }
-    out.iter_mut().for_each(|o| o.array.dtype = dtype);
+    out.iter_mut().zip([0, 2, 3]).for_each(|(o, like)| o.array.dtype = x[like].dtype);
     out
 }
 
@@ -202,16 +202,23 @@ pub(crate) fn specs() -> Vec<Spec> {
                 lr: [1e-3, 0.1][s.pick(2)],
                 beta1: [0.9, 0.5][s.pick(2)],
                 beta2: [0.95, 0.999][s.pick(2)],
-                eps: [1e-8, 1e-6][s.pick(2)],
+                eps: [1e-8, 1e-6, 1e-12, 1e-30][s.pick(4)],
                 weight_decay: [0.0, 0.1][s.pick(2)],
                 step: [1, 2, 100][s.pick(3)],
                 grad_scale: [1.0, 0.25][s.pick(2)],
             };
+            // From gradients of size 1 down to those whose squares f32 cannot hold, beside moments of their size.
+            let size = [1.0, 1e-7, 1e-14, 1e-21, 1e-28][s.pick(5)];
+            let moments = step.moments(s.dtype);
+            let scaled = |s: &mut Source, dtype, lo: f64, size: f64| {
+                let layout = s.layout(&shape);
+                s.fill(dtype, &shape, layout, |s| round_to(dtype, s.value(lo, 1.0) * size))
+            };
             let inputs = vec![
                 s.input(&shape, -2.0, 2.0),
-                s.input(&shape, -1.0, 1.0),
-                s.input(&shape, -1.0, 1.0),
-                s.input(&shape, 0.0, 1.0),
+                scaled(s, s.dtype, -1.0, size),
+                scaled(s, moments, -1.0, size),
+                scaled(s, moments, 0.0, size * size),
             ];
             (Op::Fused(Fused::AdamW(step)), inputs)
         }),

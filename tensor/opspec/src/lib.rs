@@ -39,7 +39,7 @@ pub use array::{Array, Expected, for_each_index};
 pub use attention::Attend;
 pub use backward::Backward;
 pub use binary::Binary;
-pub use case::{Case, Cost, Mismatch, Spec};
+pub use case::{Case, Cost, FLOATS, Mismatch, Spec};
 pub use family::Family;
 pub use fused::Fused;
 pub use index::Index;

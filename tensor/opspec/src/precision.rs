@@ -30,6 +30,32 @@ impl Precision {
         }
     }
 
+    /// The values of a float dtype at the ends of its range: infinities, largest, least normal and subnormal ones, NaN.
+    pub fn extremes(dtype: DType) -> [f64; 11] {
+        let (digits, least) = match dtype {
+            DType::F64 => (53, -1022),
+            DType::BF16 => (8, -126),
+            DType::F16 => (11, -14),
+            _ => (24, -126),
+        };
+        let normal = 2f64.powi(least);
+        let subnormal = 2f64.powi(least + 1 - digits);
+        let positive = [f64::INFINITY, Precision::of(dtype).max, normal, normal - subnormal, subnormal];
+        std::array::from_fn(|i| positive.get(i % 6).map_or(f64::NAN, |x| if i < 6 { *x } else { -x }))
+    }
+
+    /// What the arithmetic loses where a result is next to 0: half its least subnormal number, times `factor`, by which the
+    /// result is multiplied afterwards.
+    pub fn underflow(self, factor: f64) -> f64 {
+        let least = if self.max == f64::MAX { f64::MIN_POSITIVE } else { f32::MIN_POSITIVE.into() };
+        self.u * factor.abs() * least
+    }
+
+    /// A step's result as the arithmetic holds it: rounded, infinite or 0 beyond its range, which for half types is f32's.
+    pub fn held(self, x: f64) -> f64 {
+        if self.max < f64::MAX { f64::from(x as f32) } else { x }
+    }
+
     /// Relative error of an elementary function (exp, log, tanh, …): within 2 units in the last place, and as much for the
     /// f64 reference itself where the dtype is f64.
     pub fn function(self) -> f64 {

@@ -6,7 +6,7 @@
 
 use crate::array::{Array, for_each_index};
 use crate::input::{Input, Layout};
-use crate::precision::round_to;
+use crate::precision::{Precision, round_to};
 use tensor::DType;
 
 /// How large and how nice the drawn cases are.
@@ -18,6 +18,8 @@ pub enum Draw {
     Smooth,
     /// Dimensions of 33 to 70: enough work for several threads and full vector registers.
     Large,
+    /// Small shapes; every other value is one at the end of the dtype's range: see [`Precision::extremes`](crate::Precision::extremes).
+    Extreme,
 }
 
 /// A stream of choices and a stream of values.
@@ -64,7 +66,7 @@ impl Source {
         match self.draw {
             Draw::Large => 33 + self.pick(38),
             Draw::Smooth => 1 + self.pick(4),
-            Draw::Small => match self.pick(24) {
+            Draw::Small | Draw::Extreme => match self.pick(24) {
                 23 => 0,
                 22 => 17 + self.pick(24),
                 n => 1 + n % 5,
@@ -127,6 +129,10 @@ impl Source {
         const SPECIAL: [f64; 8] = [0.0, 1.0, -1.0, 0.5, 2.0, -0.5, -2.0, 3.0];
         let dtype = self.dtype;
         let w = self.word();
+        if self.draw == Draw::Extreme && dtype.is_float() && w.is_multiple_of(2) {
+            let extremes = Precision::extremes(dtype);
+            return extremes[w as usize / 2 % extremes.len()];
+        }
         let x = match self.draw {
             Draw::Small if w.is_multiple_of(4) => SPECIAL[(w / 4 % 8) as usize].clamp(lo, hi),
             _ => lo + (hi - lo) * (w as f64 / u32::MAX as f64),

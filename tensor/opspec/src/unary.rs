@@ -51,7 +51,9 @@ impl Family for UnaryOp {
         vec![Expected::from_fn(dtype, &x.shape, |ix| {
             let x = x.at(ix);
             let y = value(*self, x);
-            (y, p.u * units(*self, x, y) + cancelled(*self, x))
+            // Of the size of a roundoff first: a few times the largest number is none.
+            let roundoff = if y == 0.0 { 0.0 } else { (p.u * y.abs()).max(f64::MIN_POSITIVE) };
+            (y, units(*self, x, roundoff) + cancelled(*self, x))
         })]
     }
 
@@ -89,8 +91,10 @@ fn value(op: UnaryOp, x: f64) -> f64 {
         Silu => x * sigmoid(x),
         Gelu(tensor::Gelu::None) => x * normal_cdf(x),
         Gelu(tensor::Gelu::Tanh) => x * sigmoid(2.0 * tanh_argument(x)),
-        Relu => x.max(0.0),
+        Relu if x < 0.0 => 0.0,
+        Relu => x,
         Softplus { beta, threshold } if beta * x > threshold => x,
+        Softplus { beta, .. } if beta * x > 0.0 => x + (-beta * x).exp().ln_1p() / beta,
         Softplus { beta, .. } => (beta * x).exp().ln_1p() / beta,
         Reciprocal => 1.0 / x,
         Square => x * x,
@@ -102,28 +106,29 @@ fn value(op: UnaryOp, x: f64) -> f64 {
     }
 }
 
-/// The error allowed, in unit roundoffs: 4 times the result for an elementary function (2 units in the last place), and one
-/// more for each operation around it.
-fn units(op: UnaryOp, x: f64, y: f64) -> f64 {
+/// The error allowed where a unit roundoff of the result is `u`: 4 of them for an elementary function (2 units in the last
+/// place), and one more for each operation around it.
+fn units(op: UnaryOp, x: f64, u: f64) -> f64 {
     match op {
         Neg | Abs | Relu | Sign | Floor | LogicalNot => 0.0,
-        Sqrt | Reciprocal | Square => y.abs(),
-        Rsqrt => 3.0 * y.abs(),
-        Exp | Log | Sin | Cos | Tanh => 4.0 * y.abs(),
+        Sqrt | Reciprocal | Square => u,
+        Rsqrt => 3.0 * u,
+        Exp | Log | Sin | Cos | Tanh => 4.0 * u,
         // As much for the reference's series, about twenty roundings of it, as for the function itself.
-        Erf => 14.0 * y.abs(),
+        Erf => 14.0 * u,
         // e⁻ˣ, one sum, one quotient, one product; the argument of the exponential is exact.
-        Sigmoid | Silu => 7.0 * y.abs(),
+        Sigmoid | Silu => 7.0 * u,
         // The distribution function's argument takes two roundings (the constant's and the product's), which its slope
         // multiplies in the lower tail; then the function and two products. Three, for the reference squares its argument too.
-        Gelu(tensor::Gelu::None) => (12.0 + 3.0 * steepness(x)) * y.abs(),
+        Gelu(tensor::Gelu::None) => (12.0 + 3.0 * steepness(x)) * u,
         // The sigmoid's argument takes seven: the cubic term four, the sum and the product with a constant three.
         Gelu(tensor::Gelu::Tanh) => {
             let z = tanh_argument(x);
-            (9.0 + 7.0 * (2.0 * z).abs() * sigmoid(-2.0 * z)) * y.abs()
+            // Finite at the ends, where the sigmoid has long arrived.
+            (9.0 + 7.0 * ((2.0 * z).abs() * sigmoid(-2.0 * z)).max(0.0).min(f64::MAX / 8.0)) * u
         }
         // log1p of a relative error of 5 units in its argument, which it does not amplify.
-        Softplus { .. } => 10.0 * y.abs(),
+        Softplus { .. } => 10.0 * u,
     }
 }
 
@@ -137,9 +142,10 @@ fn tanh_argument(x: f64) -> f64 {
     (2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))
 }
 
-/// How many times larger a relative error of `x` is in the normal distribution function: `x·φ(x)/Φ(x)`, towards `x²` below.
+/// How many times larger a relative error of `x` is in the normal distribution function: `x·φ(x)/Φ(x)`, towards `x²` below;
+/// 0 where both have vanished.
 fn steepness(x: f64) -> f64 {
-    x.abs() * (-x * x / 2.0).exp() / (2.0 * PI).sqrt() / normal_cdf(x)
+    (x.abs() * (-x * x / 2.0).exp() / (2.0 * PI).sqrt() / normal_cdf(x)).max(0.0)
 }
 
 fn sigmoid(x: f64) -> f64 {

@@ -41,20 +41,20 @@ fn size_class(lines: usize) -> usize {
 }
 
 impl CpuBuffer {
-    /// A block whose contents are unspecified but initialised.
-    pub fn new(bytes: usize) -> CpuBuffer {
+    /// A block whose contents are unspecified but initialised; `None` if there is no memory for it.
+    pub fn new(bytes: usize) -> Option<CpuBuffer> {
         let class = size_class(bytes.div_ceil(64).max(1));
-        let live = LIVE.fetch_add(class * 64, Relaxed) + class * 64;
-        PEAK.fetch_max(live, Relaxed);
         let recycled = POOL.lock().unwrap().as_mut().and_then(|p| p.get_mut(&class)).and_then(Vec::pop);
         let lines = match recycled {
             Some(lines) => {
                 IDLE.fetch_sub(class * 64, Relaxed);
                 lines
             }
-            None => bytemuck::zeroed_vec(class),
+            None => bytemuck::allocation::try_zeroed_vec(class).ok()?,
         };
-        CpuBuffer { lines, bytes }
+        let live = LIVE.fetch_add(class * 64, Relaxed) + class * 64;
+        PEAK.fetch_max(live, Relaxed);
+        Some(CpuBuffer { lines, bytes })
     }
 
     /// The contents.

@@ -20,7 +20,7 @@ pub use buffer::{CpuBuffer, peak_memory};
 pub(crate) use parallel::{GRAIN, par_chunks, par_chunks2, par_parts, par_parts2};
 
 use crate::backend::{Backend, DeviceError, Distribution};
-use crate::device::Device;
+use crate::device::{Device, out_of_memory};
 use crate::dtype::{DType, Scalar};
 use crate::layout::Layout;
 use crate::ops::kernels as k;
@@ -39,7 +39,7 @@ pub struct CpuBackend;
 pub(crate) fn build<T: Pod>(shape: impl Into<Shape>, dtype: DType, fill: impl FnOnce(&mut [T])) -> Tensor {
     let shape = shape.into();
     assert_eq!(dtype.size(), size_of::<T>(), "a {dtype} tensor filled with elements of another size");
-    let mut buffer = CpuBuffer::new(shape.numel() * size_of::<T>());
+    let Some(mut buffer) = CpuBuffer::new(shape.numel() * size_of::<T>()) else { out_of_memory(&shape, dtype) };
     fill(buffer.as_mut_slice());
     Tensor::from_parts(Storage::new(buffer, Device::cpu()), Layout::contiguous(shape), dtype)
 }
@@ -140,7 +140,9 @@ impl Backend for CpuBackend {
         "cpu".into()
     }
     fn upload(&self, bytes: Vec<u8>) -> Result<Storage, DeviceError> {
-        let mut buffer = CpuBuffer::new(bytes.len());
+        let Some(mut buffer) = CpuBuffer::new(bytes.len()) else {
+            return Err(DeviceError { device: self.name(), message: format!("out of memory: {} bytes", bytes.len()) });
+        };
         buffer.as_mut_slice().copy_from_slice(&bytes);
         Ok(Storage::new(buffer, Device::cpu()))
     }

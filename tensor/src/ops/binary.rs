@@ -153,7 +153,9 @@ impl Tensor {
         let mut dtype = result_dtype(self, rhs);
         match op {
             BinaryOp::Div if !dtype.is_float() => dtype = DType::F32,
-            BinaryOp::Sub | BinaryOp::Pow if dtype == DType::Bool => panic!("{op:?}: not defined for bool tensors (cast first)"),
+            BinaryOp::Sub | BinaryOp::Pow if dtype == DType::Bool => {
+                panic!("{}: not defined for bool tensors (cast first)", op.name())
+            }
             _ => {}
         }
         let other = match rhs {
@@ -162,10 +164,10 @@ impl Tensor {
         };
         if dtype.is_half() && other && !op.is_predicate() {
             let (a, b) = align(op.name(), self, rhs, DType::F32);
-            return a.device().binary(op, &a, &b).to_dtype(dtype);
+            return a.device().run(op.name(), |d| d.binary(op, &a, &b)).to_dtype(dtype);
         }
         let (a, b) = align(op.name(), self, rhs, dtype);
-        a.device().binary(op, &a, &b)
+        a.device().run(op.name(), |d| d.binary(op, &a, &b))
     }
 
     /// `a + alpha·b`.
@@ -246,7 +248,7 @@ impl Tensor {
             panic!("where_: shapes {} and {} do not broadcast", condition.shape(), a.shape());
         };
         let at = |t: &Tensor| t.broadcast_to(&shape);
-        a.device().where_(&at(condition), &at(&a), &at(&b))
+        a.device().run("where_", |d| d.where_(&at(condition), &at(&a), &at(&b)))
     }
 
     /// `value` (a number or a 0-d tensor) where `mask` (bool) holds; tensor and mask broadcast to each other.

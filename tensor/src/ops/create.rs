@@ -26,7 +26,7 @@ impl Tensor {
                 panic!("cat: tensors on {} and {}", first.device(), p.device());
             }
         }
-        first.device().cat(&kept, dim)
+        first.device().run("cat", |b| b.cat(&kept, dim))
     }
 
     /// Joins tensors of one shape along a new dimension.
@@ -65,11 +65,11 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn tri(&self, op: &str, k: i64, upper: bool) -> Tensor {
+    fn tri(&self, op: &'static str, k: i64, upper: bool) -> Tensor {
         if self.rank() < 2 {
             panic!("{op}: expected at least two dimensions, got shape {}", self.shape());
         }
-        self.device().tri(self, k, upper)
+        self.device().run(op, |b| b.tri(self, k, upper))
     }
 }
 
@@ -155,7 +155,7 @@ pub(crate) mod cpu {
     }
 
     pub fn arange(start: i64, step: i64, len: usize, dtype: DType) -> Tensor {
-        fill(&Shape::from(len), dtype, |i| start + i as i64 * step)
+        fill(&Shape::from(len), dtype, |i| start.wrapping_add((i as i64).wrapping_mul(step)))
     }
 
     pub fn random(shape: &Shape, dtype: DType, distribution: Distribution, seed: u64, offset: u64) -> Tensor {

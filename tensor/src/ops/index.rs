@@ -64,14 +64,14 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn gather_as(&self, op: &str, dim: isize, index: &Tensor) -> Tensor {
+    fn gather_as(&self, op: &'static str, dim: isize, index: &Tensor) -> Tensor {
         let shape = index.shape();
         let (x, index, d) = self.prepare(op, dim, index);
         if index.numel() == 0 {
             // As in PyTorch, of any rank.
             return Tensor::zeros(shape.clone(), self.dtype(), self.device());
         }
-        x.device().gather(&x, d, &index).reshape_to(shape)
+        x.device().run(op, |b| b.gather(&x, d, &index)).reshape_to(shape)
     }
 
     /// `x` with `src` (a tensor, or one number for all) written at `index`: `out[index[i][j]][j] = src[i][j]` for `dim` 0. Where
@@ -100,7 +100,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    pub(crate) fn scatter_as(&self, op: &str, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
+    pub(crate) fn scatter_as(&self, op: &'static str, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
         if src.dtype() != self.dtype() {
             panic!("{op}: src is {}, expected {}", src.dtype(), self.dtype());
         }
@@ -119,7 +119,7 @@ impl Tensor {
         for i in 0..src.rank() {
             src = src.narrow(i as isize, 0, index.dims()[i]);
         }
-        x.device().scatter(&x, d, &index, &src, add).reshape_to(self.shape())
+        x.device().run(op, |b| b.scatter(&x, d, &index, &src, add)).reshape_to(self.shape())
     }
 
     /// The slices of `x` along `dim` at the positions of a 1-d (or 0-d) integer `index`.
@@ -132,14 +132,14 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn index_select_as(&self, op: &str, dim: isize, index: &Tensor) -> Tensor {
+    fn index_select_as(&self, op: &'static str, dim: isize, index: &Tensor) -> Tensor {
         let index = self.positions(op, index);
         let d = resolve_dim(op, dim, self.rank());
         if self.rank() == 0 {
             return self.unsqueeze(0).index_select_as(op, 0, &index).squeeze(0);
         }
         self.check_range(op, &index, d);
-        self.device().index_select(self, d, &index)
+        self.device().run(op, |b| b.index_select(self, d, &index))
     }
 
     /// `x` with `alpha` times the slices of `src` added along `dim` at the positions of a 1-d (or 0-d) integer `index`, in
@@ -176,7 +176,7 @@ impl Tensor {
             );
         }
         self.check_range("index_add", &index, d);
-        self.device().index_add(self, d, &index, &src, alpha)
+        self.device().run("index_add", |b| b.index_add(self, d, &index, &src, alpha))
     }
 
     /// As [`Tensor::gather`], with `x` and `index` broadcast to each other outside `dim`; on the flattened tensors for `None`. Negative
@@ -207,7 +207,9 @@ impl Tensor {
         }
         let d = resolve_dim(op, dim, self.rank());
         let n = self.dims().get(d).copied().unwrap_or(1) as i64;
-        let index = &Tensor::where_(&index.lt(0), &index.add(n), index);
+        // One that does not exist stays as it was given, and is named so.
+        let from_end = index.add(n);
+        let index = &Tensor::where_(&index.lt(0).logical_and(&from_end.ge(0)), &from_end, index);
         if self.rank() == 0 {
             return (self.clone(), index.clone());
         }
@@ -252,7 +254,7 @@ impl Tensor {
             panic!("write_rows: {} rows from {p} exceed the capacity {}", src.dims()[2], self.dims()[2]);
         }
         let device = self.device().clone();
-        device.write_rows(self, positions, src);
+        device.run("write_rows", |b| b.write_rows(self, positions, src));
     }
 
     /// Ranks made equal (a 0-d tensor counts as one element), index as i64 and checked.

@@ -41,10 +41,13 @@ impl<'a> CrossEntropy<'a> {
     /// probabilities (floats, logits' shape; halves in f32). The one definition that forward and backward share.
     ///
     /// # Panics
-    /// If shapes do not fit or a class does not exist.
+    /// If shapes do not fit, a class does not exist, or `label_smoothing` is not within 0 and 1.
     #[track_caller]
     pub fn coefficients(&self, logits: &Tensor, target: &Tensor) -> (isize, Tensor, Tensor) {
         logits.expect_float("cross_entropy");
+        if !(0.0..=1.0).contains(&self.label_smoothing) {
+            panic!("cross_entropy: label_smoothing is {}, expected 0 to 1", self.label_smoothing);
+        }
         let dim = if logits.rank() == 1 { 0 } else { 1 };
         if logits.rank() == 0 {
             panic!("cross_entropy: 0-d logits");
@@ -97,7 +100,7 @@ impl Tensor {
     /// sum is divided by the weights of the targets that count, for probabilities by the number of samples.
     ///
     /// # Panics
-    /// If shapes do not fit or a class does not exist.
+    /// If shapes do not fit, a class does not exist, or `label_smoothing` is not within 0 and 1.
     #[track_caller]
     pub fn cross_entropy(&self, target: &Tensor, options: &CrossEntropy<'_>) -> Tensor {
         if self.dtype().is_half() {

@@ -57,7 +57,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn product(&self, op: &str, rhs: &Tensor) -> Tensor {
+    fn product(&self, op: &'static str, rhs: &Tensor) -> Tensor {
         let (a, b) = (self, rhs);
         if a.rank() == 0 || b.rank() == 0 {
             panic!("{op}: 0-d operands (shapes {} and {})", a.shape(), b.shape());
@@ -75,7 +75,8 @@ impl Tensor {
             // One matrix for all rows: fold the batch into them.
             let shape = a2.shape().with(ra - 1, b2.dim(-1));
             shape.expect_fits(op);
-            a.device().matmul(&a2.flatten(0, -2), &b2).reshape_to(&shape)
+            let rows = a2.flatten(0, -2);
+            a.device().run(op, |d| d.matmul(&rows, &b2)).reshape_to(&shape)
         } else {
             let batch = |t: &Tensor| Shape::from(&t.dims()[..t.rank() - 2]);
             let Some(lead) = batch(&a2).broadcast(&batch(&b2)) else {
@@ -87,7 +88,7 @@ impl Tensor {
                 let shape: Shape = lead.iter().chain(&t.dims()[t.rank() - 2..]).copied().collect();
                 t.broadcast_to(&shape)
             };
-            a.device().matmul(&spread(&a2), &spread(&b2))
+            a.device().run(op, |d| d.matmul(&spread(&a2), &spread(&b2)))
         };
         let out = if a.rank() == 1 { out.squeeze(-2) } else { out };
         if b.rank() == 1 { out.squeeze(-1) } else { out }

@@ -73,7 +73,7 @@ mod tests {
                 let (dx, dw) = rms_norm_backward_composed(&x[0], &x[1], Some(&x[2].select(0, 0)), &rstd);
                 vec![dx, dw.expect("a weight's gradient")]
             }),
-            ("adamw", &|x| <[Tensor; 3]>::from(adamw_composed(&x[0], &x[1], &x[2], &x[3].abs(), &step)).to_vec()),
+            ("adamw", &|x| <[Tensor; 3]>::from(adamw_composed(&x[0], &x[1], &wide(&x[2]), &wide(&x[3].abs()), &step)).to_vec()),
         ];
         let heads: [Composition<'_>; 2] = [
             ("attention_causal", &|x| <[Tensor; 2]>::from(attention_causal_composed(&x[0], &x[1], &x[2], None, 0.4)).to_vec()),

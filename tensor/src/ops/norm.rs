@@ -9,7 +9,7 @@ impl Tensor {
     /// epsilon is taken.
     ///
     /// # Panics
-    /// If `x` does not end in `normalized_shape`, or `weight` does not have that shape.
+    /// If `x` does not end in `normalized_shape`, `weight` does not have that shape, or `eps` is negative or not finite.
     #[track_caller]
     pub fn rms_norm(&self, normalized_shape: &[usize], weight: Option<&Tensor>, eps: Option<f64>) -> Tensor {
         self.rms_norm_with_rstd(normalized_shape, weight, eps).0
@@ -29,6 +29,9 @@ impl Tensor {
             panic!("rms_norm: weight {w:?} for normalized shape {normalized_shape:?} of {}", self.dtype());
         }
         let eps = eps.unwrap_or(self.dtype().epsilon());
+        if !(eps >= 0.0 && eps.is_finite()) {
+            panic!("rms_norm: eps is {eps}, expected a finite number that is not negative");
+        }
         let n: usize = normalized_shape.iter().product();
         let lead = &self.dims()[..self.rank() - normalized_shape.len()];
         let rows: usize = lead.iter().product();

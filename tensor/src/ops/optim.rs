@@ -25,51 +25,82 @@ pub struct AdamW {
 
 impl AdamW {
     /// Learning rate over the first moment's bias correction, and the root of the second one's.
-    fn corrections(&self) -> (f64, f64) {
-        let n = self.step as i32;
-        (self.lr / (1.0 - self.beta1.powi(n)), (1.0 - self.beta2.powi(n)).sqrt())
+    pub fn corrections(&self) -> (f64, f64) {
+        let power = |beta: f64| i32::try_from(self.step).map_or_else(|_| beta.powf(self.step as f64), |n| beta.powi(n));
+        (self.lr / (1.0 - power(self.beta1)), (1.0 - power(self.beta2)).sqrt())
+    }
+
+    /// The dtype of the moments of a parameter: f32, or f64 for an f64 parameter and for an `eps` beside which squares that
+    /// f32 cannot hold (below 2⁻¹²⁶) would count.
+    pub fn moments(&self, param: DType) -> DType {
+        // Their root, over the least correction, is within half a unit in the last place of eps.
+        let hidden = self.eps * (1.0 - self.beta2).sqrt() >= 2f64.powi(24 - 63);
+        if param == DType::F64 || !hidden { DType::F64 } else { DType::F32 }
     }
 
     /// Applies the step to a parameter and its moments, all of one shape: the new parameter and moments.
     ///
     /// # Panics
-    /// If shapes or dtypes differ, or `step` is 0.
+    /// If shapes differ, the gradient is not of the parameter's dtype or a moment not of [`AdamW::moments`], `step` is 0, or a
+    /// setting is out of its range: see [`AdamW::check`].
     #[track_caller]
     pub fn apply(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor) -> (Tensor, Tensor, Tensor) {
+        self.check();
         assert!(self.step > 0, "adamw: steps count from 1");
-        for (name, t) in [("gradient", grad), ("first moment", m), ("second moment", v)] {
-            if t.shape() != param.shape() || t.dtype() != param.dtype() {
-                panic!("adamw: {name} {t:?} for parameter {param:?}");
+        let (dtype, moments) = (param.dtype(), self.moments(param.dtype()));
+        for (name, t, expected) in [("gradient", grad, dtype), ("first moment", m, moments), ("second moment", v, moments)] {
+            if t.shape() != param.shape() || t.dtype() != expected || t.device() != param.device() {
+                panic!("adamw: {name} {t:?} for parameter {param:?} (expected {expected})");
             }
         }
-        param.device().adamw(param, grad, m, v, self)
+        param.expect_float("adamw");
+        let lifted = if moments == DType::F64 { moments } else { dtype };
+        let (p, g) = (param.to_dtype(lifted), grad.to_dtype(lifted));
+        let (p, m, v) = param.device().run("adamw", |b| b.adamw(&p, &g, m, v, self));
+        (p.to_dtype(dtype), m, v)
+    }
+
+    /// Whether the settings make sense.
+    ///
+    /// # Panics
+    /// Names one that does not: learning rate, `eps` and weight decay are finite and not negative, the decays of the moments at
+    /// least 0 and below 1.
+    #[track_caller]
+    pub fn check(&self) {
+        for (name, value) in [("lr", self.lr), ("eps", self.eps), ("weight_decay", self.weight_decay)] {
+            if !(value >= 0.0 && value.is_finite()) {
+                panic!("adamw: {name} is {value}, expected a finite number that is not negative");
+            }
+        }
+        for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                panic!("adamw: {name} is {value}, expected at least 0 and less than 1");
+            }
+        }
     }
 }
 
 pub(crate) fn adamw_composed(param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, s: &AdamW) -> (Tensor, Tensor, Tensor) {
     let dtype = param.dtype();
-    let [param, grad, m, v] = [param, grad, m, v].map(wide);
+    let [param, grad] = [param, grad].map(wide);
     let (rate, root) = s.corrections();
     let g = grad.mul(s.grad_scale);
     let m = m.mul(s.beta1).add(&g.mul(1.0 - s.beta1));
     let v = v.mul(s.beta2).add(&g.square().mul(1.0 - s.beta2));
     let update = m.div(&v.sqrt().div(root).add(s.eps)).mul(rate);
-    (param.mul(1.0 - s.lr * s.weight_decay).sub(&update).to_dtype(dtype), m.to_dtype(dtype), v.to_dtype(dtype))
+    (param.mul(1.0 - s.lr * s.weight_decay).sub(&update).to_dtype(dtype), m, v)
 }
 
 pub(crate) mod cpu {
     use super::*;
     use crate::cpu::build;
 
-    /// Moments below this are set to 0: as denormals they would slow every later step.
-    const TINY: f32 = 1e-30;
-
     pub fn adamw(param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, s: &AdamW) -> (Tensor, Tensor, Tensor) {
         match param.dtype() {
             DType::F32 => {}
             t if t.is_half() => {
-                let (param, m, v) = adamw(&wide(param), &wide(grad), &wide(m), &wide(v), s);
-                return (param.to_dtype(t), m.to_dtype(t), v.to_dtype(t));
+                let (param, m, v) = adamw(&wide(param), &wide(grad), m, v, s);
+                return (param.to_dtype(t), m, v);
             }
             _ => return adamw_composed(param, grad, m, v, s),
         }
@@ -77,7 +108,8 @@ pub(crate) mod cpu {
         let (rate, inverse_root, decay) = (rate as f32, (1.0 / root) as f32, (1.0 - s.lr * s.weight_decay) as f32);
         let (b1, b2, eps, scale) = (s.beta1 as f32, s.beta2 as f32, s.eps as f32, s.grad_scale as f32);
         let (c1, c2) = ((1.0 - s.beta1) as f32, (1.0 - s.beta2) as f32);
-        let flush = |x: f32| if x.abs() < TINY { 0.0 } else { x };
+        // Denormals would slow every later step; `eps` hides them (see `AdamW::moments`).
+        let flush = |x: f32| if x.abs() < f32::MIN_POSITIVE { 0.0 } else { x };
         let [param, grad, m, v] = [param, grad, m, v].map(Tensor::contiguous);
         let [p, g, m0, v0] = [&param, &grad, &m, &v].map(|t| t.data::<f32>());
         let like = |fill: &dyn Fn(usize) -> f32| {

@@ -59,10 +59,11 @@ impl Tensor {
     /// Variance over `dims`: the squared distances from the mean, summed and divided by `n − correction` (at least 0).
     ///
     /// # Panics
-    /// If a dimension is out of range or named twice, or the dtype is not f32, f64, bf16 or f16.
+    /// If a dimension is out of range or named twice, the dtype is not f32, f64, bf16 or f16, or `correction` is NaN.
     #[track_caller]
     pub fn var(&self, dims: impl Into<Dims>, correction: f64, keepdim: bool) -> Tensor {
         self.expect_float("var");
+        assert!(!correction.is_nan(), "var: the correction is NaN");
         let dims = dims.into();
         let n: usize = dims.resolve("var", self.rank()).iter().map(|&d| self.dims()[d]).product();
         let x = if self.dtype().is_half() { self.to_dtype(DType::F32) } else { self.clone() };
@@ -120,17 +121,17 @@ impl Tensor {
         self.expect_arithmetic("cumsum");
         let dim = resolve_dim("cumsum", dim, self.rank());
         let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::I64) };
-        if x.rank() == 0 { x } else { self.device().cumsum(&x, dim) }
+        if x.rank() == 0 { x } else { self.device().run("cumsum", |b| b.cumsum(&x, dim)) }
     }
 
     #[track_caller]
-    fn reduce(&self, name: &str, op: ReduceOp, dims: &Dims, keepdim: bool) -> Tensor {
+    fn reduce(&self, name: &'static str, op: ReduceOp, dims: &Dims, keepdim: bool) -> Tensor {
         self.expect_arithmetic(name);
         let over = dims.resolve(name, self.rank());
         if op != ReduceOp::Sum && over.iter().any(|&d| self.dims()[d] == 0) {
             panic!("{name}: nothing to choose from over dimensions {over:?} of shape {}", self.shape());
         }
-        let out = self.device().reduce(op, self, &over);
+        let out = self.device().run(name, |b| b.reduce(op, self, &over));
         if keepdim { out } else { out.squeeze_resolved(&over) }
     }
 
@@ -142,7 +143,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn arg(&self, name: &str, largest: bool, dim: Option<isize>, keepdim: bool) -> Tensor {
+    fn arg(&self, name: &'static str, largest: bool, dim: Option<isize>, keepdim: bool) -> Tensor {
         self.expect_arithmetic(name);
         let Some(dim) = dim else {
             let flat = self.flatten(0, -1).arg(name, largest, Some(0), false);
@@ -155,7 +156,7 @@ impl Tensor {
         if self.dims()[d] == 0 {
             panic!("{name}: nothing to choose from along dimension {d} of shape {}", self.shape());
         }
-        let out = self.device().arg_reduce(largest, self, d);
+        let out = self.device().run(name, |b| b.arg_reduce(largest, self, d));
         if keepdim { out } else { out.squeeze_resolved(&[d]) }
     }
 

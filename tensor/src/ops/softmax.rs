@@ -24,15 +24,13 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn softmax_along(&self, op: &str, dim: isize, log: bool) -> Tensor {
+    fn softmax_along(&self, op: &'static str, dim: isize, log: bool) -> Tensor {
         let dim = resolve_dim(op, dim, self.rank()) as isize;
         let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::F32) };
         x.expect_float(op);
-        match x.rank() {
-            0 => x.device().softmax(&x.unsqueeze(0), log).squeeze(0),
-            r if dim == r as isize - 1 => x.device().softmax(&x, log),
-            _ => x.device().softmax(&x.transpose(dim, -1), log).transpose(dim, -1),
-        }
+        let rows = if x.rank() == 0 { x.unsqueeze(0) } else { x.transpose(dim, -1) };
+        let y = x.device().run(op, |b| b.softmax(&rows, log));
+        if x.rank() == 0 { y.squeeze(0) } else { y.transpose(dim, -1) }
     }
 }
 

@@ -15,13 +15,13 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn sort_as(&self, op: &str, dim: isize, descending: bool) -> (Tensor, Tensor) {
+    fn sort_as(&self, op: &'static str, dim: isize, descending: bool) -> (Tensor, Tensor) {
         self.expect_arithmetic(op);
         let d = resolve_dim(op, dim, self.rank());
         if self.rank() == 0 {
             return (self.clone(), Tensor::zeros((), DType::I64, self.device()));
         }
-        self.device().sort(self, d, descending)
+        self.device().run(op, |b| b.sort(self, d, descending))
     }
 
     /// The positions of [`Tensor::sort`].

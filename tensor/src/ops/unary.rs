@@ -123,7 +123,7 @@ impl Tensor {
     /// `log(1 + e^(beta·x))/beta`, and `x` itself where `beta·x` exceeds `threshold`.
     ///
     /// # Panics
-    /// If the dtype is f8e4m3, which is for storage only.
+    /// If the dtype is f8e4m3, which is for storage only, `beta` is 0 or not finite, or `threshold` is NaN.
     #[track_caller]
     pub fn softplus(&self, beta: f64, threshold: f64) -> Tensor {
         self.unary(UnaryOp::Softplus { beta, threshold })
@@ -136,10 +136,15 @@ impl Tensor {
     #[track_caller]
     pub fn unary(&self, op: UnaryOp) -> Tensor {
         if self.dtype() == DType::F8E4M3 || (self.dtype() == DType::Bool && op == UnaryOp::Neg) {
-            panic!("{op:?}: not defined for {} tensors (cast first)", self.dtype());
+            panic!("{}: not defined for {} tensors (cast first)", op.name(), self.dtype());
+        }
+        if let UnaryOp::Softplus { beta, threshold } = op
+            && (beta == 0.0 || !beta.is_finite() || threshold.is_nan())
+        {
+            panic!("softplus: beta {beta} and threshold {threshold}, expected a finite beta but 0, and a number");
         }
         let x = if op.makes_float() && !self.dtype().is_float() { self.to_dtype(DType::F32) } else { self.clone() };
-        self.device().unary(op, &x)
+        self.device().run(op.name(), |b| b.unary(op, &x))
     }
 
     /// `silu(self)·up`, the gated activation of Shazeer, "GLU variants improve transformer" (2020).
@@ -274,10 +279,12 @@ pub(crate) mod cpu {
                 }
             }
             Softplus { beta, threshold } => {
-                if x * beta > threshold {
-                    x
-                } else {
-                    (x * beta).exp().ln_1p() / beta
+                let product = x * beta;
+                let tail = (-product.abs()).exp().ln_1p() / beta;
+                match () {
+                    _ if product > threshold => x,
+                    _ if product > 0.0 => x + tail, // where the exponential would overflow
+                    _ => tail,
                 }
             }
             Reciprocal => 1.0 / x,

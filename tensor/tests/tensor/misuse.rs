@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
-use tensor::{Attention, CrossEntropy, DType, Device, Tensor};
+use tensor::{AdamW, Attention, CrossEntropy, DType, Device, Generator, Tensor};
 
 static LAST: Mutex<Option<(String, u32)>> = Mutex::new(None);
 
@@ -13,14 +13,14 @@ thread_local! {
 }
 
 /// Message, and file and line, of the panic of `f`.
-fn panic_of(f: impl FnOnce()) -> (String, String, u32) {
+fn panic_of(f: impl FnOnce()) -> Option<(String, String, u32)> {
     EXPECTED.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     EXPECTED.set(false);
-    let payload = result.expect_err("no panic");
+    let payload = result.err()?;
     let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string()));
     let (file, line) = LAST.lock().unwrap().take().expect("the hook ran");
-    (text.unwrap(), file, line)
+    Some((text.unwrap(), file, line))
 }
 
 #[test]
@@ -39,17 +39,19 @@ fn panics_name_the_operation_and_the_callers_line() {
     let (x, y, one) = (f(&[2, 3]), f(&[4, 3]), f(&[1, 1]));
     // Three queries and four keys; the gradient, or the keys and values, are what the calls vary.
     let (q, k, lse) = (f(&[1, 2, 3, 5]), f(&[1, 2, 4, 5]), f(&[1, 2, 3]));
+    let step = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: 1, grad_scale: 1.0 };
     let mut wrong = Vec::new();
     /// The call, and what its message must hold.
     macro_rules! refuses {
         ($($call:expr => $($part:literal),+;)*) => {$(
-            let line = line!();
-            let (text, file, at) = panic_of(|| { let _ = $call; });
+            let call = stringify!($call);
+            let silent = || ("silence".to_string(), String::new(), 0);
+            let (text, file, at) = panic_of(|| { let _ = $call; }).unwrap_or_else(silent);
             $(if !text.contains($part) {
-                wrong.push(format!("line {line}: {text:?} does not say {:?}", $part));
+                wrong.push(format!("{call}: {text:?} does not say {:?}", $part));
             })+
             if !file.ends_with("misuse.rs") {
-                wrong.push(format!("line {line}: {text:?} is blamed on {file}:{at}"));
+                wrong.push(format!("{call}: {text:?} is blamed on {file}:{at}"));
             }
         )*};
     }
@@ -132,6 +134,33 @@ fn panics_name_the_operation_and_the_callers_line() {
         Tensor::scaled_dot_product_attention(&x, &f(&[2, 4]), &x, &Attention::default()) => "scaled_dot_product_attention", "[2, 4]";
         Tensor::attention_causal(&x, &x, &x, None, 1.0) => "attention_causal", "[2, 3]";
         x.item::<f32>() => "item", "6 elements";
+        Generator::new(0).uniform([2], 3.0, 1.0, DType::F32, &cpu) => "uniform", "3", "1";
+        Generator::new(0).uniform([2], f64::NAN, 1.0, DType::F32, &cpu) => "uniform", "NaN";
+        Generator::new(0).uniform([2], 0.0, f64::INFINITY, DType::F32, &cpu) => "uniform", "inf";
+        Generator::new(0).uniform([2], f64::MIN, f64::MAX, DType::F64, &cpu) => "uniform", "range";
+        Generator::new(0).uniform([2], 0.0, 1.0, DType::I64, &cpu) => "uniform", "i64";
+        Generator::new(0).uniform([1 << 40, 1 << 40], 0.0, 1.0, DType::F32, &cpu) => "uniform", "1099511627776";
+        Generator::new(0).normal([2], 0.0, -2.0, DType::F32, &cpu) => "normal", "-2";
+        Generator::new(0).normal([2], f64::NAN, 1.0, DType::F32, &cpu) => "normal", "NaN";
+        Generator::new(0).normal([2], 0.0, 1.0, DType::Bool, &cpu) => "normal", "bool";
+        Generator::new(0).randint(3, 3, [2], &cpu) => "randint", "3..3";
+        Tensor::arange(0, 5, 0, DType::F32, &cpu) => "arange", "step";
+        Tensor::arange(i64::MIN, i64::MAX, 1, DType::I64, &cpu) => "arange", "18446744073709551615";
+        Tensor::eye(1 << 40, DType::F32, &cpu) => "eye", "1099511627776";
+        x.rms_norm(&[3], None, Some(-1.0)) => "rms_norm", "eps", "-1";
+        x.rms_norm(&[3], None, Some(f64::NAN)) => "rms_norm", "eps", "NaN";
+        x.softplus(0.0, 20.0) => "softplus", "beta";
+        x.softplus(1.0, f64::NAN) => "softplus", "NaN";
+        x.var((), f64::NAN, false) => "var", "NaN";
+        x.cross_entropy(&ids(&[0, 1]), &CrossEntropy { label_smoothing: 1.5, ..Default::default() }) => "cross_entropy", "1.5";
+        AdamW { lr: -1.0, ..step }.apply(&x, &x, &x, &x) => "adamw", "lr", "-1";
+        AdamW { beta1: 1.0, ..step }.apply(&x, &x, &x, &x) => "adamw", "beta1", "1";
+        AdamW { beta2: f64::NAN, ..step }.apply(&x, &x, &x, &x) => "adamw", "beta2", "NaN";
+        AdamW { eps: -1e-8, ..step }.check() => "adamw", "eps";
+        AdamW { weight_decay: f64::INFINITY, ..step }.check() => "adamw", "weight_decay", "inf";
+        AdamW { step: 0, ..step }.apply(&x, &x, &x, &x) => "adamw", "steps";
+        step.apply(&x, &x, &x, &x.to_dtype(DType::F64)) => "adamw", "second moment", "f64";
+        AdamW { eps: 1e-20, ..step }.apply(&x, &x, &x, &x) => "adamw", "first moment", "f64";
         x.to_vec::<f64>() => "to_vec", "f32", "f64";
         Tensor::from_slice(&[1.0f32], [2], &cpu) => "from_slice", "1 values", "[2]";
         x.to_dtype(DType::F8E4M3).add(1.0) => "f8e4m3";
@@ -144,6 +173,31 @@ fn panics_name_the_operation_and_the_callers_line() {
         cache.write_rows(&[1], &f(&[1, 1, 2, 3])) => "write_rows", "capacity 2";
         cache.write_rows(&[0], &f(&[1, 1, 3, 3])) => "write_rows", "capacity 2";
         cache.write_rows(&[usize::MAX], &f(&[1, 1, 1, 3])) => "write_rows", "capacity 2";
+    }
+    // 256 TiB of one element, which every result would have to hold.
+    let huge = f(&[1]).broadcast_to([1 << 46]);
+    refuses! {
+        f(&[1 << 44]) => "zeros: out of memory", "70368744177664 bytes", "[17592186044416] of f32";
+        Tensor::full([1 << 44], 1.0, DType::F64, &cpu) => "full: out of memory", "f64";
+        huge.contiguous() => "contiguous: out of memory", "[70368744177664]";
+        huge.to_dtype(DType::F64) => "to_dtype: out of memory";
+        huge.to_bytes() => "contiguous: out of memory";
+        huge.exp() => "exp: out of memory";
+        huge.add(1.0) => "add: out of memory";
+        huge.lt(1.0) => "lt: out of memory";
+        huge.unsqueeze(1).amax(1, false) => "amax: out of memory";
+        huge.unsqueeze(1).argmin(Some(1), false) => "argmin: out of memory";
+        huge.cumsum(0) => "cumsum: out of memory";
+        huge.unsqueeze(1).softmax(1) => "softmax: out of memory";
+        huge.sort(0, false) => "sort: out of memory";
+        huge.unsqueeze(1).tril(0) => "tril: out of memory";
+        huge.unsqueeze(1).matmul(&one) => "matmul: out of memory";
+        huge.index_add(0, &ids(&[0]), &f(&[1]), 1.0) => "index_add: out of memory";
+        huge.unsqueeze(1).index_select(1, &ids(&[0])) => "index_select: out of memory";
+        Tensor::cat(&[huge.clone(), huge.clone()], 0) => "cat: out of memory";
+        Tensor::where_(&huge.to_dtype(DType::F32).eq(&huge), &huge, 0.0) => "out of memory";
+        Generator::new(0).normal([1 << 45], 0.0, 1.0, DType::F32, &cpu) => "normal: out of memory";
+        Tensor::arange(0, 1 << 46, 1, DType::F32, &cpu) => "arange: out of memory";
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

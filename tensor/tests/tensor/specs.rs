@@ -39,6 +39,19 @@ fn f16() {
     all_hold(DType::F16, 48);
 }
 
+/// Infinities, NaN, and the largest and least numbers of each dtype.
+#[test]
+fn elementwise_operations_at_the_ends_of_the_range() {
+    let mut failures = Vec::new();
+    for &dtype in opspec::FLOATS {
+        let extreme = |s: &Spec| s.dtypes.contains(&dtype).then(|| s.extreme(dtype)).flatten();
+        let specs: Vec<_> = opspec::all().iter().filter_map(|s| Some((s.name, extreme(s)?))).collect();
+        assert!(specs.len() > 35, "only {} operations are elementwise", specs.len());
+        failures.extend(specs.iter().filter_map(|(name, s)| Some(format!("{name} {dtype}: {}", holds(96, s, check).err()?))));
+    }
+    assert!(failures.is_empty(), "{} operations fail:\n{}", failures.len(), failures.join("\n"));
+}
+
 #[test]
 fn integers_and_bool() {
     for dtype in [DType::I64, DType::I32, DType::U8, DType::Bool] {
