@@ -124,8 +124,9 @@ fn units(op: UnaryOp, x: f64, u: f64) -> f64 {
         // The sigmoid's argument takes seven: the cubic term four, the sum and the product with a constant three.
         Gelu(tensor::Gelu::Tanh) => {
             let z = tanh_argument(x);
-            // Finite at the ends, where the sigmoid has long arrived.
-            (9.0 + 7.0 * ((2.0 * z).abs() * sigmoid(-2.0 * z)).max(0.0).min(f64::MAX / 8.0)) * u
+            let slope = (2.0 * z).abs() * sigmoid(-2.0 * z);
+            // At the ends the sigmoid has long arrived.
+            if slope.is_finite() { (9.0 + 7.0 * slope) * u } else { 9.0 * u }
         }
         // log1p of a relative error of 5 units in its argument, which it does not amplify.
         Softplus { .. } => 10.0 * u,
