@@ -132,15 +132,6 @@ fn row_block(length: usize) -> u32 {
     if length <= 512 { 32 } else { 256 }
 }
 
-/// The dtype that half types, and integers, are added up in.
-fn wide(dtype: DType) -> DType {
-    match dtype {
-        DType::BF16 | DType::F16 => DType::F32,
-        DType::I64 | DType::I32 | DType::U8 | DType::Bool => DType::I64,
-        other => other,
-    }
-}
-
 /// The dtype in a kernel's name: bool counts as u8.
 fn numeric(dtype: DType) -> DType {
     if dtype == DType::Bool { DType::U8 } else { dtype }

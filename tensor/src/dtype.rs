@@ -51,7 +51,17 @@ impl DType {
         matches!(self, DType::I64 | DType::I32 | DType::U8)
     }
 
-    /// Whether arithmetic in this type is done in f32 and rounded once.
+    /// What sums of this type, and operations of several steps, are computed in before they are rounded once: f32 for the half
+    /// types, i64 for integers and bool. The others, and f8e4m3, which is for storage only, stand for themselves.
+    pub fn accumulator(self) -> DType {
+        match self {
+            DType::BF16 | DType::F16 => DType::F32,
+            DType::I64 | DType::I32 | DType::U8 | DType::Bool => DType::I64,
+            DType::F64 | DType::F32 | DType::F8E4M3 => self,
+        }
+    }
+
+    /// Whether arithmetic in this type is done in [`DType::accumulator`], f32, and rounded once.
     pub(crate) fn is_half(self) -> bool {
         matches!(self, DType::BF16 | DType::F16)
     }

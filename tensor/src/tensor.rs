@@ -239,6 +239,11 @@ impl Tensor {
         self.device().run(op, |b| b.copy(self, dtype))
     }
 
+    /// The values in the dtype that they are added up in, [`DType::accumulator`].
+    pub fn to_accumulator(&self) -> Tensor {
+        self.to_dtype(self.dtype.accumulator())
+    }
+
     /// A copy on another device, or this tensor if it is there.
     ///
     /// # Panics

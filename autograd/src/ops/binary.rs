@@ -1,6 +1,5 @@
 //! Elementwise operations of two operands, with broadcasting and promotion, `where_` and clamping.
 
-use super::wide;
 use crate::graph::Like;
 use crate::operand::{Value, VarOperand};
 use crate::var::Var;
@@ -98,9 +97,9 @@ impl Var {
         let value = a.div(&b);
         let a = rhs.requires_grad().then_some(a);
         binary("div", (self, rhs), value, move |g, needs| {
-            let scaled = wide(g).div(&b);
+            let scaled = g.to_accumulator().div(&b);
             // The quotient is formed again instead of being kept.
-            let db = a.as_ref().map(|a| scaled.mul(&wide(a).div(&b)).neg());
+            let db = a.as_ref().map(|a| scaled.mul(&a.to_accumulator().div(&b)).neg());
             [needs[0].then_some(scaled), db]
         })
     }
@@ -117,19 +116,19 @@ impl Var {
         let value = a.pow(&b);
         let result = value.clone();
         binary("pow", (self, rhs), value, move |g, needs| {
-            let (x, g) = (wide(&a), wide(g));
+            let (x, g) = (a.to_accumulator(), g.to_accumulator());
             let base = || match &b {
                 Value::Scalar(s) if s.as_f64() == 0.0 => g.zeros_like(),
                 Value::Scalar(s) => x.pow(s.as_f64() - 1.0).mul(s.as_f64()).mul(&g),
                 Value::Tensor(b) => {
-                    let b = wide(b).to_dtype(g.dtype());
+                    let b = b.to_accumulator().to_dtype(g.dtype());
                     let slope = x.pow(&b.sub(1.0)).mul(&b).mul(&g);
                     Tensor::where_(&b.eq(0.0), 0.0, &slope)
                 }
             };
             let exponent = |b: &Tensor| {
                 let flat = x.eq(0.0).logical_and(&b.ge(0.0));
-                Tensor::where_(&flat, 0.0, &wide(&result).mul(&x.log()).mul(&g))
+                Tensor::where_(&flat, 0.0, &result.to_accumulator().mul(&x.log()).mul(&g))
             };
             let exponent = match &b {
                 Value::Tensor(b) if needs[1] => Some(exponent(b)),

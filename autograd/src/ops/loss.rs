@@ -1,6 +1,5 @@
 //! Cross-entropy.
 
-use super::wide;
 use crate::operand::{Value, VarOperand};
 use crate::var::Var;
 use tensor::{CrossEntropy, Reduction};
@@ -28,12 +27,12 @@ impl Var {
         Var::op_edges("cross_entropy", value, edges, move |g, needs| {
             let options = CrossEntropy { weight: weight.as_ref(), ignore_index, reduction, label_smoothing };
             // loss = −Σ coefficient · log p, so d logits = p · Σ coefficients − coefficients.
-            let x = wide(&logits);
+            let x = logits.to_accumulator();
             let (dim, coefficients, divisor) = options.coefficients(&x, &target);
             let g32 = match reduction {
-                Reduction::None => wide(g).unsqueeze(dim),
-                Reduction::Sum => wide(g),
-                Reduction::Mean => wide(g).div(&divisor),
+                Reduction::None => g.to_accumulator().unsqueeze(dim),
+                Reduction::Sum => g.to_accumulator(),
+                Reduction::Mean => g.to_accumulator().div(&divisor),
             };
             let logp = x.log_softmax(dim);
             let dx = || {

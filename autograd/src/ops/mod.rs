@@ -18,7 +18,7 @@ mod unary;
 pub use attention::Attention;
 
 use smallvec::SmallVec;
-use tensor::{DType, Shape, Tensor};
+use tensor::{Shape, Tensor};
 
 /// `grad` summed down to `shape`, from which its own shape was broadcast: the gradient's way back through broadcasting.
 ///
@@ -47,12 +47,4 @@ pub(crate) fn reshape_to(t: &Tensor, shape: &Shape) -> Tensor {
     }
     let sizes: SmallVec<[isize; 6]> = shape.iter().map(|&s| s as isize).collect();
     t.reshape(&sizes)
-}
-
-/// f32 for half types, in which rules of several steps are computed and rounded once; else the tensor itself.
-pub(crate) fn wide(t: &Tensor) -> Tensor {
-    match t.dtype() {
-        DType::BF16 | DType::F16 => t.to_dtype(DType::F32),
-        _ => t.clone(),
-    }
 }

@@ -1,6 +1,5 @@
 //! Reductions and running sums.
 
-use super::wide;
 use crate::var::Var;
 use smallvec::SmallVec;
 use tensor::{Dims, Shape, Tensor};
@@ -98,7 +97,7 @@ impl Var {
                 return [Some(g.clone())];
             }
             // Counted in i64: a half type holds no more than 65,504 of them.
-            let shared = reduced.keep(&wide(g)).div(&chosen.sum(reduced.axes(), true)).to_dtype(g.dtype());
+            let shared = reduced.keep(&g.to_accumulator()).div(&chosen.sum(reduced.axes(), true)).to_dtype(g.dtype());
             [Some(Tensor::where_(&chosen, &shared, 0.0))]
         })
     }
@@ -112,7 +111,7 @@ impl Var {
         let (dims, x) = (dims.into(), self.value());
         let reduced = Reduced::new("var", self, &dims, keepdim);
         Var::op("var", x.var(dims, correction, keepdim), [self], move |g, _| {
-            let x = wide(&x);
+            let x = x.to_accumulator();
             let centred = x.sub(&x.mean(reduced.axes(), true));
             let freedom = reduced.count() as f64 - correction;
             let slope = match freedom > 0.0 {
@@ -134,9 +133,9 @@ impl Var {
         let reduced = Reduced::new("logsumexp", self, &dims, keepdim);
         let y = x.logsumexp(dims, keepdim);
         Var::op("logsumexp", y.clone(), [self], move |g, _| {
-            let shift = reduced.keep(&wide(&y));
+            let shift = reduced.keep(&y.to_accumulator());
             let shift = shift.masked_fill(&shift.eq(f64::NEG_INFINITY), 0.0);
-            [Some(wide(&x).sub(&shift).exp().mul(&reduced.keep(g)).to_dtype(g.dtype()))]
+            [Some(x.to_accumulator().sub(&shift).exp().mul(&reduced.keep(g)).to_dtype(g.dtype()))]
         })
     }
 

@@ -1,6 +1,5 @@
 //! Softmax and its logarithm.
 
-use super::wide;
 use crate::var::Var;
 
 impl Var {
@@ -12,7 +11,7 @@ impl Var {
     pub fn softmax(&self, dim: isize) -> Var {
         let y = self.value().softmax(dim);
         Var::op("softmax", y.clone(), [self], move |g, _| {
-            let (y, g32) = (wide(&y), wide(g));
+            let (y, g32) = (y.to_accumulator(), g.to_accumulator());
             let along = g32.mul(&y).sum(dim, true);
             [Some(g32.sub(&along).mul(&y).to_dtype(g.dtype()))]
         })
@@ -26,9 +25,9 @@ impl Var {
     pub fn log_softmax(&self, dim: isize) -> Var {
         let y = self.value().log_softmax(dim);
         Var::op("log_softmax", y.clone(), [self], move |g, _| {
-            let g32 = wide(g);
+            let g32 = g.to_accumulator();
             let along = g32.sum(dim, true);
-            [Some(g32.sub(&wide(&y).exp().mul(&along)).to_dtype(g.dtype()))]
+            [Some(g32.sub(&y.to_accumulator().exp().mul(&along)).to_dtype(g.dtype()))]
         })
     }
 }

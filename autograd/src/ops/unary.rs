@@ -1,6 +1,5 @@
 //! Elementwise operations of one operand.
 
-use super::wide;
 use crate::var::Var;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use tensor::{DType, Gelu, Tensor};
@@ -140,6 +139,6 @@ impl Var {
         saved: Tensor,
         slope: impl Fn(&Tensor) -> Tensor + Send + Sync + 'static,
     ) -> Var {
-        Var::op(name, y, [self], move |g, _| [Some(slope(&wide(&saved)).mul(g).to_dtype(g.dtype()))])
+        Var::op(name, y, [self], move |g, _| [Some(slope(&saved.to_accumulator()).mul(g).to_dtype(g.dtype()))])
     }
 }

@@ -1,6 +1,6 @@
 //! Causal attention, forward and backward.
 
-use super::{Cuda, typed, wide};
+use super::{Cuda, typed};
 use crate::kernels::ATTENTION;
 use crate::layouts::Args;
 use tensor::Tensor;
@@ -17,7 +17,7 @@ fn shape(q: &Tensor, k: &Tensor, v: &Tensor, rows: usize) -> [usize; 6] {
 impl Cuda {
     /// One warp a row, each with room for `numbers` of the wide dtype in shared memory.
     fn warps(&self, kernel: &str, like: &Tensor, rows: usize, numbers: usize, args: Args<'_>, outs: &[&Tensor]) {
-        let shared = WARPS * numbers * wide(like.dtype()).size();
+        let shared = WARPS * numbers * like.dtype().accumulator().size();
         let block = [32 * WARPS as u32, 1];
         self.launch_with(ATTENTION, &typed(kernel, like.dtype()), rows.div_ceil(WARPS), block, shared, false, args, outs);
     }
@@ -26,7 +26,7 @@ impl Cuda {
 pub fn forward(cuda: &Cuda, q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
     let (batch, heads, seq, dim) = (q.dims()[0], q.dims()[1], q.dims()[2], q.dims()[3]);
     let width = v.dims()[3];
-    let (out, lse) = (cuda.empty([batch, heads, seq, width], q.dtype()), cuda.empty([batch, heads, seq], wide(q.dtype())));
+    let (out, lse) = (cuda.empty([batch, heads, seq, width], q.dtype()), cuda.empty([batch, heads, seq], q.dtype().accumulator()));
     for first in (0..batch).step_by(SEQUENCES) {
         let count = SEQUENCES.min(batch - first);
         let [out, lse, q, k, v] = [&out, &lse, q, k, v].map(|t| t.narrow(0, first as isize, count));

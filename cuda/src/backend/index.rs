@@ -1,6 +1,6 @@
 //! Reading and writing at positions.
 
-use super::{Cuda, elements_block, moving, operation, typed, wide, with};
+use super::{Cuda, elements_block, moving, operation, typed, with};
 use crate::context::CudaBuffer;
 use crate::kernels::INDEX;
 use crate::layouts::{Layouts, Numbers, buffer, layouts, without};
@@ -40,14 +40,14 @@ fn read(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, index_strides: &[us
 
 pub fn scatter(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
     // Half types add up in f32 and are rounded once.
-    let dtype = if add && x.dtype().is_float() { wide(x.dtype()) } else { x.dtype() };
+    let dtype = if add && x.dtype().is_float() { x.dtype().accumulator() } else { x.dtype() };
     let y = cuda.copy_of(x, dtype);
     write(cuda, &y, dim, (index, index.strides()), src, add);
     y.to_dtype(x.dtype())
 }
 
 pub fn index_add(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor {
-    let dtype = if x.dtype().is_float() { wide(x.dtype()) } else { x.dtype() };
+    let dtype = if x.dtype().is_float() { x.dtype().accumulator() } else { x.dtype() };
     let y = cuda.copy_of(x, dtype);
     let scaled = match alpha.as_f64() {
         1.0 => src.clone(),

@@ -1,7 +1,7 @@
 //! Root-mean-square norm.
 
 use super::reduce::reduce_to;
-use super::{Cuda, typed, wide};
+use super::{Cuda, typed};
 use crate::kernels::NORM;
 use crate::layouts::Numbers;
 use tensor::shape::Shape;
@@ -16,7 +16,7 @@ fn weight_stride(weight: Option<&Tensor>) -> usize {
 
 pub fn rms_norm(cuda: &Cuda, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
     let (rows, n) = (x.dims()[0], x.dims()[1]);
-    let (y, rstd) = (cuda.empty(x.shape(), x.dtype()), cuda.empty([rows, 1], wide(x.dtype())));
+    let (y, rstd) = (cuda.empty(x.shape(), x.dtype()), cuda.empty([rows, 1], x.dtype().accumulator()));
     let args = cuda.args().tensor(&y).tensor(&rstd).tensor(x).optional(weight).value(eps);
     let args = args.sizes(&[n, x.strides()[0], x.strides()[1], weight_stride(weight)]);
     cuda.rows(NORM, &typed("rms_norm", x.dtype()), rows, n, args, &[&y, &rstd]);

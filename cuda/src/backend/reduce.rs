@@ -1,6 +1,6 @@
 //! Reductions, positions of extremes, running sums.
 
-use super::{Cuda, numeric, typed, wide, with};
+use super::{Cuda, numeric, typed, with};
 use crate::kernels::REDUCE;
 use crate::layouts::{Layouts, Numbers, without};
 use tensor::shape::Shape;
@@ -53,7 +53,7 @@ pub fn reduce_to(
     let parts = terms.div_ceil(length).max(1);
     let partial = match op {
         _ if parts == 1 => dtype,
-        ReduceOp::Sum => wide(x.dtype()),
+        ReduceOp::Sum => x.dtype().accumulator(),
         ReduceOp::Max | ReduceOp::Min => x.dtype(),
     };
     let y = cuda.empty(if parts == 1 { shape.clone() } else { Shape::from([outputs, parts]) }, partial);

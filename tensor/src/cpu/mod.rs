@@ -77,9 +77,15 @@ macro_rules! plus {
 }
 plus!(f32: std::ops::Add::add, f64: std::ops::Add::add, i64: i64::wrapping_add, i32: i32::wrapping_add, u8: u8::wrapping_add);
 
-/// Half-precision arithmetic: computes in f32 and rounds once. Anything else goes straight through.
-pub(crate) fn in_f32(x: &Tensor, f: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
-    if x.dtype().is_half() { f(&x.to_dtype(DType::F32)).to_dtype(x.dtype()) } else { f(x) }
+/// Half-precision arithmetic, for all kernels that compute: `f` gets the operands in f32, and a function that rounds a result to
+/// the first one's dtype. Anything else goes straight through.
+fn in_f32<const N: usize, R>(x: [&Tensor; N], f: impl FnOnce([&Tensor; N], &dyn Fn(Tensor) -> Tensor) -> R) -> R {
+    let dtype = x[0].dtype();
+    if !dtype.is_half() {
+        return f(x, &|y| y);
+    }
+    let wide = x.map(Tensor::to_accumulator);
+    f(wide.each_ref(), &|y| y.to_dtype(dtype))
 }
 
 /// Runs `$body` with `$T` bound to the Rust type of `$dtype`, one of f32, f64 and the integers (bool as u8).
@@ -166,28 +172,30 @@ impl Backend for CpuBackend {
         time("copy", || k::create::copy(x, dtype))
     }
     fn unary(&self, op: UnaryOp, x: &Tensor) -> Tensor {
-        time("unary", || k::unary::unary(op, x))
+        let run = |x: &Tensor| k::unary::unary(op, x);
+        time("unary", || in_f32([x], |[x], round| if op == UnaryOp::LogicalNot { run(x) } else { round(run(x)) }))
     }
     fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
-        time("binary", || k::binary::binary(op, a, b))
+        let run = |a: &Tensor, b: &Tensor| k::binary::binary(op, a, b);
+        time("binary", || in_f32([a, b], |[a, b], round| if op.is_predicate() { run(a, b) } else { round(run(a, b)) }))
     }
     fn where_(&self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
         time("where_", || k::binary::where_(condition, a, b))
     }
     fn reduce(&self, op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
-        time("reduce", || k::reduce::reduce(op, x, dims))
+        time("reduce", || in_f32([x], |[x], round| round(k::reduce::reduce(op, x, dims))))
     }
     fn arg_reduce(&self, largest: bool, x: &Tensor, dim: usize) -> Tensor {
-        time("arg_reduce", || k::reduce::arg_reduce(largest, x, dim))
+        time("arg_reduce", || in_f32([x], |[x], _| k::reduce::arg_reduce(largest, x, dim)))
     }
     fn cumsum(&self, x: &Tensor, dim: usize) -> Tensor {
-        time("cumsum", || k::reduce::cumsum(x, dim))
+        time("cumsum", || in_f32([x], |[x], round| round(k::reduce::cumsum(x, dim))))
     }
     fn softmax(&self, x: &Tensor, log: bool) -> Tensor {
-        time("softmax", || k::softmax::softmax(x, log))
+        time("softmax", || in_f32([x], |[x], round| round(k::softmax::softmax(x, log))))
     }
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor {
-        time("matmul", || k::matmul::matmul(a, b))
+        time("matmul", || in_f32([a, b], |[a, b], round| round(k::matmul::matmul(a, b))))
     }
     fn position_outside(&self, index: &Tensor, size: usize) -> Option<i64> {
         k::index::position_outside(index, size)
@@ -196,19 +204,21 @@ impl Backend for CpuBackend {
         time("gather", || k::index::gather(x, dim, index))
     }
     fn scatter(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
-        time("scatter", || k::index::scatter(x, dim, index, src, add))
+        let run = |x: &Tensor, src: &Tensor| k::index::scatter(x, dim, index, src, add);
+        time("scatter", || if add { in_f32([x, src], |[x, src], round| round(run(x, src))) } else { run(x, src) })
     }
     fn index_select(&self, x: &Tensor, dim: usize, index: &Tensor) -> Tensor {
         time("index_select", || k::index::index_select(x, dim, index))
     }
     fn index_add(&self, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor {
-        time("index_add", || k::index::index_add(x, dim, index, src, alpha))
+        time("index_add", || in_f32([x, src], |[x, src], round| round(k::index::index_add(x, dim, index, src, alpha))))
     }
     fn write_rows(&self, cache: &mut Tensor, positions: &[usize], src: &Tensor) {
         time("write_rows", || k::index::write_rows(cache, positions, src))
     }
     fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
-        time("sort", || k::sort::sort(x, dim, descending))
+        let run = |x: &Tensor| k::sort::sort(x, dim, descending);
+        time("sort", || in_f32([x], |[x], round| { let (values, positions) = run(x); (round(values), positions) }))
     }
     fn cat(&self, parts: &[Tensor], dim: usize) -> Tensor {
         time("cat", || k::create::cat(parts, dim))

@@ -162,12 +162,10 @@ impl Tensor {
             Operand::Scalar(_) => true,
             Operand::Tensor(b) => b.dtype() != self.dtype(),
         };
-        if dtype.is_half() && other && !op.is_predicate() {
-            let (a, b) = align(op.name(), self, rhs, DType::F32);
-            return a.device().run(op.name(), |d| d.binary(op, &a, &b)).to_dtype(dtype);
-        }
-        let (a, b) = align(op.name(), self, rhs, dtype);
-        a.device().run(op.name(), |d| d.binary(op, &a, &b))
+        let wide = if other && dtype.is_float() && !op.is_predicate() { dtype.accumulator() } else { dtype };
+        let (a, b) = align(op.name(), self, rhs, wide);
+        let y = a.device().run(op.name(), |d| d.binary(op, &a, &b));
+        if wide == dtype { y } else { y.to_dtype(dtype) }
     }
 
     /// `a + alpha·b`.
@@ -186,15 +184,13 @@ impl Tensor {
     #[track_caller]
     fn with_scaled(&self, op: BinaryOp, rhs: Operand<'_>, alpha: Scalar) -> Tensor {
         let dtype = result_dtype(self, rhs);
-        let wide = if dtype.is_half() { DType::F32 } else { dtype };
+        let wide = if dtype.is_float() { dtype.accumulator() } else { dtype };
         let b = match rhs {
-            Operand::Tensor(b) if dtype.is_half() => b.to_dtype(wide),
-            Operand::Tensor(b) => b.clone(),
+            Operand::Tensor(b) => b.to_dtype(wide),
             Operand::Scalar(s) => Tensor::scalar(s, wide, self.device()),
         };
-        let a = if dtype.is_half() { self.to_dtype(wide) } else { self.clone() };
-        let y = a.binary(op, Operand::Tensor(&b.mul(alpha)));
-        if dtype.is_half() { y.to_dtype(dtype) } else { y }
+        let y = self.to_dtype(wide).binary(op, Operand::Tensor(&b.mul(alpha)));
+        if dtype.is_float() { y.to_dtype(dtype) } else { y }
     }
 
     /// The larger of `x` and a lower bound.
@@ -298,14 +294,12 @@ impl ops::Neg for &Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, dispatch, dispatch_bits, in_f32, par_chunks};
+    use crate::cpu::{build, dispatch, dispatch_bits, par_chunks};
     use crate::layout::{Layout, Loops};
     use bytemuck::Pod;
 
     pub fn binary(op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
         match a.dtype() {
-            t if t.is_half() && op.is_predicate() => binary(op, &a.to_dtype(DType::F32), &b.to_dtype(DType::F32)),
-            t if t.is_half() => in_f32(a, |a| binary(op, a, &b.to_dtype(DType::F32))),
             DType::Bool if !op.is_predicate() => {
                 let (a, b) = (a.reinterpret(DType::U8), b.reinterpret(DType::U8));
                 let op = match op {

@@ -292,7 +292,7 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{CpuBuffer, Plus, build, dispatch, dispatch_bits, in_f32, par_chunks, par_parts};
+    use crate::cpu::{CpuBuffer, Plus, build, dispatch, dispatch_bits, par_chunks, par_parts};
     use crate::layout::{Layout, Loops};
     use bytemuck::Pod;
 
@@ -328,7 +328,6 @@ pub(crate) mod cpu {
 
     pub fn scatter(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
         match (add, x.dtype()) {
-            (true, t) if t.is_half() => in_f32(x, |x| scatter(x, dim, index, &src.to_dtype(DType::F32), true)),
             (true, t) => dispatch!("scatter_add", t, T => scatter_into::<T>(x, dim, index, src, |o, v| *o = o.plus(v))),
             (false, t) => dispatch_bits!(t, T => scatter_into::<T>(x, dim, index, src, |o, v| *o = v)),
         }
@@ -380,9 +379,6 @@ pub(crate) mod cpu {
     }
 
     pub fn index_add(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor {
-        if x.dtype().is_half() {
-            return in_f32(x, |x| index_add(x, dim, index, &src.to_dtype(DType::F32), alpha));
-        }
         let (x, src) = (x.contiguous(), src.contiguous());
         let scaled = if alpha.as_f64() == 1.0 { src } else { src.mul(alpha).to_dtype(x.dtype()) };
         dispatch!("index_add", x.dtype(), T => add_slices::<T>(&x, dim, &index.contiguous(), &scaled))

@@ -103,16 +103,15 @@ impl Tensor {
     /// If shapes do not fit, a class does not exist, or `label_smoothing` is not within 0 and 1.
     #[track_caller]
     pub fn cross_entropy(&self, target: &Tensor, options: &CrossEntropy<'_>) -> Tensor {
-        if self.dtype().is_half() {
-            return self.to_dtype(DType::F32).cross_entropy(target, options).to_dtype(self.dtype());
-        }
-        let (dim, coefficients, divisor) = options.coefficients(self, target);
+        let x = self.to_accumulator();
+        let (dim, coefficients, divisor) = options.coefficients(&x, target);
         // A class of weight 0 may have a log-probability of −∞; their product counts as 0.
-        let terms = Tensor::where_(&coefficients.eq(0.0), 0.0, &self.log_softmax(dim).mul(&coefficients)).neg();
-        match options.reduction {
+        let terms = Tensor::where_(&coefficients.eq(0.0), 0.0, &x.log_softmax(dim).mul(&coefficients)).neg();
+        let loss = match options.reduction {
             Reduction::None => terms.sum(dim, false),
             Reduction::Sum => terms.sum((), false),
             Reduction::Mean => terms.sum((), false).div(&divisor),
-        }
+        };
+        loss.to_dtype(self.dtype())
     }
 }

@@ -48,7 +48,7 @@ impl Tensor {
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let turned = if weight.rank() == 2 { weight.t() } else { weight.clone() };
         match bias {
-            Some(b) if self.dtype() == weight.dtype() && self.dtype().is_half() && b.dtype() == self.dtype() => {
+            Some(b) if [weight.dtype(), b.dtype()] == [self.dtype(); 2] => {
                 wide(self).product("linear", &wide(&turned)).add(&wide(b)).to_dtype(self.dtype())
             }
             Some(b) => self.product("linear", &turned).add(b),
@@ -97,14 +97,11 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, dispatch, gemm, in_f32};
+    use crate::cpu::{build, dispatch, gemm};
     use crate::dtype::DType;
     use crate::layout::{Layout, Loops};
 
     pub fn matmul(a: &Tensor, b: &Tensor) -> Tensor {
-        if a.dtype().is_half() {
-            return in_f32(a, |a| matmul(a, &b.to_dtype(DType::F32)));
-        }
         let rank = a.rank();
         let (m, k, n) = (a.dim(-2), a.dim(-1), b.dim(-1));
         let shape: Shape = a.dims()[..rank - 1].iter().copied().chain([n]).collect();

@@ -29,12 +29,11 @@ pub(crate) use optim::adamw_composed;
 pub(crate) use rope::rope_composed;
 pub(crate) use unary::{swiglu_backward_composed, swiglu_composed};
 
-use crate::dtype::DType;
 use crate::tensor::Tensor;
 
-/// f32 for half types, in which operations of several steps are computed and rounded once; else the tensor itself.
+/// A float tensor in the dtype in which operations of several steps are computed and rounded once.
 pub(crate) fn wide(t: &Tensor) -> Tensor {
-    if t.dtype().is_half() { t.to_dtype(DType::F32) } else { t.clone() }
+    t.to_accumulator()
 }
 
 pub(crate) mod kernels {
@@ -56,7 +55,7 @@ pub(crate) mod kernels {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Device, Generator};
+    use crate::{DType, Device, Generator};
 
     /// A backend that overrides none of the compositions rounds halves once too.
     #[test]

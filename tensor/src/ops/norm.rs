@@ -50,9 +50,8 @@ impl Tensor {
         let rows = rstd.numel();
         // Without rows only the weight knows their length.
         let n = weight.map_or_else(|| self.numel().checked_div(rows).unwrap_or(0), Tensor::numel);
-        let wide = if self.dtype().is_half() { DType::F32 } else { self.dtype() };
         let fits = rows * n == self.numel()
-            && rstd.dtype() == wide
+            && rstd.dtype() == self.dtype().accumulator()
             && (grad.shape(), grad.dtype()) == (self.shape(), self.dtype())
             && weight.is_none_or(|w| self.dims().ends_with(w.dims()) && w.dtype() == self.dtype());
         if !fits {

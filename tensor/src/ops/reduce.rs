@@ -35,7 +35,7 @@ impl Tensor {
         self.expect_float("mean");
         let dims = dims.into();
         let n: usize = dims.resolve("mean", self.rank()).iter().map(|&d| self.dims()[d]).product();
-        self.sum_wide(&dims, keepdim).div(n as f64).to_dtype(self.dtype())
+        self.to_accumulator().sum(dims, keepdim).div(n as f64).to_dtype(self.dtype())
     }
 
     /// Largest element over `dims`; NaN wins.
@@ -66,7 +66,7 @@ impl Tensor {
         assert!(!correction.is_nan(), "var: the correction is NaN");
         let dims = dims.into();
         let n: usize = dims.resolve("var", self.rank()).iter().map(|&d| self.dims()[d]).product();
-        let x = if self.dtype().is_half() { self.to_dtype(DType::F32) } else { self.clone() };
+        let x = self.to_accumulator();
         let centred = x.sub(&x.mean(dims.clone(), true));
         centred.square().sum(dims, keepdim).div((n as f64 - correction).max(0.0)).to_dtype(self.dtype())
     }
@@ -79,18 +79,16 @@ impl Tensor {
     pub fn logsumexp(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
         self.expect_arithmetic("logsumexp");
         let dims = dims.into();
-        if self.dtype().is_half() {
-            return self.to_dtype(DType::F32).logsumexp(dims, keepdim).to_dtype(self.dtype());
-        }
-        let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::F32) };
+        let dtype = if self.dtype().is_float() { self.dtype() } else { DType::F32 };
+        let x = self.to_dtype(dtype.accumulator());
         let over = dims.resolve("logsumexp", x.rank());
         if over.iter().any(|&d| x.dims()[d] == 0) {
-            return x.exp().sum(dims, keepdim).log();
+            return x.exp().sum(dims, keepdim).log().to_dtype(dtype);
         }
         let max = x.amax(dims.clone(), true);
         let finite = max.abs().lt(f64::INFINITY);
         let shift = Tensor::where_(&finite, &max, 0.0);
-        let sum = x.sub(&shift).exp().sum(dims.clone(), true).log().add(&shift);
+        let sum = x.sub(&shift).exp().sum(dims, true).log().add(&shift).to_dtype(dtype);
         if keepdim { sum } else { sum.squeeze_resolved(&over) }
     }
 
@@ -120,7 +118,7 @@ impl Tensor {
     pub fn cumsum(&self, dim: isize) -> Tensor {
         self.expect_arithmetic("cumsum");
         let dim = resolve_dim("cumsum", dim, self.rank());
-        let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::I64) };
+        let x = if self.dtype().is_float() { self.clone() } else { self.to_accumulator() };
         if x.rank() == 0 { x } else { self.device().run("cumsum", |b| b.cumsum(&x, dim)) }
     }
 
@@ -133,13 +131,6 @@ impl Tensor {
         }
         let out = self.device().run(name, |b| b.reduce(op, self, &over));
         if keepdim { out } else { out.squeeze_resolved(&over) }
-    }
-
-    /// A sum that half types keep in f32, for means.
-    #[track_caller]
-    fn sum_wide(&self, dims: &Dims, keepdim: bool) -> Tensor {
-        let x = if self.dtype().is_half() { self.to_dtype(DType::F32) } else { self.clone() };
-        x.sum(dims.clone(), keepdim)
     }
 
     #[track_caller]
@@ -178,16 +169,15 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{Plus, build, dispatch, fold, in_f32, par_chunks};
+    use crate::cpu::{Plus, build, dispatch, fold, par_chunks};
     use bytemuck::Pod;
 
     pub fn reduce(op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
         match (op, x.dtype()) {
-            (_, t) if t.is_half() => in_f32(x, |x| reduce(op, x, dims)),
             (ReduceOp::Sum, DType::F32) => reduce_with::<f32>(x, dims, 0.0, |a, b| a + b),
             (ReduceOp::Sum, DType::F64) => reduce_with::<f64>(x, dims, 0.0, |a, b| a + b),
             (ReduceOp::Sum, DType::I64) => reduce_with::<i64>(x, dims, 0, |a, b| a.wrapping_add(b)),
-            (ReduceOp::Sum, _) => reduce(op, &x.to_dtype(DType::I64), dims),
+            (ReduceOp::Sum, _) => reduce(op, &x.to_accumulator(), dims),
             (ReduceOp::Max, t) => {
                 dispatch!("amax", t, T => reduce_with::<T>(x, dims, T::LOWEST, |a, b| if a > b || is_nan(a) { a } else { b }))
             }
@@ -239,9 +229,6 @@ pub(crate) mod cpu {
     }
 
     pub fn arg_reduce(largest: bool, x: &Tensor, dim: usize) -> Tensor {
-        if x.dtype().is_half() {
-            return arg_reduce(largest, &x.to_dtype(DType::F32), dim);
-        }
         let rows = last(x, dim);
         let n = x.dims()[dim];
         let shape = rows.shape().with(x.rank() - 1, 1);
@@ -272,9 +259,6 @@ pub(crate) mod cpu {
     }
 
     pub fn cumsum(x: &Tensor, dim: usize) -> Tensor {
-        if x.dtype().is_half() {
-            return in_f32(x, |x| cumsum(x, dim));
-        }
         let rows = last(x, dim);
         let n = x.dims()[dim].max(1);
         let out = dispatch!("cumsum", x.dtype(), T => {

@@ -36,12 +36,11 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, in_f32, par_chunks, rows};
+    use crate::cpu::{build, par_chunks, rows};
 
     pub fn softmax(x: &Tensor, log: bool) -> Tensor {
         let n = x.dims()[x.rank() - 1];
         match x.dtype() {
-            t if t.is_half() => in_f32(x, |x| softmax(x, log)),
             DType::F32 => map(x, n, if log { rows::log_softmax } else { rows::softmax }),
             _ => map(x, n, |x, y| plain(x, y, log)),
         }

@@ -59,10 +59,6 @@ pub(crate) mod cpu {
     use std::cmp::Ordering;
 
     pub fn sort(x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
-        if x.dtype().is_half() {
-            let (values, positions) = sort(&x.to_dtype(DType::F32), dim, descending);
-            return (values.to_dtype(x.dtype()), positions);
-        }
         let rows = last(x, dim);
         let n = x.dims()[dim].max(1);
         let mut positions = None;

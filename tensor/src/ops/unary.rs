@@ -187,7 +187,7 @@ pub(crate) fn swiglu_backward_composed(grad: &Tensor, gate: &Tensor, up: &Tensor
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, in_f32, par_chunks, par_chunks2, rows, vmath};
+    use crate::cpu::{build, par_chunks, par_chunks2, rows, vmath};
 
     pub fn unary(op: UnaryOp, x: &Tensor) -> Tensor {
         if op == UnaryOp::LogicalNot {
@@ -198,7 +198,6 @@ pub(crate) mod cpu {
         match x.dtype() {
             DType::F32 => map(&x, |x: &[f32], y| float32(op, x, y)),
             DType::F64 => map(&x, |x: &[f64], y| float64(op, x, y)),
-            t if t.is_half() => in_f32(&x, |x| unary(op, x)),
             DType::I64 => map(&x, |x: &[i64], y| integer(op, x, y)),
             DType::I32 => map(&x, |x: &[i32], y| integer(op, x, y)),
             _ => map(&x, |x: &[u8], y| integer(op, x, y)),

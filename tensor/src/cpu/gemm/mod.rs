@@ -26,7 +26,6 @@ mod tests;
 
 use crate::cpu::simd::isa;
 pub(crate) use block::{Out, Right, block};
-use half::{bf16, f16};
 pub(crate) use kernel::{Micro, Mode};
 pub(crate) use pack::{Scratch, left_room, pack_left, pack_right};
 use plan::Product;
@@ -108,7 +107,7 @@ impl<T: Copy> View<T> {
     }
 }
 
-/// Element types that can be multiplied. Integers wrap; `bf16` and `f16` accumulate in `f32` and round once at the end.
+/// Element types that can be multiplied. Integers wrap.
 pub trait Gemm: Copy + Send + Sync + 'static {
     /// One product on at most `threads` threads. The sizes are not zero.
     #[doc(hidden)]
@@ -184,46 +183,6 @@ macro_rules! float {
     )*};
 }
 float!(f32 f64);
-
-/// Halves are widened to `f32` as they are, multiplied, and rounded.
-macro_rules! half {
-    ($($t:ty)*) => {$(
-        impl Gemm for $t {
-            const ZERO: $t = <$t>::ZERO;
-            fn multiply((m, n, k): Size, a: Mat<$t>, b: Mat<$t>, c: &mut [$t], c_row: usize, accumulate: bool, threads: usize) {
-                let (mut wide_a, mut wide_b, mut wide_c) = (Scratch::take(m * k), Scratch::take(k * n), Scratch::take(m * n));
-                let a = widen(m, k, a.view(m, k), &mut wide_a, <$t>::to_f32);
-                let b = widen(k, n, b.view(k, n), &mut wide_b, <$t>::to_f32);
-                if accumulate {
-                    for (wide, c) in wide_c.chunks_mut(n).zip(c.chunks(c_row)) {
-                        wide.iter_mut().zip(c).for_each(|(wide, c)| *wide = c.to_f32());
-                    }
-                }
-                let wide = Out { ptr: wide_c.as_mut_ptr(), row: n as isize, col: 1 };
-                let kernels = f32::kernels(isa());
-                Product { m, n, k, a, b, c: wide, accumulate, threads, kernels, copy: false }.run();
-                for (wide, c) in wide_c.chunks(n).zip(c.chunks_mut(c_row)) {
-                    wide.iter().zip(c).for_each(|(wide, c)| *c = <$t>::from_f32(*wide));
-                }
-            }
-        }
-    )*};
-}
-half!(bf16 f16);
-
-/// Widens a matrix into `dst`, rows or columns contiguous as they are in `src`.
-fn widen<T: Copy>(m: usize, k: usize, src: View<T>, dst: &mut [f32], widen: impl Fn(T) -> f32) -> View<f32> {
-    let by_rows = src.col.unsigned_abs() <= src.row.unsigned_abs();
-    let (src, lines, len) = if by_rows { (src, m, k) } else { (src.t(), k, m) };
-    for (i, line) in dst.chunks_exact_mut(len).take(lines).enumerate() {
-        for (p, x) in line.iter_mut().enumerate() {
-            // SAFETY: a view was checked for `m` x `k`.
-            *x = widen(unsafe { *src.at(i, p) });
-        }
-    }
-    let wide = View { ptr: dst.as_ptr(), row: len as isize, col: 1 };
-    if by_rows { wide } else { wide.t() }
-}
 
 macro_rules! integer {
     ($($t:ty)*) => {$(
