@@ -42,7 +42,8 @@ impl Var {
         let like_mask = mask.as_ref().map(Like::of);
         Var::op_edges(OP, out, edges, move |g, needs| {
             let heads = |t: &Tensor| if enable_gqa { t.repeat_interleave(qv.dim(-3) / t.dim(-3), Some(-3)) } else { t.clone() };
-            let (q, k, v, g) = (qv.to_accumulator(), heads(&kv).to_accumulator(), heads(&vv).to_accumulator(), g.to_accumulator());
+            let (q, k, v, g) =
+                (qv.to_accumulator(), heads(&kv).to_accumulator(), heads(&vv).to_accumulator(), g.to_accumulator());
             let options = tensor::Attention { mask: mask.as_ref(), is_causal, ..Default::default() };
             let p = Tensor::attention_weights(&q.matmul(&k.t()).mul(scale), &options);
             // Query heads that share a key head add up in its gradient.

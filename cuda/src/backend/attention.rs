@@ -26,7 +26,8 @@ impl Cuda {
 pub fn forward(cuda: &Cuda, q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
     let (batch, heads, seq, dim) = (q.dims()[0], q.dims()[1], q.dims()[2], q.dims()[3]);
     let width = v.dims()[3];
-    let (out, lse) = (cuda.empty([batch, heads, seq, width], q.dtype()), cuda.empty([batch, heads, seq], q.dtype().accumulator()));
+    let (out, lse) =
+        (cuda.empty([batch, heads, seq, width], q.dtype()), cuda.empty([batch, heads, seq], q.dtype().accumulator()));
     for first in (0..batch).step_by(SEQUENCES) {
         let count = SEQUENCES.min(batch - first);
         let [out, lse, q, k, v] = [&out, &lse, q, k, v].map(|t| t.narrow(0, first as isize, count));

@@ -218,7 +218,12 @@ impl Backend for CpuBackend {
     }
     fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
         let run = |x: &Tensor| k::sort::sort(x, dim, descending);
-        time("sort", || in_f32([x], |[x], round| { let (values, positions) = run(x); (round(values), positions) }))
+        time("sort", || {
+            in_f32([x], |[x], round| {
+                let (values, positions) = run(x);
+                (round(values), positions)
+            })
+        })
     }
     fn cat(&self, parts: &[Tensor], dim: usize) -> Tensor {
         time("cat", || k::create::cat(parts, dim))

@@ -106,7 +106,8 @@ impl Tensor {
         scale: f64,
     ) -> (Tensor, Tensor, Tensor) {
         let is = |t: &Tensor, last: &[usize], dtype: DType| t.dims() == [&q.dims()[..3], last].concat() && t.dtype() == dtype;
-        let saved = |v_dim: &[usize]| is(grad, v_dim, q.dtype()) && is(out, v_dim, q.dtype()) && is(lse, &[], q.dtype().accumulator());
+        let saved =
+            |v_dim: &[usize]| is(grad, v_dim, q.dtype()) && is(out, v_dim, q.dtype()) && is(lse, &[], q.dtype().accumulator());
         if !fit(q, k, v) || q.dims()[2] > k.dims()[2] || !saved(&v.dims()[3..]) {
             panic!(
                 "attention_causal_backward: gradient {grad:?}, {q:?}, {k:?}, {v:?}, output {out:?} and log-sum-exp {lse:?} do not fit"
