@@ -17,19 +17,16 @@ struct Pending(BTreeMap<u64, (Arc<Node>, OutputGrads)>);
 type OutputGrads = SmallVec<[Option<Tensor>; 1]>;
 
 impl Pending {
-    /// Adds to the gradient of a node's output. The first contribution is kept as it is, without a copy.
-    fn deliver(&mut self, edge: &Edge, grad: Tensor) {
+    /// Adds to the gradient of a node's output, in the dtype's accumulator: what a half type loses by rounding, it loses once.
+    fn deliver(&mut self, edge: &Edge, grad: &Tensor) {
         let node = &edge.node;
         let (_, grads) = self.0.entry(node.id).or_insert_with(|| (node.clone(), node.outputs.iter().map(|_| None).collect()));
-        accumulate(&mut grads[edge.output], grad);
+        let (slot, grad) = (&mut grads[edge.output], grad.to_accumulator());
+        *slot = Some(match slot.take() {
+            None => grad,
+            Some(sum) => sum.add(&grad),
+        });
     }
-}
-
-fn accumulate(slot: &mut Option<Tensor>, grad: Tensor) {
-    *slot = Some(match slot.take() {
-        None => grad,
-        Some(sum) => sum.add(&grad),
-    });
 }
 
 /// Parameters' nodes, each with the gradient that one backward pass has for it.
@@ -129,7 +126,7 @@ impl Var {
         }
         let mut pending = Pending::default();
         let mut gradients = Vec::new();
-        pending.deliver(&start, grad.clone());
+        pending.deliver(&start, grad);
         // Whoever uses a node's outputs has a larger id, so the largest pending one has got all its contributions.
         while let Some((_, (node, mut grads))) = pending.0.pop_last() {
             match &node.rule {
@@ -151,7 +148,7 @@ impl Var {
                     let _scope = Scope::new(true);
                     let again = f(&inputs);
                     match again.edge() {
-                        Some(edge) if edge.like().fits(&grad) => pending.deliver(&edge, grad),
+                        Some(edge) if edge.like().admits(&grad) => pending.deliver(&edge, &grad),
                         _ => panic!("checkpoint: run again, the function gave {again:?} for a gradient {grad:?}"),
                     }
                 }
@@ -170,7 +167,7 @@ fn pass_on(node: &Node, grads: impl IntoIterator<Item = Option<Tensor>>, pending
         let Some(edge) = edge else { continue };
         let like = edge.like();
         match grad {
-            Some(g) if like.fits(&g) => pending.deliver(edge, g),
+            Some(g) if like.admits(&g) => pending.deliver(edge, &g),
             Some(g) => {
                 panic!(
                     "{}: the rule returned {g:?} as the gradient of input {i}, which is {} {}",

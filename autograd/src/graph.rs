@@ -22,7 +22,7 @@ pub(crate) type Segment = Box<dyn Fn(&[Var]) -> Var + Send + Sync>;
 pub(crate) struct Parameter {
     /// Its value at present.
     pub value: RwLock<Tensor>,
-    /// What backward passes have added up.
+    /// What backward passes have added up, in [`DType::accumulator`].
     pub grad: Mutex<Option<Tensor>>,
 }
 
@@ -76,9 +76,14 @@ impl Like {
         &self.shape == t.shape() && self.dtype == t.dtype()
     }
 
+    /// Whether it can travel as the gradient of such a value: that of a half type is rounded where somebody takes it.
+    pub fn admits(&self, grad: &Tensor) -> bool {
+        self.shape == *grad.shape() && [self.dtype, self.dtype.accumulator()].contains(&grad.dtype())
+    }
+
     /// The gradient of a value that was broadcast and promoted, from the gradient of what it became.
     pub fn fit(&self, grad: &Tensor) -> Tensor {
-        sum_to(grad, &self.shape).to_dtype(self.dtype)
+        sum_to(grad, &self.shape).to_dtype(self.dtype.accumulator())
     }
 
     /// The gradient of a value that was reshaped.

@@ -23,6 +23,8 @@
 //! * **The same bits every time.** Nodes are visited in the reverse of the order in which they were made, contributions to one
 //!   gradient are added in that order, and [`checkpoint`] splices the recomputed part into the same walk: gradients with and
 //!   without it are equal bit for bit. [`backward_parts`] computes parts of a batch side by side, and adds in their order.
+//! * **Half types are rounded once.** A gradient of bf16 or f16 travels in f32, is added up in f32 over its uses and over what was
+//!   broadcast, and is rounded where it is taken: by [`Var::grad`], or by a rule of your own.
 //! * **Memory.** A node keeps the tensors its rule needs, not its inputs' values as such; the record lives as long as a `Var`
 //!   that depends on it, so `backward` can be repeated, and dropping the loss frees everything. A gradient of an intermediate
 //!   value is freed as soon as it has been used.

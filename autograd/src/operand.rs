@@ -47,6 +47,14 @@ pub(crate) enum Value {
 }
 
 impl Value {
+    /// A tensor in the dtype that it is added up in; a number as it is.
+    pub fn to_accumulator(&self) -> Value {
+        match self {
+            Value::Tensor(t) => Value::Tensor(t.to_accumulator()),
+            Value::Scalar(s) => Value::Scalar(*s),
+        }
+    }
+
     /// What a gradient of it looks like; `None` for a number, which has none.
     pub fn like(&self) -> Option<Like> {
         match self {

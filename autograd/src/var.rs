@@ -97,14 +97,15 @@ impl Var {
         self.value().device().clone()
     }
 
-    /// The gradient that backward passes have added up for this parameter since [`Var::zero_grad`]; `None` if none has
-    /// reached it.
+    /// The gradient that backward passes have added up for this parameter since [`Var::zero_grad`], one after the other in
+    /// [`DType::accumulator`], rounded here to the parameter's dtype; `None` if none has reached it.
     ///
     /// # Panics
     /// If this is not a parameter.
     #[track_caller]
     pub fn grad(&self) -> Option<Tensor> {
-        self.as_parameter("grad").1.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let (_, slot, like) = self.as_parameter("grad");
+        slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|g| g.to_dtype(like.dtype))
     }
 
     /// Replaces the gradient.
@@ -117,7 +118,7 @@ impl Var {
         if let Some(g) = grad.as_ref().filter(|g| !like.fits(g)) {
             panic!("set_grad: {g:?} for a parameter of {} {}", like.dtype, like.shape);
         }
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = grad;
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = grad.map(|g| g.to_accumulator());
     }
 
     /// Forgets the gradient.
@@ -175,8 +176,8 @@ impl Var {
     /// operation of your own.
     ///
     /// `value` has been computed from the values of `inputs`. In a backward pass `rule` gets the gradient of the result and which
-    /// inputs need one, and returns a gradient for (at least) those, each of its input's shape and dtype. It should own the
-    /// tensors it needs, and no `Var`: the edges to the inputs are kept here. If no input requires a gradient, or inside
+    /// inputs need one, and returns a gradient for (at least) those, each of its input's shape and dtype (or, not rounded yet, of
+    /// [`DType::accumulator`]). It should own the tensors it needs, and no `Var`: the edges to the inputs are kept here. If no input requires a gradient, or inside
     /// [`no_grad`](crate::no_grad), the result is a constant and the rule is dropped.
     ///
     /// ```
@@ -205,10 +206,11 @@ impl Var {
         inputs: [&Var; N],
         rule: impl Fn(&Tensor, [bool; N]) -> [Option<Tensor>; N] + Send + Sync + 'static,
     ) -> Var {
-        Var::op_edges(name, value, inputs.map(Var::edge), rule)
+        let dtype = value.dtype();
+        Var::op_edges(name, value, inputs.map(Var::edge), move |g, needs| rule(&g.to_dtype(dtype), needs))
     }
 
-    /// [`Var::op`] for inputs that may be numbers.
+    /// [`Var::op`] for inputs that may be numbers. The rule gets the gradient as it travels, in [`DType::accumulator`].
     #[track_caller]
     pub(crate) fn op_edges<const N: usize>(
         name: &'static str,
@@ -234,6 +236,18 @@ impl Var {
         inputs: &[Var],
         rule: impl Fn(&Tensor, &[bool]) -> Vec<Option<Tensor>> + Send + Sync + 'static,
     ) -> Var {
+        let dtype = value.dtype();
+        Var::op_list(name, value, inputs, move |g, needs| rule(&g.to_dtype(dtype), needs))
+    }
+
+    /// [`Var::op_vec`] with the gradient as it travels.
+    #[track_caller]
+    pub(crate) fn op_list(
+        name: &'static str,
+        value: Tensor,
+        inputs: &[Var],
+        rule: impl Fn(&Tensor, &[bool]) -> Vec<Option<Tensor>> + Send + Sync + 'static,
+    ) -> Var {
         let local = move |grads: &[Option<Tensor>], needs: &Needs| Grads::from_vec(rule(only(grads), needs));
         Var::one(name, value, inputs.iter().map(Var::edge).collect(), || Box::new(local))
     }
@@ -244,6 +258,21 @@ impl Var {
     /// As [`Var::op`].
     #[track_caller]
     pub fn op_multi<const N: usize>(
+        name: &'static str,
+        values: Vec<Tensor>,
+        inputs: [&Var; N],
+        rule: impl Fn(&[Option<Tensor>], [bool; N]) -> [Option<Tensor>; N] + Send + Sync + 'static,
+    ) -> Vec<Var> {
+        let dtypes: Vec<DType> = values.iter().map(Tensor::dtype).collect();
+        Var::op_results(name, values, inputs, move |grads, needs| {
+            let rounded = grads.iter().zip(&dtypes).map(|(g, &dtype)| g.as_ref().map(|g| g.to_dtype(dtype)));
+            rule(&rounded.collect::<Vec<_>>(), needs)
+        })
+    }
+
+    /// [`Var::op_multi`] with the gradients as they travel.
+    #[track_caller]
+    pub(crate) fn op_results<const N: usize>(
         name: &'static str,
         values: Vec<Tensor>,
         inputs: [&Var; N],

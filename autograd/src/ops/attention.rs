@@ -42,8 +42,7 @@ impl Var {
         let like_mask = mask.as_ref().map(Like::of);
         Var::op_edges(OP, out, edges, move |g, needs| {
             let heads = |t: &Tensor| if enable_gqa { t.repeat_interleave(qv.dim(-3) / t.dim(-3), Some(-3)) } else { t.clone() };
-            let (q, k, v, g) =
-                (qv.to_accumulator(), heads(&kv).to_accumulator(), heads(&vv).to_accumulator(), g.to_accumulator());
+            let [q, k, v] = [qv.clone(), heads(&kv), heads(&vv)].map(|t| t.to_accumulator());
             let options = tensor::Attention { mask: mask.as_ref(), is_causal, ..Default::default() };
             let p = Tensor::attention_weights(&q.matmul(&k.t()).mul(scale), &options);
             // Query heads that share a key head add up in its gradient.
@@ -51,7 +50,7 @@ impl Var {
                 let d = if enable_gqa { shared_heads(&d, like.shape[like.shape.len() - 3]) } else { d };
                 like.fit(&d)
             };
-            let dv = needs[2].then(|| share(&like[2], p.t().matmul(&g)));
+            let dv = needs[2].then(|| share(&like[2], p.t().matmul(g)));
             if !(needs[0] || needs[1] || needs[3]) {
                 return [None, None, dv, None];
             }
@@ -80,8 +79,9 @@ impl Var {
             panic!("attention_causal: no gradient with `visible`; decode inside no_grad");
         }
         let saved = out.clone();
-        Var::op("attention_causal", out, [q, k, v], move |g, _| {
-            let (dq, dk, dv) = Tensor::attention_causal_backward(g, &qv, &kv, &vv, &saved, &lse, scale);
+        Var::op_edges("attention_causal", out, [q.edge(), k.edge(), v.edge()], move |g, _| {
+            let [q, k, v, out] = [&qv, &kv, &vv, &saved].map(Tensor::to_accumulator);
+            let (dq, dk, dv) = Tensor::attention_causal_backward(g, &q, &k, &v, &out, &lse, scale);
             [Some(dq), Some(dk), Some(dv)]
         })
     }

@@ -1,9 +1,10 @@
 //! Elementwise operations of two operands, with broadcasting and promotion, `where_` and clamping.
 
+use super::unrounded;
 use crate::graph::Like;
 use crate::operand::{Value, VarOperand};
 use crate::var::Var;
-use tensor::{Operand, Scalar, Tensor};
+use tensor::{BinaryOp, DType, Operand, Scalar, Tensor};
 
 /// Records an operation of two operands. The rule gives gradients in the result's shape and dtype; they are summed over what
 /// was broadcast and converted to the operands' dtypes here, once for all.
@@ -97,7 +98,8 @@ impl Var {
         let value = a.div(&b);
         let a = rhs.requires_grad().then_some(a);
         binary("div", (self, rhs), value, move |g, needs| {
-            let scaled = g.to_accumulator().div(&b);
+            let b = b.to_accumulator();
+            let scaled = g.div(&b);
             // The quotient is formed again instead of being kept.
             let db = a.as_ref().map(|a| scaled.mul(&a.to_accumulator().div(&b)).neg());
             [needs[0].then_some(scaled), db]
@@ -114,21 +116,22 @@ impl Var {
         let rhs = rhs.into();
         let (a, b) = (self.value(), rhs.value());
         let value = a.pow(&b);
-        let result = value.clone();
+        let exponent = b.to_accumulator();
+        let result = unrounded(a.clone(), &value, move |a| a.pow(&exponent));
         binary("pow", (self, rhs), value, move |g, needs| {
-            let (x, g) = (a.to_accumulator(), g.to_accumulator());
+            let x = a.to_accumulator();
             let base = || match &b {
                 Value::Scalar(s) if s.as_f64() == 0.0 => g.zeros_like(),
-                Value::Scalar(s) => x.pow(s.as_f64() - 1.0).mul(s.as_f64()).mul(&g),
+                Value::Scalar(s) => x.pow(s.as_f64() - 1.0).mul(s.as_f64()).mul(g),
                 Value::Tensor(b) => {
-                    let b = b.to_accumulator().to_dtype(g.dtype());
-                    let slope = x.pow(&b.sub(1.0)).mul(&b).mul(&g);
+                    let b = b.to_dtype(g.dtype());
+                    let slope = x.pow(&b.sub(1.0)).mul(&b).mul(g);
                     Tensor::where_(&b.eq(0.0), 0.0, &slope)
                 }
             };
             let exponent = |b: &Tensor| {
                 let flat = x.eq(0.0).logical_and(&b.ge(0.0));
-                Tensor::where_(&flat, 0.0, &result.to_accumulator().mul(&x.log()).mul(&g))
+                Tensor::where_(&flat, 0.0, &result().mul(&x.log()).mul(g))
             };
             let exponent = match &b {
                 Value::Tensor(b) if needs[1] => Some(exponent(b)),
@@ -138,24 +141,24 @@ impl Var {
         })
     }
 
-    /// The larger; a tie shares the gradient half and half. NaN wins.
+    /// The larger; a tie shares the gradient half and half. NaN wins, and then both have the gradient.
     ///
     /// # Panics
     /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn maximum<'a>(&self, rhs: impl Into<VarOperand<'a>>) -> Var {
         let b = rhs.into();
-        self.extreme("maximum", b, self.value().maximum(&b.value()), |a, b| a.lt(b))
+        self.extreme("maximum", b, self.value().maximum(&b.value()), [BinaryOp::Lt, BinaryOp::Gt])
     }
 
-    /// The smaller; a tie shares the gradient half and half. NaN wins.
+    /// The smaller; a tie shares the gradient half and half. NaN wins, and then both have the gradient.
     ///
     /// # Panics
     /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn minimum<'a>(&self, rhs: impl Into<VarOperand<'a>>) -> Var {
         let b = rhs.into();
-        self.extreme("minimum", b, self.value().minimum(&b.value()), |a, b| a.gt(b))
+        self.extreme("minimum", b, self.value().minimum(&b.value()), [BinaryOp::Gt, BinaryOp::Lt])
     }
 
     #[track_caller]
@@ -164,15 +167,13 @@ impl Var {
         name: &'static str,
         rhs: VarOperand<'_>,
         value: Tensor,
-        loses: impl Fn(&Tensor, Operand<'_>) -> Tensor + Send + Sync + 'static,
+        [less, greater]: [BinaryOp; 2],
     ) -> Var {
         let (a, b) = (self.value(), rhs.value());
         binary(name, (self, rhs), value, move |g, needs| {
-            let tie = a.eq(&b);
-            let lost = loses(&a, Operand::from(&b));
-            let shared = Tensor::where_(&tie, &g.mul(0.5), g);
-            let won = lost.logical_not().logical_and(&tie.logical_not());
-            [needs[0].then(|| shared.masked_fill(&lost, 0.0)), needs[1].then(|| shared.masked_fill(&won, 0.0))]
+            let shared = Tensor::where_(&a.eq(&b), &g.mul(0.5), g);
+            let but = |lost: Tensor| shared.masked_fill(&lost, 0.0);
+            [needs[0].then(|| but(a.binary(less, (&b).into()))), needs[1].then(|| but(a.binary(greater, (&b).into())))]
         })
     }
 
@@ -183,7 +184,7 @@ impl Var {
     #[track_caller]
     pub fn clamp_min<'a>(&self, lo: impl Into<VarOperand<'a>>) -> Var {
         let lo = lo.into();
-        self.bound("clamp_min", lo, self.value().clamp_min(&lo.value()), |x, lo| x.lt(lo))
+        self.limited("clamp_min", self.value().clamp_min(&lo.value()), [Some(lo), None])
     }
 
     /// The smaller of `x` and an upper bound; `x` has the gradient where it is at most the bound, else the bound has it.
@@ -193,31 +194,46 @@ impl Var {
     #[track_caller]
     pub fn clamp_max<'a>(&self, hi: impl Into<VarOperand<'a>>) -> Var {
         let hi = hi.into();
-        self.bound("clamp_max", hi, self.value().clamp_max(&hi.value()), |x, hi| x.gt(hi))
+        self.limited("clamp_max", self.value().clamp_max(&hi.value()), [None, Some(hi)])
     }
 
-    #[track_caller]
-    fn bound(
-        &self,
-        name: &'static str,
-        rhs: VarOperand<'_>,
-        value: Tensor,
-        beyond: impl Fn(&Tensor, Operand<'_>) -> Tensor + Send + Sync + 'static,
-    ) -> Var {
-        let (x, limit) = (self.value(), rhs.value());
-        binary(name, (self, rhs), value, move |g, needs| {
-            let outside = beyond(&x, Operand::from(&limit));
-            [needs[0].then(|| g.masked_fill(&outside, 0.0)), needs[1].then(|| Tensor::where_(&outside, g, 0.0))]
-        })
-    }
-
-    /// Limited to `lo..=hi`; where `lo > hi` the result is `hi`. At a bound the gradient is `x`'s.
+    /// Limited to `lo..=hi`; where `lo > hi` the result is `hi`. At a bound the gradient is `x`'s. As in PyTorch the lower bound
+    /// has a gradient only where it lies below the upper one.
     ///
     /// # Panics
     /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn clamp<'a, 'b>(&self, lo: impl Into<VarOperand<'a>>, hi: impl Into<VarOperand<'b>>) -> Var {
-        self.clamp_min(lo).clamp_max(hi)
+        let (lo, hi) = (lo.into(), hi.into());
+        self.limited("clamp", self.value().clamp(&lo.value(), &hi.value()), [Some(lo), Some(hi)])
+    }
+
+    /// Where one of them is NaN, and so is the result, none goes without a gradient that has one otherwise: `x` does unless it
+    /// lies beyond a bound, a bound does where it is NaN.
+    #[track_caller]
+    fn limited(&self, name: &'static str, value: Tensor, [lo, hi]: [Option<VarOperand<'_>>; 2]) -> Var {
+        let x = self.value();
+        let edges = [self.edge(), lo.and_then(|b| b.edge()), hi.and_then(|b| b.edge())];
+        let bounds = [lo, hi].map(|b| b.map(|b| b.value()));
+        let like = [Some(Like::of(&x)), bounds[0].as_ref().and_then(Value::like), bounds[1].as_ref().and_then(Value::like)];
+        Var::op_edges(name, value, edges, move |g, needs| {
+            let [lo, hi] = [&bounds[0], &bounds[1]].map(|b| b.as_ref().map(Operand::from));
+            let never = Tensor::scalar(false, DType::Bool, g.device());
+            let or_never = |b: Option<Tensor>| b.unwrap_or(never.clone());
+            let (below, above) = (or_never(lo.map(|lo| x.lt(lo))), or_never(hi.map(|hi| x.gt(hi))));
+            let dx = || g.masked_fill(&below.logical_or(&above), 0.0);
+            let dlo = || {
+                let Some(Operand::Tensor(lo)) = lo else { unreachable!("a number has no gradient") };
+                let idle = or_never(hi.map(|hi| lo.ge(hi)));
+                Tensor::where_(&below.logical_or(&lo.ne(lo)).logical_and(&idle.logical_not()), g, 0.0)
+            };
+            let dhi = || {
+                let Some(Operand::Tensor(hi)) = hi else { unreachable!("a number has no gradient") };
+                let crossed = or_never(lo.map(|lo| hi.lt(lo)));
+                Tensor::where_(&above.logical_or(&hi.ne(hi)).logical_or(&crossed), g, 0.0)
+            };
+            fit(&like, [needs[0].then(dx), needs[1].then(dlo), needs[2].then(dhi)])
+        })
     }
 
     /// `a` where `condition` holds, else `b`; all three broadcast.

@@ -38,7 +38,7 @@ impl Var {
     #[track_caller]
     pub fn gather(&self, dim: isize, index: &Tensor) -> Var {
         let (shape, index) = (self.shape(), index.clone());
-        Var::op("gather", self.value().gather(dim, &index), [self], move |g, _| {
+        Var::op_edges("gather", self.value().gather(dim, &index), [self.edge()], move |g, _| {
             [Some(zeros(&shape, g).scatter_add(dim, &index, g))]
         })
     }
@@ -79,7 +79,7 @@ impl Var {
     #[track_caller]
     pub fn scatter_add(&self, dim: isize, index: &Tensor, src: &Var) -> Var {
         let (index, shape) = (index.clone(), src.shape());
-        Var::op("scatter_add", self.value().scatter_add(dim, &index, &src.value()), [self, src], move |g, needs| {
+        Var::op_edges("scatter_add", self.value().scatter_add(dim, &index, &src.value()), [self.edge(), src.edge()], move |g, needs| {
             [needs[0].then(|| g.clone()), needs[1].then(|| pad(g.gather(dim, &index), &shape))]
         })
     }
@@ -91,7 +91,7 @@ impl Var {
     #[track_caller]
     pub fn index_select(&self, dim: isize, index: &Tensor) -> Var {
         let (shape, index) = (self.shape(), index.clone());
-        Var::op("index_select", self.value().index_select(dim, &index), [self], move |g, _| {
+        Var::op_edges("index_select", self.value().index_select(dim, &index), [self.edge()], move |g, _| {
             [Some(zeros(&shape, g).index_add(dim, &index, g, 1))]
         })
     }
@@ -106,7 +106,7 @@ impl Var {
     pub fn index_add(&self, dim: isize, index: &Tensor, src: &Var, alpha: impl Into<Scalar>) -> Var {
         let (index, alpha, shape) = (index.clone(), alpha.into(), src.shape());
         let value = self.value().index_add(dim, &index, &src.value(), alpha);
-        Var::op("index_add", value, [self, src], move |g, needs| {
+        Var::op_edges("index_add", value, [self.edge(), src.edge()], move |g, needs| {
             let dsrc = || {
                 let d = g.index_select(dim, &index);
                 let d = if alpha.as_f64() == 1.0 { d } else { d.mul(alpha) };
@@ -137,7 +137,7 @@ impl Var {
     #[track_caller]
     pub fn embedding(weight: &Var, ids: &Tensor) -> Var {
         let (like, ids) = (Like::of(&weight.value()), ids.clone());
-        Var::op("embedding", Tensor::embedding(&weight.value(), &ids), [weight], move |g, _| {
+        Var::op_edges("embedding", Tensor::embedding(&weight.value(), &ids), [weight.edge()], move |g, _| {
             let rows = g.reshape(&[ids.numel() as isize, like.shape[1] as isize]);
             [Some(zeros(&like.shape, g).index_add(0, &ids.flatten(0, -1), &rows, 1))]
         })

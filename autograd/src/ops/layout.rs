@@ -1,6 +1,5 @@
 //! Views, rearrangements and joining.
 
-use super::sum_to;
 use crate::graph::Like;
 use crate::var::Var;
 use tensor::{DType, Device, Dims, Shape, Tensor};
@@ -30,14 +29,14 @@ impl Var {
     #[track_caller]
     fn reshaped(&self, name: &'static str, value: Tensor) -> Var {
         let like = Like { shape: self.shape(), dtype: self.dtype() };
-        Var::op(name, value, [self], move |g, _| [Some(like.reshape(g))])
+        Var::op_edges(name, value, [self.edge()], move |g, _| [Some(like.reshape(g))])
     }
 
     /// A value that was broadcast: the gradient is summed.
     #[track_caller]
     fn broadcasted(&self, name: &'static str, value: Tensor) -> Var {
-        let shape = self.shape();
-        Var::op(name, value, [self], move |g, _| [Some(sum_to(g, &shape))])
+        let like = Like { shape: self.shape(), dtype: self.dtype() };
+        Var::op_edges(name, value, [self.edge()], move |g, _| [Some(like.fit(g))])
     }
 
     /// The same elements in row-major order under another shape; one size may be −1 and is inferred.
@@ -83,7 +82,7 @@ impl Var {
         if value.is_contiguous() {
             self.clone()
         } else {
-            Var::op("contiguous", value.contiguous(), [self], |g, _| [Some(g.clone())])
+            Var::op_edges("contiguous", value.contiguous(), [self.edge()], |g, _| [Some(g.clone())])
         }
     }
 
@@ -94,7 +93,7 @@ impl Var {
     #[track_caller]
     pub fn to_device(&self, device: &Device) -> Var {
         let from = self.device();
-        Var::op("to_device", self.value().to_device(device), [self], move |g, _| [Some(g.to_device(&from))])
+        Var::op_edges("to_device", self.value().to_device(device), [self.edge()], move |g, _| [Some(g.to_device(&from))])
     }
 
     /// Dimensions in another order: dimension `i` of the result is `dims[i]` of this one.
@@ -108,7 +107,7 @@ impl Var {
         for (i, &d) in dims.iter().enumerate() {
             back[resolve(d, dims.len())] = i as isize;
         }
-        Var::op("permute", value, [self], move |g, _| [Some(g.permute(&back))])
+        Var::op_edges("permute", value, [self.edge()], move |g, _| [Some(g.permute(&back))])
     }
 
     /// Two dimensions swapped.
@@ -117,7 +116,7 @@ impl Var {
     /// If a dimension is out of range.
     #[track_caller]
     pub fn transpose(&self, a: isize, b: isize) -> Var {
-        Var::op("transpose", self.value().transpose(a, b), [self], move |g, _| [Some(g.transpose(a, b))])
+        Var::op_edges("transpose", self.value().transpose(a, b), [self.edge()], move |g, _| [Some(g.transpose(a, b))])
     }
 
     /// The last two dimensions swapped; a vector or 0-d value is returned as it is.
@@ -156,7 +155,7 @@ impl Var {
         let d = resolve(dim, x.rank());
         let size = x.dims()[d];
         let before = if start < 0 { start + size as isize } else { start } as usize;
-        Var::op("narrow", value, [self], move |g, _| [Some(zero_pad(g, d, before, size))])
+        Var::op_edges("narrow", value, [self.edge()], move |g, _| [Some(zero_pad(g, d, before, size))])
     }
 
     /// Every `step`-th element along `dim` from `start` up to but without `end`; bounds are clamped and negative ones count
@@ -173,7 +172,7 @@ impl Var {
         let step = step.min(size.max(1));
         let from = if start < 0 { start + size as isize } else { start }.clamp(0, size as isize) as usize;
         let shape = x.shape().clone();
-        Var::op("slice", value, [self], move |g, _| {
+        Var::op_edges("slice", value, [self.edge()], move |g, _| {
             if step == 1 || len == 0 {
                 return [Some(zero_pad(g, d, from, size))];
             }
@@ -193,7 +192,7 @@ impl Var {
         let d = resolve(dim, x.rank());
         let size = x.dims()[d];
         let at = index.rem_euclid(size as isize) as usize;
-        Var::op("select", value, [self], move |g, _| [Some(zero_pad(&g.unsqueeze(d as isize), d, at, size))])
+        Var::op_edges("select", value, [self.edge()], move |g, _| [Some(zero_pad(&g.unsqueeze(d as isize), d, at, size))])
     }
 
     /// The order of elements reversed along `dims`.
@@ -203,7 +202,7 @@ impl Var {
     #[track_caller]
     pub fn flip(&self, dims: &[isize]) -> Var {
         let back = dims.to_vec();
-        Var::op("flip", self.value().flip(dims), [self], move |g, _| [Some(g.flip(&back))])
+        Var::op_edges("flip", self.value().flip(dims), [self.edge()], move |g, _| [Some(g.flip(&back))])
     }
 
     /// Elements shifted along `dims`, those pushed out coming in at the other end; without `dims`, in the flattened value.
@@ -213,7 +212,7 @@ impl Var {
     #[track_caller]
     pub fn roll(&self, shifts: &[isize], dims: &[isize]) -> Var {
         let (back, along): (Vec<isize>, _) = (shifts.iter().map(|s| -s).collect(), dims.to_vec());
-        Var::op("roll", self.value().roll(shifts, dims), [self], move |g, _| [Some(g.roll(&back, &along))])
+        Var::op_edges("roll", self.value().roll(shifts, dims), [self.edge()], move |g, _| [Some(g.roll(&back, &along))])
     }
 
     /// The whole value repeated `counts[d]` times along each dimension; more counts than dimensions add dimensions in front.
@@ -223,7 +222,7 @@ impl Var {
     #[track_caller]
     pub fn repeat(&self, counts: &[usize]) -> Var {
         let (like, counts) = (Like { shape: self.shape(), dtype: self.dtype() }, counts.to_vec());
-        Var::op("repeat", self.value().repeat(&counts), [self], move |g, _| {
+        Var::op_edges("repeat", self.value().repeat(&counts), [self.edge()], move |g, _| {
             // Each dimension as [repetitions, size], the repetitions summed.
             let lead = counts.len() - like.shape.len();
             let size = |d: usize| d.checked_sub(lead).map_or(1, |i| like.shape[i]);
@@ -240,7 +239,7 @@ impl Var {
     /// If there are fewer than two dimensions.
     #[track_caller]
     pub fn tril(&self, k: i64) -> Var {
-        Var::op("tril", self.value().tril(k), [self], move |g, _| [Some(g.tril(k))])
+        Var::op_edges("tril", self.value().tril(k), [self.edge()], move |g, _| [Some(g.tril(k))])
     }
 
     /// Keeps the elements on and above the `k`-th diagonal of the last two dimensions; zeroes the rest.
@@ -249,6 +248,6 @@ impl Var {
     /// If there are fewer than two dimensions.
     #[track_caller]
     pub fn triu(&self, k: i64) -> Var {
-        Var::op("triu", self.value().triu(k), [self], move |g, _| [Some(g.triu(k))])
+        Var::op_edges("triu", self.value().triu(k), [self.edge()], move |g, _| [Some(g.triu(k))])
     }
 }

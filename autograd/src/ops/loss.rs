@@ -29,23 +29,26 @@ impl Var {
             // loss = −Σ coefficient · log p, so d logits = p · Σ coefficients − coefficients.
             let x = logits.to_accumulator();
             let (dim, coefficients, divisor) = options.coefficients(&x, &target);
-            let g32 = match reduction {
-                Reduction::None => g.to_accumulator().unsqueeze(dim),
-                Reduction::Sum => g.to_accumulator(),
-                Reduction::Mean => g.to_accumulator().div(&divisor),
+            let g = match reduction {
+                Reduction::None => g.unsqueeze(dim),
+                Reduction::Sum => g.clone(),
+                Reduction::Mean => g.div(&divisor),
             };
             let logp = x.log_softmax(dim);
             let dx = || {
-                let d = logp.exp().mul(&coefficients.sum(dim, true)).sub(&coefficients);
-                d.mul(&g32).to_dtype(logits.dtype())
+                let total = coefficients.sum(dim, true);
+                let d = logp.exp().mul(&total).sub(&coefficients).mul(&g);
+                // What counts for nothing has no gradient, also where the mean is one over nothing: 0/0.
+                let nothing = total.eq(0.0).logical_and(&coefficients.eq(0.0));
+                d.masked_fill(&nothing, 0.0)
             };
             let dt = || {
                 let classes = logits.dims()[dim as usize];
                 let along: Vec<isize> =
                     (0..logits.rank()).map(|d| if d as isize == dim { classes as isize } else { 1 }).collect();
-                let scaled = logp.mul(&g32).mul(label_smoothing - 1.0);
+                let scaled = logp.mul(&g).mul(label_smoothing - 1.0);
                 let scaled = weight.as_ref().map_or(scaled.clone(), |w| scaled.mul(&w.to_dtype(scaled.dtype()).reshape(&along)));
-                scaled.to_dtype(target.dtype())
+                scaled.to_dtype(target.dtype().accumulator())
             };
             [needs[0].then(dx), needs[1].then(dt)]
         })

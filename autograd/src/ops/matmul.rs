@@ -1,4 +1,5 @@
-//! Matrix products. With `C = A·B`: `dA = dC·Bᵀ`, `dB = Aᵀ·dC`.
+//! Matrix products. With `C = A·B`: `dA = dC·Bᵀ`, `dB = Aᵀ·dC`. Of half types they are computed in f32, so that nothing is rounded
+//! before it is summed over what was broadcast.
 
 use crate::graph::Like;
 use crate::var::Var;
@@ -37,7 +38,7 @@ impl Var {
     fn product(&self, name: &'static str, rhs: &Var, value: Tensor) -> Var {
         let (a, b) = (self.value(), rhs.value());
         let like = [Like::of(&a), Like::of(&b)];
-        Var::op(name, value, [self, rhs], move |g, needs| {
+        Var::op_edges(name, value, [self.edge(), rhs.edge()], move |g, needs| {
             // Vectors as matrices: a row on the left, a column on the right.
             let (row, column) = (a.rank() == 1, b.rank() == 1);
             let a = if row { a.unsqueeze(0) } else { a.clone() };
@@ -45,11 +46,12 @@ impl Var {
             let g = if column { g.unsqueeze(-1) } else { g.clone() };
             let g = if row { g.unsqueeze(-2) } else { g };
             let da = || {
-                let d = g.matmul(&b.t());
+                let d = g.matmul(&b.t().to_accumulator());
                 like[0].fit(&if row { d.squeeze(-2) } else { d })
             };
             let db = || {
                 // One matrix for a whole batch of rows: one product over all of them, instead of one each and a sum.
+                let a = a.to_accumulator();
                 let d = if b.rank() == 2 { rows(&a).t().matmul(&rows(&g)) } else { a.t().matmul(&g) };
                 like[1].fit(&if column { d.squeeze(-1) } else { d })
             };
@@ -72,8 +74,8 @@ impl Var {
         let like = b.as_ref().map(Like::of);
         let edges = [self.edge(), weight.edge(), bias.and_then(Var::edge)];
         Var::op_edges("linear", value, edges, move |g, needs| {
-            let dx = || g.matmul(&w);
-            let dw = || rows(g).t().matmul(&rows(&x));
+            let dx = || g.matmul(&w.to_accumulator());
+            let dw = || rows(g).t().matmul(&rows(&x.to_accumulator()));
             let db = || like.as_ref().expect("only a bias that was given needs a gradient").fit(g);
             [needs[0].then(dx), needs[1].then(dw), needs[2].then(db)]
         })

@@ -39,6 +39,19 @@ pub fn sum_to(grad: &Tensor, shape: &Shape) -> Tensor {
     reshape_to(&sum, shape)
 }
 
+/// What a rule keeps of a result `f(x)` that it needs again: the result, or where that was rounded to a half type its operand,
+/// from which it is computed anew.
+pub(crate) fn unrounded<F: Fn(&Tensor) -> Tensor>(x: Tensor, y: &Tensor, f: F) -> impl Fn() -> Tensor + use<F> {
+    let rounded = y.dtype() != y.dtype().accumulator();
+    let kept = if rounded { x } else { y.clone() };
+    move || if rounded { f(&kept.to_accumulator()) } else { kept.clone() }
+}
+
+/// Which elements of `x` are the extreme `y` of it (broadcast): those equal to it, or the NaN that won.
+pub(crate) fn chosen(x: &Tensor, y: &Tensor) -> Tensor {
+    x.eq(y).logical_or(&x.ne(x))
+}
+
 /// [`Tensor::reshape`] to a shape.
 #[track_caller]
 pub(crate) fn reshape_to(t: &Tensor, shape: &Shape) -> Tensor {

@@ -14,7 +14,8 @@ impl Var {
         let (x, w) = (self.value(), weight.map(Var::value));
         let (y, rstd) = x.rms_norm_with_rstd(normalized_shape, w.as_ref(), eps);
         Var::op_edges("rms_norm", y, [self.edge(), weight.and_then(Var::edge)], move |g, _| {
-            let (dx, dw) = x.rms_norm_backward(g, w.as_ref(), &rstd);
+            let w = w.as_ref().map(Tensor::to_accumulator);
+            let (dx, dw) = x.to_accumulator().rms_norm_backward(g, w.as_ref(), &rstd);
             [Some(dx), dw]
         })
     }
@@ -28,7 +29,7 @@ impl Var {
     pub fn rope(&self, cos: &Tensor, sin: &Tensor) -> Var {
         let (cos, sin) = (cos.clone(), sin.clone());
         let y = self.value().rope(&cos, &sin);
-        Var::op("rope", y, [self], move |g, _| [Some(g.rope_inverse(&cos, &sin))])
+        Var::op_edges("rope", y, [self.edge()], move |g, _| [Some(g.rope_inverse(&cos.to_accumulator(), &sin.to_accumulator()))])
     }
 
     /// `silu(self)·up`, the gated activation of Shazeer, "GLU variants improve transformer" (2020).
@@ -38,8 +39,8 @@ impl Var {
     #[track_caller]
     pub fn swiglu(&self, up: &Var) -> Var {
         let (gate, u) = (self.value(), up.value());
-        Var::op("swiglu", gate.swiglu(&u), [self, up], move |g, _| {
-            let (dgate, dup) = gate.swiglu_backward(&u, g);
+        Var::op_edges("swiglu", gate.swiglu(&u), [self.edge(), up.edge()], move |g, _| {
+            let (dgate, dup) = gate.to_accumulator().swiglu_backward(&u.to_accumulator(), g);
             [Some(dgate), Some(dup)]
         })
     }

@@ -1,5 +1,6 @@
 //! Reductions and running sums.
 
+use super::{chosen, unrounded};
 use crate::var::Var;
 use smallvec::SmallVec;
 use tensor::{Dims, Shape, Tensor};
@@ -50,7 +51,7 @@ impl Var {
     pub fn sum(&self, dims: impl Into<Dims>, keepdim: bool) -> Var {
         let dims = dims.into();
         let reduced = Reduced::new("sum", self, &dims, keepdim);
-        Var::op("sum", self.value().sum(dims, keepdim), [self], move |g, _| [Some(reduced.spread(g))])
+        Var::op_edges("sum", self.value().sum(dims, keepdim), [self.edge()], move |g, _| [Some(reduced.spread(g))])
     }
 
     /// Mean over `dims`; NaN of nothing.
@@ -61,7 +62,7 @@ impl Var {
     pub fn mean(&self, dims: impl Into<Dims>, keepdim: bool) -> Var {
         let dims = dims.into();
         let reduced = Reduced::new("mean", self, &dims, keepdim);
-        Var::op("mean", self.value().mean(dims, keepdim), [self], move |g, _| {
+        Var::op_edges("mean", self.value().mean(dims, keepdim), [self.edge()], move |g, _| {
             [Some(reduced.spread(&g.div(reduced.count() as f64)))]
         })
     }
@@ -91,13 +92,12 @@ impl Var {
     #[track_caller]
     fn extremum(&self, name: &'static str, y: Tensor, reduced: Reduced) -> Var {
         let x = self.value();
-        Var::op(name, y.clone(), [self], move |g, _| {
-            let chosen = x.eq(&reduced.keep(&y));
+        Var::op_edges(name, y.clone(), [self.edge()], move |g, _| {
             if reduced.dims.is_empty() {
                 return [Some(g.clone())];
             }
-            // Counted in i64: a half type holds no more than 65,504 of them.
-            let shared = reduced.keep(&g.to_accumulator()).div(&chosen.sum(reduced.axes(), true)).to_dtype(g.dtype());
+            let chosen = chosen(&x, &reduced.keep(&y));
+            let shared = reduced.keep(g).div(&chosen.sum(reduced.axes(), true));
             [Some(Tensor::where_(&chosen, &shared, 0.0))]
         })
     }
@@ -110,7 +110,7 @@ impl Var {
     pub fn var(&self, dims: impl Into<Dims>, correction: f64, keepdim: bool) -> Var {
         let (dims, x) = (dims.into(), self.value());
         let reduced = Reduced::new("var", self, &dims, keepdim);
-        Var::op("var", x.var(dims, correction, keepdim), [self], move |g, _| {
+        Var::op_edges("var", x.var(dims, correction, keepdim), [self.edge()], move |g, _| {
             let x = x.to_accumulator();
             let centred = x.sub(&x.mean(reduced.axes(), true));
             let freedom = reduced.count() as f64 - correction;
@@ -119,7 +119,7 @@ impl Var {
                 // As in PyTorch: a variance of no degrees of freedom is undefined at the mean and steep everywhere else.
                 false => Tensor::where_(&centred.eq(0.0), f64::NAN, &centred.full_like(f64::INFINITY)),
             };
-            [Some(slope.mul(&reduced.keep(g)).to_dtype(g.dtype()))]
+            [Some(slope.mul(&reduced.keep(g)))]
         })
     }
 
@@ -131,11 +131,12 @@ impl Var {
     pub fn logsumexp(&self, dims: impl Into<Dims>, keepdim: bool) -> Var {
         let (dims, x) = (dims.into(), self.value());
         let reduced = Reduced::new("logsumexp", self, &dims, keepdim);
-        let y = x.logsumexp(dims, keepdim);
-        Var::op("logsumexp", y.clone(), [self], move |g, _| {
-            let shift = reduced.keep(&y.to_accumulator());
+        let y = x.logsumexp(dims.clone(), keepdim);
+        let result = unrounded(x.clone(), &y, move |x| x.logsumexp(dims.clone(), keepdim));
+        Var::op_edges("logsumexp", y, [self.edge()], move |g, _| {
+            let shift = reduced.keep(&result());
             let shift = shift.masked_fill(&shift.eq(f64::NEG_INFINITY), 0.0);
-            [Some(x.to_accumulator().sub(&shift).exp().mul(&reduced.keep(g)).to_dtype(g.dtype()))]
+            [Some(x.to_accumulator().sub(&shift).exp().mul(&reduced.keep(g)))]
         })
     }
 
@@ -145,6 +146,6 @@ impl Var {
     /// If there is no such dimension.
     #[track_caller]
     pub fn cumsum(&self, dim: isize) -> Var {
-        Var::op("cumsum", self.value().cumsum(dim), [self], move |g, _| [Some(g.flip(&[dim]).cumsum(dim).flip(&[dim]))])
+        Var::op_edges("cumsum", self.value().cumsum(dim), [self.edge()], move |g, _| [Some(g.flip(&[dim]).cumsum(dim).flip(&[dim]))])
     }
 }

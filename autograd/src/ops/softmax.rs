@@ -1,5 +1,6 @@
 //! Softmax and its logarithm.
 
+use super::unrounded;
 use crate::var::Var;
 
 impl Var {
@@ -9,11 +10,13 @@ impl Var {
     /// If there is no such dimension.
     #[track_caller]
     pub fn softmax(&self, dim: isize) -> Var {
-        let y = self.value().softmax(dim);
-        Var::op("softmax", y.clone(), [self], move |g, _| {
-            let (y, g32) = (y.to_accumulator(), g.to_accumulator());
-            let along = g32.mul(&y).sum(dim, true);
-            [Some(g32.sub(&along).mul(&y).to_dtype(g.dtype()))]
+        let x = self.value();
+        let y = x.softmax(dim);
+        let result = unrounded(x, &y, move |x| x.softmax(dim));
+        Var::op_edges("softmax", y, [self.edge()], move |g, _| {
+            let y = result();
+            let along = g.mul(&y).sum(dim, true);
+            [Some(g.sub(&along).mul(&y))]
         })
     }
 
@@ -23,11 +26,12 @@ impl Var {
     /// If there is no such dimension.
     #[track_caller]
     pub fn log_softmax(&self, dim: isize) -> Var {
-        let y = self.value().log_softmax(dim);
-        Var::op("log_softmax", y.clone(), [self], move |g, _| {
-            let g32 = g.to_accumulator();
-            let along = g32.sum(dim, true);
-            [Some(g32.sub(&y.to_accumulator().exp().mul(&along)).to_dtype(g.dtype()))]
+        let x = self.value();
+        let y = x.log_softmax(dim);
+        let result = unrounded(x, &y, move |x| x.log_softmax(dim));
+        Var::op_edges("log_softmax", y, [self.edge()], move |g, _| {
+            let along = g.sum(dim, true);
+            [Some(g.sub(&result().exp().mul(&along)))]
         })
     }
 }

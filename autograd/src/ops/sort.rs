@@ -28,7 +28,7 @@ impl Var {
     #[track_caller]
     fn moved(&self, name: &'static str, dim: isize, values: Tensor, positions: &Tensor) -> Var {
         let (shape, positions) = (self.shape(), positions.clone());
-        Var::op(name, values, [self], move |g, _| {
+        Var::op_edges(name, values, [self.edge()], move |g, _| {
             [Some(Tensor::zeros(shape.clone(), g.dtype(), g.device()).scatter(dim, &positions, g))]
         })
     }

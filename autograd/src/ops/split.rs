@@ -15,7 +15,7 @@ impl Var {
         let value = Tensor::cat(&values, dim);
         let likes: Vec<Like> = values.iter().map(Like::of).collect();
         let d = dim.rem_euclid(value.rank() as isize);
-        Var::op_vec("cat", value, parts, move |g, needs| {
+        Var::op_list("cat", value, parts, move |g, needs| {
             let mut start = 0;
             let mut piece = |like: &Like| {
                 if like.shape[..] == [0] {
@@ -23,7 +23,7 @@ impl Var {
                 }
                 let len = like.shape[d as usize];
                 start += len;
-                g.narrow(d, (start - len) as isize, len).to_dtype(like.dtype)
+                g.narrow(d, (start - len) as isize, len).to_dtype(like.dtype.accumulator())
             };
             likes.iter().zip(needs).map(|(like, &need)| Some(piece(like)).filter(|_| need)).collect()
         })
@@ -38,8 +38,8 @@ impl Var {
         let values: Vec<Tensor> = parts.iter().map(Var::value).collect();
         let value = Tensor::stack(&values, dim);
         let dtypes: Vec<_> = values.iter().map(Tensor::dtype).collect();
-        Var::op_vec("stack", value, parts, move |g, needs| {
-            let piece = |i: usize| g.select(dim, i as isize).to_dtype(dtypes[i]);
+        Var::op_list("stack", value, parts, move |g, needs| {
+            let piece = |i: usize| g.select(dim, i as isize).to_dtype(dtypes[i].accumulator());
             needs.iter().enumerate().map(|(i, &need)| need.then(|| piece(i))).collect()
         })
     }
@@ -87,7 +87,7 @@ impl Var {
     fn pieces(&self, name: &'static str, pieces: Vec<Tensor>, dim: isize) -> Vec<Var> {
         let shapes: Vec<Shape> = pieces.iter().map(|p| p.shape().clone()).collect();
         let like = Like { shape: self.shape(), dtype: self.dtype() };
-        Var::op_multi(name, pieces, [self], move |grads, _| {
+        Var::op_results(name, pieces, [self], move |grads, _| {
             let device = grads.iter().flatten().next().expect("some piece was used").device();
             let parts: Vec<Tensor> = grads
                 .iter()

@@ -1,5 +1,6 @@
 //! Elementwise operations of one operand.
 
+use super::unrounded;
 use crate::var::Var;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use tensor::{DType, Gelu, Tensor};
@@ -12,7 +13,7 @@ macro_rules! by_input {
         pub fn $name(&self) -> Var {
             let x = self.value();
             let y = x.$name();
-            self.elementwise(stringify!($name), y, x, |$x| $slope)
+            self.elementwise(stringify!($name), y, move || x.to_accumulator(), |$x| $slope)
         }
     )*};
 }
@@ -23,8 +24,10 @@ macro_rules! by_output {
         $(#[$doc])+
         #[track_caller]
         pub fn $name(&self) -> Var {
-            let y = self.value().$name();
-            self.elementwise(stringify!($name), y.clone(), y, |$y| $slope)
+            let x = self.value();
+            let y = x.$name();
+            let result = unrounded(x, &y, |x| x.$name());
+            self.elementwise(stringify!($name), y, result, |$y| $slope)
         }
     )*};
 }
@@ -73,7 +76,7 @@ impl Var {
     /// `−x`.
     #[track_caller]
     pub fn neg(&self) -> Var {
-        Var::op("neg", self.value().neg(), [self], |g, _| [Some(g.neg())])
+        Var::op_edges("neg", self.value().neg(), [self.edge()], |g, _| [Some(g.neg())])
     }
 
     /// `max(x, 0)`; slope 0 at 0. NaN stays NaN.
@@ -81,7 +84,7 @@ impl Var {
     pub fn relu(&self) -> Var {
         let y = self.value().relu();
         // `masked_fill` rather than a product: an infinite gradient of a clipped element is 0, not NaN.
-        Var::op("relu", y.clone(), [self], move |g, _| [Some(g.masked_fill(&y.le(0.0), 0.0))])
+        Var::op_edges("relu", y.clone(), [self.edge()], move |g, _| [Some(g.masked_fill(&y.le(0.0), 0.0))])
     }
 
     /// Gaussian error linear unit.
@@ -89,7 +92,7 @@ impl Var {
     pub fn gelu(&self, approximate: Gelu) -> Var {
         let x = self.value();
         let y = x.gelu(approximate);
-        self.elementwise("gelu", y, x, move |x| match approximate {
+        self.elementwise("gelu", y, move || x.to_accumulator(), move |x| match approximate {
             Gelu::None => {
                 let cdf = x.mul(FRAC_1_SQRT_2).erf().add(1.0).mul(0.5);
                 let pdf = x.square().mul(-0.5).exp().mul(1.0 / (2.0 * PI).sqrt());
@@ -111,7 +114,7 @@ impl Var {
     pub fn softplus(&self, beta: f64, threshold: f64) -> Var {
         let x = self.value();
         let y = x.softplus(beta, threshold);
-        self.elementwise("softplus", y, x, move |x| {
+        self.elementwise("softplus", y, move || x.to_accumulator(), move |x| {
             let scaled = x.mul(beta);
             Tensor::where_(&scaled.gt(threshold), 1.0, &scaled.sigmoid())
         })
@@ -127,18 +130,18 @@ impl Var {
         if dtype == from {
             return self.clone();
         }
-        Var::op("to_dtype", self.value().to_dtype(dtype), [self], move |g, _| [Some(g.to_dtype(from))])
+        Var::op_edges("to_dtype", self.value().to_dtype(dtype), [self.edge()], move |g, _| [Some(g.to_dtype(from.accumulator()))])
     }
 
-    /// `y` with gradient `grad · slope(saved)`, computed in f32 for half types.
+    /// `y` with gradient `grad · slope(saved())`.
     #[track_caller]
     fn elementwise(
         &self,
         name: &'static str,
         y: Tensor,
-        saved: Tensor,
+        saved: impl Fn() -> Tensor + Send + Sync + 'static,
         slope: impl Fn(&Tensor) -> Tensor + Send + Sync + 'static,
     ) -> Var {
-        Var::op(name, y, [self], move |g, _| [Some(slope(&saved.to_accumulator()).mul(g).to_dtype(g.dtype()))])
+        Var::op_edges(name, y, [self.edge()], move |g, _| [Some(slope(&saved()).mul(g))])
     }
 }

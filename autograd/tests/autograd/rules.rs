@@ -77,6 +77,45 @@ fn clamp_passes_the_gradient_at_its_bounds() {
     assert_eq!([x, lo, hi], [[0.0], [0.0], [1.0]]);
 }
 
+/// The conditions of PyTorch's `clamp_backward_min_max`.
+#[test]
+fn bounds_that_meet_or_cross_have_the_gradients_of_pytorch() {
+    let x: &[f64] = &[0.0, 2.0, 5.0];
+    let clamp = |[x, lo, hi]: [&Var; 3]| x.clamp(lo, hi);
+    assert_eq!(grads(clamp, [x, &[2.0; 3], &[2.0; 3]]), [[0.0, 1.0, 0.0], [0.0; 3], [0.0, 0.0, 1.0]]);
+    assert_eq!(grads(clamp, [x, &[3.0; 3], &[1.0; 3]]), [[0.0; 3], [0.0; 3], [1.0; 3]]);
+    // One of them a number, or broadcast.
+    assert_eq!(grads(|[x, lo]| x.clamp(lo, 2.0), [x, &[2.0; 3]]), [[0.0, 1.0, 0.0], [0.0; 3]]);
+    let [dx, hi] = grads(|[x, hi]| x.clamp(2.0, hi), [x, &[1.0]]);
+    assert_eq!((dx, hi), (vec![0.0; 3], vec![3.0]));
+}
+
+/// A NaN that wins has a gradient: a loss of NaN must not step with nothing.
+#[test]
+fn a_nan_that_wins_has_the_gradient() {
+    const NAN: f64 = f64::NAN;
+    let x: &[f64] = &[2.0, NAN, 9.0];
+    for largest in [true, false] {
+        let reduce = |x: &Var, dims: &[isize]| if largest { x.amax(dims, false) } else { x.amin(dims, false) };
+        assert_eq!(grads(|[x]| reduce(x, &[0]), [x]), [[0.0, 1.0, 0.0]]);
+        assert_eq!(grads(|[x]| reduce(x, &[]), [&[NAN, 1.0, NAN]]), [[0.5, 0.0, 0.5]]);
+        assert_eq!(grads(|[x]| reduce(&x.reshape(&[3, 1]), &[1]), [x]), [[1.0; 3]]);
+        // As in PyTorch both have it.
+        let extreme = |[a, b]: [&Var; 2]| if largest { a.maximum(b) } else { a.minimum(b) };
+        assert_eq!(grads(extreme, [x, &[NAN, 1.0, NAN]]), [[1.0; 3], [1.0, 1.0, 1.0]].map(|g| g.to_vec()));
+        assert_eq!(grads(|[a]| if largest { a.maximum(NAN) } else { a.minimum(NAN) }, [x]), [[1.0; 3]]);
+        // NaN counts as the largest.
+        assert_eq!(grads(|[x]| x.topk(1, 0, true, true).0, [x]), [[0.0, 1.0, 0.0]]);
+        assert_eq!(grads(|[x]| x.sort(0, largest).0.narrow(0, if largest { 0 } else { 2 }, 1), [x]), [[0.0, 1.0, 0.0]]);
+    }
+    assert_eq!(grads(|[x]| x.clamp(0.0, 3.0), [x]), [[1.0, 1.0, 0.0]]);
+    let [_, lo] = grads(|[x, lo]| x.clamp_min(lo), [&[1.0], &[NAN]]);
+    let [_, hi] = grads(|[x, hi]| x.clamp_max(hi), [&[1.0], &[NAN]]);
+    let [_, both_lo, both_hi] = grads(|[x, lo, hi]| x.clamp(lo, hi), [&[1.0], &[NAN], &[NAN]]);
+    assert_eq!([lo, hi, both_lo, both_hi], [[1.0]; 4]);
+    assert_eq!(grads(|[x]| x.relu(), [x]), [[1.0; 3]]);
+}
+
 #[test]
 fn powers_of_and_to_zero() {
     let [base, exponent] = grads(|[a, b]| a.pow(b), [&[0.0, 0.0, 3.0, 2.0], &[0.0, 2.0, 0.0, 3.0]]);
@@ -193,6 +232,26 @@ fn target_probabilities_have_gradients() {
     assert_eq!(grad(&logits), [0.0, -0.5, 0.5]);
 }
 
+/// The mean over nothing is NaN; of it nobody has a gradient.
+#[test]
+fn targets_that_are_all_ignored_give_no_gradient() {
+    let (targets, weight) = (ints(&[-100, 7, -100], &[3]), vector(&[0.5, 1.0, 2.0, 0.25]));
+    for dtype in [DType::F64, DType::F32, DType::BF16, DType::F16] {
+        for (label_smoothing, weight) in [(0.0, None), (0.2, None), (0.2, Some(&weight))] {
+            for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
+                let x = Var::parameter(uniform(1, &[3, 4]).to_dtype(dtype));
+                let options = CrossEntropy { label_smoothing, weight, reduction, ..Default::default() };
+                let ignored = Tensor::where_(&targets.eq(7), -100, &targets);
+                let loss = x.cross_entropy(&ignored, &options);
+                assert!(reduction != Reduction::Mean || loss.value().to_f64_vec()[0].is_nan());
+                // Not even of a gradient that is infinite.
+                loss.backward_with(&loss.value().full_like(INF));
+                assert_eq!(grad(&x), [0.0; 12], "{dtype} {label_smoothing} {reduction:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn pieces_are_joined() {
     let weight = uniform(9, &[3, 7]);
@@ -268,6 +327,59 @@ fn half_gradients_are_rounded_once() {
             assert!((h - e).abs() <= e.abs() * 2f64.powi(-8) + 1e-6, "{name}: {h} for {e}");
         }
     }
+}
+
+/// What is summed back over broadcast dimensions, or added up from several uses, is not rounded before.
+#[test]
+fn half_gradients_are_summed_before_they_are_rounded() {
+    // Of `a`, of which each is a linear function: its gradient depends on `b` alone.
+    type Uses = (&'static str, fn(&Var, &Var) -> Var, &'static [usize], &'static [usize]);
+    let uses: [Uses; 15] = [
+        ("one left operand for a batch of products", |a, b| a.matmul(b), &[5, 10], &[16, 10, 5]),
+        ("one right operand for a batch of products", |a, b| b.matmul(a), &[10, 5], &[16, 5, 10]),
+        ("both operands broadcast", |a, b| a.matmul(b), &[2, 1, 3, 6], &[16, 6, 2]),
+        ("a vector times a batch", |a, b| a.matmul(b), &[6], &[16, 6, 2]),
+        ("heads of a group", |a, b| Var::scaled_dot_product_attention(b, b, a, &Attention::default()), &[3, 4], &[16, 2, 3, 4]),
+        ("mul", |a, b| a.mul(b), &[6], &[40, 6]),
+        ("div", |a, b| a.div(b), &[1, 6], &[40, 6]),
+        ("sub_alpha", |a, b| b.sub_alpha(a, 0.3), &[], &[40, 6]),
+        ("where_", |a, b| Var::where_(&b.value().gt(0.0), a, b), &[6], &[40, 6]),
+        ("expand", |a, b| a.expand(&[40, 6]).mul(b), &[1, 6], &[40, 6]),
+        ("repeat", |a, b| a.repeat(&[20, 1]).mul(b), &[2, 6], &[40, 6]),
+        ("several uses", |a, b| b.split(1, 0).iter().map(|b| a.mul(b)).reduce(|x, y| x.add(&y)).unwrap(), &[1, 6], &[40, 6]),
+        ("slices that overlap", |a, b| a.narrow(0, 0, 4).mul(b).add(&a.narrow(0, 1, 4).mul(b)), &[5], &[4]),
+        ("a tied table", |a, b| b.linear(a, None).add(&Var::embedding(a, &ints(&[2; 40], &[40])).mul(b)), &[6, 6], &[40, 6]),
+        ("a norm's weight", |a, b| b.rms_norm(&[6], Some(a), Some(1e-3)).add(&b.mul(a)), &[6], &[40, 6]),
+    ];
+    for dtype in [DType::BF16, DType::F16] {
+        for (name, f, a, b) in &uses {
+            let (a, b) = (uniform(1, a).to_dtype(dtype), uniform(2, b).to_dtype(dtype));
+            let gradient = |dtype: DType| {
+                let (a, b) = (Var::parameter(a.to_dtype(dtype)), Var::constant(b.to_dtype(dtype)));
+                let y = f(&a, &b);
+                // Values that every one of the dtypes holds.
+                y.backward_with(&uniform(3, y.value().dims()).mul(16.0).floor().div(8.0).to_dtype(dtype));
+                assert_eq!(a.grad().unwrap().dtype(), dtype);
+                grad(&a)
+            };
+            let (half, exact) = (gradient(dtype), gradient(DType::F64));
+            let size = exact.iter().fold(0.0f64, |m, e| m.max(e.abs()));
+            for (h, e) in half.iter().zip(&exact) {
+                let allowed = dtype.epsilon() / 2.0 * e.abs() + 1e-5 * size;
+                assert!((h - e).abs() <= allowed, "{name} {dtype}: {h} for {e}, {:.1} times the error allowed", (h - e).abs() / allowed);
+            }
+        }
+    }
+}
+
+/// Passes are added up in f32 as well.
+#[test]
+fn half_gradients_of_many_passes_are_rounded_when_they_are_read() {
+    let x = Var::parameter(vector(&[1.0]).to_dtype(DType::BF16));
+    for _ in 0..1000 {
+        x.mul(0.1).backward();
+    }
+    assert_eq!(grad(&x), [100.0]);
 }
 
 /// A half type's largest number is 65,504; a count above it is none the less a number.

@@ -3,7 +3,7 @@
 
 use crate::operations::{apply, differentiable, joined, operands};
 use autograd::{Gradcheck, Var, gradcheck, no_grad};
-use opspec::{Case, Op, Spec, View, holds};
+use opspec::{Attend, Case, Fused, Op, Spec, View, holds};
 use proptest::prelude::*;
 use tensor::{DType, Device, Tensor};
 
@@ -57,6 +57,39 @@ fn results_agree(case: Case) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
+}
+
+/// The gradient in a half type is that in f32 at the same point, rounded: rules compute in f32, from results that were not rounded
+/// either.
+fn half_gradients_are_f32s(case: Case) -> Result<(), TestCaseError> {
+    // The kernel of this one takes the stored output.
+    let stored = matches!(&case.op, Op::Attend(Attend::Causal { .. }));
+    // What these mean depends on the dtype: a cast to it, its epsilon, a number compared after rounding.
+    let other = matches!(&case.op, Op::View(View::ToDtype(_)) | Op::Fused(Fused::RmsNorm { eps: None, .. }));
+    if !differentiable(&case) || stored || other {
+        return Ok(());
+    }
+    let (which, tensors) = (case.differentiable(), case.tensors(&Device::cpu()));
+    let half = tensors[which[0]].dtype();
+    let gradients = |dtype: DType| -> Vec<Vec<u8>> {
+        let wide = |t: &Tensor| if t.dtype() == half { t.to_dtype(dtype) } else { t.clone() };
+        let tensors: Vec<Tensor> = tensors.iter().map(wide).collect();
+        let params: Vec<Var> = which.iter().map(|&i| Var::parameter(tensors[i].clone())).collect();
+        let y = joined(&apply(&case.op, &operands(&tensors, &which, &params)).expect("a gradient rule"));
+        // Weights that a half type holds.
+        let weights = Tensor::arange(0, y.numel() as i64, 1, DType::F64, &Device::cpu()).sin().mul(8.0).floor().div(8.0);
+        y.backward_with(&weights);
+        params.iter().map(|p| p.grad().expect("a gradient").to_dtype(half).to_bytes()).collect()
+    };
+    prop_assert_eq!(gradients(half), gradients(DType::F32), "{:?}", case.op);
+    Ok(())
+}
+
+#[test]
+fn gradients_in_half_types_are_f32s_rounded_once() {
+    for dtype in [DType::BF16, DType::F16] {
+        all_hold(dtype, 48, |s| s.strategy(dtype), half_gradients_are_f32s);
+    }
 }
 
 /// Every specification that takes the dtype; says each that fails.
