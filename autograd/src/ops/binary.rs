@@ -162,13 +162,7 @@ impl Var {
     }
 
     #[track_caller]
-    fn extreme(
-        &self,
-        name: &'static str,
-        rhs: VarOperand<'_>,
-        value: Tensor,
-        [less, greater]: [BinaryOp; 2],
-    ) -> Var {
+    fn extreme(&self, name: &'static str, rhs: VarOperand<'_>, value: Tensor, [less, greater]: [BinaryOp; 2]) -> Var {
         let (a, b) = (self.value(), rhs.value());
         binary(name, (self, rhs), value, move |g, needs| {
             let shared = Tensor::where_(&a.eq(&b), &g.mul(0.5), g);

@@ -79,9 +79,12 @@ impl Var {
     #[track_caller]
     pub fn scatter_add(&self, dim: isize, index: &Tensor, src: &Var) -> Var {
         let (index, shape) = (index.clone(), src.shape());
-        Var::op_edges("scatter_add", self.value().scatter_add(dim, &index, &src.value()), [self.edge(), src.edge()], move |g, needs| {
-            [needs[0].then(|| g.clone()), needs[1].then(|| pad(g.gather(dim, &index), &shape))]
-        })
+        Var::op_edges(
+            "scatter_add",
+            self.value().scatter_add(dim, &index, &src.value()),
+            [self.edge(), src.edge()],
+            move |g, needs| [needs[0].then(|| g.clone()), needs[1].then(|| pad(g.gather(dim, &index), &shape))],
+        )
     }
 
     /// The slices of `x` along `dim` at the positions of a 1-d (or 0-d) integer `index`.

@@ -146,6 +146,8 @@ impl Var {
     /// If there is no such dimension.
     #[track_caller]
     pub fn cumsum(&self, dim: isize) -> Var {
-        Var::op_edges("cumsum", self.value().cumsum(dim), [self.edge()], move |g, _| [Some(g.flip(&[dim]).cumsum(dim).flip(&[dim]))])
+        Var::op_edges("cumsum", self.value().cumsum(dim), [self.edge()], move |g, _| {
+            [Some(g.flip(&[dim]).cumsum(dim).flip(&[dim]))]
+        })
     }
 }

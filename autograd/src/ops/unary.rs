@@ -92,21 +92,26 @@ impl Var {
     pub fn gelu(&self, approximate: Gelu) -> Var {
         let x = self.value();
         let y = x.gelu(approximate);
-        self.elementwise("gelu", y, move || x.to_accumulator(), move |x| match approximate {
-            Gelu::None => {
-                let cdf = x.mul(FRAC_1_SQRT_2).erf().add(1.0).mul(0.5);
-                let pdf = x.square().mul(-0.5).exp().mul(1.0 / (2.0 * PI).sqrt());
-                x.mul(&pdf).add(&cdf)
-            }
-            Gelu::Tanh => {
-                let (root, cubic) = ((2.0 / PI).sqrt(), 0.044715);
-                let square = x.square();
-                let t = square.mul(cubic).add(1.0).mul(x).mul(root).tanh();
-                let inner = square.mul(3.0 * cubic).add(1.0).mul(root);
-                let bend = t.square().neg().add(1.0).mul(x).mul(&inner);
-                t.add(1.0).add(&bend).mul(0.5)
-            }
-        })
+        self.elementwise(
+            "gelu",
+            y,
+            move || x.to_accumulator(),
+            move |x| match approximate {
+                Gelu::None => {
+                    let cdf = x.mul(FRAC_1_SQRT_2).erf().add(1.0).mul(0.5);
+                    let pdf = x.square().mul(-0.5).exp().mul(1.0 / (2.0 * PI).sqrt());
+                    x.mul(&pdf).add(&cdf)
+                }
+                Gelu::Tanh => {
+                    let (root, cubic) = ((2.0 / PI).sqrt(), 0.044715);
+                    let square = x.square();
+                    let t = square.mul(cubic).add(1.0).mul(x).mul(root).tanh();
+                    let inner = square.mul(3.0 * cubic).add(1.0).mul(root);
+                    let bend = t.square().neg().add(1.0).mul(x).mul(&inner);
+                    t.add(1.0).add(&bend).mul(0.5)
+                }
+            },
+        )
     }
 
     /// `log(1 + e^(beta·x))/beta`, and `x` itself where `beta·x` exceeds `threshold`.
@@ -114,10 +119,15 @@ impl Var {
     pub fn softplus(&self, beta: f64, threshold: f64) -> Var {
         let x = self.value();
         let y = x.softplus(beta, threshold);
-        self.elementwise("softplus", y, move || x.to_accumulator(), move |x| {
-            let scaled = x.mul(beta);
-            Tensor::where_(&scaled.gt(threshold), 1.0, &scaled.sigmoid())
-        })
+        self.elementwise(
+            "softplus",
+            y,
+            move || x.to_accumulator(),
+            move |x| {
+                let scaled = x.mul(beta);
+                Tensor::where_(&scaled.gt(threshold), 1.0, &scaled.sigmoid())
+            },
+        )
     }
 
     /// The values converted; the gradient is converted back.

@@ -366,7 +366,11 @@ fn half_gradients_are_summed_before_they_are_rounded() {
             let size = exact.iter().fold(0.0f64, |m, e| m.max(e.abs()));
             for (h, e) in half.iter().zip(&exact) {
                 let allowed = dtype.epsilon() / 2.0 * e.abs() + 1e-5 * size;
-                assert!((h - e).abs() <= allowed, "{name} {dtype}: {h} for {e}, {:.1} times the error allowed", (h - e).abs() / allowed);
+                assert!(
+                    (h - e).abs() <= allowed,
+                    "{name} {dtype}: {h} for {e}, {:.1} times the error allowed",
+                    (h - e).abs() / allowed
+                );
             }
         }
     }
