@@ -1,8 +1,8 @@
 //! Reverse-mode automatic differentiation over [`tensor`].
 //!
 //! A [`Var`] is a tensor that remembers how it was computed. The operations of [`Tensor`](tensor::Tensor) through which a
-//! gradient can flow exist on `Var` under the same names, all but two that only serve others (`rope_inverse` and
-//! `attention_weights`); [`Var::backward`] walks the record backwards and adds to the [`grad`](Var::grad) of each parameter.
+//! gradient can flow exist on `Var` under the same names, all but `attention_weights`, which only serves others;
+//! [`Var::backward`] walks the record backwards and adds to the [`grad`](Var::grad) of each parameter.
 //!
 //! ```
 //! use autograd::Var;

@@ -1,7 +1,7 @@
 // One step of AdamW.
 #include "common.cuh"
 
-// The numbers of the step, the same for every element; filled in cuda/src/backend/optim.rs.
+// The numbers of the step, the same for every element; filled in cuda/src/backend/fused.rs.
 struct Step {
     f64 rate;          // learning rate over the first moment's bias correction
     f64 inverse_root;  // 1 over the root of the second moment's

@@ -1,14 +1,11 @@
 //! [`Cuda`]: the operations of the tensor crate, a file a family beside its kernels.
 
-mod attention;
 mod binary;
 mod create;
+mod fused;
 mod index;
 mod matmul;
-mod norm;
-mod optim;
 mod reduce;
-mod rope;
 mod softmax;
 mod sort;
 mod unary;
@@ -21,7 +18,7 @@ use crate::layouts::{Args, buffer};
 use std::sync::Arc;
 use tensor::shape::Shape;
 use tensor::{
-    AdamW, Backend, BinaryOp, DType, Device, DeviceError, Distribution, Layout, ReduceOp, Scalar, Storage, Tensor, UnaryOp,
+    Backend, BinaryOp, DType, Device, DeviceError, Distribution, Fused, Layout, ReduceOp, Scalar, Storage, Tensor, UnaryOp,
     WeakDevice,
 };
 
@@ -228,37 +225,7 @@ impl Backend for Cuda {
     fn tri(&self, x: &Tensor, k: i64, upper: bool) -> Tensor {
         create::tri(self, x, k, upper)
     }
-    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
-        norm::rms_norm(self, x, weight, eps)
-    }
-    fn rms_norm_backward(&self, grad: &Tensor, x: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
-        norm::rms_norm_backward(self, grad, x, weight, rstd)
-    }
-    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
-        rope::rope(self, x, cos, sin, inverse)
-    }
-    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Tensor {
-        unary::swiglu(self, gate, up)
-    }
-    fn swiglu_backward(&self, grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
-        unary::swiglu_backward(self, grad, gate, up)
-    }
-    fn attention_causal(&self, q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
-        attention::forward(self, q, k, v, visible, scale)
-    }
-    fn attention_causal_backward(
-        &self,
-        grad: &Tensor,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        out: &Tensor,
-        lse: &Tensor,
-        scale: f64,
-    ) -> (Tensor, Tensor, Tensor) {
-        attention::backward(self, grad, [q, k, v, out, lse], scale)
-    }
-    fn adamw(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamW) -> (Tensor, Tensor, Tensor) {
-        optim::adamw(self, param, grad, m, v, step)
+    fn fused(&self, op: &Fused, x: &[&Tensor]) -> Option<Vec<Tensor>> {
+        fused::fused(self, op, x)
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! The methods of [`Tensor`] check shapes and dtypes, broadcast and promote; a backend gets operands that already agree, in
 //! any layout (strided, expanded, empty, 0-d), and returns a fresh contiguous tensor. The trait is object-safe and small:
-//! everything else in the crate is a composition of these. The methods with a body (all but `position_outside`) are *fused
-//! operations*: the body is their definition as a composition, a backend overrides it with one kernel, and tests hold the two
-//! equal.
+//! everything else in the crate is a composition of these. Some compositions are *fused operations*: a backend is offered them
+//! by id ([`Backend::fused`]) and may have one kernel for them; tests hold the two equal.
 
 use crate::dtype::{DType, Scalar};
-use crate::ops::{AdamW, BinaryOp, ReduceOp, UnaryOp};
+use crate::fused::Fused;
+use crate::ops::{BinaryOp, ReduceOp, UnaryOp};
 use crate::shape::Shape;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
@@ -106,47 +106,10 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     /// Zeroes what lies above (`upper == false`) or below (`upper == true`) the `k`-th diagonal of the last two dimensions.
     fn tri(&self, x: &Tensor, k: i64, upper: bool) -> Tensor;
 
-    /// Root-mean-square norm over the last dimension: `(y, rstd)`; see [`Tensor::rms_norm`].
-    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
-        crate::ops::rms_norm_composed(x, weight, eps)
-    }
-    /// Gradients of [`Backend::rms_norm`] for `x` and `weight`.
-    fn rms_norm_backward(&self, grad: &Tensor, x: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
-        crate::ops::rms_norm_backward_composed(grad, x, weight, rstd)
-    }
-    /// Rotates adjacent pairs; see [`Tensor::rope`]. `inverse` turns the other way, which is the gradient.
-    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
-        crate::ops::rope_composed(x, cos, sin, inverse)
-    }
-    /// `silu(gate)·up`; see [`Tensor::swiglu`].
-    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Tensor {
-        crate::ops::swiglu_composed(gate, up)
-    }
-    /// Gradients of [`Backend::swiglu`] for gate and up.
-    fn swiglu_backward(&self, grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
-        crate::ops::swiglu_backward_composed(grad, gate, up)
-    }
-    /// Causal attention over `[batch, heads, seq, dim]` where query row `i` of sequence `b` sees the first
-    /// `visible[b] + i + 1 − seq` keys: `(output, log-sum-exp [batch, heads, seq])`; see [`Tensor::attention_causal`].
-    fn attention_causal(&self, q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
-        crate::ops::attention_causal_composed(q, k, v, visible, scale)
-    }
-    /// Gradients of [`Backend::attention_causal`] for q, k and v, every sequence fully visible.
-    #[allow(clippy::too_many_arguments)] // the saved tensors of the forward pass, each of them needed
-    fn attention_causal_backward(
-        &self,
-        grad: &Tensor,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        out: &Tensor,
-        lse: &Tensor,
-        scale: f64,
-    ) -> (Tensor, Tensor, Tensor) {
-        crate::ops::attention_causal_backward_composed(grad, q, k, v, out, lse, scale)
-    }
-    /// One AdamW step: new parameter, first and second moment, the moments of half types in f32; see [`AdamW`].
-    fn adamw(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamW) -> (Tensor, Tensor, Tensor) {
-        crate::ops::adamw_composed(param, grad, m, v, step)
+    /// The results of a fused operation, where the device has a kernel for it and these operands; their definition as a
+    /// composition is computed for `None`, of half types in f32.
+    fn fused(&self, op: &Fused, x: &[&Tensor]) -> Option<Vec<Tensor>> {
+        let _ = (op, x);
+        None
     }
 }

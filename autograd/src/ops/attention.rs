@@ -63,28 +63,6 @@ impl Var {
             [dq, dk, dv, dmask]
         })
     }
-
-    /// Causal attention, fused: `q` `[batch, heads, seq, dim]`, `k` `[batch, heads, keys, dim]`, `v` `[batch, heads, keys, v_dim]`.
-    /// Row `i` of sequence `b` sees the first `visible[b] − seq + i + 1` keys (`keys` of them for the last row without
-    /// `visible`). See [`Tensor::attention_causal`], whose log-sum-exp is not returned.
-    ///
-    /// # Panics
-    /// If shapes or dtypes do not fit, `visible` is below `seq` or above `keys`, or `visible` is given where a gradient is needed:
-    /// a cache is for decoding, inside [`no_grad`](crate::no_grad).
-    #[track_caller]
-    pub fn attention_causal(q: &Var, k: &Var, v: &Var, visible: Option<&[usize]>, scale: f64) -> Var {
-        let (qv, kv, vv) = (q.value(), k.value(), v.value());
-        let (out, lse) = Tensor::attention_causal(&qv, &kv, &vv, visible, scale);
-        if visible.is_some() && crate::is_grad_enabled() && [q, k, v].iter().any(|x| x.requires_grad()) {
-            panic!("attention_causal: no gradient with `visible`; decode inside no_grad");
-        }
-        let saved = out.clone();
-        Var::op_edges("attention_causal", out, [q.edge(), k.edge(), v.edge()], move |g, _| {
-            let [q, k, v, out] = [&qv, &kv, &vv, &saved].map(Tensor::to_accumulator);
-            let (dq, dk, dv) = Tensor::attention_causal_backward(g, &q, &k, &v, &out, &lse, scale);
-            [Some(dq), Some(dk), Some(dv)]
-        })
-    }
 }
 
 /// `[…, heads·n, a, b]` summed to `[…, heads, a, b]` over each group of `n` neighbours.

@@ -4,11 +4,11 @@
 
 mod attention;
 mod binary;
+mod fused;
 mod index;
 mod layout;
 mod loss;
 mod matmul;
-mod norm;
 mod reduce;
 mod softmax;
 mod sort;

@@ -1,8 +1,8 @@
 //! Every operation of the specifications on `Var`: what the tests of gradients run, here and on other devices.
 
 use autograd::{Attention, Var, VarOperand};
-use opspec::{Attend, Binary, Case, Fused, Index, Join, Op, Order, Product, Reduce, Softmax, View};
-use tensor::{BinaryOp, CrossEntropy, DType, Tensor, UnaryOp};
+use opspec::{Attend, Binary, Case, Family, Index, Join, Op, Order, Product, Reduce, Softmax, View};
+use tensor::{BinaryOp, CrossEntropy, DType, Fused, Tensor, UnaryOp};
 
 /// The operation on `Var`; `None` for one that has no gradient and is computed on values. Matched without a wildcard: a new
 /// operation does not compile before it has a rule or is named here.
@@ -32,20 +32,11 @@ pub fn apply(op: &Op, x: &[Var]) -> Option<Vec<Var>> {
                 let options = Attention { mask, is_causal: *is_causal, scale: *scale, enable_gqa: *enable_gqa };
                 Var::scaled_dot_product_attention(&x[0], &x[1], &x[2], &options)
             }
-            Attend::Causal { visible, scale } => Var::attention_causal(&x[0], &x[1], &x[2], visible.as_deref(), *scale),
         }]),
-        Op::Fused(op) => match *op {
-            Fused::RmsNorm { dims, eps } => {
-                let shape = x[0].shape();
-                Some(vec![x[0].rms_norm(&shape[shape.len() - dims..], x.get(1), eps)])
-            }
-            Fused::Rope { inverse: false } => Some(vec![x[0].rope(&x[1].value(), &x[2].value())]),
-            // The backward of `rope`, turned by the opposite angle.
-            Fused::Rope { inverse: true } => Some(vec![x[0].rope(&x[1].value(), &x[2].value().neg())]),
-            Fused::Swiglu => Some(vec![x[0].swiglu(&x[1])]),
-            Fused::AdamW(_) => None,
-        },
-        Op::Backward(_) => None,
+        Op::Fused(op) => {
+            let x: Vec<&Var> = x.iter().collect();
+            (!op.differentiable().is_empty()).then(|| vec![Var::fused(op, &x)])
+        }
         Op::Index(op) => Some(vec![index(*op, x)]),
         Op::Order(op) => match *op {
             Order::Sort { dim, descending } => Some(vec![x[0].sort(dim, descending).0]),
@@ -178,7 +169,7 @@ fn view(op: &View, x: &Var) -> Var {
 /// Whether a gradient can flow through the case.
 pub fn differentiable(case: &Case) -> bool {
     let narrows = matches!(&case.op, Op::View(View::ToDtype(t)) if !t.is_float() || *t == DType::F8E4M3);
-    let cached = matches!(&case.op, Op::Attend(Attend::Causal { visible: Some(_), .. }));
+    let cached = matches!(&case.op, Op::Fused(Fused::AttentionCausal { visible: Some(_), .. }));
     !case.differentiable().is_empty() && !narrows && !cached
 }
 

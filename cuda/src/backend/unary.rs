@@ -1,4 +1,4 @@
-//! Elementwise operations of one operand, and SwiGLU.
+//! Elementwise operations of one operand.
 
 use super::{Cuda, typed};
 use crate::kernels::UNARY;
@@ -42,19 +42,4 @@ pub fn unary(cuda: &Cuda, op: UnaryOp, x: &Tensor) -> Tensor {
     let args = cuda.args().tensor(&y).tensor(x).value(code(op)).value(beta).value(threshold).size(x.numel());
     cuda.each(UNARY, &typed("unary", x.dtype()), x.numel(), args.layout(&layouts([x])), &[&y]);
     y
-}
-
-pub fn swiglu(cuda: &Cuda, gate: &Tensor, up: &Tensor) -> Tensor {
-    let y = cuda.empty(gate.shape(), gate.dtype());
-    let args = cuda.args().tensor(&y).tensor(gate).tensor(up).size(gate.numel()).layout(&layouts([gate, up]));
-    cuda.each(UNARY, &typed("swiglu", gate.dtype()), gate.numel(), args, &[&y]);
-    y
-}
-
-pub fn swiglu_backward(cuda: &Cuda, grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
-    let (d_gate, d_up) = (cuda.empty(gate.shape(), gate.dtype()), cuda.empty(gate.shape(), gate.dtype()));
-    let args = cuda.args().tensor(&d_gate).tensor(&d_up).tensor(grad).tensor(gate).tensor(up).size(gate.numel());
-    let args = args.layout(&layouts([grad, gate, up]));
-    cuda.each(UNARY, &typed("swiglu_backward", gate.dtype()), gate.numel(), args, &[&d_gate, &d_up]);
-    (d_gate, d_up)
 }

@@ -17,7 +17,6 @@
 
 mod array;
 mod attention;
-mod backward;
 mod binary;
 mod case;
 mod family;
@@ -37,11 +36,9 @@ mod view;
 
 pub use array::{Array, Expected, for_each_index};
 pub use attention::Attend;
-pub use backward::Backward;
 pub use binary::Binary;
 pub use case::{Case, Cost, FLOATS, Mismatch, Spec};
 pub use family::Family;
-pub use fused::Fused;
 pub use index::Index;
 pub use input::{Input, Layout};
 pub use join::Join;
@@ -55,7 +52,7 @@ pub use source::{Draw, Source};
 pub use view::View;
 
 use family::operations;
-use tensor::UnaryOp;
+use tensor::{Fused, UnaryOp};
 
 operations! {
     /// An operation with the arguments that are not tensors. The operands are described at each variant of the families.
@@ -73,10 +70,8 @@ operations! {
         Product(Product),
         /// Attention.
         Attend(Attend),
-        /// Fused operations: norms, rotary embedding, SwiGLU, AdamW.
+        /// Fused operations, and their gradients.
         Fused(Fused),
-        /// Gradients that have a kernel of their own. Not differentiable themselves.
-        Backward(Backward),
         /// Reading and writing at positions.
         Index(Index),
         /// Sorting and choosing.
@@ -99,7 +94,6 @@ impl Op {
             Op::Product(f) => f,
             Op::Attend(f) => f,
             Op::Fused(f) => f,
-            Op::Backward(f) => f,
             Op::Index(f) => f,
             Op::Order(f) => f,
             Op::Join(f) => f,
@@ -123,7 +117,6 @@ pub fn all() -> Vec<Spec> {
         matmul::specs(),
         attention::specs(),
         fused::specs(),
-        backward::specs(),
         index::specs(),
         sort::specs(),
         join::specs(),

@@ -22,9 +22,10 @@ pub(crate) use parallel::{GRAIN, par_chunks, par_chunks2, par_parts, par_parts2}
 use crate::backend::{Backend, DeviceError, Distribution};
 use crate::device::{Device, out_of_memory};
 use crate::dtype::{DType, Scalar};
+use crate::fused::Fused;
 use crate::layout::Layout;
 use crate::ops::kernels as k;
-use crate::ops::{AdamW, BinaryOp, ReduceOp, UnaryOp};
+use crate::ops::{BinaryOp, ReduceOp, UnaryOp};
 use crate::profile::time;
 use crate::shape::Shape;
 use crate::storage::Storage;
@@ -231,37 +232,7 @@ impl Backend for CpuBackend {
     fn tri(&self, x: &Tensor, diagonal: i64, upper: bool) -> Tensor {
         time("tri", || k::create::tri(x, diagonal, upper))
     }
-    fn rms_norm(&self, x: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
-        time("rms_norm", || k::norm::rms_norm(x, weight, eps))
-    }
-    fn rms_norm_backward(&self, grad: &Tensor, x: &Tensor, weight: Option<&Tensor>, rstd: &Tensor) -> (Tensor, Option<Tensor>) {
-        time("rms_norm_backward", || k::norm::rms_norm_backward(grad, x, weight, rstd))
-    }
-    fn rope(&self, x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Tensor {
-        time("rope", || k::rope::rope(x, cos, sin, inverse))
-    }
-    fn swiglu(&self, gate: &Tensor, up: &Tensor) -> Tensor {
-        time("swiglu", || k::unary::swiglu(gate, up))
-    }
-    fn swiglu_backward(&self, grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
-        time("swiglu_backward", || k::unary::swiglu_backward(grad, gate, up))
-    }
-    fn attention_causal(&self, q: &Tensor, k: &Tensor, v: &Tensor, visible: Option<&[usize]>, scale: f64) -> (Tensor, Tensor) {
-        time("attention_causal", || k::attention::forward(q, k, v, visible, scale))
-    }
-    fn attention_causal_backward(
-        &self,
-        grad: &Tensor,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        out: &Tensor,
-        lse: &Tensor,
-        scale: f64,
-    ) -> (Tensor, Tensor, Tensor) {
-        time("attention_causal_backward", || k::attention::backward(grad, q, k, v, out, lse, scale))
-    }
-    fn adamw(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, step: &AdamW) -> (Tensor, Tensor, Tensor) {
-        time("adamw", || k::optim::adamw(param, grad, m, v, step))
+    fn fused(&self, op: &Fused, x: &[&Tensor]) -> Option<Vec<Tensor>> {
+        k::fused::fused(op, x)
     }
 }

@@ -1,4 +1,4 @@
-//! Kernels on contiguous rows of `f32`: softmax, RMSNorm, SwiGLU, and attention for one head.
+//! Kernels on contiguous rows of `f32`: sums, softmax, and attention for one head.
 //!
 //! **Order of summation.** A row has the accumulators of a leaf of [`fold`](super::fold), whatever its length: partial sums,
 //! which a fixed tree adds up. The order depends on the row's length alone; a row gives the same bits whatever other rows are with it and
@@ -13,7 +13,7 @@ pub use attention::{Head, Keys, attention, attention_backward};
 
 use super::fold::lanes;
 use super::simd::{dispatch, fma};
-use super::vmath::{exp1, log1, sigmoid1};
+use super::vmath::{exp1, log1};
 
 /// `Σ f(x)`.
 #[inline(always)]
@@ -23,7 +23,7 @@ fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 
 /// `Σ a·b`.
 #[inline(always)]
-fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     lanes(a, b, 0.0, |sum, a, b| fma::<FMA, _>(a, b, sum), |a, b| a + b)
 }
 
@@ -59,74 +59,7 @@ dispatch! {
         let log = log1::<FMA>(sum_of(x, |x| exp1::<FMA>(x - max)));
         y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - max - log);
     }
-
-    /// `y = x · rstd · weight` with `rstd = 1 / √(mean x² + eps)`, which it returns (Zhang and Sennrich, 2019).
-    pub fn rms_norm(x: &[f32], weight: Option<&[f32]>, eps: f32, y: &mut [f32]) -> f32 {
-        assert_eq!(x.len(), y.len());
-        let rstd = 1.0 / (dot::<FMA>(x, x) / x.len() as f32 + eps).sqrt();
-        match weight {
-            Some(weight) => {
-                assert_eq!(x.len(), weight.len());
-                for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
-                    *y = x * rstd * w;
-                }
-            }
-            None => y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * rstd),
-        }
-        rstd
-    }
-
-    /// With `g = grad · weight` and `n = x · rstd`: writes `dx = rstd · (g - n · mean(g · n))` and adds `grad · n` to
-    /// `dweight`, so that rows must come in a fixed order.
-    pub fn rms_norm_backward(
-        grad: &[f32],
-        x: &[f32],
-        weight: Option<&[f32]>,
-        rstd: f32,
-        dx: &mut [f32],
-        dweight: Option<&mut [f32]>,
-    ) {
-        assert!(grad.len() == x.len() && dx.len() == x.len());
-        match weight {
-            Some(weight) => {
-                assert_eq!(x.len(), weight.len());
-                dx.iter_mut().zip(grad).zip(weight).for_each(|((dx, &g), &w)| *dx = g * w);
-            }
-            None => dx.copy_from_slice(grad),
-        }
-        let mean = dot::<FMA>(dx, x) * rstd / x.len() as f32;
-        for (dx, &x) in dx.iter_mut().zip(x) {
-            *dx = rstd * fma::<FMA, _>(-x * rstd, mean, *dx);
-        }
-        if let Some(dweight) = dweight {
-            assert_eq!(x.len(), dweight.len());
-            for ((dw, &g), &x) in dweight.iter_mut().zip(grad).zip(x) {
-                *dw = fma::<FMA, _>(g, x * rstd, *dw);
-            }
-        }
-    }
-
-    /// `out = silu(gate) · up` (Shazeer, 2020).
-    pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-        assert!(gate.len() == out.len() && up.len() == out.len());
-        for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-            *out = gate * sigmoid1::<FMA>(gate) * up;
-        }
-    }
-
-    /// The gradients of [`swiglu`]: `dup = grad · silu(gate)` and `dgate = grad · up · silu'(gate)`.
-    pub fn swiglu_backward(grad: &[f32], gate: &[f32], up: &[f32], dgate: &mut [f32], dup: &mut [f32]) {
-        let n = grad.len();
-        assert!(gate.len() == n && up.len() == n && dgate.len() == n && dup.len() == n);
-        let inputs = grad.iter().zip(gate).zip(up);
-        for ((dgate, dup), ((&grad, &gate), &up)) in dgate.iter_mut().zip(dup).zip(inputs) {
-            let s = sigmoid1::<FMA>(gate);
-            let silu = gate * s;
-            *dup = grad * silu;
-            *dgate = grad * up * fma::<FMA, _>(silu, 1.0 - s, s);
-        }
-    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

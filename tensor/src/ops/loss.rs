@@ -1,7 +1,6 @@
 //! Cross-entropy.
 
 use crate::dtype::DType;
-use crate::ops::wide;
 use crate::tensor::Tensor;
 
 /// What becomes of a loss a sample.
@@ -67,7 +66,7 @@ impl<'a> CrossEntropy<'a> {
             if target.shape() != logits.shape() {
                 panic!("cross_entropy: class probabilities of shape {} for logits of shape {}", target.shape(), logits.shape());
             }
-            let p = wide(target).mul(1.0 - smooth).add(smooth / classes as f64);
+            let p = target.to_accumulator().mul(1.0 - smooth).add(smooth / classes as f64);
             let p = weight.map_or(p.clone(), |w| p.mul(&w));
             let samples = (logits.numel() / classes.max(1)) as f64;
             return (dim, p, Tensor::scalar(samples, dtype, device));

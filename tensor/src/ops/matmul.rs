@@ -1,6 +1,5 @@
 //! Matrix products.
 
-use crate::ops::wide;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -49,7 +48,7 @@ impl Tensor {
         let turned = if weight.rank() == 2 { weight.t() } else { weight.clone() };
         match bias {
             Some(b) if [weight.dtype(), b.dtype()] == [self.dtype(); 2] => {
-                wide(self).product("linear", &wide(&turned)).add(&wide(b)).to_dtype(self.dtype())
+                self.to_accumulator().product("linear", &turned.to_accumulator()).add(&b.to_accumulator()).to_dtype(self.dtype())
             }
             Some(b) => self.product("linear", &turned).add(b),
             None => self.product("linear", &turned),

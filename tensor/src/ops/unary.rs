@@ -1,7 +1,6 @@
-//! Elementwise operations of one operand, and [`Tensor::swiglu`].
+//! Elementwise operations of one operand.
 
 use crate::dtype::DType;
-use crate::ops::wide;
 use crate::tensor::Tensor;
 
 /// How [`Tensor::gelu`] is computed.
@@ -146,48 +145,11 @@ impl Tensor {
         let x = if op.makes_float() && !self.dtype().is_float() { self.to_dtype(DType::F32) } else { self.clone() };
         self.device().run(op.name(), |b| b.unary(op, &x))
     }
-
-    /// `silu(self)·up`, the gated activation of Shazeer, "GLU variants improve transformer" (2020).
-    ///
-    /// # Panics
-    /// If shapes, dtypes or devices differ.
-    #[track_caller]
-    pub fn swiglu(&self, up: &Tensor) -> Tensor {
-        if self.shape() != up.shape() || self.dtype() != up.dtype() || self.device() != up.device() {
-            panic!("swiglu: gate {self:?} and up {up:?} differ");
-        }
-        self.device().swiglu(self, up)
-    }
-
-    /// Gradients of [`Tensor::swiglu`] for gate (`self`) and up.
-    ///
-    /// # Panics
-    /// If shapes, dtypes or devices differ.
-    #[track_caller]
-    pub fn swiglu_backward(&self, up: &Tensor, grad: &Tensor) -> (Tensor, Tensor) {
-        if [up, grad].iter().any(|t| t.shape() != self.shape() || t.dtype() != self.dtype() || t.device() != self.device()) {
-            panic!("swiglu_backward: gate {self:?}, up {up:?} and gradient {grad:?} differ");
-        }
-        self.device().swiglu_backward(grad, self, up)
-    }
-}
-
-pub(crate) fn swiglu_composed(gate: &Tensor, up: &Tensor) -> Tensor {
-    wide(gate).silu().mul(&wide(up)).to_dtype(gate.dtype())
-}
-
-pub(crate) fn swiglu_backward_composed(grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
-    let dtype = gate.dtype();
-    let [grad, gate, up] = [grad, gate, up].map(wide);
-    let s = gate.sigmoid();
-    let silu = gate.mul(&s);
-    let slope = s.mul(&(&gate - &silu).add(1.0)); // d silu = s·(1 + x − silu)
-    (grad.mul(&up).mul(&slope).to_dtype(dtype), grad.mul(&silu).to_dtype(dtype))
 }
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, par_chunks, par_chunks2, rows, vmath};
+    use crate::cpu::{build, par_chunks, vmath};
 
     pub fn unary(op: UnaryOp, x: &Tensor) -> Tensor {
         if op == UnaryOp::LogicalNot {
@@ -316,41 +278,5 @@ pub(crate) mod cpu {
             Floor => y.copy_from_slice(x),
             other => unreachable!("{other:?} of integers is computed in f32"),
         }
-    }
-
-    pub fn swiglu(gate: &Tensor, up: &Tensor) -> Tensor {
-        match gate.dtype() {
-            DType::F32 => {}
-            t if t.is_half() => return swiglu(&wide(gate), &wide(up)).to_dtype(t),
-            _ => return swiglu_composed(gate, up),
-        }
-        let (gate, up) = (gate.contiguous(), up.contiguous());
-        let (g, u) = (gate.data::<f32>(), up.data::<f32>());
-        build(gate.shape().clone(), DType::F32, |out: &mut [f32]| {
-            par_chunks(out, 1, |start, out| rows::swiglu(&g[start..][..out.len()], &u[start..][..out.len()], out));
-        })
-    }
-
-    pub fn swiglu_backward(grad: &Tensor, gate: &Tensor, up: &Tensor) -> (Tensor, Tensor) {
-        match gate.dtype() {
-            DType::F32 => {}
-            t if t.is_half() => {
-                let (d_gate, d_up) = swiglu_backward(&wide(grad), &wide(gate), &wide(up));
-                return (d_gate.to_dtype(t), d_up.to_dtype(t));
-            }
-            _ => return swiglu_backward_composed(grad, gate, up),
-        }
-        let (grad, gate, up) = (grad.contiguous(), gate.contiguous(), up.contiguous());
-        let (d, g, u) = (grad.data::<f32>(), gate.data::<f32>(), up.data::<f32>());
-        let mut du = None;
-        let dg = build(gate.shape().clone(), DType::F32, |dg: &mut [f32]| {
-            du = Some(build(gate.shape().clone(), DType::F32, |du: &mut [f32]| {
-                par_chunks2(dg, 1, du, 1, |start, dg, du| {
-                    let n = dg.len();
-                    rows::swiglu_backward(&d[start..][..n], &g[start..][..n], &u[start..][..n], dg, du);
-                });
-            }));
-        });
-        (dg, du.expect("filled above"))
     }
 }

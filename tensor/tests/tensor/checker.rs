@@ -1,10 +1,8 @@
 //! The checker is checked: a planted error must be found, or its approval means nothing.
 
-use opspec::{
-    Attend, Backward, Binary, Case, Draw, Fused, Index, Join, Op, Order, Precision, Product, Reduce, Softmax, Source, View,
-};
+use opspec::{Attend, Binary, Case, Draw, Index, Join, Op, Order, Precision, Product, Reduce, Softmax, Source, View};
 use std::collections::BTreeSet;
-use tensor::{BinaryOp, DType, Device, Gelu, Tensor, UnaryOp};
+use tensor::{BinaryOp, DType, Device, Fused, Gelu, Tensor, UnaryOp};
 
 /// Operations of PyTorch that must have a specification (those of its OpInfo suite that the library has).
 const NAMES: &str = "abs add amax amin argmax argmin argsort bmm broadcast_to cat chunk clamp cos cross_entropy cumsum div \
@@ -47,7 +45,6 @@ fn every_variant_is_drawn() {
         ("Product", Product::VARIANTS),
         ("Attend", Attend::VARIANTS),
         ("Fused", Fused::VARIANTS),
-        ("Backward", Backward::VARIANTS),
         ("Index", Index::VARIANTS),
         ("Order", Order::VARIANTS),
         ("Join", Join::VARIANTS),
@@ -177,7 +174,7 @@ fn bounds_are_narrow_in_every_dtype() {
                         let most = match (roundings(&case.op), &case.op) {
                             (Some(n), _) => n * u * value.abs(),
                             // The output that the forward pass saves is rounded to the dtype.
-                            (None, Op::Backward(Backward::AttentionCausal { .. })) => {
+                            (None, Op::Fused(Fused::AttentionCausalBackward { .. })) => {
                                 (f64::from(1 << 19) * u + 128.0 * p.store) * (1.0 + value.abs())
                             }
                             // It is taken as 1 + tanh z, which cancels in f64 (and is rounded to f32 afterwards).

@@ -1,69 +1,106 @@
-//! A fused operation equals the composition that defines it, over random layouts: both lie within the bound of one reference.
+//! Fused operations: a device without kernels for them computes their definitions, within the same bounds.
 
-use opspec::{Attend, Backward, Case, Fused, Op, holds};
+use opspec::{Case, Op, holds};
 use proptest::prelude::*;
-use tensor::{DType, Device, Generator, Tensor};
+use tensor::cpu::CpuBuffer;
+use tensor::{
+    Backend, BinaryOp, DType, Device, DeviceError, Distribution, Fused, Generator, Layout, ReduceOp, Scalar, Shape, Storage,
+    Tensor, UnaryOp, WeakDevice,
+};
 
-/// The composition by public operations, for cases that have one.
-fn composed(case: &Case, x: &[Tensor]) -> Option<Vec<Tensor>> {
-    Some(match &case.op {
-        Op::Fused(Fused::Swiglu) => vec![x[0].silu().mul(&x[1])],
-        Op::Fused(Fused::RmsNorm { dims, eps }) => {
-            let over: Vec<isize> = (1..=*dims as isize).map(|d| -d).collect();
-            let eps = eps.unwrap_or(x[0].dtype().epsilon());
-            let y = x[0].mul(&x[0].square().mean(&over[..], true).add(eps).rsqrt());
-            vec![x.get(1).map_or(y.clone(), |w| y.mul(w))]
+/// The CPU without its fused kernels.
+#[derive(Debug)]
+struct Plain(WeakDevice);
+
+impl Plain {
+    /// The CPU's result as this device's.
+    fn own(&self, t: Tensor) -> Tensor {
+        let storage = self.upload(t.to_bytes()).expect("memory");
+        Tensor::from_parts(storage, Layout::contiguous(t.shape().clone()), t.dtype())
+    }
+}
+
+/// Methods that the CPU computes.
+macro_rules! by_the_cpu {
+    ($($name:ident($($x:ident: $type:ty),*);)*) => {$(
+        fn $name(&self, $($x: $type),*) -> Tensor {
+            self.own(Device::cpu().$name($($x),*))
         }
-        Op::Fused(Fused::Rope { inverse }) => {
-            let (a, b) = (x[0].slice(-1, 0, isize::MAX, 2), x[0].slice(-1, 1, isize::MAX, 2));
-            let sin = if *inverse { x[2].neg() } else { x[2].clone() };
-            let pair = [a.mul(&x[1]).sub(&b.mul(&sin)), a.mul(&sin).add(&b.mul(&x[1]))];
-            let shape: Vec<isize> = x[0].dims().iter().map(|&n| n as isize).collect();
-            vec![Tensor::stack(&pair, -1).reshape(&shape)]
-        }
-        Op::Attend(Attend::Causal { visible, scale }) => {
-            let (seq, keys) = (x[0].dims()[2] as i64, x[1].dims()[2] as i64);
-            let last: Vec<i64> = match visible {
-                Some(n) => n.iter().map(|&n| n as i64).collect(),
-                None => vec![keys; x[0].dims()[0]],
-            };
-            let cpu = Device::cpu();
-            let seen = Tensor::from_slice(&last, [last.len(), 1, 1, 1], &cpu);
-            let row = Tensor::arange(0, seq, 1, DType::I64, &cpu).unsqueeze(1).sub(seq - 1);
-            let mask = Tensor::arange(0, keys, 1, DType::I64, &cpu).lt(&row.add(&seen));
-            let scores = Tensor::where_(&mask, &x[0].matmul(&x[1].t()).mul(*scale), f64::NEG_INFINITY);
-            vec![scores.softmax(-1).matmul(&x[2]), scores.logsumexp(-1, false)]
-        }
-        Op::Backward(Backward::Swiglu) => {
-            let s = x[1].sigmoid();
-            let slope = s.mul(&x[1].mul(&s.neg().add(1.0)).add(1.0));
-            vec![x[0].mul(&x[2]).mul(&slope), x[0].mul(&x[1].silu())]
-        }
-        _ => return None,
-    })
+    )*};
+}
+
+impl Backend for Plain {
+    fn name(&self) -> String {
+        "plain".into()
+    }
+    fn upload(&self, bytes: Vec<u8>) -> Result<Storage, DeviceError> {
+        let mut buffer = CpuBuffer::new(bytes.len()).expect("memory");
+        buffer.as_mut_slice().copy_from_slice(&bytes);
+        Ok(Storage::new(buffer, self.0.upgrade().expect("a device in use")))
+    }
+    fn download(&self, storage: &Storage, bytes: usize) -> Result<Vec<u8>, DeviceError> {
+        Device::cpu().download(storage, bytes)
+    }
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    fn write_rows(&self, cache: &mut Tensor, positions: &[usize], src: &Tensor) {
+        Device::cpu().write_rows(cache, positions, src);
+        *cache = self.own(cache.clone());
+    }
+    fn sort(&self, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
+        let (values, positions) = Device::cpu().sort(x, dim, descending);
+        (self.own(values), self.own(positions))
+    }
+    by_the_cpu! {
+        full(shape: &Shape, value: Scalar, dtype: DType);
+        arange(start: i64, step: i64, len: usize, dtype: DType);
+        random(shape: &Shape, dtype: DType, distribution: Distribution, seed: u64, offset: u64);
+        copy(x: &Tensor, dtype: DType);
+        unary(op: UnaryOp, x: &Tensor);
+        binary(op: BinaryOp, a: &Tensor, b: &Tensor);
+        where_(condition: &Tensor, a: &Tensor, b: &Tensor);
+        reduce(op: ReduceOp, x: &Tensor, dims: &[usize]);
+        arg_reduce(largest: bool, x: &Tensor, dim: usize);
+        cumsum(x: &Tensor, dim: usize);
+        softmax(x: &Tensor, log: bool);
+        matmul(a: &Tensor, b: &Tensor);
+        gather(x: &Tensor, dim: usize, index: &Tensor);
+        scatter(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool);
+        index_select(x: &Tensor, dim: usize, index: &Tensor);
+        index_add(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar);
+        cat(parts: &[Tensor], dim: usize);
+        tri(x: &Tensor, k: i64, upper: bool);
+    }
 }
 
 #[test]
-fn fused_operations_equal_their_compositions() {
-    let cpu = Device::cpu();
-    let mut compared = 0;
+fn definitions_hold_to_the_specifications() {
+    let plain = Device::new_cyclic(Plain);
+    let mut checked = vec![];
     for spec in opspec::all() {
-        for dtype in [DType::F32, DType::F64] {
-            let case = spec.large(dtype, 1);
-            if composed(&case, &case.tensors(&cpu)).is_none() {
-                continue;
-            }
-            compared += 1;
-            let result = holds(48, &spec.strategy(dtype), |case: Case| {
-                let x = case.tensors(&cpu);
-                let parts = composed(&case, &x).expect("one operation, one composition");
-                case.check(&parts).map_err(|e| TestCaseError::fail(format!("composition: {e}")))?;
-                case.check(&case.apply(&x)).map_err(|e| TestCaseError::fail(format!("fused: {e}")))
-            });
-            result.unwrap_or_else(|e| panic!("{} {dtype}: {e}", spec.name));
+        let seed = opspec::Source::seeded(1, DType::F32, opspec::Draw::Small);
+        let Op::Fused(op) = spec.draw(&mut { seed }).op else { continue };
+        checked.push(op.name());
+        for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+            let check = |case: Case| case.verify(&plain).map_err(|e| TestCaseError::fail(e.to_string()));
+            holds(32, &spec.strategy(dtype), check).unwrap_or_else(|e| panic!("{} {dtype}: {e}", spec.name));
         }
     }
-    assert_eq!(compared, 12);
+    assert_eq!(checked.len(), Fused::VARIANTS.len(), "{checked:?}");
+}
+
+#[test]
+fn methods_apply_the_operation_of_their_name() {
+    let mut rng = Generator::new(1);
+    let mut draw = |shape: &[usize]| rng.normal(shape, 0.0, 1.0, DType::F32, &Device::cpu());
+    let (x, y, w) = (draw(&[2, 3, 4]), draw(&[2, 3, 4]), draw(&[3, 4]));
+    let (cos, sin) = (draw(&[3, 2]), draw(&[3, 2]));
+    let same = |a: Tensor, op: Fused, x: &[&Tensor]| assert!(a.to_bytes() == op.apply(x)[0].to_bytes(), "{op:?}");
+    same(x.swiglu(&y), Fused::Swiglu, &[&x, &y]);
+    same(x.rope(&cos, &sin), Fused::Rope { inverse: false }, &[&x, &cos, &sin]);
+    same(x.rms_norm(&[3, 4], Some(&w), Some(0.1)), Fused::RmsNorm { dims: 2, eps: 0.1 }, &[&x, &w]);
+    same(x.rms_norm(&[4], None, None), Fused::RmsNorm { dims: 1, eps: DType::F32.epsilon() }, &[&x]);
 }
 
 /// The sizes of the three operands multiply to 2⁶⁶.
@@ -71,8 +108,8 @@ fn fused_operations_equal_their_compositions() {
 fn attention_has_no_bound_below_memorys() {
     let x = Generator::new(1).normal([1 << 16, 1, 1, 64], 0.0, 1.0, DType::F32, &Device::cpu());
     let (out, lse) = Tensor::attention_causal(&x, &x, &x, None, 0.5);
-    let (dq, dk, dv) = Tensor::attention_causal_backward(&x, &x, &x, &x, &out, &lse, 0.5);
+    let grads = Fused::AttentionCausalBackward { scale: 0.5 }.apply(&[&x, &x, &x, &x, &out, &lse]);
     // One key a row: it gets all the weight.
-    assert_eq!(dv.to_bytes(), x.to_bytes());
-    assert!([dq, dk].iter().all(|t| t.abs().amax((), false).item::<f32>() < 1e-4));
+    assert_eq!(grads[2].to_bytes(), x.to_bytes());
+    assert!(grads[..2].iter().all(|t| t.abs().amax((), false).item::<f32>() < 1e-4));
 }

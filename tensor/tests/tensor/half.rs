@@ -1,8 +1,8 @@
 //! bf16 and f16: every operation computes in f32 and rounds once.
 
-use opspec::{Backward, Binary, Case, Fused, Op, holds};
+use opspec::{Binary, Case, Op, holds};
 use proptest::prelude::*;
-use tensor::{BinaryOp, CrossEntropy, DType, Device, Tensor, bf16, f16};
+use tensor::{BinaryOp, CrossEntropy, DType, Device, Fused, Tensor, bf16, f16};
 
 const HALVES: [DType; 2] = [DType::BF16, DType::F16];
 
@@ -13,12 +13,10 @@ fn t(values: &[f64], dtype: DType) -> Tensor {
 /// Whether an operation means another one in another dtype, so that it cannot be repeated in f32.
 fn depends_on_the_dtype(op: &Op) -> bool {
     match op {
-        // The epsilon is the dtype's.
-        Op::Fused(Fused::RmsNorm { eps: None, .. }) | Op::Backward(Backward::RmsNorm { eps: None }) => true,
         // The number is rounded to the dtype first, as in PyTorch.
         Op::Binary(Binary::Scalar(op, _)) => op.is_predicate(),
         // Two operations: the forward pass stores its output.
-        Op::Backward(Backward::AttentionCausal { .. }) => true,
+        Op::Fused(Fused::AttentionCausalBackward { .. }) => true,
         _ => false,
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Mutex;
-use tensor::{AdamW, Attention, CrossEntropy, DType, Device, Generator, Tensor};
+use tensor::{AdamW, Attention, CrossEntropy, DType, Device, Fused, Generator, Tensor};
 
 static LAST: Mutex<Option<(String, u32)>> = Mutex::new(None);
 
@@ -40,6 +40,10 @@ fn panics_name_the_operation_and_the_callers_line() {
     // Three queries and four keys; the gradient, or the keys and values, are what the calls vary.
     let (q, k, lse) = (f(&[1, 2, 3, 5]), f(&[1, 2, 4, 5]), f(&[1, 2, 3]));
     let step = AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-6, weight_decay: 0.1, step: 1, grad_scale: 1.0 };
+    #[track_caller]
+    fn backward(grad: &Tensor, q: &Tensor, k: &Tensor, out: &Tensor, lse: &Tensor) -> Vec<Tensor> {
+        Fused::AttentionCausalBackward { scale: 1.0 }.apply(&[grad, q, k, k, out, lse])
+    }
     let mut wrong = Vec::new();
     /// The call, and what its message must hold.
     macro_rules! refuses {
@@ -115,19 +119,25 @@ fn panics_name_the_operation_and_the_callers_line() {
         f(&[2, 3, 5]).rope(&x, &x) => "rope", "[2, 3, 5]";
         x.swiglu(&y) => "swiglu", "[2, 3]", "[4, 3]";
         x.cross_entropy(&ids(&[0, 3]), &CrossEntropy::default()) => "cross_entropy", "position 3", "[2, 3]";
-        x.swiglu_backward(&x, &y) => "swiglu_backward", "[2, 3]", "[4, 3]";
-        x.swiglu_backward(&x, &x.to_dtype(DType::F64)) => "swiglu_backward", "f64";
-        x.rms_norm_backward(&y, None, &f(&[2, 1])) => "rms_norm_backward", "[2, 3]", "[4, 3]";
-        x.rms_norm_backward(&x.to_dtype(DType::F64), None, &f(&[2, 1])) => "rms_norm_backward", "f64";
-        x.rms_norm_backward(&x, None, &f(&[5, 1])) => "rms_norm_backward", "[5, 1]";
-        x.rms_norm_backward(&x, None, &f(&[2, 1]).to_dtype(DType::BF16)) => "rms_norm_backward", "bf16";
-        x.rms_norm_backward(&x, Some(&f(&[2])), &f(&[2, 1])) => "rms_norm_backward", "[2]";
-        Tensor::attention_causal_backward(&q, &q, &k.to_dtype(DType::F64), &k.to_dtype(DType::F64), &q, &lse, 1.0) => "attention_causal_backward", "f64";
-        Tensor::attention_causal_backward(&q.to_dtype(DType::F64), &q, &k, &k, &q, &lse, 1.0) => "attention_causal_backward", "f64";
-        Tensor::attention_causal_backward(&q, &q, &k, &k, &k, &lse, 1.0) => "attention_causal_backward", "[1, 2, 4, 5]";
-        Tensor::attention_causal_backward(&k, &q, &k, &k, &q, &lse, 1.0) => "attention_causal_backward", "[1, 2, 4, 5]";
-        Tensor::attention_causal_backward(&q, &q, &k.narrow(2, 0, 2), &k.narrow(2, 0, 2), &q, &lse, 1.0) => "attention_causal_backward", "[1, 2, 2, 5]";
-        Tensor::attention_causal_backward(&q, &q, &k, &k, &q, &f(&[1, 2, 4]), 1.0) => "attention_causal_backward", "[1, 2, 4]";
+        Fused::Swiglu.apply(&[&x]) => "swiglu", "1 operands", "2";
+        Fused::SwigluBackward.apply(&[&y, &x, &x]) => "swiglu_backward", "[2, 3]", "[4, 3]";
+        Fused::SwigluBackward.apply(&[&x.to_dtype(DType::F64), &x, &x]) => "swiglu_backward", "f64";
+        Fused::RmsNorm { dims: 3, eps: 1e-6 }.apply(&[&x]) => "rms_norm", "3", "[2, 3]";
+        x.rms_norm(&[3], Some(&f(&[3]).to_dtype(DType::F64)), None) => "rms_norm", "f64";
+        Fused::RmsNormBackward.apply(&[&y, &x, &f(&[2, 1])]) => "rms_norm_backward", "[2, 3]", "[4, 3]";
+        Fused::RmsNormBackward.apply(&[&x.to_dtype(DType::F64), &x, &f(&[2, 1])]) => "rms_norm_backward", "f64";
+        Fused::RmsNormBackward.apply(&[&x, &x, &f(&[5, 1])]) => "rms_norm_backward", "[5, 1]";
+        Fused::RmsNormBackward.apply(&[&x, &x, &f(&[2, 1]).to_dtype(DType::BF16)]) => "rms_norm_backward", "bf16";
+        Fused::RmsNormBackward.apply(&[&x, &x, &f(&[2, 1]), &f(&[2])]) => "rms_norm_backward", "[2]";
+        Tensor::attention_causal(&k, &q, &q, None, 1.0) => "attention_causal", "4 queries and 3 keys", "the first would see none";
+        Tensor::attention_causal(&k, &q, &q, Some(&[4]), 1.0) => "attention_causal", "4 queries and 3 keys";
+        Tensor::attention_causal(&q, &k, &k, Some(&[2]), 1.0) => "attention_causal", "visible [2]";
+        backward(&q, &q, &k.to_dtype(DType::F64), &q, &lse) => "attention_causal_backward", "f64";
+        backward(&q.to_dtype(DType::F64), &q, &k, &q, &lse) => "attention_causal_backward", "f64";
+        backward(&q, &q, &k, &k, &lse) => "attention_causal_backward", "[1, 2, 4, 5]";
+        backward(&k, &q, &k, &q, &lse) => "attention_causal_backward", "[1, 2, 4, 5]";
+        backward(&q, &q, &k.narrow(2, 0, 2), &q, &lse) => "attention_causal_backward", "3 queries and 2 keys";
+        backward(&q, &q, &k, &q, &f(&[1, 2, 4])) => "attention_causal_backward", "[1, 2, 4]";
         x.cross_entropy(&ids(&[0]), &CrossEntropy::default()) => "cross_entropy", "[1]", "[2, 3]";
         Tensor::where_(&x, &x, &x) => "where", "f32", "bool";
         x.masked_fill(&x, 1.0) => "bool";

@@ -3,10 +3,10 @@ use crate::cpu::fold::LANES;
 use crate::cpu::simd::forced;
 
 /// Unit roundoff.
-pub(super) const U: f64 = 1.0 / (1 << 24) as f64;
+pub(crate) const U: f64 = 1.0 / (1 << 24) as f64;
 
 /// A small generator of its own, so that the tests need nothing else.
-pub(super) struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
     pub fn bits(&mut self) -> u64 {
@@ -21,12 +21,12 @@ impl Random {
     }
 }
 
-fn wide(x: &[f32]) -> Vec<f64> {
+pub(crate) fn wide(x: &[f32]) -> Vec<f64> {
     x.iter().map(|&x| f64::from(x)).collect()
 }
 
 /// Rows to test: every short length, some around the lanes' multiples, a long one; at several magnitudes.
-fn each_row(mut f: impl FnMut(&[f32], &mut Random)) {
+pub(crate) fn each_row(mut f: impl FnMut(&[f32], &mut Random)) {
     let mut random = Random(1);
     for n in (1..40).chain([47, 48, 49, 63, 64, 65, 128, 400, 1003]) {
         for scale in [0.1, 3.0, 60.0] {
@@ -37,7 +37,7 @@ fn each_row(mut f: impl FnMut(&[f32], &mut Random)) {
 }
 
 #[track_caller]
-fn close(ours: f32, exact: f64, bound: f64) {
+pub(crate) fn close(ours: f32, exact: f64, bound: f64) {
     assert!((f64::from(ours) - exact).abs() <= bound, "{ours} is not {exact} within {bound:e}");
 }
 
@@ -86,66 +86,6 @@ fn softmax_of_special_values() {
             assert!((0..n).all(|i| y[i] == if i == n / 3 { 1.0 } else { 0.0 }));
             log_softmax(&x, &mut y);
             assert!((0..n).all(|i| y[i] == if i == n / 3 { 0.0 } else { -INF }));
-        }
-    });
-}
-
-#[test]
-fn rms_norm_agrees_with_f64() {
-    each_row(|x, random| {
-        let n = x.len();
-        let (weight, grad) = (random.values(n, 2.0), random.values(n, 1.0));
-        let weight = (random.below(3) > 0).then_some(&weight[..]);
-        let w: Vec<f64> = (0..n).map(|i| weight.map_or(1.0, |w| f64::from(w[i]))).collect();
-        let (wx, wg) = (wide(x), wide(&grad));
-        let eps = 1e-6f32;
-        let rstd = 1.0 / (wx.iter().map(|x| x * x).sum::<f64>() / n as f64 + f64::from(eps)).sqrt();
-        let mut y = vec![0.0; n];
-        let r = rms_norm(x, weight, eps, &mut y);
-        // A chain for each lane and five levels, a product, then division, eps, root (which halves) and reciprocal.
-        let added = (n / LANES + 7) as f64 * U;
-        let relative = (added / 2.0 + 4.0 * U) * 1.01;
-        close(r, rstd, rstd * relative);
-        for i in 0..n {
-            let exact = wx[i] * rstd * w[i];
-            close(y[i], exact, exact.abs() * (relative + 2.0 * U) * 1.01);
-        }
-
-        let (mut dx, mut dw) = (vec![7.0; n], vec![1.0; n]);
-        rms_norm_backward(&grad, x, weight, r, &mut dx, weight.map(|_| &mut dw[..]));
-        let g: Vec<f64> = (0..n).map(|i| wg[i] * w[i]).collect();
-        let mean = (0..n).map(|i| g[i] * wx[i] * rstd).sum::<f64>() / n as f64;
-        let size = (0..n).map(|i| (g[i] * wx[i] * rstd).abs()).sum::<f64>() / n as f64;
-        for i in 0..n {
-            let normed = wx[i] * rstd;
-            let exact = rstd * (g[i] - normed * mean);
-            let bound = rstd * ((relative + 3.0 * U) * g[i].abs() + (3.0 * relative + added + 6.0 * U) * normed.abs() * size);
-            close(dx[i], exact, bound * 1.01);
-            if weight.is_some() {
-                let exact = 1.0 + wg[i] * normed;
-                close(dw[i], exact, (wg[i] * normed).abs() * (relative + 3.0 * U) * 1.01 + U * exact.abs() + U);
-            }
-        }
-    });
-}
-
-#[test]
-fn swiglu_agrees_with_f64() {
-    each_row(|gate, random| {
-        let n = gate.len();
-        let (up, grad) = (random.values(n, 2.0), random.values(n, 1.0));
-        let (mut out, mut dgate, mut dup) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
-        swiglu(gate, &up, &mut out);
-        swiglu_backward(&grad, gate, &up, &mut dgate, &mut dup);
-        for i in 0..n {
-            let (g, u, d) = (f64::from(gate[i]), f64::from(up[i]), f64::from(grad[i]));
-            let s = 1.0 / (1.0 + (-g).exp());
-            // A sigmoid is good to 2.5 ulp, which is at most 5 U; then two products.
-            close(out[i], g * s * u, (g * s * u).abs() * 8.0 * U);
-            close(dup[i], d * g * s, (d * g * s).abs() * 8.0 * U);
-            // 1 - s has the absolute error of s, which cancels nothing for negative gates.
-            let bound = (d * u).abs() * s * (12.0 + 20.0 * g.abs()) * U;
-            close(dgate[i], d * u * s * (1.0 + g * (1.0 - s)), bound);
         }
     });
 }

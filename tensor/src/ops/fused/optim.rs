@@ -1,27 +1,8 @@
 //! One step of AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", 2019).
 
 use crate::dtype::DType;
-use crate::ops::wide;
+use crate::fused::{AdamW, Fused};
 use crate::tensor::Tensor;
-
-/// The numbers of one AdamW step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Which step this is, from 1.
-    pub step: u64,
-    /// The gradient is multiplied by this first (clipping).
-    pub grad_scale: f64,
-}
 
 impl AdamW {
     /// Learning rate over the first moment's bias correction, and the root of the second one's.
@@ -45,19 +26,7 @@ impl AdamW {
     /// setting is out of its range: see [`AdamW::check`].
     #[track_caller]
     pub fn apply(&self, param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor) -> (Tensor, Tensor, Tensor) {
-        self.check();
-        assert!(self.step > 0, "adamw: steps count from 1");
-        let (dtype, moments) = (param.dtype(), self.moments(param.dtype()));
-        for (name, t, expected) in [("gradient", grad, dtype), ("first moment", m, moments), ("second moment", v, moments)] {
-            if t.shape() != param.shape() || t.dtype() != expected || t.device() != param.device() {
-                panic!("adamw: {name} {t:?} for parameter {param:?} (expected {expected})");
-            }
-        }
-        param.expect_float("adamw");
-        let lifted = if moments == DType::F64 { moments } else { dtype };
-        let (p, g) = (param.to_dtype(lifted), grad.to_dtype(lifted));
-        let (p, m, v) = param.device().run("adamw", |b| b.adamw(&p, &g, m, v, self));
-        (p.to_dtype(dtype), m, v)
+        Fused::AdamW(*self).results(&[param, grad, m, v]).into()
     }
 
     /// Whether the settings make sense.
@@ -80,37 +49,45 @@ impl AdamW {
     }
 }
 
-pub(crate) fn adamw_composed(param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, s: &AdamW) -> (Tensor, Tensor, Tensor) {
-    let dtype = param.dtype();
-    let [param, grad] = [param, grad].map(wide);
-    let (rate, root) = s.corrections();
-    let g = grad.mul(s.grad_scale);
-    let m = m.mul(s.beta1).add(&g.mul(1.0 - s.beta1));
-    let v = v.mul(s.beta2).add(&g.square().mul(1.0 - s.beta2));
-    let update = m.div(&v.sqrt().div(root).add(s.eps)).mul(rate);
-    (param.mul(1.0 - s.lr * s.weight_decay).sub(&update).to_dtype(dtype), m, v)
+#[track_caller]
+pub(super) fn apply(op: &Fused, x: &[&Tensor], s: &AdamW) -> Vec<Tensor> {
+    s.check();
+    assert!(s.step > 0, "adamw: steps count from 1");
+    let (param, dtype) = (x[0], x[0].dtype());
+    let moments = s.moments(dtype);
+    let expected = [("gradient", dtype), ("first moment", moments), ("second moment", moments)];
+    for ((name, expected), t) in expected.iter().zip(&x[1..]) {
+        if t.shape() != param.shape() || t.dtype() != *expected {
+            panic!("adamw: {name} {t:?} for parameter {param:?} (expected {expected})");
+        }
+    }
+    let lifted = if moments == DType::F64 { moments } else { dtype };
+    let mut results = op.run(&[&param.to_dtype(lifted), &x[1].to_dtype(lifted), x[2], x[3]]);
+    results[0] = results[0].to_dtype(dtype);
+    results
 }
 
-pub(crate) mod cpu {
+pub(super) fn step(x: &[&Tensor], s: &AdamW) -> Vec<Tensor> {
+    let (rate, root) = s.corrections();
+    let g = x[1].mul(s.grad_scale);
+    let m = x[2].mul(s.beta1).add(&g.mul(1.0 - s.beta1));
+    let v = x[3].mul(s.beta2).add(&g.square().mul(1.0 - s.beta2));
+    let update = m.div(&v.sqrt().div(root).add(s.eps)).mul(rate);
+    vec![x[0].mul(1.0 - s.lr * s.weight_decay).sub(&update), m, v]
+}
+
+pub(super) mod cpu {
     use super::*;
     use crate::cpu::build;
 
-    pub fn adamw(param: &Tensor, grad: &Tensor, m: &Tensor, v: &Tensor, s: &AdamW) -> (Tensor, Tensor, Tensor) {
-        match param.dtype() {
-            DType::F32 => {}
-            t if t.is_half() => {
-                let (param, m, v) = adamw(&wide(param), &wide(grad), m, v, s);
-                return (param.to_dtype(t), m, v);
-            }
-            _ => return adamw_composed(param, grad, m, v, s),
-        }
+    pub fn step(x: &[&Tensor], s: &AdamW) -> Vec<Tensor> {
         let (rate, root) = s.corrections();
         let (rate, inverse_root, decay) = (rate as f32, (1.0 / root) as f32, (1.0 - s.lr * s.weight_decay) as f32);
         let (b1, b2, eps, scale) = (s.beta1 as f32, s.beta2 as f32, s.eps as f32, s.grad_scale as f32);
         let (c1, c2) = ((1.0 - s.beta1) as f32, (1.0 - s.beta2) as f32);
         // Denormals would slow every later step; `eps` hides them (see `AdamW::moments`).
         let flush = |x: f32| if x.abs() < f32::MIN_POSITIVE { 0.0 } else { x };
-        let [param, grad, m, v] = [param, grad, m, v].map(Tensor::contiguous);
+        let [param, grad, m, v] = [x[0], x[1], x[2], x[3]].map(Tensor::contiguous);
         let [p, g, m0, v0] = [&param, &grad, &m, &v].map(|t| t.data::<f32>());
         let like = |fill: &dyn Fn(usize) -> f32| {
             build(param.shape().clone(), DType::F32, |out: &mut [f32]| out.iter_mut().enumerate().for_each(|(i, o)| *o = fill(i)))
@@ -119,6 +96,6 @@ pub(crate) mod cpu {
         let v1 = like(&|i| flush(b2 * v0[i] + c2 * (scale * g[i]) * (scale * g[i])));
         let (m, v) = (m1.data::<f32>(), v1.data::<f32>());
         let p1 = like(&|i| decay * p[i] - rate * m[i] / (v[i].sqrt() * inverse_root + eps));
-        (p1, m1, v1)
+        vec![p1, m1, v1]
     }
 }
