@@ -1,7 +1,7 @@
 //! Reverse-mode automatic differentiation over [`tensor`].
 //!
 //! A [`Var`] is a tensor that remembers how it was computed. The operations of [`Tensor`](tensor::Tensor) through which a
-//! gradient can flow exist on `Var` under the same names, all but `attention_weights`, which only serves others;
+//! gradient can flow exist on `Var` under the same names, all but two that only serve others (`attention_weights` and `weighted_sum`);
 //! [`Var::backward`] walks the record backwards and adds to the [`grad`](Var::grad) of each parameter.
 //!
 //! ```

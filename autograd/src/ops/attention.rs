@@ -50,16 +50,18 @@ impl Var {
                 let d = if enable_gqa { shared_heads(&d, like.shape[like.shape.len() - 3]) } else { d };
                 like.fit(&d)
             };
-            let dv = needs[2].then(|| share(&like[2], p.t().matmul(g)));
+            let dv = needs[2].then(|| share(&like[2], p.t().weighted_sum(g)));
             if !(needs[0] || needs[1] || needs[3]) {
                 return [None, None, dv, None];
             }
-            let dp = g.matmul(&v.t());
-            let ds = dp.sub(&dp.mul(&p).sum(-1, true)).mul(&p);
+            // What weighs nothing was hidden.
+            let seen = p.ne(0.0);
+            let dp = Tensor::where_(&seen, &g.matmul(&v.t()), 0.0);
+            let ds = Tensor::where_(&seen, &dp.sub(&dp.mul(&p).sum(-1, true)).mul(&p), 0.0);
             let dmask = needs[3].then(|| like_mask.as_ref().expect("only a given mask needs a gradient").fit(&ds));
             let ds = ds.mul(scale);
-            let dq = needs[0].then(|| like[0].fit(&ds.matmul(&k)));
-            let dk = needs[1].then(|| share(&like[1], ds.t().matmul(&q)));
+            let dq = needs[0].then(|| like[0].fit(&ds.weighted_sum(&k)));
+            let dk = needs[1].then(|| share(&like[1], ds.t().weighted_sum(&q)));
             [dq, dk, dv, dmask]
         })
     }

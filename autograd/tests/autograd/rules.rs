@@ -143,6 +143,24 @@ fn a_row_of_minus_infinity_has_no_gradient() {
     assert!(grad(&q).iter().chain(&grad(&kv)).all(|g| g.is_finite()));
 }
 
+/// Neither a hidden key's values nor a blind row's gradient reach what the mask keeps apart.
+#[test]
+fn hidden_keys_have_no_gradient() {
+    let nan = f64::NAN;
+    let of = |x: &[f64]| Var::parameter(Tensor::from_slice(x, [2, 2], &cpu()));
+    let (q, k, v) = (of(&[1.0, 2.0, nan, 1.0]), of(&[0.5, 1.0, nan, INF]), of(&[1.0, 3.0, nan, nan]));
+    // The first row sees the first key, the second none.
+    let bools = Tensor::from_slice(&[true, false, false, false], [2, 2], &cpu());
+    let floats = Tensor::where_(&bools, &Tensor::zeros([2, 2], DType::F64, &cpu()), -INF);
+    for mask in [&bools, &floats] {
+        [&q, &k, &v].into_iter().for_each(Var::zero_grad);
+        let options = Attention { mask: Some(mask.into()), ..Default::default() };
+        let y = Var::scaled_dot_product_attention(&q, &k, &v, &options);
+        y.backward_with(&Tensor::from_slice(&[1.0, 2.0, nan, nan], [2, 2], &cpu()));
+        assert_eq!((grad(&q), grad(&k), grad(&v)), (vec![0.0; 4], vec![0.0; 4], vec![1.0, 2.0, 0.0, 0.0]));
+    }
+}
+
 #[test]
 fn a_variance_without_degrees_of_freedom() {
     let [g] = grads(|[x]| x.var((), 1.0, false), [&[5.0]]);

@@ -18,10 +18,10 @@ pub struct Attention<'a> {
 
 impl Tensor {
     /// `softmax(q·kᵀ·scale + mask)·v` for `q` `[…, queries, dim]`, `k` `[…, keys, dim]`, `v` `[…, keys, v_dim]`. A row that sees no
-    /// key gives 0.
+    /// key gives 0. What a hidden key and its value hold has no say, be it NaN.
     ///
     /// # Panics
-    /// If shapes do not fit, or both a mask and `is_causal` are given.
+    /// If shapes do not fit, the mask is neither bool nor float, or both a mask and `is_causal` are given.
     #[track_caller]
     pub fn scaled_dot_product_attention(q: &Tensor, k: &Tensor, v: &Tensor, options: &Attention<'_>) -> Tensor {
         const OP: &str = "scaled_dot_product_attention";
@@ -43,13 +43,13 @@ impl Tensor {
         let scale = options.scale.unwrap_or(1.0 / (q.dim(-1) as f64).sqrt());
         let scores = q.to_accumulator().matmul(&k.to_accumulator().t()).mul(scale);
         let p = Tensor::attention_weights(&scores, options);
-        p.matmul(&v.to_accumulator()).to_dtype(q.dtype())
+        p.weighted_sum(&v.to_accumulator()).to_dtype(q.dtype())
     }
 
     /// The masked softmax over scaled scores `[…, queries, keys]`; hidden keys weigh 0, and so does a row that sees none.
     ///
     /// # Panics
-    /// If the scores have fewer than two dimensions, or the mask does not broadcast.
+    /// If the scores have fewer than two dimensions, or the mask does not broadcast or is neither bool nor float.
     #[track_caller]
     pub fn attention_weights(scores: &Tensor, options: &Attention<'_>) -> Tensor {
         let (rows, cols) = (scores.dim(-2), scores.dim(-1));
@@ -60,9 +60,30 @@ impl Tensor {
         let masked = match causal.as_ref().or(options.mask) {
             None => return scores.softmax(-1),
             Some(m) if m.dtype() == DType::Bool => Tensor::where_(m, scores, f64::NEG_INFINITY),
-            Some(m) => scores.add(&m.to_dtype(scores.dtype())),
+            Some(m) => {
+                m.expect_float("scaled_dot_product_attention: mask");
+                let m = m.to_dtype(scores.dtype());
+                Tensor::where_(&m.eq(f64::NEG_INFINITY), f64::NEG_INFINITY, &scores.add(&m))
+            }
         };
         let blind = masked.amax(-1, true).eq(f64::NEG_INFINITY);
         masked.masked_fill(&blind, 0.0).softmax(-1).masked_fill(&blind, 0.0)
+    }
+
+    /// The matrix product of weights `[…, m, k]` (`self`) and `rows` `[…, k, n]` in which a weight of 0 leaves its row out, whatever
+    /// that holds: `0·∞` and `0·NaN` are 0 here.
+    ///
+    /// # Panics
+    /// As [`Tensor::matmul`].
+    #[track_caller]
+    pub fn weighted_sum(&self, rows: &Tensor) -> Tensor {
+        let (finite, infinite) = (rows.abs().lt(f64::INFINITY), rows.abs().eq(f64::INFINITY));
+        let sum = self.matmul(&Tensor::where_(&finite, rows, 0.0));
+        // How many ∞ and NaN a sum has, and the signs of its ∞: all of one sign make ∞, anything else NaN.
+        let (sign, wild) = (self.sign(), finite.logical_not().to_dtype(rows.dtype()));
+        let met = sign.abs().matmul(&wild);
+        let signs = sign.matmul(&Tensor::where_(&infinite, &rows.sign(), 0.0));
+        let extreme = Tensor::where_(&signs.abs().eq(&met), &signs.mul(f64::INFINITY), f64::NAN);
+        Tensor::where_(&met.eq(0.0), &sum, &extreme)
     }
 }

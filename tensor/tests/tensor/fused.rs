@@ -113,3 +113,69 @@ fn attention_has_no_bound_below_memorys() {
     assert_eq!(grads[2].to_bytes(), x.to_bytes());
     assert!(grads[..2].iter().all(|t| t.abs().amax((), false).item::<f32>() < 1e-4));
 }
+
+/// What a row does not see has no say, whatever it holds: not in the row's output, nor in its gradients, nor does a row's gradient
+/// reach what it does not see. In every dtype, by the CPU's kernels and by the definitions.
+#[test]
+fn what_is_hidden_has_no_say() {
+    let n = 6;
+    let mut rng = Generator::new(3);
+    let mut draw = |cols: usize| rng.normal([1, 1, n, cols], 0.0, 1.0, DType::F64, &Device::cpu());
+    let clean = [draw(5), draw(3), draw(3), draw(5)];
+    for device in [Device::cpu(), Device::new_cyclic(Plain)] {
+        for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+            for poison in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+                // Everything of the last position: its gradient, query, key and value.
+                let last = Tensor::arange(0, n as i64, 1, DType::I64, &Device::cpu()).unsqueeze(1).eq(n as i64 - 1);
+                let pass = |x: &[Tensor; 4]| {
+                    let [grad, q, k, v] = x.each_ref().map(|t| t.to_dtype(dtype).to_device(&device));
+                    let (out, lse) = Tensor::attention_causal(&q, &k, &v, None, 0.5);
+                    let grads = Fused::AttentionCausalBackward { scale: 0.5 }.apply(&[&grad, &q, &k, &v, &out, &lse]);
+                    (out, lse.unsqueeze(-1), grads[0].clone())
+                };
+                let rest = |t: &Tensor| t.narrow(2, 0, n - 1).to_bytes();
+                let (a, b) = (pass(&clean), pass(&clean.each_ref().map(|t| t.masked_fill(&last, poison))));
+                for (name, a, b) in [("out", &a.0, &b.0), ("lse", &a.1, &b.1), ("dq", &a.2, &b.2)] {
+                    assert!(rest(a) == rest(b), "{name} {device} {dtype} {poison}");
+                }
+                assert!(!b.0.to_f64_vec()[(n - 1) * 5].is_finite());
+                // The last row sees all keys; that of the first row alone must not leave the first key.
+                let first = Tensor::arange(0, n as i64, 1, DType::I64, &Device::cpu()).unsqueeze(1).eq(0);
+                let [grad, q, k, v] = [0, 1, 2, 3].map(|i| {
+                    let x = if i < 2 { clean[i].masked_fill(&first, poison) } else { clean[i].clone() };
+                    x.to_dtype(dtype).to_device(&device)
+                });
+                let (out, lse) = Tensor::attention_causal(&q, &k, &v, None, 0.5);
+                let grads = Fused::AttentionCausalBackward { scale: 0.5 }.apply(&[&grad, &q, &k, &v, &out, &lse]);
+                for d in &grads[1..] {
+                    let others = d.narrow(2, 1, n - 1).to_f64_vec();
+                    assert!(others.iter().all(|x| x.is_finite()), "{device} {dtype} {poison}: {others:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mask_hides_whatever_there_is() {
+    let cpu = Device::cpu();
+    for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+        let t = |x: &[f64]| Tensor::from_slice(x, [x.len() / 2, 2], &cpu).to_dtype(dtype);
+        let (q, k, v) = (t(&[1.0; 4]), t(&[1.0, 1.0, f64::NAN, 1.0]), t(&[0.5, 0.25, f64::NAN, f64::INFINITY]));
+        // The first row sees the first key, the second none.
+        let bools = Tensor::from_slice(&[true, false, false, false], [2, 2], &cpu);
+        let floats = Tensor::where_(&bools, &Tensor::zeros([2, 2], dtype, &cpu), f64::NEG_INFINITY);
+        for mask in [&bools, &floats] {
+            let options = tensor::Attention { mask: Some(mask), ..Default::default() };
+            let y = Tensor::scaled_dot_product_attention(&q, &k, &v, &options);
+            assert_eq!(y.to_f64_vec(), [0.5, 0.25, 0.0, 0.0], "{dtype} {mask:?}");
+        }
+        let causal = tensor::Attention { is_causal: true, ..Default::default() };
+        assert_eq!(Tensor::scaled_dot_product_attention(&q, &k, &v, &causal).to_f64_vec()[..2], [0.5, 0.25]);
+        // Infinities that are seen count by their sign and their weight's.
+        let weights = t(&[1.0, 0.0, -1.0, 0.0, 1.0, 1.0]);
+        let y = weights.weighted_sum(&t(&[f64::INFINITY, 1.0, f64::NEG_INFINITY, f64::NAN])).to_f64_vec();
+        assert_eq!(y[..4], [f64::INFINITY, 1.0, f64::NEG_INFINITY, -1.0]);
+        assert!(y[4].is_nan() && y[5].is_nan());
+    }
+}

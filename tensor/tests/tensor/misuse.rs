@@ -44,6 +44,11 @@ fn panics_name_the_operation_and_the_callers_line() {
     fn backward(grad: &Tensor, q: &Tensor, k: &Tensor, out: &Tensor, lse: &Tensor) -> Vec<Tensor> {
         Fused::AttentionCausalBackward { scale: 1.0 }.apply(&[grad, q, k, k, out, lse])
     }
+    #[track_caller]
+    fn masked(x: &Tensor, mask: &Tensor) -> Tensor {
+        let mask = mask.narrow(1, 0, 2);
+        Tensor::scaled_dot_product_attention(x, x, x, &Attention { mask: Some(&mask), ..Default::default() })
+    }
     let mut wrong = Vec::new();
     /// The call, and what its message must hold.
     macro_rules! refuses {
@@ -143,6 +148,8 @@ fn panics_name_the_operation_and_the_callers_line() {
         x.masked_fill(&x, 1.0) => "bool";
         Tensor::scaled_dot_product_attention(&x, &f(&[2, 4]), &x, &Attention::default()) => "scaled_dot_product_attention", "[2, 4]";
         Tensor::attention_causal(&x, &x, &x, None, 1.0) => "attention_causal", "[2, 3]";
+        masked(&x, &x.to_dtype(DType::I64)) => "scaled_dot_product_attention: mask", "i64";
+        masked(&x, &x.to_dtype(DType::F8E4M3)) => "scaled_dot_product_attention: mask", "f8e4m3";
         x.item::<f32>() => "item", "6 elements";
         Generator::new(0).uniform([2], 3.0, 1.0, DType::F32, &cpu) => "uniform", "3", "1";
         Generator::new(0).uniform([2], f64::NAN, 1.0, DType::F32, &cpu) => "uniform", "NaN";

@@ -219,23 +219,35 @@ pub fn attention_backward(
                 let size = (rows, cols, v_dim);
                 block(kernels, size, grads.from(first, 0), panel(&packed_v, width), c, Mode::Store);
             }
+            let visible = |t: usize| (seen + first + t + 1).saturating_sub(seq + j).min(cols);
             for t in 0..rows {
-                let i = first + t;
-                let visible = (seen + i + 1).saturating_sub(seq + j).min(cols);
                 let (p, ds) = (&mut p[t * width..][..cols], &mut ds[t * width..][..cols]);
-                score_gradients(&mut p[..visible], &mut ds[..visible], scale, lse[i], delta[i]);
-                p[visible..].fill(0.0);
-                ds[visible..].fill(0.0);
+                score_gradients(&mut p[..visible(t)], &mut ds[..visible(t)], scale, lse[first + t], delta[first + t]);
+                p[visible(t)..].fill(0.0);
+                ds[visible(t)..].fill(0.0);
             }
-            let tile = |x: &[f32]| View { ptr: x.as_ptr(), row: width as isize, col: 1 };
-            // SAFETY: as above.
-            unsafe {
-                let r = in_place(grads.from(first, 0));
-                block(kernels, (cols, v_dim, rows), tile(&p).t(), r, dv.from(j, 0), Mode::Resume);
-                let r = in_place(queries.from(first, 0));
-                block(kernels, (cols, dim, rows), tile(&ds).t(), r, dk.from(j, 0), Mode::Resume);
-                let r = in_place(keys.from(j, 0));
-                block(kernels, (rows, dim, cols), tile(&ds), r, dq.from(first, 0), Mode::Resume);
+            let tile = |x: &[f32], t: usize| View { ptr: x[t * width..].as_ptr(), row: width as isize, col: 1 };
+            let products = |t: usize, rows: usize, cols: usize| {
+                let i = first + t;
+                // SAFETY: rows `t..t + rows` of the tiles exist, queries `i..i + rows` and keys `j..j + cols` too.
+                unsafe {
+                    let r = in_place(grads.from(i, 0));
+                    block(kernels, (cols, v_dim, rows), tile(&p, t).t(), r, dv.from(j, 0), Mode::Resume);
+                    let r = in_place(queries.from(i, 0));
+                    block(kernels, (cols, dim, rows), tile(&ds, t).t(), r, dk.from(j, 0), Mode::Resume);
+                    let r = in_place(keys.from(j, 0));
+                    block(kernels, (rows, dim, cols), tile(&ds, t), r, dq.from(i, 0), Mode::Resume);
+                }
+            };
+            // What a query does not see weighs nothing, unless one of the two is NaN or infinite.
+            let finite = || {
+                (j..j + cols).all(|j| all_finite(k.row(j)))
+                    && (first..first + rows).all(|i| all_finite(q.row(i)) && all_finite(grad.row(i)))
+            };
+            if visible(0) == cols || finite() {
+                products(0, rows, cols);
+            } else {
+                (0..rows).filter(|&t| visible(t) > 0).for_each(|t| products(t, 1, visible(t)));
             }
         }
     }

@@ -9,7 +9,7 @@ impl Tensor {
     /// of sequence `b` sees the first `visible[b] − seq + i + 1` keys (`keys` of them for the last row without `visible`).
     /// Returns the output and the rows' log-sum-exp `[batch, heads, seq]`.
     ///
-    /// A row's result depends on the keys it sees alone: a decoding step over a cache gives the bits of the full pass.
+    /// A row's result depends on the keys it sees alone, whatever the others hold, NaN too: a decoding step over a cache gives the bits of the full pass.
     ///
     /// # Panics
     /// If shapes, dtypes or devices do not fit, there are more queries than keys, or `visible` is below `seq` or above `keys`.
@@ -79,18 +79,19 @@ pub(super) fn forward(x: &[&Tensor], visible: Option<&[usize]>, scale: f64) -> V
     let (q, k, v) = (x[0], x[1], x[2]);
     let scores = q.matmul(&k.t()).mul(scale);
     let scores = Tensor::where_(&visible_mask(q, k, visible), &scores, f64::NEG_INFINITY);
-    vec![scores.softmax(-1).matmul(v), scores.logsumexp(-1, false)]
+    vec![scores.softmax(-1).weighted_sum(v), scores.logsumexp(-1, false)]
 }
 
 /// With `P = exp(S − lse)`: `dV = Pᵀ·dO`, `dS = P∘(dO·Vᵀ − rowsum(dO∘O))·scale`, `dQ = dS·K`, `dK = dSᵀ·Q`.
 pub(super) fn backward(x: &[&Tensor], scale: f64) -> Vec<Tensor> {
     let &[grad, q, k, v, out, lse] = x else { unreachable!("operands were counted") };
     let scores = q.matmul(&k.t()).mul(scale).sub(&lse.unsqueeze(-1));
-    let p = Tensor::where_(&visible_mask(q, k, None), &scores.exp(), 0.0);
-    let dv = p.t().matmul(grad);
+    let seen = visible_mask(q, k, None);
+    let p = Tensor::where_(&seen, &scores.exp(), 0.0);
+    let dv = p.t().weighted_sum(grad);
     let delta = grad.mul(out).sum(-1, true);
-    let ds = grad.matmul(&v.t()).sub(&delta).mul(&p).mul(scale);
-    vec![ds.matmul(k), ds.t().matmul(q), dv]
+    let ds = Tensor::where_(&seen, &grad.matmul(&v.t()).sub(&delta).mul(&p).mul(scale), 0.0);
+    vec![ds.weighted_sum(k), ds.t().weighted_sum(q), dv]
 }
 
 pub(super) mod cpu {
