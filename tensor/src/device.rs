@@ -1,7 +1,6 @@
 //! [`Device`]: a handle to a [`Backend`].
 
 use crate::backend::{Backend, DeviceError};
-use crate::cpu::CpuBackend;
 use crate::dtype::DType;
 use crate::shape::Shape;
 use std::any::Any;
@@ -9,19 +8,13 @@ use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 /// Where tensors live and who computes on them. Cheap to clone; equal when it is the same backend object.
 #[derive(Clone)]
 pub struct Device(Arc<dyn Backend>);
 
 impl Device {
-    /// The processor this program runs on.
-    pub fn cpu() -> Device {
-        static CPU: OnceLock<Device> = OnceLock::new();
-        CPU.get_or_init(|| Device::new(CpuBackend)).clone()
-    }
-
     /// A device over a backend of one's own.
     pub fn new(backend: impl Backend + 'static) -> Device {
         Device(Arc::new(backend))

@@ -3,7 +3,7 @@
 //! Off unless [`start`] is called; then each operation adds its time, without that of operations it calls, to a counter of its
 //! name. The counters are the only global state beside caches: they count and change nothing.
 
-use crate::cpu::peak_memory;
+use crate::cpu::buffer::peak_memory;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -8,7 +8,7 @@
 //! Work is split over the output and each output element is computed in one fixed order, so results do not depend on the
 //! number of threads.
 
-mod buffer;
+pub(crate) mod buffer;
 pub(crate) mod fold;
 pub(crate) mod gemm;
 pub(crate) mod parallel;
@@ -31,10 +31,19 @@ use crate::shape::Shape;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
 use bytemuck::Pod;
+use std::sync::OnceLock;
 
 /// The CPU as a [`Backend`].
 #[derive(Debug)]
 pub struct CpuBackend;
+
+impl Device {
+    /// The processor this program runs on.
+    pub fn cpu() -> Device {
+        static CPU: OnceLock<Device> = OnceLock::new();
+        CPU.get_or_init(|| Device::new(CpuBackend)).clone()
+    }
+}
 
 /// A fresh contiguous tensor of `shape`, filled by `fill`. Bool tensors are filled as `u8`.
 pub(crate) fn build<T: Pod>(shape: impl Into<Shape>, dtype: DType, fill: impl FnOnce(&mut [T])) -> Tensor {
