@@ -26,7 +26,7 @@ __device__ inline void scatter(T* y, const i64* index, const T* src, u64 length,
     }
 }
 
-// As `scatter`, adding in ascending order; half types into f32.
+// As `scatter`, adding in ascending order; floats into f64, so that the error does not grow with the number of terms.
 template <class T, class A>
 __device__ inline void scatter_add(A* y, const i64* index, const T* src, u64 length, u64 size, u64 stride_y, u64 stride_index,
                                    u64 stride_src, Fault* fault, u64 code, u64 lines, const Layout<3>& layout) {
@@ -38,7 +38,7 @@ __device__ inline void scatter_add(A* y, const i64* index, const T* src, u64 len
         i64 position = index[o[1] + i * stride_index];
         if (!in_range(position, size, fault, code)) continue;
         A* to = y + o[0] + position * stride_y;
-        *to = narrow<A>(widen(*to) + widen(src[o[2] + i * stride_src]));
+        *to = narrow<A>(widen(*to) + (Wide<A>)widen(src[o[2] + i * stride_src]));
     }
 }
 
@@ -88,9 +88,9 @@ MOVES(b64, u64)
         scatter_add(y, index, src, length, size, stride_y, stride_index, stride_src, fault, code, lines, layout);                   \
     }
 SCATTER_ADD(f64, f64)
-SCATTER_ADD(f32, f32)
-SCATTER_ADD(bf16, f32)
-SCATTER_ADD(f16, f32)
+SCATTER_ADD(f32, f64)
+SCATTER_ADD(bf16, f64)
+SCATTER_ADD(f16, f64)
 SCATTER_ADD(i64, i64)
 SCATTER_ADD(i32, i32)
 SCATTER_ADD(u8, u8)

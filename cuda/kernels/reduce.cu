@@ -142,23 +142,32 @@ ARG_REDUCE(i64)
 ARG_REDUCE(i32)
 ARG_REDUCE(u8)
 
-// Running sums: one warp a row, 32 terms at a time.
+// What a running sum is carried in.
+__device__ inline f64 carried(f64 x) { return x; }
+__device__ inline i64 carried(i64 x) { return x; }
+
+// Running sums: one warp a row, 32 terms at a time. What the carry's additions round off is kept beside it (Knuth's two-sum), so
+// that the error does not grow with the number of terms.
 template <class T>
 __device__ inline void cumsum(T* y, const T* x, u64 terms, u64 stride_y, u64 stride_x, const Layout<2>& kept) {
-    using A = Wide<T>;
+    using A = decltype(carried(Wide<T>()));
     Offsets o(kept, blockIdx.x);
-    A carry = 0;
+    A carry = 0, lost = 0;
     for (u64 base = 0; base < terms; base += 32) {
         u64 i = base + threadIdx.x;
-        A sum = i < terms ? widen(x[o[1] + i * stride_x]) : A(0);
+        A sum = i < terms ? (A)widen(x[o[1] + i * stride_x]) : A(0);
 #pragma unroll
         for (int offset = 1; offset < 32; offset *= 2) {
             A before = __shfl_up_sync(~0u, sum, offset);
             if (threadIdx.x >= offset) sum += before;
         }
-        sum += carry;
-        if (i < terms) y[o[0] + i * stride_y] = narrow<T>(sum);
-        carry = __shfl_sync(~0u, sum, 31);
+        if (i < terms) y[o[0] + i * stride_y] = narrow<T>(carry + (sum + lost));
+        A all = __shfl_sync(~0u, sum, 31), next = carry + all;
+        if constexpr (!same<A, i64>) {
+            A added = next - carry;
+            if (isfinite(next)) lost += (carry - (next - added)) + (all - added);
+        }
+        carry = next;
     }
 }
 

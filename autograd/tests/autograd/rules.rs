@@ -394,6 +394,34 @@ fn half_gradients_are_summed_before_they_are_rounded() {
     }
 }
 
+/// Where it would show that terms are added one after the other.
+#[test]
+fn gradients_of_many_terms() {
+    let n = 300_000usize;
+    let tenths = Tensor::full([n], 0.1, DType::F32, &cpu());
+    let first = |x: &Var| x.grad().expect("a gradient").flatten(0, -1).narrow(0, 0, 1).item::<f32>();
+    let close = |got: f32| {
+        let want = n as f64 * f64::from(0.1f32);
+        // A tree of sums rounds every term of one sign alike, up to the leaves' 64 times a lane.
+        assert!((f64::from(got) - want).abs() <= 16.0 * f64::from(f32::EPSILON) * want, "{got} for {want}");
+    };
+    let x = Var::parameter(tenths.clone());
+    x.cumsum(0).backward_with(&tenths);
+    close(first(&x));
+    let (x, at) = (Var::parameter(Tensor::ones([1], DType::F32, &cpu())), Tensor::zeros([n], DType::I64, &cpu()));
+    let reads: [fn(&Var, &Tensor) -> Var; 4] = [
+        |x, at| x.index_select(0, at),
+        |x, at| x.gather(0, at),
+        |x, at| Var::embedding(&x.unsqueeze(0), at).flatten(0, -1),
+        |x, at| x.expand(&[at.numel() as isize]),
+    ];
+    for read in reads {
+        x.zero_grad();
+        read(&x, &at).backward_with(&tenths);
+        close(first(&x));
+    }
+}
+
 /// Passes are added up in f32 as well.
 #[test]
 fn half_gradients_of_many_passes_are_rounded_when_they_are_read() {

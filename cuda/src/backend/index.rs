@@ -38,16 +38,20 @@ fn read(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, index_strides: &[us
     y
 }
 
+/// The dtype in which terms are added one after the other: floats in f64, however many there are.
+fn added_in(x: &Tensor) -> DType {
+    if x.dtype().is_float() { DType::F64 } else { x.dtype() }
+}
+
 pub fn scatter(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
-    // Half types add up in f32 and are rounded once.
-    let dtype = if add && x.dtype().is_float() { x.dtype().accumulator() } else { x.dtype() };
+    let dtype = if add { added_in(x) } else { x.dtype() };
     let y = cuda.copy_of(x, dtype);
     write(cuda, &y, dim, (index, index.strides()), src, add);
     y.to_dtype(x.dtype())
 }
 
 pub fn index_add(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor {
-    let dtype = if x.dtype().is_float() { x.dtype().accumulator() } else { x.dtype() };
+    let dtype = added_in(x);
     let y = cuda.copy_of(x, dtype);
     let scaled = match alpha.as_f64() {
         1.0 => src.clone(),

@@ -72,3 +72,15 @@ fn large_cases() {
         }
     }
 }
+
+/// Where it would show that terms are added one after the other.
+#[test]
+fn long_accumulations() {
+    for dtype in [DType::F32, DType::BF16] {
+        for case in opspec::accumulations(dtype, 100_003) {
+            let start = Instant::now();
+            case.verify(&device(5)).unwrap_or_else(|e| panic!("{e}"));
+            println!("{} {dtype}: {:.2} s", case.op.name(), start.elapsed().as_secs_f64());
+        }
+    }
+}

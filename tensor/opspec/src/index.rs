@@ -3,7 +3,7 @@
 use crate::array::{Array, Expected, axis, broadcast, for_each_index};
 use crate::case::{ALL, FLOATS, NUMBERS, Spec};
 use crate::family::{Family, operations};
-use crate::precision::Precision;
+use crate::precision::{IN_TURN, Precision};
 use crate::{Input, Op, Source};
 use tensor::{DType, Tensor};
 
@@ -146,9 +146,11 @@ fn select(x: &Array, positions: &[f64], dim: isize) -> Expected {
     }))
 }
 
-/// `x` with values put or added; `n` values added in a row to one make `n + 1` roundings (each value may be a product).
+/// `x` with values put or added; `n` values added in a row to one make `n + 1` roundings (each value may be a product). Beyond
+/// [`IN_TURN`] positions they are those of f64, which together make less than one of f32.
 fn write(x: &Array, index: &Array, dim: isize, src: impl Fn(&[usize]) -> f64, add: bool) -> Expected {
     let p = Precision::of(x.dtype);
+    let most = if x.dtype == DType::F64 { usize::MAX } else { IN_TURN };
     let mut out = Expected::exact(x.clone());
     if x.rank() == 0 {
         out.array.data[0] = if add { x.data[0] + src(&[]) } else { src(&[]) };
@@ -167,7 +169,7 @@ fn write(x: &Array, index: &Array, dim: isize, src: impl Fn(&[usize]) -> f64, ad
             out.array.data[offset] += value;
             size[offset] += value.abs();
             count[offset] += 1;
-            out.bound[offset] = p.dot(count[offset]) * size[offset];
+            out.bound[offset] = p.dot(count[offset].min(most)) * size[offset];
         } else {
             out.array.data[offset] = value;
         }

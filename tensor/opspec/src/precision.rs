@@ -74,6 +74,9 @@ impl Precision {
     }
 }
 
+/// Terms that an operation adds one after the other in f32; more are added up in f64.
+pub(crate) const IN_TURN: usize = 1024;
+
 /// Higham's γₙ: the relative error of `n` successive roundings.
 pub fn gamma(n: usize, u: f64) -> f64 {
     let nu = n as f64 * u;

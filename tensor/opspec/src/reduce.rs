@@ -4,6 +4,7 @@ use crate::array::{Array, Expected, axes, axis, for_each_index};
 use crate::case::{ALL, FLOATS, NUMBERS, Spec};
 use crate::family::{Family, nearest, operations};
 use crate::precision::Precision;
+use crate::source::for_each_line;
 use crate::{Draw, Op, Source};
 use tensor::{DType, Tensor};
 
@@ -86,19 +87,7 @@ impl Family for Reduce {
                 if x.rank() == 0 {
                     return vec![Expected::exact(Array { dtype: integral, ..x.clone() })];
                 }
-                let d = axis(*dim, x.rank());
-                Expected::from_fn(integral, &x.shape, |ix| {
-                    let mut at = ix.to_vec();
-                    let terms: Vec<f64> = (0..=ix[d])
-                        .map(|i| {
-                            at[d] = i;
-                            x.at(&at)
-                        })
-                        .collect();
-                    // One term after the other.
-                    let p = Precision::of(integral);
-                    (terms.iter().sum(), p.dot(terms.len()) * magnitude(&terms))
-                })
+                running(x, axis(*dim, x.rank()), integral)
             }
         }]
     }
@@ -129,6 +118,27 @@ impl Family for Reduce {
         };
         each * x[0].numel() as u64
     }
+}
+
+/// Running sums. However many terms there are, few roundings meet one of them: f32 is carried in f64, and f64 with what it loses (on a
+/// GPU after the five additions that join 32 of them).
+fn running(x: &Array, d: usize, dtype: DType) -> Expected {
+    let p = Precision::of(dtype);
+    let mut out = Expected::exact(Array { dtype, ..x.clone() });
+    for_each_line(&x.shape, d, |line| {
+        let (mut sum, mut lost, mut size) = (0.0f64, 0.0, 0.0);
+        for (n, ix) in line.iter().enumerate() {
+            let term = x.at(ix);
+            // Neumaier's sum: of the two the larger one keeps its digits.
+            let next = sum + term;
+            lost += if f64::abs(sum) >= term.abs() { (sum - next) + term } else { (term - next) + sum };
+            sum = next;
+            size += term.abs();
+            let at = x.shape.iter().zip(ix).fold(0, |o, (n, i)| o * n + i);
+            (out.array.data[at], out.bound[at]) = (sum + lost, p.sum((n + 1).min(8)) * size);
+        }
+    });
+    out
 }
 
 /// Sum of magnitudes.

@@ -6,7 +6,7 @@ use crate::family::{Family, elements, operations};
 use crate::precision::Precision;
 use crate::reduce::{exponential_sum, magnitude};
 use crate::source::for_each_line;
-use crate::{Op, Source};
+use crate::{Draw, Op, Source};
 use tensor::{CrossEntropy, DType, Reduction, Tensor};
 
 operations! {
@@ -168,8 +168,9 @@ pub(crate) fn specs() -> Vec<Spec> {
             let classes = shape[dim];
             let reduction = [Reduction::Mean, Reduction::Sum, Reduction::None][s.pick(3)];
             let label_smoothing = [0.0, 0.25][s.pick(2)];
-            // A mean over nothing would be NaN: the ignored class is not the only one, and targets are drawn anew.
-            let ignore_index = if classes > 1 && s.one_in(3) && reduction != Reduction::Mean { 1 } else { -100 };
+            // A mean may be over nothing, which makes it NaN; not where differences are taken.
+            let may_ignore = reduction != Reduction::Mean || s.draw != Draw::Smooth;
+            let ignore_index = if classes > 1 && may_ignore && s.one_in(3) { 1 } else { -100 };
             let logits = s.input(&shape, -8.0, 8.0);
             let target = if s.one_in(3) {
                 s.input(&shape, 0.0, 1.0)
@@ -179,7 +180,7 @@ pub(crate) fn specs() -> Vec<Spec> {
                 let layout = s.dense_layout(samples.len());
                 let mut index = s.index(&samples, classes);
                 // An ignored target may be any number, and -100 is the usual one.
-                if ignore_index == -100 && reduction != Reduction::Mean && s.coin() && !index.array.data.is_empty() {
+                if ignore_index == -100 && may_ignore && s.coin() && !index.array.data.is_empty() {
                     index = crate::Input { layout, array: Array { dtype: DType::I64, ..index.array } };
                     index.array.data[0] = -100.0;
                 }

@@ -45,6 +45,25 @@ pub fn lanes<T: Copy>(a: &[T], b: &[T], start: T, f: impl Fn(T, T, T) -> T, join
     lanes[0]
 }
 
+/// [`lanes`] over the leaves of one row, joined pairwise.
+#[inline(always)]
+pub fn row<T: Copy>(a: &[T], b: &[T], start: T, f: impl Fn(T, T, T) -> T + Copy, join: impl Fn(T, T) -> T + Copy) -> T {
+    if a.len() <= LEAF {
+        return lanes(a, b, start, f, join);
+    }
+    // Bit `i` of the number of leaves so far: whether a tree of 2ⁱ of them waits at `i` for its like.
+    let (mut trees, mut count) = ([start; usize::BITS as usize], 0usize);
+    for (a, b) in a.chunks(LEAF).zip(b.chunks(LEAF)) {
+        let (mut sum, size) = (lanes(a, b, start, f, join), count.trailing_ones() as usize);
+        trees[..size].iter().for_each(|&tree| sum = join(tree, sum));
+        trees[size] = sum;
+        count += 1;
+    }
+    let mut left = (0..trees.len()).filter(|i| count >> i & 1 == 1).map(|i| trees[i]);
+    let last = left.next().expect("more than one leaf");
+    left.fold(last, |sum, tree| join(tree, sum))
+}
+
 /// Reduces each row of `x`, `n` terms long, to its element of `out`. `zero` is neutral.
 pub fn rows<T: Pod + Send + Sync>(x: &[T], n: usize, out: &mut [T], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) {
     by_leaves(n, 1, out, zero, f, |sums, leaves| {

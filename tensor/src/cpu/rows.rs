@@ -1,6 +1,6 @@
 //! Kernels on contiguous rows of `f32`: sums, softmax, and attention for one head.
 //!
-//! **Order of summation.** A row has the accumulators of a leaf of [`fold`](super::fold), whatever its length: partial sums,
+//! **Order of summation.** A row is cut into the leaves of [`fold`](super::fold), each with its accumulators: partial sums,
 //! which a fixed tree adds up. The order depends on the row's length alone; a row gives the same bits whatever other rows are with it and
 //! whichever instruction set of AVX2 and AVX-512 is used.
 //!
@@ -11,20 +11,20 @@ mod attention;
 
 pub use attention::{Head, Keys, attention, attention_backward};
 
-use super::fold::lanes;
+use super::fold::{lanes, row};
 use super::simd::{dispatch, fma};
 use super::vmath::{exp1, log1};
 
 /// `Σ f(x)`.
 #[inline(always)]
-fn sum_of(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    lanes(x, x, 0.0, |sum, x, _| sum + f(x), |a, b| a + b)
+fn sum_of(x: &[f32], f: impl Fn(f32) -> f32 + Copy) -> f32 {
+    row(x, x, 0.0, |sum, x, _| sum + f(x), |a, b| a + b)
 }
 
 /// `Σ a·b`.
 #[inline(always)]
 pub(crate) fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
-    lanes(a, b, 0.0, |sum, a, b| fma::<FMA, _>(a, b, sum), |a, b| a + b)
+    row(a, b, 0.0, |sum, a, b| fma::<FMA, _>(a, b, sum), |a, b| a + b)
 }
 
 /// The largest element that is not NaN; -∞ for none.

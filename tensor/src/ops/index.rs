@@ -90,7 +90,8 @@ impl Tensor {
         }
     }
 
-    /// `x` with `src` added at `index`, in ascending order of `src`'s elements: deterministic. Integers wrap; of bools, or.
+    /// `x` with `src` added at `index`, in ascending order of `src`'s elements: deterministic. Integers wrap; of bools, or. Along a
+    /// dimension of more than 1,024 positions f32 (and so the half types) is added up in f64: the error does not grow with their number.
     ///
     /// # Panics
     /// As [`Tensor::scatter`].
@@ -143,7 +144,8 @@ impl Tensor {
     }
 
     /// `x` with `alpha` times the slices of `src` added along `dim` at the positions of a 1-d (or 0-d) integer `index`, in
-    /// ascending order: deterministic. Integers wrap; of bools, or.
+    /// ascending order: deterministic. Integers wrap; of bools, or. More than 1,024 positions are added up as in
+    /// [`Tensor::scatter_add`].
     ///
     /// # Panics
     /// If the shapes of `x` and `src` differ outside `dim`, `src` does not have one slice a position, dtypes differ, or a
@@ -326,11 +328,22 @@ pub(crate) mod cpu {
         })
     }
 
+    /// So many terms may be added one after the other in f32, which costs at most as many roundings.
+    const IN_TURN: usize = 1024;
+
+    /// `add` in f64 where `terms` are too many for f32.
+    fn in_f64(terms: usize, x: &Tensor, src: &Tensor, add: impl Fn(&Tensor, &Tensor) -> Tensor) -> Tensor {
+        let wide = if x.dtype() == DType::F32 && terms > IN_TURN { DType::F64 } else { x.dtype() };
+        add(&x.to_dtype(wide), &src.to_dtype(wide)).to_dtype(x.dtype())
+    }
+
     pub fn scatter(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
-        match (add, x.dtype()) {
-            (true, t) => dispatch!("scatter_add", t, T => scatter_into::<T>(x, dim, index, src, |o, v| *o = o.plus(v))),
-            (false, t) => dispatch_bits!(t, T => scatter_into::<T>(x, dim, index, src, |o, v| *o = v)),
+        if !add {
+            return dispatch_bits!(x.dtype(), T => scatter_into::<T>(x, dim, index, src, |o, v| *o = v));
         }
+        in_f64(index.dims()[dim], x, src, |x, src| {
+            dispatch!("scatter_add", x.dtype(), T => scatter_into::<T>(x, dim, index, src, |o, v| *o = o.plus(v)))
+        })
     }
 
     fn scatter_into<T: Pod>(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, put: impl Fn(&mut T, T)) -> Tensor {
@@ -379,9 +392,11 @@ pub(crate) mod cpu {
     }
 
     pub fn index_add(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, alpha: Scalar) -> Tensor {
-        let (x, src) = (x.contiguous(), src.contiguous());
-        let scaled = if alpha.as_f64() == 1.0 { src } else { src.mul(alpha).to_dtype(x.dtype()) };
-        dispatch!("index_add", x.dtype(), T => add_slices::<T>(&x, dim, &index.contiguous(), &scaled))
+        in_f64(index.numel(), x, src, |x, src| {
+            let (x, src) = (x.contiguous(), src.contiguous());
+            let scaled = if alpha.as_f64() == 1.0 { src } else { src.mul(alpha).to_dtype(x.dtype()) };
+            dispatch!("index_add", x.dtype(), T => add_slices::<T>(&x, dim, &index.contiguous(), &scaled))
+        })
     }
 
     /// Threads share the work by columns of the slices, so that each output element has one owner and one order.

@@ -110,7 +110,8 @@ impl Tensor {
         self.arg("argmin", false, dim, keepdim)
     }
 
-    /// Running sum along `dim`; integers and bool add up as i64.
+    /// Running sum along `dim`; integers and bool add up as i64. Floats are carried in f64 together with what its additions round off,
+    /// so that the error does not grow with the number of terms.
     ///
     /// # Panics
     /// If the dimension is out of range, or the dtype is f8e4m3.
@@ -169,7 +170,7 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{Plus, build, dispatch, fold, par_chunks};
+    use crate::cpu::{build, dispatch, fold, par_chunks};
     use bytemuck::Pod;
 
     pub fn reduce(op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
@@ -258,22 +259,47 @@ pub(crate) mod cpu {
         best as i64
     }
 
+    /// A sum and what its additions have rounded off (Knuth's two-sum).
+    #[derive(Default)]
+    struct Running {
+        sum: f64,
+        lost: f64,
+    }
+
+    impl Running {
+        fn add(&mut self, x: f64) -> f64 {
+            let sum = self.sum + x;
+            if sum.is_finite() {
+                let added = sum - self.sum;
+                self.lost += (self.sum - (sum - added)) + (x - added);
+            }
+            self.sum = sum;
+            sum + self.lost
+        }
+    }
+
     pub fn cumsum(x: &Tensor, dim: usize) -> Tensor {
+        match x.dtype() {
+            DType::F32 => scan(x, dim, |run: &mut Running, x: f32| run.add(x.into()) as f32),
+            DType::F64 => scan(x, dim, |run: &mut Running, x: f64| run.add(x)),
+            _ => scan(x, dim, |sum: &mut i64, x: i64| {
+                *sum = sum.wrapping_add(x);
+                *sum
+            }),
+        }
+    }
+
+    /// What `step` makes of each element along `dim` and of what it has carried so far.
+    fn scan<S: Default, T: Pod + Send + Sync>(x: &Tensor, dim: usize, step: impl Fn(&mut S, T) -> T + Sync) -> Tensor {
         let rows = last(x, dim);
-        let n = x.dims()[dim].max(1);
-        let out = dispatch!("cumsum", x.dtype(), T => {
-            let source = rows.data::<T>();
-            build(rows.shape().clone(), x.dtype(), |out: &mut [T]| {
-                par_chunks(out, n, |start, out| {
-                    for (o, s) in out.chunks_mut(n).zip(source[start..].chunks(n)) {
-                        let mut sum = T::default();
-                        for (o, &v) in o.iter_mut().zip(s) {
-                            sum = sum.plus(v);
-                            *o = sum;
-                        }
-                    }
-                });
-            })
+        let (n, source) = (x.dims()[dim].max(1), rows.data::<T>());
+        let out = build(rows.shape().clone(), x.dtype(), |out: &mut [T]| {
+            par_chunks(out, n, |start, out| {
+                for (out, row) in out.chunks_mut(n).zip(source[start..].chunks(n)) {
+                    let mut carried = S::default();
+                    out.iter_mut().zip(row).for_each(|(o, &x)| *o = step(&mut carried, x));
+                }
+            });
         });
         out.transpose(dim as isize, -1).contiguous()
     }

@@ -36,7 +36,7 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, par_chunks, rows};
+    use crate::cpu::{build, fold, par_chunks, rows};
 
     pub fn softmax(x: &Tensor, log: bool) -> Tensor {
         let n = x.dims()[x.rank() - 1];
@@ -62,7 +62,7 @@ pub(crate) mod cpu {
 
     fn plain(x: &[f64], y: &mut [f64], log: bool) {
         let max = x.iter().copied().fold(f64::NEG_INFINITY, |a, b| if a > b || a.is_nan() { a } else { b });
-        let sum: f64 = x.iter().map(|v| (v - max).exp()).sum();
+        let sum = fold::row(x, x, 0.0, |sum, v, _| sum + (v - max).exp(), |a, b| a + b);
         for (y, &x) in y.iter_mut().zip(x) {
             *y = if log { x - max - sum.ln() } else { (x - max).exp() / sum };
         }

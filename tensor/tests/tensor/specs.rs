@@ -2,7 +2,7 @@
 
 use opspec::{Case, Spec, holds};
 use proptest::prelude::*;
-use tensor::{DType, Device};
+use tensor::{DType, Device, Tensor};
 
 fn check(case: Case) -> Result<(), TestCaseError> {
     case.verify(&Device::cpu()).map_err(|e| TestCaseError::fail(e.to_string()))
@@ -57,4 +57,30 @@ fn integers_and_bool() {
     for dtype in [DType::I64, DType::I32, DType::U8, DType::Bool] {
         all_hold(dtype, 32);
     }
+}
+
+/// Where it would show that terms are added one after the other.
+#[test]
+fn long_accumulations() {
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        for n in [1025, 100_003] {
+            for case in opspec::accumulations(dtype, n) {
+                case.verify(&Device::cpu()).unwrap_or_else(|e| panic!("{e}"));
+            }
+        }
+    }
+    // The references add up in f64 themselves.
+    let n = 300_000;
+    let run = Tensor::full([n], 0.1, DType::F64, &Device::cpu()).cumsum(0).to_f64_vec();
+    assert!((run[n - 1] - 3e4).abs() <= 2.0 * f64::EPSILON * 3e4, "{}", run[n - 1]);
+    // Beyond the last number to which f32 can add 1.
+    let n = (1 << 24) + 64;
+    let ones = Tensor::ones([n], DType::F32, &Device::cpu());
+    let last = |t: Tensor| t.narrow(0, -1, 1).item::<f32>();
+    assert_eq!(last(ones.cumsum(0)), n as f32);
+    assert_eq!(last(ones.sum((), true)), n as f32);
+    let at = Tensor::zeros([n], DType::U8, &Device::cpu());
+    let zero = Tensor::zeros([1], DType::F32, &Device::cpu());
+    assert_eq!(last(zero.index_add(0, &at, &ones, 1.0)), n as f32);
+    assert_eq!(last(zero.scatter_add(0, &at, &ones)), n as f32);
 }
