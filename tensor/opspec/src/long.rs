@@ -31,7 +31,7 @@ pub fn accumulations(dtype: DType, n: usize) -> Vec<Case> {
         (Op::Index(Index::IndexAdd(0, 1.0)), vec![zeros(), index(), tenths(&[n])]),
         (Op::Index(Index::IndexAdd(0, 0.5)), vec![zeros(), index(), tenths(&[n])]),
         (Op::Index(Index::ScatterAdd(0)), vec![zeros(), index(), tenths(&[n])]),
-        (Op::Fused(Fused::RmsNorm { dims: 1, eps: Some(1e-6) }), vec![tenths(&[n]), tenths(&[n])]),
+        (Op::Fused(Fused::RmsNorm { dims: 1, eps: 1e-6 }), vec![tenths(&[n]), tenths(&[n])]),
     ]
     .map(|(op, inputs)| Case { op, inputs })
     .to_vec()
