@@ -341,9 +341,12 @@ pub(crate) mod cpu {
         if !add {
             return dispatch_bits!(x.dtype(), T => scatter_into::<T>(x, dim, index, src, |o, v| *o = v));
         }
-        in_f64(index.dims()[dim], x, src, |x, src| {
-            dispatch!("scatter_add", x.dtype(), T => scatter_into::<T>(x, dim, index, src, |o, v| *o = o.plus(v)))
-        })
+        in_f64(
+            index.dims()[dim],
+            x,
+            src,
+            |x, src| dispatch!("scatter_add", x.dtype(), T => scatter_into::<T>(x, dim, index, src, |o, v| *o = o.plus(v))),
+        )
     }
 
     fn scatter_into<T: Pod>(x: &Tensor, dim: usize, index: &Tensor, src: &Tensor, put: impl Fn(&mut T, T)) -> Tensor {
