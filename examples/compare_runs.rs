@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use scratchwork::grpo::{report, rundir};
+use scratchwork::grpo::report;
+use scratchwork::nn::write_atomic;
 
 /// Draw accuracy and length over the RL stage of several runs
 #[derive(Parser)]
@@ -37,6 +38,6 @@ fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
     let names: Vec<String> = args.runs.iter().map(name).collect();
     let runs: Vec<_> = names.iter().map(String::as_str).zip(args.runs.iter().map(PathBuf::as_path)).collect();
     let picture = report::compare(&runs)?;
-    rundir::write_atomic(&args.out, picture.as_bytes()).map_err(|e| format!("cannot write {}: {e}", args.out.display()))?;
+    write_atomic(&args.out, picture.as_bytes()).map_err(|e| format!("cannot write {}: {e}", args.out.display()))?;
     Ok(serde_json::json!({ "runs": names, "picture": args.out }))
 }

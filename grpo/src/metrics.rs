@@ -15,8 +15,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::behaviour::Behaviour;
+use crate::checksum::checksum;
 use crate::eval_stats::{Estimate, Z};
-use crate::rundir;
 
 /// A stage of the recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -325,7 +325,8 @@ pub enum MetricsError {
         step: usize,
     },
     /// The file holds fewer lines than the state that is resumed knows of.
-    #[error("{} has {found} lines, the saved state was written after {expected}", path.display())]
+    #[error("{} has {found} lines, the saved state was written after {expected}: put the file back as it was, or begin a new run",
+        path.display())]
     Shorter {
         /// The file.
         path: PathBuf,
@@ -333,6 +334,15 @@ pub enum MetricsError {
         found: usize,
         /// Lines there were.
         expected: usize,
+    },
+    /// The file holds other lines than when the state that is resumed was saved.
+    #[error("{}: the first {lines} lines are not those that were written (their checksum differs): \
+             put the file back as it was, or begin a new run", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Lines there were.
+        lines: usize,
     },
 }
 
@@ -372,7 +382,23 @@ fn non_finite(value: &toml::Value, key: &str) -> Option<(String, f64)> {
 pub struct MetricsWriter {
     path: PathBuf,
     file: File,
-    lines: usize,
+    written: Written,
+}
+
+/// What a metrics file held when a state was saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Records.
+    pub lines: usize,
+    /// Their [`checksum`], line after line.
+    pub checksum: u64,
+}
+
+impl Written {
+    /// With a line more.
+    fn and(self, line: &[u8]) -> Written {
+        Written { lines: self.lines + 1, checksum: checksum(self.checksum, line) }
+    }
 }
 
 impl MetricsWriter {
@@ -382,26 +408,32 @@ impl MetricsWriter {
     /// The file cannot be created.
     pub fn create(path: &Path) -> Result<Self, MetricsError> {
         let file = File::create(path).map_err(at(path))?;
-        Ok(Self { path: path.into(), file, lines: 0 })
+        Ok(Self { path: path.into(), file, written: Written::default() })
     }
 
-    /// Goes on after the first `lines` records, those there were when the resumed state was saved; what came later is dropped, for
-    /// it will be written again.
+    /// Goes on after the records that were `written` when the resumed state was saved; what came later is dropped, for it will be
+    /// written again.
     ///
     /// # Errors
-    /// The file cannot be read or rewritten, or has fewer lines than that.
-    pub fn resume(path: &Path, lines: usize) -> Result<Self, MetricsError> {
+    /// The file cannot be read or rewritten, has fewer lines than that, or other ones.
+    pub fn resume(path: &Path, written: Written) -> Result<Self, MetricsError> {
         let text = fs::read(path).map_err(at(path))?;
-        let ends = text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1);
-        let ends: Vec<usize> = std::iter::once(0).chain(ends).collect();
-        let Some(&end) = ends.get(lines) else {
-            return Err(MetricsError::Shorter { path: path.into(), found: ends.len() - 1, expected: lines });
-        };
+        let lines = || text.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n"));
+        let (mut found, mut end) = (Written::default(), 0);
+        for line in lines().take(written.lines) {
+            (found, end) = (found.and(line), end + line.len());
+        }
+        if found.lines < written.lines {
+            return Err(MetricsError::Shorter { path: path.into(), found: found.lines, expected: written.lines });
+        }
+        if found != written {
+            return Err(MetricsError::Changed { path: path.into(), lines: written.lines });
+        }
         if end < text.len() {
-            rundir::write_atomic(path, &text[..end]).map_err(at(path))?;
+            nn::write_atomic(path, &text[..end]).map_err(at(path))?;
         }
         let file = OpenOptions::new().append(true).open(path).map_err(at(path))?;
-        Ok(Self { path: path.into(), file, lines })
+        Ok(Self { path: path.into(), file, written })
     }
 
     /// Appends a record.
@@ -413,7 +445,7 @@ impl MetricsWriter {
         let mut line = serde_json::to_vec(record).expect("a record is plain data");
         line.push(b'\n');
         self.file.write_all(&line).map_err(at(&self.path))?;
-        self.lines += 1;
+        self.written = self.written.and(&line);
         Ok(())
     }
 
@@ -425,9 +457,9 @@ impl MetricsWriter {
         self.file.sync_data().map_err(at(&self.path))
     }
 
-    /// Records in the file: what a saved state must remember for [`MetricsWriter::resume`].
-    pub fn lines(&self) -> usize {
-        self.lines
+    /// What is in the file: a saved state must remember it for [`MetricsWriter::resume`].
+    pub fn written(&self) -> Written {
+        self.written
     }
 }
 

@@ -11,11 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nn::write_atomic;
+
 use crate::chart;
 use crate::config::{ConfigError, RunConfig};
 use crate::cost::Summary;
 use crate::metrics::{self, EvalMetrics, EvalTask, MetricsError, Record, Stage, StepMetrics};
-use crate::rundir::write_atomic;
 
 /// A run as its folder has recorded it.
 #[derive(Clone, Debug)]

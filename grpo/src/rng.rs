@@ -20,13 +20,17 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// A state in which `word` has been mixed with all before it: another word leads to another state.
+pub(crate) fn absorb(state: u64, word: u64) -> u64 {
+    mix((state ^ word).wrapping_add(GOLDEN))
+}
+
 impl Rng {
     /// The generator of item `index` of the stream called `stream`.
     pub fn new(seed: u64, stream: &str, index: u64) -> Rng {
         // FNV-1a gives each name its number.
         let name =
             stream.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-        let absorb = |state: u64, word: u64| mix((state ^ word).wrapping_add(GOLDEN));
         Rng { state: absorb(absorb(absorb(0, seed), name), index) }
     }
 

@@ -15,16 +15,17 @@ use crate::cost::{BeforeAfter, Ledger, Summary};
 use crate::evaluate::{Evaluation, behaviour, evaluate, share, shown};
 use crate::metrics::{EvalMetrics, EvalTask, MetricsError, MetricsWriter, Record, Stage, StepMetrics};
 use crate::policy::{self, Size};
-use crate::pretrain::{self, StepError};
+use crate::pretrain;
 use crate::problem::Problem;
 use crate::progress::Progress;
 use crate::report::{self, ReportError};
 use crate::reward::{Accuracy, Combined, Format};
 use crate::rng::Rng;
 use crate::rollout::{RolloutOptions, rollout};
-use crate::rundir::{RunDir, RunDirError};
+use crate::rundir::{FORMAT, METRICS, RunDir, RunDirError};
 use crate::setup::{self, Setup, SetupError};
-use crate::state::{self, Progressed, Snapshot, StateError};
+use crate::state::{self, RunState, Snapshot, StateError};
+use crate::step::StepError;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use crate::trainer;
 
@@ -72,7 +73,7 @@ pub struct Run {
     policy: DeepseekV3ForCausalLM,
     reference: Option<DeepseekV3ForCausalLM>,
     optimizer: AdamW,
-    done: Progressed,
+    done: RunState,
     kept: Option<Snapshot>,
     size: Size,
 }
@@ -92,11 +93,13 @@ impl Run {
         let (dir, moved) = RunDir::create(path)?;
         notices.extend(moved.map(|old| Notice(format!("the earlier run is now in {}", old.display()))));
         setup.save(&dir)?;
-        let metrics = MetricsWriter::create(&dir.join("metrics.jsonl"))?;
-        let done = Progressed {
+        let metrics = MetricsWriter::create(&dir.join(METRICS))?;
+        let done = RunState {
+            format: FORMAT,
+            files: state::files(path)?,
             stage: Stage::Base,
             step: 0,
-            metrics_lines: 0,
+            metrics: metrics.written(),
             ledger: Ledger::new(setup.config.price),
             base_evals: Vec::new(),
             last_evals: Vec::new(),
@@ -113,16 +116,16 @@ impl Run {
     /// Goes on with the run in a folder, on the device it began on.
     ///
     /// # Errors
-    /// It is no run folder, its state does not fit, or the device is another.
+    /// It is no run folder, a file in it is not as the run left it, or the device is another.
     pub fn resume(path: &Path, device: Device) -> Result<Run, RunError> {
         let dir = RunDir::resume(path)?;
         let (recorded, given) = (setup::device_of(path)?, device.name());
         if recorded != given {
             return Err(SetupError::OtherDevice { recorded, given }.into());
         }
+        let (done, tensors) = state::load(path, &device)?;
+        let metrics = MetricsWriter::resume(&dir.join(METRICS), done.metrics)?;
         let setup = Setup::load(path, device)?;
-        let (done, tensors) = state::load(path, &setup.device)?;
-        let metrics = MetricsWriter::resume(&dir.join("metrics.jsonl"), done.metrics_lines)?;
         let tokenizer = Tokenizer::new();
         let fresh = || policy::fresh(hub_config(&setup.config, &tokenizer), 0, &setup.device);
         let policy = fresh()?;
@@ -368,7 +371,7 @@ impl Run {
 
     /// Takes a snapshot, to be written once it has proved good.
     fn keep(&mut self) {
-        self.done.metrics_lines = self.metrics.lines();
+        self.done.metrics = self.metrics.written();
         self.kept = Some(Snapshot::of(&self.done, &self.policy, self.reference.as_ref(), &self.optimizer));
     }
 

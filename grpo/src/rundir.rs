@@ -2,12 +2,48 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, BufWriter, Write},
+    io,
     path::{Path, PathBuf},
 };
 
+use nn::write_atomic;
+use serde::{Deserialize, de::DeserializeOwned};
+
 /// Marks a folder as a run's and is locked while the run lives. The lock is the operating system's: it goes with the process.
 const LOCK: &str = ".lock";
+
+/// The format of a run folder's files, raised whenever older ones are not understood any more.
+pub const FORMAT: u32 = 1;
+
+/// The complete configuration.
+pub const CONFIG: &str = "config.toml";
+/// What a run is made of beside configuration and problems.
+pub const SETUP: &str = "setup.json";
+/// The user's own evaluation set.
+pub const EVAL: &str = "eval.jsonl";
+/// The user's own problems for RL.
+pub const PROBLEMS: &str = "problems.jsonl";
+/// A record for each step and each evaluation.
+pub const METRICS: &str = "metrics.jsonl";
+/// What a run goes on from.
+pub const STATE: &str = "state.safetensors";
+
+/// Reads a JSON object with a `format`, which must be this program's: it is looked at before everything else.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn read_formatted<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    #[derive(Deserialize)]
+    struct Format {
+        #[serde(default)]
+        format: u32,
+    }
+    match serde_json::from_str(text) {
+        Ok(Format { format: FORMAT }) => serde_json::from_str(text).map_err(|e| e.to_string()),
+        Ok(Format { format }) => Err(format!("it has the format {format}, this program reads format {FORMAT}")),
+        Err(e) => Err(e.to_string()),
+    }
+}
 
 /// A run folder that this process owns until it is dropped.
 #[derive(Debug)]
@@ -39,6 +75,20 @@ pub enum RunDirError {
     /// Nothing to resume.
     #[error("{} is not a run folder: there is nothing to resume", .0.display())]
     NotARun(PathBuf),
+    /// A run that ended before it had saved anything.
+    #[error("the run in {} was stopped before its first state was saved: begin it again with --out", .0.display())]
+    NoState(PathBuf),
+}
+
+/// Whether there is something to resume in a folder.
+///
+/// # Errors
+/// [`RunDirError::NotARun`] or [`RunDirError::NoState`].
+pub fn check_resumable(folder: &Path) -> Result<(), RunDirError> {
+    if !folder.join(LOCK).is_file() {
+        return Err(RunDirError::NotARun(folder.into()));
+    }
+    if folder.join(STATE).exists() { Ok(()) } else { Err(RunDirError::NoState(folder.into())) }
 }
 
 impl RunDir {
@@ -49,13 +99,15 @@ impl RunDir {
     /// The folder cannot be made or written, belongs to a running process, or holds something that is not a run.
     pub fn create(path: &Path) -> Result<(Self, Option<PathBuf>), RunDirError> {
         let mut moved = None;
+        // Looked at before the lock: one that another run has made since is not taken for somebody's files.
+        let holds_something = path.is_dir() && fs::read_dir(path).map_err(failed("read", path))?.next().is_some();
         if path.join(LOCK).exists() {
             // Whoever holds the lock of the older run must have ended. Held until after the rename, so that nobody resumes it meanwhile.
             let _old = lock(path)?;
             let to = next_free(path);
             fs::rename(path, &to).map_err(failed("move the older run in", path))?;
             moved = Some(to);
-        } else if path.is_dir() && fs::read_dir(path).map_err(failed("read", path))?.next().is_some() {
+        } else if holds_something {
             return Err(RunDirError::Foreign(path.into()));
         }
         fs::create_dir_all(path).map_err(failed("create the run folder", path))?;
@@ -65,11 +117,9 @@ impl RunDir {
     /// Opens the folder of an earlier run to go on with it.
     ///
     /// # Errors
-    /// It is no run folder, cannot be written, or belongs to a running process.
+    /// It is no run folder, holds no state, cannot be written, or belongs to a running process.
     pub fn resume(path: &Path) -> Result<Self, RunDirError> {
-        if !path.join(LOCK).is_file() {
-            return Err(RunDirError::NotARun(path.into()));
-        }
+        check_resumable(path)?;
         Ok(Self { path: path.into(), _lock: lock(path)? })
     }
 
@@ -92,15 +142,6 @@ impl RunDir {
         write_atomic(&path, bytes).map_err(failed("write", &path))
     }
 
-    /// As [`RunDir::write`], for a writer that streams.
-    ///
-    /// # Errors
-    /// The disk or the writer refuses.
-    pub fn write_with(&self, name: &str, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), RunDirError> {
-        let path = self.join(name);
-        write_atomic_with(&path, fill).map_err(failed("write", &path))
-    }
-
     /// Fills a new folder and then puts it in the place of `name`: a reader sees the old files, for a moment none, or the new ones,
     /// never a mixture.
     ///
@@ -121,46 +162,29 @@ impl RunDir {
     }
 }
 
-/// Writes a file whole or not at all, at whatever moment the process or the machine stops: a neighbour is written, brought to the
-/// disk and renamed.
-///
-/// # Errors
-/// The disk refuses; the old file is untouched then.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_atomic_with(path, |w| w.write_all(bytes))
-}
-
-/// As [`write_atomic`], for a writer that streams.
-///
-/// # Errors
-/// As [`write_atomic`], or what `fill` returns.
-pub fn write_atomic_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = folder.join(format!(".{}.new", name.to_string_lossy()));
-    let written = File::create(&temporary).and_then(|file| {
-        let mut writer = BufWriter::new(file);
-        fill(&mut writer)?;
-        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&temporary, path)
-    });
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&temporary);
-        return written;
-    }
-    // The rename itself reaches the disk with the folder; only Unix can open one.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
 fn lock(folder: &Path) -> Result<File, RunDirError> {
     let path = folder.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("write to", folder))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(RunDirError::Busy(folder.into())),
+        // Before it was locked, another process may have moved its folder aside and begun a run of its own.
+        Ok(()) if is_at(&file, &path) => Ok(file),
+        Ok(()) | Err(TryLockError::WouldBlock) => Err(RunDirError::Busy(folder.into())),
         Err(TryLockError::Error(source)) => Err(RunDirError::Io { action: "lock", path: folder.into(), source }),
     }
+}
+
+/// Whether an open file is the one that `path` leads to now.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |of: io::Result<fs::Metadata>| of.map(|m| (m.dev(), m.ino())).ok();
+    id(file.metadata()).is_some_and(|own| id(fs::metadata(path)) == Some(own))
+}
+
+/// Elsewhere a folder with an open file in it cannot be moved.
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 fn next_free(path: &Path) -> PathBuf {
@@ -212,6 +236,7 @@ mod tests {
         let (first, moved) = RunDir::create(&out).unwrap();
         assert_eq!(moved, None);
         first.write("who", b"first").unwrap();
+        first.write(STATE, b"").unwrap();
         for e in [RunDir::create(&out).unwrap_err(), RunDir::resume(&out).unwrap_err()] {
             assert!(matches!(e, RunDirError::Busy(_)), "{e}");
         }
@@ -240,18 +265,49 @@ mod tests {
         assert_eq!(fs::read_dir(&temp.0).unwrap().count(), 1);
     }
 
+    /// Whoever believes to own the folder owns what is at its path, and is alone.
     #[test]
-    fn a_failed_write_leaves_the_old_file() {
-        let temp = Temp::new("atomic");
-        let (run, _) = RunDir::create(&temp.0.join("run")).unwrap();
-        run.write("state", b"good").unwrap();
-        let torn = run.write_with("state", |w| {
-            w.write_all(b"half")?;
-            Err(io::Error::other("power cut"))
-        });
-        assert!(torn.unwrap_err().to_string().contains("power cut"));
-        assert_eq!(fs::read(run.join("state")).unwrap(), b"good");
-        assert_eq!(fs::read_dir(run.path()).unwrap().count(), 2, "the lock and the state");
+    fn of_runs_that_begin_at_once_one_goes_on() {
+        let temp = Temp::new("at-once");
+        let out = temp.0.join("run");
+        for round in 0..200 {
+            let begin = std::sync::Barrier::new(4);
+            let owners: Vec<_> = std::thread::scope(|scope| {
+                let run = || {
+                    begin.wait();
+                    RunDir::create(&out)
+                };
+                let runs = [(); 4].map(|()| scope.spawn(run));
+                runs.into_iter().map(|run| run.join().unwrap()).collect()
+            });
+            let alive: Vec<&RunDir> = owners.iter().flatten().map(|(run, _)| run).collect();
+            assert!(alive.len() <= 1, "round {round}: {} runs in one folder", alive.len());
+            assert!(alive.iter().all(|run| is_at(&run._lock, &out.join(LOCK))), "round {round}");
+            for refused in owners.iter().filter_map(|o| o.as_ref().err()) {
+                assert!(!matches!(refused, RunDirError::Foreign(_)), "round {round}: {refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_killed_before_its_first_state_can_be_begun_again() {
+        let temp = Temp::new("no-state");
+        let out = temp.0.join("run");
+        // What a kill can leave, one file after the other.
+        let files = [LOCK, ".config.toml.new", CONFIG, EVAL, SETUP, METRICS, ".state.safetensors.new"];
+        for left in 0..=files.len() {
+            fs::create_dir_all(&out).unwrap();
+            files[..left].iter().for_each(|name| fs::write(out.join(name), "half").unwrap());
+            let refused = RunDir::resume(&out).unwrap_err();
+            if left > 0 {
+                let said = refused.to_string();
+                assert!(said.contains("before its first state was saved") && said.contains("--out"), "{said}");
+            }
+            let (begun, _) = RunDir::create(&out).unwrap();
+            assert_eq!(fs::read_dir(&out).unwrap().count(), 1, "after {left} files");
+            drop(begun);
+            fs::remove_dir_all(&out).unwrap();
+        }
     }
 
     #[test]

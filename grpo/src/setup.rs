@@ -1,7 +1,6 @@
 //! What a run is made of, and how a run folder remembers it.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use nn::Notice;
@@ -13,12 +12,8 @@ use crate::countdown::CountdownConfig;
 use crate::jsonl::{self, DataError, read_countdown};
 use crate::problem::{Problem, ProblemSet, TaskError};
 use crate::rng::Rng;
-use crate::rundir::{RunDir, RunDirError};
-
-const CONFIG: &str = "config.toml";
-const RECORD: &str = "setup.json";
-const EVAL: &str = "eval.jsonl";
-const PROBLEMS: &str = "problems.jsonl";
+use crate::rundir::{CONFIG, EVAL, FORMAT, PROBLEMS, RunDir, RunDirError, SETUP, check_resumable, read_formatted};
+use crate::state::{self, StateError};
 
 /// A setup that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +63,12 @@ pub enum SetupError {
     /// No run folder.
     #[error(transparent)]
     Dir(#[from] RunDirError),
-    /// The folder's record.
+    /// The saved state, or what belongs to it.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// `setup.json`.
     #[error("{}: {message}", path.display())]
-    Record {
+    File {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -104,36 +102,33 @@ pub struct Setup {
     pub command: String,
 }
 
-/// What the folder remembers beside configuration and problems.
+/// `setup.json`: what the folder remembers beside configuration and problems.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record {
+struct SetupFile {
+    format: u32,
     base: Option<PathBuf>,
     control: Option<Control>,
     device: String,
     command: String,
 }
 
-impl Record {
-    fn read(folder: &Path) -> Result<Record, SetupError> {
-        let path = folder.join(RECORD);
-        let unreadable = |message: String| SetupError::Record { path: path.clone(), message };
-        match fs::read_to_string(&path) {
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                Err(RunDirError::NotARun(folder.into()).into())
-            }
-            Err(e) => Err(unreadable(e.to_string())),
-            Ok(text) => serde_json::from_str(&text).map_err(|e| unreadable(e.to_string())),
-        }
+impl SetupFile {
+    fn read(folder: &Path) -> Result<SetupFile, SetupError> {
+        let path = folder.join(SETUP);
+        let text = fs::read_to_string(&path).map_err(|e| e.to_string());
+        text.and_then(|text| read_formatted(&text)).map_err(|message| SetupError::File { path, message })
     }
 }
 
 /// The name of the device that the run in a folder computes on.
 ///
 /// # Errors
-/// It is no run folder.
+/// It is no run folder, or not as the run left it.
 pub fn device_of(folder: &Path) -> Result<String, SetupError> {
-    Ok(Record::read(folder)?.device)
+    check_resumable(folder)?;
+    state::check(folder)?;
+    Ok(SetupFile::read(folder)?.device)
 }
 
 impl Setup {
@@ -206,7 +201,7 @@ impl Setup {
         let Some(path) = self.base.clone() else { return Ok(None) };
         let corpus = |control: Option<Control>| control.filter(|c| c.changes_base());
         let expected = corpus(self.control);
-        if !path.join(RECORD).is_file() {
+        if !path.join(SETUP).is_file() {
             let unknown = "nothing tells what this model was trained on; it may have seen the problems that are held out here";
             return match expected {
                 Some(_) => Err(SetupError::BaseOfOtherCorpus { path, expected }),
@@ -238,8 +233,8 @@ impl Setup {
             }
         }
         let (base, device, command) = (self.base.clone(), self.device.name(), self.command.clone());
-        let record = Record { base, control: self.control, device, command };
-        dir.write(RECORD, &serde_json::to_vec_pretty(&record).expect("plain data"))
+        let file = SetupFile { format: FORMAT, base, control: self.control, device, command };
+        dir.write(SETUP, &serde_json::to_vec_pretty(&file).expect("plain data"))
     }
 
     /// The setup of the run in a folder.
@@ -248,10 +243,10 @@ impl Setup {
     /// Something is missing or not valid.
     pub fn load(folder: &Path, device: Device) -> Result<Setup, SetupError> {
         let config = RunConfig::default().overlay(&folder.join(CONFIG))?;
-        let record = Record::read(folder)?;
+        let file = SetupFile::read(folder)?;
         // The configuration in the folder has the control applied already.
-        let mut setup = Setup { base: record.base, control: record.control, ..Setup::new(config, None, None, device)? };
-        setup.command = record.command;
+        let mut setup = Setup { base: file.base, control: file.control, ..Setup::new(config, None, None, device)? };
+        setup.command = file.command;
         let (eval, problems) = (folder.join(EVAL), folder.join(PROBLEMS));
         if eval.is_file() {
             setup = setup.evaluated_on(&eval)?;

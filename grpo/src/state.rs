@@ -1,11 +1,13 @@
 //! What a run must remember to go on bit for bit after it was killed: one file, written whole or not at all.
 //!
 //! `state.safetensors` holds the policy, the reference and the optimizer's moments as tensors, and in its metadata a JSON object
-//! with everything else ([`Progressed`]). Problems, corpus and samples need not be kept: they are functions of the seed and the
-//! step.
+//! with everything else ([`RunState`]). Problems, corpus and samples need not be kept: they are functions of the seed and the
+//! step. Its last eight bytes, a tensor of their own, are the checksum of all before; those of the other files that a run goes on
+//! from are in the object.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use nn::{AdamW, CheckpointError, DeepseekV3ForCausalLM, Module};
@@ -13,22 +15,32 @@ use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use tensor::{DType, Device, Tensor};
 
+use crate::checksum::checksum;
 use crate::cost::Ledger;
-use crate::metrics::{EvalMetrics, Stage};
-use crate::rundir::{RunDir, RunDirError};
+use crate::metrics::{EvalMetrics, Stage, Written};
+use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, SETUP, STATE, read_formatted};
 
-/// The file's name in a run folder.
-pub const FILE: &str = "state.safetensors";
+/// The tensor with the checksum: of the smallest dtype, so that it is stored last.
+const CHECKSUM: &str = "checksum";
+/// Bytes of a checksum.
+const CHECKSUM_SIZE: usize = size_of::<u64>();
 
-/// How far a run is.
+/// Checksums of the files in a run folder that never change, by name; a file that is not there has none.
+pub type Files = BTreeMap<String, u64>;
+
+/// How far a run is, and what it must find to go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Progressed {
+pub struct RunState {
+    /// [`FORMAT`](crate::rundir::FORMAT)
+    pub format: u32,
+    /// What was in the other files.
+    pub files: Files,
     /// The stage it is in.
     pub stage: Stage,
     /// Steps done in it.
     pub step: usize,
-    /// Records in `metrics.jsonl`.
-    pub metrics_lines: usize,
+    /// What `metrics.jsonl` holds.
+    pub metrics: Written,
     /// The bill so far.
     pub ledger: Ledger,
     /// The newest evaluations of the base model.
@@ -51,6 +63,28 @@ pub enum StateError {
     /// Its tensors are broken.
     #[error(transparent)]
     Tensors(#[from] CheckpointError),
+    /// It is not what was written.
+    #[error(
+        "{} is damaged: {message}; restore it from a copy, or begin a new run (with --base {} if base/ is complete)",
+        path.display(), path.parent().unwrap_or(path).display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How that is known.
+        message: String,
+    },
+    /// Another file of the folder is not what the run began with.
+    #[error("{} is not as the run left it (checksum {found}, expected {expected}): put it back as it was, or begin a new run",
+        path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Its checksum.
+        found: String,
+        /// The one when the state was saved.
+        expected: String,
+    },
     /// Not a state of this program, or of another configuration.
     #[error("{} does not fit this run: {message}", path.display())]
     Invalid {
@@ -64,14 +98,14 @@ pub enum StateError {
 /// A run's state, to be written now or later: tensors never change, so that holding them costs no copy.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    progressed: Progressed,
+    state: RunState,
     tensors: BTreeMap<String, Tensor>,
 }
 
 impl Snapshot {
     /// Of a run as it is.
     pub fn of(
-        progressed: &Progressed,
+        state: &RunState,
         policy: &DeepseekV3ForCausalLM,
         reference: Option<&DeepseekV3ForCausalLM>,
         optimizer: &AdamW,
@@ -85,7 +119,8 @@ impl Snapshot {
             put("reference", reference.state_dict());
         }
         put("optimizer", optimizer.state_dict().into_iter().collect());
-        Snapshot { progressed: progressed.clone(), tensors }
+        tensors.insert(CHECKSUM.into(), Tensor::zeros(CHECKSUM_SIZE, DType::U8, &Device::cpu()));
+        Snapshot { state: state.clone(), tensors }
     }
 
     /// Writes it into the run folder.
@@ -93,34 +128,71 @@ impl Snapshot {
     /// # Errors
     /// The disk refuses; the state before is untouched then.
     pub fn write(&self, dir: &RunDir) -> Result<(), RunDirError> {
-        let bytes: Vec<(String, DType, Vec<usize>, Vec<u8>)> =
-            self.tensors.iter().map(|(name, t)| (name.clone(), t.dtype(), t.dims().to_vec(), t.to_bytes())).collect();
-        let views = bytes.iter().map(|(name, dtype, shape, data)| {
-            let dtype = if *dtype == DType::I64 { safetensors::Dtype::I64 } else { safetensors::Dtype::F32 };
-            (name, safetensors::tensor::TensorView::new(dtype, shape.clone(), data).expect("a tensor fills its shape"))
-        });
-        let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(&self.progressed).expect("plain data"))]);
-        let file = safetensors::serialize(views, &Some(metadata)).expect("names and shapes are well formed");
-        dir.write(FILE, &file)
+        let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(&self.state).expect("plain data"))]);
+        let mut bytes = nn::tensors_to_bytes(&self.tensors, metadata);
+        let end = bytes.len() - CHECKSUM_SIZE;
+        let sum = checksum(0, &bytes[..end]);
+        bytes[end..].copy_from_slice(&sum.to_le_bytes());
+        dir.write(STATE, &bytes)
     }
 }
 
-/// Reads a run's state: how far it was, and its tensors by name.
+/// The checksums of a folder's files as they are.
 ///
 /// # Errors
-/// The file is missing, corrupt or not of this program.
-pub fn load(folder: &Path, device: &Device) -> Result<(Progressed, BTreeMap<String, Tensor>), StateError> {
-    let path = folder.join(FILE);
-    let bytes = fs::read(&path).map_err(|source| StateError::Io { path: path.clone(), source })?;
-    let invalid = |message: String| StateError::Invalid { path: path.clone(), message };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| invalid(e.to_string()))?;
-    let run = header.metadata().as_ref().and_then(|m| m.get("run")).ok_or_else(|| invalid("it holds no `run`".into()))?;
-    let progressed = serde_json::from_str(run).map_err(|e| invalid(e.to_string()))?;
-    let tensors = nn::parse_tensors(&path, &bytes, device)?;
-    if let Some((name, t)) = tensors.iter().find(|(_, t)| !matches!(t.dtype(), DType::F32 | DType::I64)) {
-        return Err(invalid(format!("`{name}` is {}", t.dtype())));
+/// A file is there and cannot be read.
+pub fn files(folder: &Path) -> Result<Files, StateError> {
+    let mut files = Files::new();
+    for name in [CONFIG, SETUP, EVAL, PROBLEMS] {
+        let path = folder.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => drop(files.insert(name.to_owned(), checksum(0, &bytes))),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(StateError::Io { path, source }),
+        }
     }
-    Ok((progressed, tensors))
+    Ok(files)
+}
+
+/// Reads a run's state, how far it was and its tensors by name, and checks that it and the files that it names are as they were.
+///
+/// # Errors
+/// A file is missing, damaged, changed or not of this program.
+pub fn load(folder: &Path, device: &Device) -> Result<(RunState, BTreeMap<String, Tensor>), StateError> {
+    let (state, bytes) = check(folder)?;
+    let path = folder.join(STATE);
+    let mut tensors = nn::parse_tensors(&path, &bytes, device)?;
+    tensors.remove(CHECKSUM);
+    Ok((state, tensors))
+}
+
+/// As [`load`], without the tensors; also returns the file's bytes.
+///
+/// # Errors
+/// As [`load`].
+pub fn check(folder: &Path) -> Result<(RunState, Vec<u8>), StateError> {
+    let path = folder.join(STATE);
+    let bytes = fs::read(&path).map_err(|source| StateError::Io { path: path.clone(), source })?;
+    let damaged = |message: String| StateError::Damaged { path: path.clone(), message };
+    let invalid = |message: String| StateError::Invalid { path: path.clone(), message };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(format!("it is no safetensors file ({e})")))?;
+    let run = header.metadata().as_ref().and_then(|m| m.get("run")).ok_or_else(|| invalid("it holds no `run`".into()))?;
+    let (before, sum) = bytes.split_at(bytes.len() - CHECKSUM_SIZE);
+    let (found, expected) = (checksum(0, before).to_le_bytes(), sum);
+    if found != expected {
+        return Err(damaged("its checksum is not that of its content".into()));
+    }
+    let state: RunState = read_formatted(run).map_err(invalid)?;
+    let found = files(folder)?;
+    let shown = |sum: Option<&u64>| sum.map_or("none".to_owned(), |sum| format!("{sum:016x}"));
+    for name in [CONFIG, SETUP, EVAL, PROBLEMS] {
+        let (found, expected) = (found.get(name), state.files.get(name));
+        if found != expected {
+            let (found, expected) = (shown(found), shown(expected));
+            return Err(StateError::Changed { path: folder.join(name), found, expected });
+        }
+    }
+    Ok((state, bytes))
 }
 
 /// Gives a module the tensors under `prefix`.
@@ -141,7 +213,7 @@ pub fn restore(folder: &Path, tensors: &BTreeMap<String, Tensor>, prefix: &str, 
             None => wrong = wrong.take().or(Some(format!("`{key}` is missing"))),
         }
     });
-    wrong.map_or(Ok(()), |message| Err(StateError::Invalid { path: folder.join(FILE), message }))
+    wrong.map_or(Ok(()), |message| Err(StateError::Invalid { path: folder.join(STATE), message }))
 }
 
 /// Gives an optimizer the moments under `optimizer/`.
@@ -150,6 +222,6 @@ pub fn restore(folder: &Path, tensors: &BTreeMap<String, Tensor>, prefix: &str, 
 /// Names the first that is missing or does not fit.
 pub fn restore_optimizer(folder: &Path, tensors: &BTreeMap<String, Tensor>, optimizer: &mut AdamW) -> Result<(), StateError> {
     let state = tensors.iter().filter_map(|(key, t)| Some((key.strip_prefix("optimizer/")?.to_owned(), t.clone()))).collect();
-    let invalid = |e: nn::OptimError| StateError::Invalid { path: folder.join(FILE), message: e.to_string() };
+    let invalid = |e: nn::OptimError| StateError::Invalid { path: folder.join(STATE), message: e.to_string() };
     optimizer.load_state_dict(&state).map_err(invalid)
 }

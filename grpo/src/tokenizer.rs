@@ -246,7 +246,7 @@ impl Tokenizer {
         for (name, json) in [("tokenizer.json", self.to_json()), ("tokenizer_config.json", self.config_json())] {
             let path = folder.join(name);
             let text = serde_json::to_string_pretty(&json).expect("JSON is plain data") + "\n";
-            fs::write(&path, text).map_err(|source| TokenizerError::Io { path, source })?;
+            nn::write_atomic(&path, text.as_bytes()).map_err(|source| TokenizerError::Io { path, source })?;
         }
         Ok(())
     }

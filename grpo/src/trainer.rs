@@ -6,9 +6,9 @@ use tensor::Tensor;
 
 use crate::config::RlConfig;
 use crate::objective::{Fixed, Objective, advantages, has_spread, padded, spread, token_weight};
-use crate::pretrain::{Load, StepError, add_load, finite, load_ratios, micro_batches};
 use crate::rng::Rng;
 use crate::rollout::Sample;
+use crate::step::{Load, StepError, add_load, finite, load_ratios, micro_batches};
 use crate::token;
 
 /// What an update did. Means are over the tokens that were trained on.

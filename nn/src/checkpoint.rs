@@ -1,11 +1,12 @@
 //! Checkpoints in the hub's format: `config.json` beside `model.safetensors`, whole or in shards with an index.
 
 use crate::config::Config;
+use crate::files::{write_atomic, write_atomic_with};
 use crate::init::Init;
 use crate::keys::ConfigError;
 use crate::model::DeepseekV3ForCausalLM;
 use crate::module::{Module, Slot};
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -174,7 +175,8 @@ impl DeepseekV3ForCausalLM {
         config.other.remove("torch_dtype"); // the older name of the same key
         config.other.insert("dtype".into(), hub_dtype(dtype).into());
         save_tensors(&dir.join("model.safetensors"), &tensors)?;
-        write_atomically(&dir.join("config.json"), |path| fs::write(path, config.to_json() + "\n"))
+        let file = dir.join("config.json");
+        write_atomic(&file, (config.to_json() + "\n").as_bytes()).map_err(io(&file))
     }
 }
 
@@ -211,23 +213,25 @@ pub fn parse_tensors(path: &Path, bytes: &[u8], device: &Device) -> Result<BTree
 /// If it cannot be written.
 pub fn save_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), CheckpointError> {
     let metadata = Some(HashMap::from([("format".to_owned(), "pt".to_owned())]));
-    write_atomically(path, |to| {
-        let views = tensors.iter().map(|(name, tensor)| (name, Stored(tensor)));
-        safetensors::serialize_to_file(views, &metadata, to).map_err(std::io::Error::other)
-    })
+    let write = |to: &Path| safetensors::serialize_to_file(stored(tensors), &metadata, to).map_err(system_error);
+    write_atomic_with(path, write).map_err(io(path))
 }
 
-/// Writes beside the file, flushes, and renames.
-fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), CheckpointError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let whole =
-        write(&temporary).and_then(|()| fs::File::open(&temporary)?.sync_all()).and_then(|()| fs::rename(&temporary, path));
-    whole.map_err(|source| {
-        let _ = fs::remove_file(&temporary); // the first error is the one to report
-        CheckpointError::Io { path: path.into(), source }
-    })
+/// The bytes of a safetensors file of these tensors, with `metadata` in its header.
+pub fn tensors_to_bytes(tensors: &BTreeMap<String, Tensor>, metadata: HashMap<String, String>) -> Vec<u8> {
+    safetensors::serialize(stored(tensors), &Some(metadata)).expect("a tensor fills its shape")
+}
+
+fn stored(tensors: &BTreeMap<String, Tensor>) -> impl Iterator<Item = (&String, Stored<'_>)> {
+    tensors.iter().map(|(name, tensor)| (name, Stored(tensor)))
+}
+
+/// What the system said, in its own words: wrapped once more, it would read `IoError(Os { … })`.
+fn system_error(error: SafeTensorError) -> std::io::Error {
+    match error {
+        SafeTensorError::IoError(source) => source,
+        other => std::io::Error::other(other),
+    }
 }
 
 /// The weights of a checkpoint: which file holds which tensor.

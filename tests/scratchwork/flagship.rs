@@ -249,7 +249,7 @@ fn a_broken_state_is_refused_and_left_as_it_was() {
     place.refuse_in_a_line("--resume run", &["run/metrics.jsonl"]);
     place.write("run/metrics.jsonl", metrics);
     place.write("run/config.toml", "[rl]\nsteps = \"few\"");
-    place.refuse("--resume run", &["run/config.toml", "line 2"]);
+    place.refuse_in_a_line("--resume run", &["run/config.toml", "not as the run left it"]);
 }
 
 #[test]

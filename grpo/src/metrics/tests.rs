@@ -74,8 +74,12 @@ fn a_mean_has_an_interval_over_problems() {
 fn a_killed_run_goes_on_where_its_state_was_saved() {
     let temp = Temp::new("resume");
     let mut w = MetricsWriter::create(&temp.path()).unwrap();
+    let mut at_three = w.written();
     for record in [step(1), eval(), step(2), step(3)] {
         w.write(&record).unwrap();
+        if w.written().lines == 3 {
+            at_three = w.written();
+        }
     }
     // Killed while writing.
     let mut bytes = fs::read(temp.path()).unwrap();
@@ -83,12 +87,29 @@ fn a_killed_run_goes_on_where_its_state_was_saved() {
     fs::write(temp.path(), &bytes).unwrap();
     assert_eq!(read(&temp.path()).unwrap(), [step(1), eval(), step(2), step(3)]);
 
-    let mut w = MetricsWriter::resume(&temp.path(), 3).unwrap();
+    let mut w = MetricsWriter::resume(&temp.path(), at_three).unwrap();
     w.write(&step(3)).unwrap();
-    assert_eq!(w.lines(), 4);
+    let all = w.written();
+    assert_eq!(all.lines, 4);
     assert_eq!(read(&temp.path()).unwrap(), [step(1), eval(), step(2), step(3)]);
-    let e = MetricsWriter::resume(&temp.path(), 9).unwrap_err().to_string();
+    let e = MetricsWriter::resume(&temp.path(), Written { lines: 9, ..all }).unwrap_err().to_string();
     assert!(e.contains("has 4 lines") && e.contains("after 9"), "{e}");
+
+    // Another digit, two lines in another order, a line that was put in: none is taken for what was written.
+    let text = fs::read_to_string(temp.path()).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let changed = [
+        text.replacen("\"step\":2", "\"step\":1", 1),
+        [lines[0], lines[2], lines[1], lines[3]].concat(),
+        "\n".to_owned() + &text,
+    ];
+    for changed in changed {
+        assert_ne!(changed, text);
+        fs::write(temp.path(), &changed).unwrap();
+        let e = MetricsWriter::resume(&temp.path(), all).unwrap_err().to_string();
+        assert!(e.contains("not those that were written"), "{e}");
+        assert_eq!(fs::read_to_string(temp.path()).unwrap(), changed, "nothing is done to it");
+    }
 }
 
 #[test]

@@ -121,11 +121,11 @@ fn a_run_folder_remembers_its_setup() {
     assert_eq!(read.problems.held_out_countdown(), made.problems.held_out_countdown());
     assert_eq!((read.eval_file, read.rl_problems), (made.eval_file, made.rl_problems));
 
-    fs::write(dir.join("setup.json"), "{\"base\": null, \"contrl\": null}").unwrap();
+    fs::write(dir.join("setup.json"), "{\"format\": 1, \"base\": null, \"contrl\": null}").unwrap();
     let error = Setup::load(dir.path(), Device::cpu()).unwrap_err().to_string();
     assert!(error.contains("setup.json") && error.contains("contrl"), "{error}");
     fs::remove_file(dir.join("setup.json")).unwrap();
-    assert!(Setup::load(dir.path(), Device::cpu()).unwrap_err().to_string().contains("not a run folder"));
+    assert!(Setup::load(dir.path(), Device::cpu()).unwrap_err().to_string().contains("setup.json"));
 }
 
 #[test]

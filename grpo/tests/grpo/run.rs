@@ -1,17 +1,19 @@
 //! Whole runs of a very small configuration.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use grpo::config::RunConfig;
+use grpo::policy;
 use grpo::run::Run;
+use grpo::rundir::RunDir;
 use grpo::setup::Setup;
-use grpo::{policy, state};
+use grpo::state::{self, Snapshot};
 use nn::{DeepseekV3ForCausalLM, Module};
 use serde_json::Value;
 use tensor::{DType, Device};
 
-use crate::common::{Temp, bits, micro, micro_with, model};
+use crate::common::{Temp, adamw, bits, micro, micro_with, model};
 
 fn train(config: RunConfig, folder: &Path) {
     create(config, folder).train().unwrap();
@@ -78,10 +80,72 @@ fn a_run_goes_on_where_it_began() {
     let temp = Temp::new();
     let folder = temp.join("run");
     drop(create(micro(), &folder));
+    // As if another device had been there.
+    let (began, _) = state::load(&folder, &Device::cpu()).unwrap();
     let text = fs::read_to_string(folder.join("setup.json")).unwrap();
     fs::write(folder.join("setup.json"), text.replace("\"cpu\"", "\"cuda:1\"")).unwrap();
+    let began = state::RunState { files: state::files(&folder).unwrap(), ..began };
+    let (dir, policy) = (RunDir::resume(&folder).unwrap(), model(0));
+    Snapshot::of(&began, &policy, None, &adamw(&policy)).write(&dir).unwrap();
+    drop(dir);
     let error = Run::resume(&folder, Device::cpu()).err().expect("another device").to_string();
     assert!(error.contains("cuda:1") && error.contains("cpu"), "{error}");
+}
+
+/// Every file in a folder but the lock, with its content.
+fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// Whatever a run goes on from must be as the run left it.
+#[test]
+fn damage_is_noticed_before_anything_is_done() {
+    let temp = Temp::new();
+    let problem =
+        |numbers: [i64; 2]| format!("{{\"metadata\": {{\"numbers\": {numbers:?}, \"target\": {}}}}}\n", numbers[0] + numbers[1]);
+    let (eval, problems) = (temp.join("eval"), temp.join("problems"));
+    fs::write(&eval, problem([1, 2]) + &problem([2, 5])).unwrap();
+    fs::write(&problems, problem([3, 4]) + &problem([3, 5])).unwrap();
+    let setup = Setup::new(micro_with("[base]\nsteps = 2\n[rl]\nsteps = 1"), None, None, Device::cpu()).unwrap();
+    let setup = setup.evaluated_on(&eval).unwrap().trained_on(&problems).unwrap().0;
+    let folder = temp.join("run");
+    Run::create(setup, &folder).unwrap().0.train().unwrap();
+    // The last state is that of the end, and counts every line.
+    for (name, steps) in
+        [("config.toml", 40), ("setup.json", 10), ("eval.jsonl", 10), ("problems.jsonl", 10), ("metrics.jsonl", 500)]
+    {
+        let path = folder.join(name);
+        let whole = fs::read(&path).unwrap();
+        let flips = (0..whole.len()).step_by(steps).map(|at| {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << (at % 8);
+            flipped
+        });
+        let cuts = [0, 1, whole.len() / 2, whole.len() - 1].map(|end| whole[..end].to_vec());
+        for damaged in flips.chain(cuts) {
+            fs::write(&path, &damaged).unwrap();
+            let before = contents(&folder);
+            let said = Run::resume(&folder, Device::cpu()).err().expect("a damaged file").to_string();
+            assert!(said.contains(name) && said.contains("begin a new run") && said.lines().count() == 1, "{name}: {said}");
+            assert!(contents(&folder) == before, "{name}");
+        }
+        fs::remove_file(&path).unwrap();
+        let said = Run::resume(&folder, Device::cpu()).err().expect("a missing file").to_string();
+        assert!(said.contains(name), "{name}: {said}");
+        fs::write(&path, &whole).unwrap();
+    }
+    Run::resume(&folder, Device::cpu()).unwrap();
+}
+
+#[test]
+fn a_file_that_the_run_did_not_have_is_noticed() {
+    let temp = Temp::new();
+    let folder = temp.join("run");
+    drop(create(micro(), &folder));
+    fs::write(folder.join("eval.jsonl"), "{}").unwrap();
+    let said = Run::resume(&folder, Device::cpu()).err().expect("another setup").to_string();
+    assert!(said.contains("eval.jsonl") && said.contains("expected none"), "{said}");
 }
 
 /// The curve is made of other held-out problems than the summary.
@@ -139,7 +203,7 @@ fn a_run_can_be_resumed_from_its_first_moment() {
 }
 
 /// The error of a run that must fail, and the state that it leaves.
-fn failed(config: RunConfig, folder: &Path) -> (String, state::Progressed) {
+fn failed(config: RunConfig, folder: &Path) -> (String, state::RunState) {
     let error = create(config, folder).train().expect_err("it diverges").to_string();
     assert_eq!(error.lines().count(), 1, "{error}");
     assert!(!folder.join("model").exists() && !folder.join("summary.json").exists());
@@ -161,7 +225,7 @@ fn a_run_that_diverges_stops_at_its_step() {
     let (error, state) = failed(micro_with("[base]\nlr = 1e30\nwarmup_steps = 1"), &temp.join("base"));
     assert!(error.starts_with("stage base, step 2: the gradient of `model.embed_tokens.weight` is not finite"), "{error}");
     assert!(error.contains(&temp.join("base").display().to_string()), "{error}");
-    assert_eq!((state.stage, state.step, state.metrics_lines), (grpo::metrics::Stage::Base, 0, 0));
+    assert_eq!((state.stage, state.step, state.metrics.lines), (grpo::metrics::Stage::Base, 0, 0));
     assert_eq!(metrics(&temp.join("base")).len(), 1);
 
     // With one optimizer step a rollout it is the next rollout that finds the weights ruined: the state with them is not saved.

@@ -4,17 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use grpo::cost::Ledger;
-use grpo::metrics::{EvalMetrics, EvalTask, Scores, Stage};
+use grpo::metrics::{EvalMetrics, EvalTask, Scores, Stage, Written};
 use grpo::policy;
-use grpo::rundir::RunDir;
-use grpo::state::{self, FILE, Progressed, Snapshot};
-use nn::{AdamW, DeepseekV3ForCausalLM};
-use tensor::{Device, Tensor};
+use grpo::rundir::{FORMAT, RunDir, STATE as FILE};
+use grpo::state::{self, RunState, Snapshot};
+use nn::{AdamW, AdamWConfig, DeepseekV3ForCausalLM, Module};
+use tensor::{DType, Device, Generator, Tensor};
 
 use crate::common::{Temp, adamw, bits, copy_of, model};
 
 /// Numbers whose shortest decimal is long: a reader that is off by one unit in the last place is seen.
-fn progressed() -> Progressed {
+fn run_state() -> RunState {
     let mut ledger = Ledger::new(0.1);
     (1..20).for_each(|i| ledger.add("base", 1.0 / f64::from(i), 3 + i as u64, 1 << 58));
     let mut scores = Scores::default();
@@ -36,7 +36,9 @@ fn progressed() -> Progressed {
         scores,
     };
     let (base_evals, last_evals) = (vec![eval.clone()], vec![eval]);
-    Progressed { stage: Stage::R1Zero, step: 5, metrics_lines: 8, ledger, base_evals, last_evals }
+    let metrics = Written { lines: 8, checksum: u64::MAX - 1 };
+    let (format, files) = (FORMAT, state::Files::new());
+    RunState { format, files, stage: Stage::R1Zero, step: 5, metrics, ledger, base_evals, last_evals }
 }
 
 fn train_a_step(policy: &DeepseekV3ForCausalLM, optimizer: &mut AdamW) {
@@ -59,7 +61,7 @@ fn saved() -> Saved {
     (0..3).for_each(|_| train_a_step(&policy, &mut optimizer));
     policy.update_bias(&[vec![9, 1, 1, 1]], 0.25);
     let dir = RunDir::create(&temp.join("run")).unwrap().0;
-    Snapshot::of(&progressed(), &policy, Some(&reference), &optimizer).write(&dir).unwrap();
+    Snapshot::of(&run_state(), &policy, Some(&reference), &optimizer).write(&dir).unwrap();
     Saved { temp, policy, reference, optimizer }
 }
 
@@ -68,7 +70,7 @@ fn every_bit_comes_back() {
     let Saved { temp, policy, reference, mut optimizer } = saved();
     let folder = temp.join("run");
     let (again, tensors) = state::load(&folder, &Device::cpu()).unwrap();
-    assert!(again == progressed(), "the last bit of a number counts");
+    assert!(again == run_state(), "the last bit of a number counts");
     let (policy2, reference2) = (model(8), model(9));
     state::restore(&folder, &tensors, "policy", &policy2).unwrap();
     state::restore(&folder, &tensors, "reference", &reference2).unwrap();
@@ -108,7 +110,7 @@ fn a_file_that_is_no_state_is_refused() {
         assert!(refusal(&folder).contains(FILE));
     }
     // A well-formed file that another program wrote.
-    nn::save_tensors(&file, &[("x".to_owned(), Tensor::zeros(2, tensor::DType::F32, &Device::cpu()))].into()).unwrap();
+    nn::save_tensors(&file, &[("x".to_owned(), Tensor::zeros(2, DType::F32, &Device::cpu()))].into()).unwrap();
     assert!(refusal(&folder).contains("it holds no `run`"));
     fs::remove_file(&file).unwrap();
     assert!(refusal(&folder).starts_with("cannot read"));
@@ -145,7 +147,58 @@ fn a_save_that_fails_leaves_the_state_before() {
     // A folder stands where the new file would be written first.
     fs::create_dir(folder.join(format!(".{FILE}.new"))).unwrap();
     let dir = RunDir::resume(&folder).unwrap();
-    let said = Snapshot::of(&progressed(), &policy, None, &optimizer).write(&dir).unwrap_err().to_string();
+    let said = Snapshot::of(&run_state(), &policy, None, &optimizer).write(&dir).unwrap_err().to_string();
     assert!(said.contains(FILE), "{said}");
     assert_eq!(fs::read(folder.join(FILE)).unwrap(), before);
+}
+
+#[test]
+fn a_policy_of_half_precision_comes_back() {
+    let (temp, config) = (Temp::new(), model(0).config().clone());
+    let fresh =
+        |seed| DeepseekV3ForCausalLM::new(config.clone(), &mut Generator::new(seed), DType::BF16, &Device::cpu()).unwrap();
+    let adamw = |model: &DeepseekV3ForCausalLM| AdamW::new(model.named_parameters(), AdamWConfig::default());
+    let policy = fresh(3);
+    let mut optimizer = adamw(&policy);
+    train_a_step(&policy, &mut optimizer);
+    let dir = RunDir::create(&temp.join("run")).unwrap().0;
+    Snapshot::of(&run_state(), &policy, None, &optimizer).write(&dir).unwrap();
+    let (_, tensors) = state::load(dir.path(), &Device::cpu()).unwrap();
+    let again = fresh(4);
+    state::restore(dir.path(), &tensors, "policy", &again).unwrap();
+    let mut optimizer2 = adamw(&again);
+    state::restore_optimizer(dir.path(), &tensors, &mut optimizer2).unwrap();
+    assert_eq!(bits(&again), bits(&policy));
+    // The master weights have come back, too.
+    train_a_step(&policy, &mut optimizer);
+    train_a_step(&again, &mut optimizer2);
+    assert_eq!(bits(&again), bits(&policy));
+}
+
+#[test]
+fn any_flipped_bit_is_noticed() {
+    let Saved { temp, .. } = saved();
+    let (folder, file) = (temp.join("run"), temp.join("run").join(FILE));
+    let whole = fs::read(&file).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    // Most of the header and a sample of the numbers, the checksum too.
+    let places = (0..header).step_by(7).chain((header..whole.len()).step_by(997)).chain([whole.len() - 8, whole.len() - 1]);
+    for (i, place) in places.enumerate() {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 1 << (i % 8);
+        fs::write(&file, &flipped).unwrap();
+        let said = refusal(&folder);
+        assert!(said.contains(FILE) && said.lines().count() == 1, "byte {place}: {said}");
+        assert!(place < header || said.contains("is damaged") && said.contains("--base"), "byte {place}: {said}");
+    }
+}
+
+#[test]
+fn a_state_of_another_format_is_refused() {
+    let (temp, policy) = (Temp::new(), model(1));
+    let dir = RunDir::create(&temp.join("run")).unwrap().0;
+    let newer = RunState { format: FORMAT + 1, ..run_state() };
+    Snapshot::of(&newer, &policy, None, &adamw(&policy)).write(&dir).unwrap();
+    let said = refusal(dir.path());
+    assert!(said.contains(&format!("it has the format {}, this program reads format {FORMAT}", FORMAT + 1)), "{said}");
 }

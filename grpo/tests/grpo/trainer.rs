@@ -3,8 +3,8 @@
 use autograd::Var;
 use grpo::config::{ImportanceSampling, LossType, RlConfig};
 use grpo::objective::{Fixed, Objective, advantages, padded, token_weight};
-use grpo::pretrain::StepError;
 use grpo::rollout::Sample;
+use grpo::step::StepError;
 use grpo::trainer::{Update, update};
 use grpo::{Rng, token};
 use nn::{AdamW, AdamWConfig, DeepseekV3ForCausalLM, Module, OptimError};
