@@ -2,11 +2,14 @@
 //!
 //! `cargo run --release --example 02_autograd` explains itself on stderr and prints one JSON line on stdout.
 
+use std::process::ExitCode;
+
 use scratchwork::autograd::{Var, checkpoint, no_grad};
+use scratchwork::grpo::console::{finish, say};
 use scratchwork::tensor::{DType, Device, Generator, Tensor};
 use serde_json::json;
 
-fn main() {
+fn main() -> ExitCode {
     let cpu = Device::cpu();
     let mut rng = Generator::new(0);
     // y = X·[2, −3, 1] and a little noise; X is [50, 3].
@@ -24,7 +27,7 @@ fn main() {
     let gradient = w.grad().expect("w is in the loss");
     let by_hand = x.t().matmul(&(x.matmul(&w.value()) - &y)) * (2.0 / 50.0);
     let difference = (&gradient - &by_hand).abs().amax((), false).item::<f32>();
-    eprintln!("gradient {:?}\nby hand  {:?}\n", gradient.to_vec::<f32>(), by_hand.to_vec::<f32>());
+    say(format_args!("gradient {:?}\nby hand  {:?}\n", gradient.to_vec::<f32>(), by_hand.to_vec::<f32>()));
 
     // Backward passes add up, as in PyTorch, until zero_grad: so large batches can be cut in parts.
     loss(&w).backward();
@@ -36,7 +39,10 @@ fn main() {
         w.set_value(w.value() - &(w.grad().expect("w is in the loss") * 0.1));
     }
     let found = w.value().to_vec::<f32>();
-    eprintln!("after 100 steps of gradient descent w = {found:.3?}, loss {:.6}", no_grad(|| loss(&w)).value().item::<f32>());
+    say(format_args!(
+        "after 100 steps of gradient descent w = {found:.3?}, loss {:.6}",
+        no_grad(|| loss(&w)).value().item::<f32>()
+    ));
 
     // A checkpoint keeps its input and computes the rest again in the backward pass. The bits are the same.
     let deep = |x: &Var| (0..4).fold(x.clone(), |h, _| h.mul(1.5).tanh());
@@ -46,8 +52,8 @@ fn main() {
         w.grad().expect("w is in the sum").to_vec::<f32>()
     };
     let same_bits = gradient_of(&deep) == gradient_of(&|w| checkpoint(move |inputs| deep(&inputs[0]), std::slice::from_ref(w)));
-    eprintln!("gradients add up: {doubled}; with and without a checkpoint they are equal: {same_bits}");
+    say(format_args!("gradients add up: {doubled}; with and without a checkpoint they are equal: {same_bits}"));
 
-    println!("{}", json!({ "by_hand_max_abs": difference, "w": found, "checkpoint_equal": same_bits }));
     assert!(difference < 1e-5 && doubled && same_bits);
+    finish(json!({ "by_hand_max_abs": difference, "w": found, "checkpoint_equal": same_bits }))
 }

@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release --example 04_attention` explains itself on stderr and prints one JSON line on stdout.
 
+use std::process::ExitCode;
+
+use scratchwork::grpo::console::{finish, say};
 use scratchwork::tensor::{Attention, DType, Device, Generator, Tensor};
 use serde_json::json;
 
@@ -27,7 +30,7 @@ fn decode(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Tensor {
     Tensor::cat(&steps, 2)
 }
 
-fn main() {
+fn main() -> ExitCode {
     let cpu = Device::cpu();
     let mut rng = Generator::new(0);
     let [q, k, v] = std::array::from_fn(|_| rng.normal([2, 4, 50, 16], 0.0, 1.0, DType::F32, &cpu));
@@ -38,13 +41,17 @@ fn main() {
     let general = Tensor::scaled_dot_product_attention(&q, &k, &v, &causal);
     let (fused, lse) = Tensor::attention_causal(&q, &k, &v, None, scale);
     let difference = |x: &Tensor| (x - &plain).abs().amax((), false).item::<f32>();
-    eprintln!("output {}, log-sum-exp of the scores {}", fused.shape(), lse.shape());
-    eprintln!("largest difference from the primitives: general {:.1e}, fused {:.1e}", difference(&general), difference(&fused));
+    say(format_args!("output {}, log-sum-exp of the scores {}", fused.shape(), lse.shape()));
+    say(format_args!(
+        "largest difference from the primitives: general {:.1e}, fused {:.1e}",
+        difference(&general),
+        difference(&fused)
+    ));
 
     // Another order of summation, another rounding; but a cache changes no order.
     let equal = decode(&q, &k, &v, scale).to_bytes() == fused.to_bytes();
-    eprintln!("50 decoding steps over a cache give the bits of the whole pass: {equal}");
+    say(format_args!("50 decoding steps over a cache give the bits of the whole pass: {equal}"));
 
-    println!("{}", json!({ "fused_max_abs": difference(&fused), "cache_bit_equal": equal }));
     assert!(equal && difference(&fused) < 1e-5);
+    finish(json!({ "fused_max_abs": difference(&fused), "cache_bit_equal": equal }))
 }

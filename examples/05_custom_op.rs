@@ -2,7 +2,10 @@
 //!
 //! `cargo run --release --example 05_custom_op` explains itself on stderr and prints one JSON line on stdout.
 
+use std::process::ExitCode;
+
 use scratchwork::autograd::{Gradcheck, Var, gradcheck};
+use scratchwork::grpo::console::{finish, say};
 use scratchwork::tensor::{DType, Device, Generator, Tensor};
 use serde_json::json;
 
@@ -22,7 +25,7 @@ fn wrong_softcap(x: &Var, cap: f64) -> Var {
     Var::op("wrong_softcap", y, [x], |grad, _needs| [Some(grad.clone())])
 }
 
-fn main() {
+fn main() -> ExitCode {
     let cpu = Device::cpu();
     // A transposed slice: a rule must be right for any layout.
     let x = Generator::new(0).normal([6, 5], 0.0, 3.0, DType::F64, &cpu).t().slice(1, 0, 6, 2);
@@ -30,15 +33,15 @@ fn main() {
 
     let right = gradcheck(|v| softcap(&v[0], 2.0), std::slice::from_ref(&x), &settings);
     let wrong = gradcheck(|v| wrong_softcap(&v[0], 2.0), std::slice::from_ref(&x), &settings);
-    eprintln!("softcap over {} values: {right:?}", x.numel());
-    eprintln!("wrong_softcap: {}", wrong.as_ref().expect_err("the rule is wrong"));
+    say(format_args!("softcap over {} values: {right:?}", x.numel()));
+    say(format_args!("wrong_softcap: {}", wrong.as_ref().expect_err("the rule is wrong")));
 
     // It composes with everything else: a parameter below it is trained through it.
     let w = Var::parameter(Tensor::from_slice(&[0.5f32, 4.0], 2, &cpu));
     softcap(&w, 2.0).sum((), false).backward();
     let gradient = w.grad().expect("w is in the sum").to_vec::<f32>();
-    eprintln!("slopes at 0.5 and 4: {gradient:.4?}");
+    say(format_args!("slopes at 0.5 and 4: {gradient:.4?}"));
 
-    println!("{}", json!({ "gradcheck": right.is_ok(), "planted_error_found": wrong.is_err(), "slopes": gradient }));
     assert!(right.is_ok() && wrong.is_err());
+    finish(json!({ "gradcheck": right.is_ok(), "planted_error_found": wrong.is_err(), "slopes": gradient }))
 }

@@ -2,7 +2,10 @@
 //!
 //! `cargo run --release --example 06_custom_reward` explains itself on stderr and prints one JSON line on stdout.
 
+use std::process::ExitCode;
+
 use scratchwork::grpo::config::{ModelConfig, RlConfig, ScaleRewards};
+use scratchwork::grpo::console::{exit, say};
 use scratchwork::grpo::rollout::{RolloutOptions, Sample, rollout};
 use scratchwork::grpo::{Completion, Countdown, Problem, Reward, Rng, Tokenizer, objective::advantages, policy, trainer::update};
 use scratchwork::nn::{AdamW, AdamWConfig, Module, row_seed};
@@ -25,11 +28,15 @@ impl Reward for Digits {
 
 const LIMIT: usize = 12;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    exit(run())
+}
+
+fn run() -> Result<serde_json::Value, Box<dyn std::error::Error>> {
     // The group is the baseline: an answer is as good as it is better than its siblings.
     let problem = Problem::from(Countdown::new([2, 3, 7, 8], 20));
     let group = ["2+3+7+8", "20", "x?v"].map(|text| Digits.score(&problem, &Completion::from_text(text, text.len())));
-    eprintln!("rewards {group:.2?}, advantages {:.2?}\n", advantages(&group, ScaleRewards::Group));
+    say(format_args!("rewards {group:.2?}, advantages {:.2?}\n", advantages(&group, ScaleRewards::Group)));
 
     let tokenizer = Tokenizer::new();
     let tiny = ModelConfig { hidden_size: 32, num_hidden_layers: 2, intermediate_size: 64, ..ModelConfig::default() };
@@ -46,10 +53,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let samples = rollout(&model, &tokenizer, &problems, (&Digits, &Digits), &options)?;
         curve.push(mean(&samples));
         if step % 10 == 0 {
-            eprintln!("step {step:2}: share of digits {:.2}, for example {}", curve[step], samples[0].completion.text());
+            say(format_args!("step {step:2}: share of digits {:.2}, for example {}", curve[step], samples[0].completion.text()));
         }
         update(&model, None, &mut adamw, &samples, &rl, step, &mut Rng::new(0, "minibatches", step as u64))?;
     }
-    println!("{}", json!({ "first": curve[0], "last": curve[30] }));
-    Ok(())
+    Ok(json!({ "first": curve[0], "last": curve[30] }))
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use scratchwork::grpo::console::{exit, say};
 use scratchwork::grpo::rollout::{RolloutOptions, Sample, rollout};
 use scratchwork::grpo::{Accuracy, ChainSum, Countdown, Problem, Tokenizer};
 use scratchwork::nn::DeepseekV3ForCausalLM;
@@ -35,16 +36,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit(run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
@@ -52,7 +44,7 @@ fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
     let dir = checkpoint(&args.dir)?;
     let tokenizer = Tokenizer::load(&dir)?;
     let (model, notices) = DeepseekV3ForCausalLM::from_pretrained(&dir, DType::F32, &Device::cpu())?;
-    notices.iter().for_each(|notice| eprintln!("note: {notice}"));
+    notices.iter().for_each(|notice| say(format_args!("note: {notice}")));
 
     let prompt = problem.prompt(&tokenizer)?.len();
     let room = model.config().max_position_embeddings.saturating_sub(prompt);
@@ -79,7 +71,7 @@ fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
     });
     if samples.len() > 1 {
         let right = samples.iter().filter(|s| s.correct).count();
-        eprintln!("{right} of {} samples are right", samples.len());
+        say(format_args!("{right} of {} samples are right", samples.len()));
         line["samples"] = samples.len().into();
         line["pass_rate"] = (right as f64 / samples.len() as f64).into();
     }
@@ -112,12 +104,12 @@ fn checkpoint(dir: &Path) -> Result<PathBuf, String> {
 /// The answer for a reader: a line an attempt, which ends with the verdict of its check, `x` or `v`.
 fn show(problem: &Problem, sample: &Sample) {
     let completion = &sample.completion;
-    eprintln!("{}", problem.text());
-    completion.think().split_inclusive(['x', 'v']).for_each(|attempt| eprintln!("  {attempt}"));
+    say(problem.text());
+    completion.think().split_inclusive(['x', 'v']).for_each(|attempt| say(format_args!("  {attempt}")));
     let verdict = if sample.correct { "right" } else { "wrong" };
     match completion.answer() {
-        Some(answer) => eprintln!("answer: {answer} ({verdict}, {} tokens)", completion.length()),
-        None if completion.finished() => eprintln!("no answer in the template: {}", completion.text()),
-        None => eprintln!("no answer: cut off at {} tokens", completion.length()),
+        Some(answer) => say(format_args!("answer: {answer} ({verdict}, {} tokens)", completion.length())),
+        None if completion.finished() => say(format_args!("no answer in the template: {}", completion.text())),
+        None => say(format_args!("no answer: cut off at {} tokens", completion.length())),
     }
 }

@@ -3,14 +3,19 @@
 //!
 //! `cargo run --release --example grpo_r1` needs no arguments, no GPU and no download.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Parser;
 use scratchwork::grpo::config::{Control, RunConfig};
+use scratchwork::grpo::console::{exit, say};
 use scratchwork::grpo::run::Run;
 use scratchwork::grpo::setup::{Setup, device_of};
 use scratchwork::tensor::{Device, profile};
+use signal_hook::{consts::SIGINT, flag};
 
 /// Train a base model on Countdown, then let it learn to reason by pure RL (GRPO with rule rewards)
 #[derive(Parser)]
@@ -59,17 +64,10 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    exit(run(&Args::parse()))
 }
 
-fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     let recorded = args.resume.as_deref().map(device_of).transpose()?.unwrap_or("cpu".into());
     let device = scratchwork::device(args.device.as_ref().unwrap_or(&recorded)).map_err(|e| format!("--device {e}"))?;
     if args.profile {
@@ -79,21 +77,43 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         Some(folder) => (folder, Run::resume(folder, device)?),
         None => {
             let (run, notices) = Run::create(setup(args, device)?, &args.out)?;
-            notices.iter().for_each(|n| eprintln!("note: {}", n.0));
+            notices.iter().for_each(|n| say(format_args!("note: {}", n.0)));
             (&args.out, run)
         }
     };
+    end_on_interrupt(folder)?;
     let summary = run.train()?;
     let percent = |s: &scratchwork::grpo::metrics::Scores| s.get("pass@1").map_or(0.0, |p| 100.0 * p.value);
     let length = |s: &scratchwork::grpo::metrics::Scores| s.get("completion_length").map_or(0.0, |p| p.value);
     let (base, last) = (&summary.countdown.base, &summary.countdown.last);
-    println!("held-out pass@1 {:.1} % -> {:.1} %", percent(base), percent(last));
-    println!("mean answer     {:.0} -> {:.0} tokens", length(base), length(last));
-    println!("report          {}", folder.join("report.html").display());
-    println!("model           {}", folder.join("model").display());
+    let mut lines = vec![
+        format!("held-out pass@1 {:.1} % -> {:.1} %", percent(base), percent(last)),
+        format!("mean answer     {:.0} -> {:.0} tokens", length(base), length(last)),
+        format!("report          {}", folder.join("report.html").display()),
+        format!("model           {}", folder.join("model").display()),
+    ];
     if args.profile {
-        println!("\n{}", profile::report());
+        lines.push(format!("\n{}", profile::report()));
     }
+    Ok(lines.join("\n"))
+}
+
+/// From now on Ctrl-C says how the run goes on and ends it: what is on the disk is good at every moment. A second one ends it even if
+/// nobody takes what is said.
+fn end_on_interrupt(folder: &Path) -> std::io::Result<()> {
+    const CODE: i32 = 128 + SIGINT;
+    let pressed = Arc::new(AtomicBool::new(false));
+    // In this order, so that the first one finds the flag not set.
+    flag::register_conditional_shutdown(SIGINT, CODE, pressed.clone())?;
+    flag::register(SIGINT, pressed.clone())?;
+    let words = format!("interrupted: the run goes on with --resume {}", folder.display());
+    std::thread::spawn(move || {
+        while !pressed.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        say(words);
+        std::process::exit(CODE);
+    });
     Ok(())
 }
 
@@ -114,7 +134,7 @@ fn setup(args: &Args, device: Device) -> Result<Setup, Box<dyn std::error::Error
     if let Some(file) = &args.problems {
         let (with, left_out) = setup.trained_on(file)?;
         if left_out > 0 {
-            eprintln!("note: {left_out} problems of {} are held out and were left out", file.display());
+            say(format_args!("note: {left_out} problems of {} are held out and were left out", file.display()));
         }
         setup = with;
     }

@@ -5,6 +5,7 @@
 
 use clap::Parser;
 use nn::{CheckpointError, DeepseekV3ForCausalLM, Generate, GenerateError, Module, Sampling, load_tensors};
+use scratchwork::grpo::console::{exit, finish, say};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -39,27 +40,22 @@ enum ParityError {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match compare(&args.dir, &args.device) {
-        Ok((line, true)) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
-        Ok((line, false)) => {
-            println!("{line}");
-            eprintln!("hf_parity: the bar is missed (logits 1e-4, loss 1e-5, gradients 1e-3, greedy and saved equal)");
-            ExitCode::FAILURE
-        }
-        Err(e) => {
-            eprintln!("hf_parity: {e}");
-            ExitCode::FAILURE
-        }
+    let (line, passed) = match compare(&args.dir, &args.device) {
+        Ok(compared) => compared,
+        Err(e) => return exit(Err::<String, _>(e)),
+    };
+    let code = finish(line);
+    if !passed {
+        say("hf_parity: the bar is missed (logits 1e-4, loss 1e-5, gradients 1e-3, greedy and saved equal)");
+        return ExitCode::FAILURE;
     }
+    code
 }
 
 fn compare(dir: &Path, device: &str) -> Result<(serde_json::Value, bool), ParityError> {
     let device = scratchwork::device(device)?;
     let (model, notices) = DeepseekV3ForCausalLM::from_pretrained(dir, DType::F32, &device)?;
-    notices.iter().for_each(|notice| eprintln!("{notice}"));
+    notices.iter().for_each(|notice| say(notice));
     let reference = Reference::load(&dir.join("reference.safetensors"), model.config().vocab_size)?;
 
     let ids = &reference.ids.to_device(&device);

@@ -7,6 +7,7 @@
 mod suite;
 
 use clap::Parser;
+use scratchwork::grpo::console::{exit, finish, say};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use suite::{ORDER, ROUNDING, Suite, Verdict, tolerance};
@@ -29,27 +30,21 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let device = match scratchwork::device(&args.device) {
         Ok(device) => device,
-        Err(e) => {
-            eprintln!("op_conformance: --device {e}");
-            return ExitCode::FAILURE;
-        }
+        Err(e) => return exit(Err::<String, _>(format!("--device {e}"))),
     };
     let suite = match Suite::load(&args.dir, &device) {
         Ok(suite) => suite,
-        Err(e) => {
-            eprintln!("op_conformance: {e}");
-            return ExitCode::FAILURE;
-        }
+        Err(e) => return exit(Err::<String, _>(e)),
     };
     for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
         let (rtol, atol) = tolerance(dtype);
-        eprintln!("tolerance {dtype}: rtol {rtol:e}, atol {atol:e} (torch.testing.assert_close)");
+        say(format_args!("tolerance {dtype}: rtol {rtol:e}, atol {atol:e} (torch.testing.assert_close)"));
     }
-    eprintln!(
+    say(format_args!(
         "or at most {ORDER} times as far from the result in f64 as PyTorch's, or as the tolerance, where PyTorch's is at most"
-    );
-    eprintln!("{ROUNDING} tolerances from it (both carry rounding); such cases are named");
-    eprintln!("tolerance of integers and bool: exact; positions (argmax, sort, topk) by the values they point at");
+    ));
+    say(format_args!("{ROUNDING} tolerances from it (both carry rounding); such cases are named"));
+    say("tolerance of integers and bool: exact; positions (argmax, sort, topk) by the values they point at");
 
     let (mut passed, mut in_f64, mut failed, mut unsupported) = (0, vec![], vec![], vec![]);
     let cases: Vec<_> = suite.cases().filter(|c| c.id.starts_with(&args.only)).collect();
@@ -57,16 +52,16 @@ fn main() -> ExitCode {
         match suite.run(case) {
             Verdict::Passed => passed += 1,
             Verdict::PassedInF64(why) => {
-                eprintln!("{}: as near to the result in f64 as PyTorch's: {why}", case.id);
+                say(format_args!("{}: as near to the result in f64 as PyTorch's: {why}", case.id));
                 in_f64.push(case.id.as_str());
                 passed += 1;
             }
             Verdict::Failed(why) => {
-                eprintln!("{}: {why}", case.id);
+                say(format_args!("{}: {why}", case.id));
                 failed.push(case.id.as_str());
             }
             Verdict::Unsupported(why) => {
-                eprintln!("{}: unsupported: {why}", case.id);
+                say(format_args!("{}: unsupported: {why}", case.id));
                 unsupported.push(case.id.as_str());
             }
         }
@@ -74,6 +69,6 @@ fn main() -> ExitCode {
     let line = serde_json::json!({
         "cases": cases.len(), "passed": passed, "failed": failed, "unsupported": unsupported, "passed_in_f64": in_f64,
     });
-    println!("{line}");
-    if passed == cases.len() && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let code = finish(line);
+    if passed == cases.len() && passed > 0 { code } else { ExitCode::FAILURE }
 }

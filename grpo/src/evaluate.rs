@@ -10,7 +10,7 @@ use crate::eval_stats::{Estimate, cons_at_k, pass_estimates};
 use crate::metrics::{Answer, BehaviourMetrics, EvalMetrics, EvalTask, Score, Scores, Stage};
 use crate::problem::Problem;
 use crate::reward::Accuracy;
-use crate::rollout::{RolloutError, RolloutOptions, Sample, rollout};
+use crate::rollout::{RolloutError, RolloutOptions, Sample, rollout_with};
 use crate::tokenizer::Tokenizer;
 use crate::verify::{final_answer, parse_number};
 
@@ -58,7 +58,7 @@ pub struct Evaluation<'a> {
 }
 
 /// Samples answers at temperature 1 and estimates pass@k, and cons@k where a problem has one right answer. Also returns the
-/// sequences' lengths, for the bill.
+/// sequences' lengths, for the bill. `ended` hears of answers that have ended, as in [`rollout_with`].
 ///
 /// # Errors
 /// If the policy gives logits that are not finite.
@@ -66,12 +66,13 @@ pub fn evaluate(
     policy: &DeepseekV3ForCausalLM,
     tokenizer: &Tokenizer,
     e: &Evaluation<'_>,
+    ended: &(dyn Fn(usize) + Sync),
 ) -> Result<(EvalMetrics, Vec<usize>), RolloutError> {
     let start = Instant::now();
     let n = e.config.samples;
     let options = RolloutOptions { num_generations: n, max_completion_length: e.limit, temperature: 1.0, seed: e.seed };
     let accuracy = Accuracy::default();
-    let samples = rollout(policy, tokenizer, e.problems, (&accuracy, &accuracy), &options)?;
+    let samples = rollout_with(policy, tokenizer, e.problems, (&accuracy, &accuracy), &options, ended)?;
     let by_problem: Vec<&[Sample]> = samples.chunks(n).collect();
     let mut scores = Scores::default();
     let outcomes: Vec<Vec<bool>> = by_problem.iter().map(|g| g.iter().map(|s| s.correct).collect()).collect();

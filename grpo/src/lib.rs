@@ -10,6 +10,7 @@ pub mod chain_sum;
 pub mod chart;
 pub mod checksum;
 pub mod config;
+pub mod console;
 pub mod corpus;
 pub mod cost;
 pub mod countdown;

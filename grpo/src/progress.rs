@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::chart::Unit;
+use crate::console::say;
 use crate::metrics::{Answer, Stage, StepMetrics};
 
 /// Plain lines come at most this often.
@@ -21,6 +22,7 @@ const WIDTH: usize = 100;
 pub struct Progress {
     stage: Stage,
     total: usize,
+    done: usize,
     /// None where standard error is no terminal.
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
@@ -39,7 +41,7 @@ impl Progress {
             bar.set_position(done as u64);
             bar
         });
-        Self { stage, total, bar, last_line: None, recent: VecDeque::new() }
+        Self { stage, total, done, bar, last_line: None, recent: VecDeque::new() }
     }
 
     /// Shows a step that has just been made.
@@ -50,15 +52,22 @@ impl Progress {
         }
         let a_step = self.recent.iter().sum::<f64>() / self.recent.len() as f64;
         let left = a_step * self.total.saturating_sub(step.step) as f64;
-        let words = format!("{}  {} left", describe(step), duration(left));
+        self.done = step.step;
+        self.show(format!("{}  {} left", describe(step), duration(left)), self.done == self.total);
+    }
+
+    /// Shows what is being done between two steps.
+    pub fn status(&mut self, words: String) {
+        self.show(words, false);
+    }
+
+    /// `now`: a plain line, even if the last one was just written.
+    fn show(&mut self, words: String, now: bool) {
         if let Some(bar) = &self.bar {
             bar.set_message(words);
-            bar.set_position(step.step as u64);
-            return;
-        }
-        let due = self.last_line.is_none_or(|t| t.elapsed() >= EVERY);
-        if due || step.step == self.total {
-            eprintln!("{} {}/{}  {words}", self.stage, step.step, self.total);
+            bar.set_position(self.done as u64);
+        } else if now || self.last_line.is_none_or(|t| t.elapsed() >= EVERY) {
+            say(format_args!("{} {}/{}  {words}", self.stage, self.done, self.total));
             self.last_line = Some(Instant::now());
         }
     }
@@ -66,8 +75,8 @@ impl Progress {
     /// Says a line above the bar.
     pub fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say(line)),
+            None => say(line),
         }
     }
 

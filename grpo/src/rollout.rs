@@ -95,8 +95,26 @@ pub fn rollout(
     policy: &DeepseekV3ForCausalLM,
     tokenizer: &Tokenizer,
     problems: &[Problem],
+    rewards: (&dyn Reward, &dyn Reward),
+    options: &RolloutOptions,
+) -> Result<Vec<Sample>, RolloutError> {
+    rollout_with(policy, tokenizer, problems, rewards, options, &|_| ())
+}
+
+/// As [`rollout`]; `ended` hears of each answer that has ended, as so many more.
+///
+/// # Errors
+/// As [`rollout`].
+///
+/// # Panics
+/// As [`rollout`].
+pub fn rollout_with(
+    policy: &DeepseekV3ForCausalLM,
+    tokenizer: &Tokenizer,
+    problems: &[Problem],
     (accuracy, reward): (&dyn Reward, &dyn Reward),
     options: &RolloutOptions,
+    ended: &(dyn Fn(usize) + Sync),
 ) -> Result<Vec<Sample>, RolloutError> {
     let prompt = |p: &Problem| p.prompt(tokenizer).expect("a problem of the tokenizer's characters");
     let prompts: Vec<Vec<i64>> = problems.iter().map(prompt).collect();
@@ -111,7 +129,12 @@ pub fn rollout(
     let parts: Vec<(usize, &[Vec<i64>])> = prompts.chunks(per).enumerate().map(|(c, part)| (c * per, part)).collect();
     let answers = parts.par_iter().map(|&(first, part)| {
         let seeds = (first..first + part.len()).map(|i| row_seed(options.seed, i)).collect();
-        let answers = policy.generate(part, &Generate { prompt_seeds: Some(seeds), ..generate.clone() });
+        let mut active = part.len() * options.num_generations;
+        let mut heard = |now: nn::Progress| {
+            ended(active - now.active);
+            active = now.active;
+        };
+        let answers = policy.generate_with(part, &Generate { prompt_seeds: Some(seeds), ..generate.clone() }, &mut heard);
         let mut answers = answers.map_err(|e| e.with_prompts_from(first))?;
         answers.iter_mut().for_each(|answer| answer.prompt += first);
         Ok(answers)

@@ -4,6 +4,7 @@
 //! in the bill. A run that was killed goes on from its last saved state and ends with the same bits.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use nn::{AdamW, AdamWConfig, CheckpointError, ConfigError as ModelError, DeepseekV3ForCausalLM, Notice, row_seed};
@@ -155,9 +156,13 @@ impl Run {
             if self.setup.base.is_none() {
                 self.base_stage()?;
             }
-            self.begin_rl()?;
         }
-        self.rl_stage()?;
+        let mut progress =
+            Progress::new(Stage::R1Zero, self.config().rl.steps, if self.done.stage == Stage::Base { 0 } else { self.done.step });
+        if self.done.stage == Stage::Base {
+            self.begin_rl(&mut progress)?;
+        }
+        self.rl_stage(progress)?;
         self.finish()
     }
 
@@ -204,8 +209,8 @@ impl Run {
     }
 
     /// From the base model to the first RL step: it is measured, saved, and becomes the reference.
-    fn begin_rl(&mut self) -> Result<(), RunError> {
-        self.done.base_evals = self.evaluate(Stage::Base, true)?;
+    fn begin_rl(&mut self, progress: &mut Progress) -> Result<(), RunError> {
+        self.done.base_evals = self.evaluate(Stage::Base, true, progress)?;
         self.done.last_evals = self.done.base_evals.clone();
         self.write_model("base")?;
         (self.done.stage, self.done.step) = (Stage::R1Zero, 0);
@@ -221,9 +226,8 @@ impl Run {
     }
 
     /// Stage *R1-Zero*, from where it was left.
-    fn rl_stage(&mut self) -> Result<(), RunError> {
+    fn rl_stage(&mut self, mut progress: Progress) -> Result<(), RunError> {
         let rl = self.config().rl.clone();
-        let mut progress = Progress::new(Stage::R1Zero, rl.steps, self.done.step);
         while self.done.step < rl.steps {
             let record = self.rl_step(&progress)?;
             self.settle()?;
@@ -236,7 +240,7 @@ impl Run {
             }
             let every = self.config().eval.every;
             if step == rl.steps || (every > 0 && step.is_multiple_of(every)) {
-                self.done.last_evals = self.evaluate(Stage::R1Zero, step == rl.steps)?;
+                self.done.last_evals = self.evaluate(Stage::R1Zero, step == rl.steps, &mut progress)?;
                 let pass = |e: &EvalMetrics| e.scores.get("pass@1").map_or(0.0, |s| 100.0 * s.value);
                 let e = &self.done.last_evals[0];
                 progress.say(&format!("after {step} steps: {:.1} % of the held-out problems at the first answer", pass(e)));
@@ -312,7 +316,7 @@ impl Run {
     /// Measures the policy on both held-out sets and records it. `test`: on the problems of the summary, every one of a user's own
     /// file, else the last held-out ones. On the way it is measured on the first ones, so that who chooses settings by the curve has
     /// not looked at the test; of a user's own file they are a part.
-    fn evaluate(&mut self, stage: Stage, test: bool) -> Result<Vec<EvalMetrics>, RunError> {
+    fn evaluate(&mut self, stage: Stage, test: bool, progress: &mut Progress) -> Result<Vec<EvalMetrics>, RunError> {
         let config = &self.setup.config;
         let held_out = &self.setup.problems;
         let all = held_out.held_out_countdown();
@@ -335,7 +339,15 @@ impl Run {
             }
             let seed = row_seed(row_seed(config.seed, 2), i);
             let evaluation = Evaluation { task, problems, config: &config.eval, limit, seed, at: (stage, step) };
-            let measured = evaluate(&self.policy, &self.tokenizer, &evaluation);
+            let answers = problems.len() * config.eval.samples;
+            let shown = Mutex::new((&mut *progress, 0));
+            let ended = |more| {
+                let mut shown = shown.lock().expect("nothing panics while it is held");
+                shown.1 += more;
+                let words = format!("measuring: {} of {answers} answers", shown.1);
+                shown.0.status(words);
+            };
+            let measured = evaluate(&self.policy, &self.tokenizer, &evaluation, &ended);
             let (metrics, lengths) = measured.map_err(|e| self.failed(step, e.into()))?;
             let tokens = lengths.iter().sum::<usize>() as u64;
             self.done.ledger.add("evaluation", metrics.seconds, tokens, self.size.forward_flops(lengths));

@@ -14,13 +14,13 @@ use scratchwork::tensor::{DType, Device, Tensor};
 use serde_json::Value;
 
 /// A model and a run of a second.
-const MICRO: &str = include_str!("../fixtures/micro.toml");
+pub const MICRO: &str = include_str!("../fixtures/micro.toml");
 
 /// A folder of one test, in which the program runs; gone with the guard.
-struct Place(PathBuf);
+pub struct Place(PathBuf);
 
 impl Place {
-    fn new() -> Place {
+    pub fn new() -> Place {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("scratchwork-flagship-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -30,16 +30,16 @@ impl Place {
         place
     }
 
-    fn join(&self, name: &str) -> PathBuf {
+    pub fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::create_dir_all(self.join(name).parent().unwrap()).unwrap();
         fs::write(self.join(name), content).unwrap();
     }
 
-    fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = super::example("grpo_r1");
         command.args(args).current_dir(&self.0).stdin(Stdio::null());
         command
@@ -50,7 +50,7 @@ impl Place {
         self.command(args.split_whitespace()).output().unwrap()
     }
 
-    fn succeed(&self, args: &str) -> Output {
+    pub fn succeed(&self, args: &str) -> Output {
         let output = self.run(args);
         assert!(output.status.success(), "{args}: {}", String::from_utf8_lossy(&output.stderr));
         output

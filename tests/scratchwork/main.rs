@@ -3,6 +3,8 @@
 
 mod devices;
 mod flagship;
+#[cfg(target_os = "linux")]
+mod output;
 mod trust;
 
 use std::process::Command;

@@ -9,9 +9,10 @@
 //! in a vector body and in the scalar tail, and the same for AVX2 and AVX-512. The portable body has no fused
 //! multiply-add where the baseline has none ([`fma`]), so its bits may differ from theirs.
 //!
-//! `SCRATCHWORK_ISA=portable|avx2|avx512` in the environment lowers the choice; an instruction set that the processor
-//! lacks, or a name that is none of these, is ignored.
+//! `SCRATCHWORK_ISA=portable|avx2|avx512` in the environment lowers the choice; of an instruction set that the processor
+//! lacks, or a name that is none of these, a line on standard error says that it is ignored.
 
+use std::io::Write;
 use std::sync::OnceLock;
 
 /// An instruction set that kernels are compiled for, from the least to the most capable.
@@ -45,13 +46,20 @@ impl Isa {
         Isa::Portable
     }
 
-    fn from_environment() -> Option<Isa> {
-        match std::env::var("SCRATCHWORK_ISA").ok()?.as_str() {
-            "portable" => Some(Isa::Portable),
-            "avx2" => Some(Isa::Avx2),
-            "avx512" => Some(Isa::Avx512),
-            _ => None,
-        }
+    /// What the environment asks for, or the best there is.
+    fn choose() -> Isa {
+        let best = Isa::detect();
+        let Some(name) = std::env::var_os("SCRATCHWORK_ISA") else { return best };
+        let why = match name.to_str() {
+            Some("portable") => return Isa::Portable,
+            Some("avx2") if best >= Isa::Avx2 => return Isa::Avx2,
+            Some("avx512") if best >= Isa::Avx512 => return Isa::Avx512,
+            Some("avx2" | "avx512") => "this processor does not have it",
+            _ => "expected portable, avx2 or avx512",
+        };
+        // Nobody may be listening; that must not end a program.
+        let _ = writeln!(std::io::stderr(), "warning: SCRATCHWORK_ISA={} is ignored: {why}", name.display());
+        best
     }
 }
 
@@ -64,10 +72,7 @@ pub fn isa() -> Isa {
     if let Some(isa) = forced::get() {
         return isa;
     }
-    *BEST.get_or_init(|| match Isa::from_environment() {
-        Some(wanted) => wanted.min(Isa::detect()),
-        None => Isa::detect(),
-    })
+    *BEST.get_or_init(Isa::choose)
 }
 
 /// Forcing an instruction set, for tests.

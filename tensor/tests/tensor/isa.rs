@@ -11,3 +11,24 @@ fn f32_holds_under_every_instruction_set() {
         assert!(output.status.success() && text.contains("1 passed"), "{isa}: {text}");
     }
 }
+
+#[test]
+fn an_unknown_instruction_set_is_said_to_be_ignored() {
+    let this = std::env::current_exe().unwrap();
+    let said = |isa: &str| {
+        let args = ["isa::a_sum", "--exact", "--nocapture"];
+        let output = Command::new(&this).args(args).env("SCRATCHWORK_ISA", isa).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(said("avx3"), "warning: SCRATCHWORK_ISA=avx3 is ignored: expected portable, avx2 or avx512\n");
+    assert_eq!(said(""), "warning: SCRATCHWORK_ISA= is ignored: expected portable, avx2 or avx512\n");
+    assert_eq!(said("portable"), "");
+}
+
+/// Something that needs an instruction set.
+#[test]
+fn a_sum() {
+    let x = tensor::Tensor::ones([4, 100], tensor::DType::F32, &tensor::Device::cpu());
+    assert_eq!((&x + &x).sum((), false).item::<f32>(), 800.0);
+}
