@@ -152,14 +152,12 @@ impl Run {
     }
 
     fn train_here(mut self) -> Result<Summary, RunError> {
-        if self.done.stage == Stage::Base {
-            if self.setup.base.is_none() {
-                self.base_stage()?;
-            }
+        let begins = self.done.stage == Stage::Base;
+        if begins && self.setup.base.is_none() {
+            self.base_stage()?;
         }
-        let mut progress =
-            Progress::new(Stage::R1Zero, self.config().rl.steps, if self.done.stage == Stage::Base { 0 } else { self.done.step });
-        if self.done.stage == Stage::Base {
+        let mut progress = Progress::new(Stage::R1Zero, self.config().rl.steps, if begins { 0 } else { self.done.step });
+        if begins {
             self.begin_rl(&mut progress)?;
         }
         self.rl_stage(progress)?;
