@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 fn compare(dir: &Path, device: &str) -> Result<(serde_json::Value, bool), ParityError> {
     let device = scratchwork::device(device)?;
     let (model, notices) = DeepseekV3ForCausalLM::from_pretrained(dir, DType::F32, &device)?;
-    notices.iter().for_each(|notice| say(notice));
+    notices.iter().for_each(say);
     let reference = Reference::load(&dir.join("reference.safetensors"), model.config().vocab_size)?;
 
     let ids = &reference.ids.to_device(&device);
