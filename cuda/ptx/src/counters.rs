@@ -207,7 +207,7 @@ impl Recorder {
     pub fn global(&mut self, pc: u32, lanes: u32, addresses: &[u64; 32], size: u32) {
         let mut sectors: Vec<u64> = Vec::with_capacity(64);
         for lane in (0..32).filter(|lane| lanes >> lane & 1 == 1) {
-            let (first, last) = (addresses[lane] / 32, (addresses[lane] + u64::from(size) - 1) / 32);
+            let (first, last) = (addresses[lane] / 32, addresses[lane].saturating_add(u64::from(size) - 1) / 32);
             sectors.extend(first..=last);
             self.footprint.insert(first / 4);
         }

@@ -192,10 +192,12 @@ impl Gpu {
                     RelocationTarget::Function(f) => exec::calls::handle(f),
                 }
                 .wrapping_add(r.offset as u64);
-                let value = if r.mask == u64::MAX { address } else { (address & r.mask) >> r.mask.trailing_zeros() };
+                let value = (address & r.mask).checked_shr(r.mask.trailing_zeros()).unwrap_or(0);
                 bytes[r.at..r.at + r.size].copy_from_slice(&value.to_le_bytes()[..r.size]);
             }
-            if !bytes.is_empty() {
+            if bytes.is_empty() {
+                self.memory.fill(at, 0, g.bytes)?;
+            } else {
                 self.memory.write(at, &bytes)?;
             }
             if g.space == Space::Const {

@@ -17,6 +17,8 @@ use crate::matrix::swizzle::Swizzle;
 pub const MAP_BYTES: usize = 128;
 /// The alignment of an encoded map.
 pub const MAP_ALIGN: u64 = 64;
+/// The most shared memory that a CTA can have, which a box must fit.
+const MAX_BOX: u64 = 227 * 1024;
 const MAGIC: u32 = 0x5057_4D54;
 
 /// Type of the elements.
@@ -154,6 +156,8 @@ pub enum TensorMapError {
     StrideSize { dim: usize, stride: u64 },
     #[error("box dimension {dim} has {size} elements: 1 to 256 are possible")]
     Box { dim: usize, size: u32 },
+    #[error("a box of {0:?} elements does not fit the {max} bytes of a CTA's shared memory", max = MAX_BOX)]
+    BoxBytes(Vec<u32>),
     #[error("element stride {stride} of dimension {dim}: 1 to 8 are possible")]
     ElementStride { dim: usize, stride: u32 },
     #[error("the innermost box dimension has {0} bytes, which is not a multiple of 16")]
@@ -257,6 +261,10 @@ impl TensorMap {
         }
         if let Some(dim) = self.element_strides.iter().position(|&s| s == 0 || s > 8) {
             return Err(E::ElementStride { dim, stride: self.element_strides[dim] });
+        }
+        let times = |n: u64, &e: &u32| n * u64::from(e);
+        if self.extents().iter().fold(self.element.bytes(), times) > MAX_BOX {
+            return Err(E::BoxBytes(self.box_dims.clone()));
         }
         let inner = u64::from(self.box_dims[0]) * self.element.bytes();
         if self.interleave == Interleave::B32 && self.swizzle != Swizzle::B32 {

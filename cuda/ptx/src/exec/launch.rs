@@ -27,6 +27,11 @@ pub fn unlinear(i: u32, e: [u32; 3]) -> [u32; 3] {
     [i % e[0], i / e[0] % e[1], i / e[0] / e[1]]
 }
 
+/// Elements of an array of these extents, or `u64::MAX` if there are more.
+fn volume(extents: [u32; 3]) -> u64 {
+    extents.iter().fold(1, |n, &e| u64::saturating_mul(n, e.into()))
+}
+
 /// The grid in numbers.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -60,7 +65,7 @@ impl Shape {
 
     /// CTAs of the grid.
     pub fn ctas(&self) -> u64 {
-        self.grid.iter().map(|&g| u64::from(g)).product()
+        volume(self.grid)
     }
 
     fn new(launch: &Launch, entry: &Entry) -> Result<Shape, String> {
@@ -73,7 +78,7 @@ impl Shape {
         if grid.contains(&0) || block.contains(&0) || cluster.contains(&0) {
             return Err(format!("an extent is zero: grid {grid:?}, block {block:?}, cluster {cluster:?}"));
         }
-        let threads: u64 = block.iter().map(|&b| u64::from(b)).product();
+        let threads = volume(block);
         if threads > 1024 || block[2] > 64 {
             return Err(format!("block {block:?} has {threads} threads; 1024 at most, and 64 in z"));
         }
@@ -83,24 +88,24 @@ impl Shape {
             return Err(format!("the kernel requires a block of {r:?}, the launch asks for {block:?}"));
         }
         if let Some(m) = entry.maxntid
-            && threads > m.iter().map(|&b| u64::from(b)).product()
+            && threads > volume(m)
         {
             return Err(format!("block {block:?} has more threads than .maxntid {m:?}"));
         }
         if (0..3).any(|d| grid[d] % cluster[d] != 0) {
             return Err(format!("grid {grid:?} is no multiple of cluster {cluster:?}"));
         }
-        let cluster_ctas: u32 = cluster.iter().product();
+        let cluster_ctas = volume(cluster);
         if cluster_ctas > 16 {
             return Err(format!("cluster {cluster:?} has more than 16 CTAs"));
         }
-        let ctas: u64 = grid.iter().map(|&g| u64::from(g)).product();
-        let threads = threads as u32;
+        let ctas = volume(grid);
+        let (threads, cluster_ctas) = (threads as u32, cluster_ctas as u32);
         let warps = threads.div_ceil(32);
-        if ctas * u64::from(warps) >= 1 << 26 {
-            return Err(format!("grid {grid:?} has more than 2^26 warps"));
+        if ctas.saturating_mul(warps.into()) >= 1 << 26 {
+            return Err(format!("grid {grid:?} of blocks {block:?} has 2^26 warps or more"));
         }
-        let shared_bytes = entry.static_shared + launch.shared_bytes;
+        let shared_bytes = entry.static_shared.saturating_add(launch.shared_bytes);
         if shared_bytes > MAX_SHARED {
             return Err(format!("{shared_bytes} bytes of shared memory; {MAX_SHARED} at most"));
         }
@@ -246,7 +251,7 @@ impl Machine<'_> {
     fn constant(&self, constant: Constant, slot: u32, cta: [u32; 3], warp: u32, lane: u32) -> u64 {
         match constant {
             Constant::Bits(b) => b,
-            Constant::Shared(v, offset) => (i64::from(self.entry.shared[&v]) + offset) as u64,
+            Constant::Shared(v, offset) => u64::from(self.entry.shared[&v]).wrapping_add_signed(offset),
             Constant::Global(v, offset) => self.globals[v as usize].wrapping_add(offset as u64),
             Constant::KernelParam(offset) => self.params + u64::from(offset),
             Constant::Function(f) => super::calls::handle(f),

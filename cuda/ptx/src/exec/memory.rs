@@ -281,8 +281,8 @@ fn decode_access(cx: &mut Cx<'_>) -> Decode {
         let d = elements.iter().map(|e| cx.dst_wide(e, ty)).collect::<Result<Vec<_>, _>>()?;
         if let Some(offset) = kernel_param(cx, at) {
             let end = i64::from(offset.1);
-            let from = i64::from(offset.0) + addr.offset;
-            if addr.offset < 0 || addr.offset + total as i64 > end {
+            let from = i64::from(offset.0).wrapping_add(addr.offset);
+            if addr.offset < 0 || addr.offset > end - total as i64 {
                 return Err(format!("ld.param reads {total} bytes at offset {} of a parameter of {end}", addr.offset));
             }
             return Ok(Op::Memory(Box::new(MemoryOp::Param { offset: from as u32, ty, d })));

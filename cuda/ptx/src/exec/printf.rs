@@ -103,9 +103,9 @@ fn formatted(m: &mut Machine<'_>, warp: &mut Warp, pc: u32, lane: usize, format:
         }
         let mut spec = spec;
         let mut value = |m: &mut Machine<'_>, warp: &mut Warp, bytes: u64| {
-            next = next.next_multiple_of(bytes);
+            next = next.checked_next_multiple_of(bytes).unwrap_or(0);
             let v = read(m, warp, pc, lane, Space::Generic, next, bytes as usize);
-            next += bytes;
+            next = next.wrapping_add(bytes);
             v
         };
         if spec.star_width {
@@ -117,6 +117,8 @@ fn formatted(m: &mut Machine<'_>, warp: &mut Warp, pc: u32, lane: usize, format:
             let p = value(m, warp, 4)? as u32 as i32;
             spec.precision = usize::try_from(p).ok();
         }
+        spec.width = spec.width.min(MAX_WIDTH);
+        spec.precision = spec.precision.map(|p| p.min(MAX_WIDTH));
         let text = match conversion {
             'd' | 'i' => {
                 let v = if spec.long { value(m, warp, 8)? as i64 } else { i64::from(value(m, warp, 4)? as u32 as i32) };
@@ -154,6 +156,9 @@ fn formatted(m: &mut Machine<'_>, warp: &mut Warp, pc: u32, lane: usize, format:
     out.push_str(rest);
     Ok(out)
 }
+
+/// The greatest width and precision that are obeyed: a kernel's number decides how much is printed.
+const MAX_WIDTH: usize = 1024;
 
 /// Flags, width and precision of a conversion.
 #[derive(Default)]

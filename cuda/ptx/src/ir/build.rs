@@ -13,6 +13,10 @@ use crate::cfg;
 use crate::text::ast::{self, Linkage, Operand, Space, Statement, Type, Variable};
 use crate::text::{Error, Errors};
 
+/// The most bytes of parameters that a kernel takes, and of local memory that the functions of a module may need together.
+const MAX_PARAMS: u32 = 32_764;
+const MAX_FRAME: u32 = 1 << 24;
+
 pub(super) struct Builder {
     file: String,
     errors: Vec<Error>,
@@ -115,7 +119,7 @@ impl Builder {
                         space: v.space,
                         bytes: v.bytes(),
                         align: v.alignment(),
-                        init: vec![0; v.bytes() as usize],
+                        init: Vec::new(),
                         relocations: Vec::new(),
                     });
                     Name::Global(index, v.space)
@@ -199,6 +203,10 @@ impl Builder {
                 }
             };
             let size = v.ty.bytes() as usize;
+            if size > 8 {
+                self.error(v.line, format!("initial value of `{}`: an address has 64 bits at most", v.name));
+                continue;
+            }
             self.module.globals[index].relocations.push(Relocation { at, size, target, offset, mask });
         }
         self.module.globals[index].init = bytes;
@@ -224,17 +232,15 @@ impl Builder {
                 if p.register {
                     self.error(p.line, format!("`{}`: .reg parameters are not supported, only .param", p.name));
                 }
-                let (bytes, align) = (p.bytes() as u32, p.alignment() as u32);
+                let bytes = p.bytes() as u32;
                 let name = if f.entry {
-                    offset = u32::next_multiple_of(offset, align);
-                    out.push((offset, bytes));
-                    offset += bytes;
-                    Name::KernelParam { offset: offset - bytes, bytes }
+                    let at = self.place(p, &mut offset, MAX_PARAMS, "parameters");
+                    out.push((at, bytes));
+                    Name::KernelParam { offset: at, bytes }
                 } else {
-                    body.frame = body.frame.next_multiple_of(align.max(1));
-                    out.push((body.frame, bytes));
-                    body.frame += bytes;
-                    Name::Frame { space: Space::Param, offset: body.frame - bytes, bytes }
+                    let at = self.place(p, &mut body.frame, MAX_FRAME, "local memory");
+                    out.push((at, bytes));
+                    Name::Frame { space: Space::Param, offset: at, bytes }
                 };
                 scopes.stack[0].insert(p.name.clone(), name);
             }
@@ -310,6 +316,10 @@ impl Builder {
             }
         }
         for s in list {
+            // One error for the function, not one for each name that could not be declared.
+            if scopes.numbering.is_full() {
+                return;
+            }
             match s {
                 Statement::Registers { ty, vector, names, line } => self.registers(*ty, *vector, names, *line, scopes),
                 Statement::Variable(v) => self.local_variable(v, scopes, body),
@@ -337,13 +347,28 @@ impl Builder {
         for (name, count) in names {
             let many = count.unwrap_or(1);
             for i in 0..many {
+                if scopes.numbering.is_full() {
+                    return;
+                }
                 let full = if count.is_some() { format!("{name}{i}") } else { name.clone() };
                 let value = Name::Register { reg: scopes.numbering.fresh(class_of(ty), per), ty };
                 if scopes.stack.last_mut().expect("a scope").insert(full.clone(), value).is_some() {
                     self.error(line, format!("`{full}` is declared twice"));
+                    return;
                 }
             }
         }
+    }
+
+    /// Room for a variable behind `end`, which stays where it is if there is not so much.
+    fn place(&mut self, v: &Variable, end: &mut u32, most: u32, what: &str) -> u32 {
+        let at = u64::from(*end).next_multiple_of(v.alignment().max(1));
+        if at + v.bytes() > u64::from(most) {
+            self.error(v.line, format!("`{}`: more than {most} bytes of {what}", v.name));
+            return *end;
+        }
+        *end = (at + v.bytes()) as u32;
+        at as u32
     }
 
     fn local_variable(&mut self, v: &Variable, scopes: &mut Scopes, body: &mut Body) {
@@ -352,9 +377,8 @@ impl Builder {
                 if v.init.is_some() {
                     self.error(v.line, format!("`{}` cannot have an initial value here", v.name));
                 }
-                body.frame = body.frame.next_multiple_of(v.alignment().max(1) as u32);
-                body.frame += v.bytes() as u32;
-                Name::Frame { space: v.space, offset: body.frame - v.bytes() as u32, bytes: v.bytes() as u32 }
+                let offset = self.place(v, &mut body.frame, MAX_FRAME, "local memory");
+                Name::Frame { space: v.space, offset, bytes: v.bytes() as u32 }
             }
             Space::Shared => self.shared_variable(v),
             Space::Global | Space::Const => {
@@ -465,17 +489,18 @@ impl Builder {
                     dynamic_align = dynamic_align.max(var.align);
                 } else {
                     end = end.next_multiple_of(var.align.max(1));
-                    places.insert(v, end as u32);
+                    places.insert(v, end.min(u32::MAX.into()) as u32);
                     end += var.bytes;
                 }
             }
-            let dynamic_start = end.next_multiple_of(dynamic_align);
+            // What no CTA can have is refused at the launch.
+            let dynamic_start = u32::try_from(end.next_multiple_of(dynamic_align)).unwrap_or(u32::MAX);
             for &v in used.iter().filter(|&&v| self.module.shared[v as usize].dynamic) {
-                places.insert(v, dynamic_start as u32);
+                places.insert(v, dynamic_start);
             }
             let entry = &mut self.module.entries[e];
             entry.shared = places;
-            entry.static_shared = dynamic_start as u32;
+            entry.static_shared = dynamic_start;
         }
     }
 }

@@ -469,8 +469,8 @@ impl<'a> Cx<'a> {
     /// The constant register of a variable's or function's address.
     fn symbol(&mut self, name: &str, offset: i64, class: Class) -> Result<Reg, String> {
         let constant = match self.scopes.find(name) {
-            Some(Name::Frame { offset: at, .. }) => Constant::Bits((i64::from(*at) + offset) as u64),
-            Some(Name::KernelParam { offset: at, .. }) => Constant::KernelParam((i64::from(*at) + offset) as u32),
+            Some(Name::Frame { offset: at, .. }) => Constant::Bits(u64::from(*at).wrapping_add_signed(offset)),
+            Some(Name::KernelParam { offset: at, .. }) => Constant::KernelParam(at.wrapping_add(offset as u32)),
             Some(Name::Shared(s)) => {
                 let s = *s;
                 if !self.scopes.shared.contains(&s) {

@@ -108,7 +108,7 @@ pub struct Global {
     pub bytes: u64,
     /// Alignment.
     pub align: u64,
-    /// Initial bytes (zeros unless stated).
+    /// Initial bytes; empty where all are zeros.
     pub init: Vec<u8>,
     /// Addresses to fill in.
     pub relocations: Vec<Relocation>,

@@ -1,7 +1,8 @@
 //! A launch file, read and checked, before anything runs.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -10,30 +11,84 @@ use super::fields::Field;
 use super::fill::Random;
 use super::{Arg, Bound, BufferSpec, Contents, LaunchError, LaunchFile, LaunchSpec, MapSpec, Number};
 use crate::matrix::swizzle::Swizzle;
+use crate::mem::MAX_ALLOCATION;
 use crate::tensor_map::{ElementType, Interleave, L2Promotion, OobFill, TensorMap};
 
 const FILE_KEYS: [&str; 5] = ["launches", "buffers", "tensor_maps", "dump", "compare"];
 const LAUNCH_KEYS: [&str; 7] = ["ptx", "entry", "grid", "block", "cluster", "shared_bytes", "args"];
 
+/// How deep launch files may include others, and how many may be read in all.
+const MAX_DEPTH: usize = 16;
+const MAX_FILES: usize = 10_000;
+/// The most bytes of a launch file or of PTX.
+const MAX_TEXT: u64 = 1 << 28;
+
+/// Launch files on their way in.
+#[derive(Default)]
+struct Reader {
+    /// The files that are open, each included by the one before.
+    open: Vec<PathBuf>,
+    /// How many were read.
+    read: usize,
+    files: Vec<LaunchFile>,
+}
+
 /// Reads a launch file, or all that an `"include"` names.
 pub(super) fn read(path: &Path) -> Result<Vec<LaunchFile>, LaunchError> {
-    let text = fs::read_to_string(path).map_err(|source| LaunchError::Io { file: path.to_path_buf(), source })?;
-    let value: Value = serde_json::from_str(&text)
-        .map_err(|source| LaunchError::Json { file: path.to_path_buf(), message: source.to_string() })?;
-    let root = Field::root(path, &value);
-    if let Some(include) = root.optional("include")? {
-        root.only(&["include"])?;
-        let mut files = Vec::new();
-        for item in include.items()? {
-            let included = item.path()?;
-            if included.canonicalize().ok() == path.canonicalize().ok() {
-                return Err(item.error("the file includes itself"));
-            }
-            files.extend(read(&included)?);
+    let mut reader = Reader::default();
+    reader.add(path)?;
+    Ok(reader.files)
+}
+
+/// The bytes of a file of at most `most`: what has no end (a device, a pipe) is refused, not read until memory is full.
+pub(super) fn contents(file: &Path, most: u64) -> Result<Vec<u8>, LaunchError> {
+    let read = || {
+        let opened = File::open(file)?;
+        let most = if opened.metadata()?.is_file() { most } else { most.min(MAX_TEXT) };
+        let mut bytes = Vec::new();
+        opened.take(most + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > most {
+            true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("more than {most} bytes"))),
+            false => Ok(bytes),
         }
-        return Ok(files);
+    };
+    read().map_err(|source| LaunchError::Io { file: file.to_path_buf(), source })
+}
+
+/// The text of a file of PTX, or of a launch file.
+pub fn read_text(file: &Path) -> Result<String, LaunchError> {
+    let text = String::from_utf8(contents(file, MAX_TEXT)?);
+    let io = |e| LaunchError::Io { file: file.to_path_buf(), source: io::Error::new(io::ErrorKind::InvalidData, e) };
+    text.map_err(io)
+}
+
+impl Reader {
+    /// A launch file, or all that it includes.
+    fn add(&mut self, path: &Path) -> Result<(), LaunchError> {
+        let text = read_text(path)?;
+        let value: Value = serde_json::from_str(&text)
+            .map_err(|source| LaunchError::Json { file: path.to_path_buf(), message: source.to_string() })?;
+        let root = Field::root(path, &value);
+        if let Some(include) = root.optional("include")? {
+            root.only(&["include"])?;
+            self.open.push(path.canonicalize().unwrap_or_else(|_| path.to_path_buf()));
+            for item in include.items()? {
+                let included = item.path()?;
+                if included.canonicalize().is_ok_and(|p| self.open.contains(&p)) {
+                    return Err(item.error("a file that includes itself, directly or through others"));
+                }
+                self.read += 1;
+                if self.open.len() > MAX_DEPTH || self.read > MAX_FILES {
+                    return Err(item.error(format!("more than {MAX_DEPTH} files deep, or {MAX_FILES} files in all")));
+                }
+                self.add(&included)?;
+            }
+            self.open.pop();
+            return Ok(());
+        }
+        self.files.push(one(path, &root)?);
+        Ok(())
     }
-    Ok(vec![one(path, &root)?])
 }
 
 fn one(path: &Path, root: &Field) -> Result<LaunchFile, LaunchError> {
@@ -147,7 +202,11 @@ fn buffer(field: &Field) -> Result<BufferSpec, LaunchError> {
         field.only(&["file"])?;
         return Ok(BufferSpec { bytes: None, contents: Contents::File(file.path()?) });
     }
-    let bytes = field.required("bytes")?.u64()?;
+    let size = field.required("bytes")?;
+    let bytes = size.u64()?;
+    if bytes > MAX_ALLOCATION {
+        return Err(size.error(format!("{bytes} bytes; a buffer has {MAX_ALLOCATION} at most")));
+    }
     let contents = match (field.optional("fill")?, field.optional("random")?) {
         (Some(_), Some(random)) => return Err(random.error("a buffer has either \"fill\" or \"random\"")),
         (Some(fill), None) => Contents::Fill(fill.u8()?),
@@ -258,9 +317,4 @@ fn check_names(file: &LaunchFile, launches: &[Field], root: &Field) -> Result<()
         }
     }
     Ok(())
-}
-
-/// Reads a buffer's bytes.
-pub(super) fn contents(file: &Path) -> Result<Vec<u8>, LaunchError> {
-    fs::read(file).map_err(|source| LaunchError::Io { file: PathBuf::from(file), source })
 }

@@ -47,6 +47,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use file::read_text;
 pub use run::{Interpreter, KernelLaunch, Machine, Outcome, Prepared};
 
 use crate::tensor_map::TensorMap;

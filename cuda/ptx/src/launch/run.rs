@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Arg, Bound, Contents, LaunchError, LaunchFile, LaunchSpec, Number, file};
+use crate::mem::MAX_ALLOCATION;
 use crate::tensor_map::TensorMap;
-use crate::{Counters, Fault, Gpu, Hazard, Launch, Module, ModuleHandle, Report};
+use crate::{Counters, Fault, FaultKind, Gpu, Hazard, Launch, Module, ModuleHandle, Report};
 
 /// What a launch file runs on: the interpreter, or a card. A refusal is a sentence.
 pub trait Machine {
@@ -151,8 +152,7 @@ impl LaunchFile {
         let mut modules = BTreeMap::new();
         for launch in &self.launches {
             if !modules.contains_key(&launch.ptx) {
-                let io = |source| LaunchError::Io { file: launch.ptx.clone(), source };
-                let text = fs::read_to_string(&launch.ptx).map_err(io)?;
+                let text = file::read_text(&launch.ptx)?;
                 let module =
                     Module::parse(&launch.ptx.display().to_string(), &text).map_err(|e| LaunchError::Ptx(e.to_string()))?;
                 modules.insert(launch.ptx.clone(), (Arc::new(module), text));
@@ -165,7 +165,7 @@ impl LaunchFile {
                 Contents::Uninitialized => None,
                 Contents::Fill(byte) => Some(vec![*byte; len.unwrap_or(0) as usize]),
                 Contents::Random(random) => Some(random.bytes(len.unwrap_or(0) as usize)),
-                Contents::File(path) => Some(file::contents(path)?),
+                Contents::File(path) => Some(file::contents(path, MAX_ALLOCATION)?),
             };
             let len = len.or(bytes.as_ref().map(|b| b.len() as u64)).unwrap_or(0);
             contents.insert(name.clone(), (len, bytes));
@@ -275,6 +275,9 @@ impl Prepared {
                     outcome.hazards.extend(report.hazards);
                     outcome.counters.extend(report.counters);
                     outcome.printed.push_str(&report.printed);
+                }
+                Err(fault) if fault.kind == FaultKind::InvalidLaunch => {
+                    return Err(refused(format!("launch of {}", launch.entry))(fault.message));
                 }
                 Err(fault) => {
                     outcome.hazards.extend(fault.hazards.iter().cloned());

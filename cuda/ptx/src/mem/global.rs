@@ -119,7 +119,7 @@ impl Global {
         if a.freed {
             return Err(MemoryError::Freed { address });
         }
-        if address - a.segment.base + len > a.len {
+        if (address - a.segment.base).saturating_add(len) > a.len {
             return Err(MemoryError::OutOfBounds { address, len, base: a.segment.base, size: a.len });
         }
         Ok(i)

@@ -18,7 +18,7 @@ pub mod shadow;
 mod tests;
 
 pub use clock::{Clock, FencedSpace, Order, Scope, SyncPoint, Synced, WarpOrder, lanes_of};
-pub use global::{GLOBAL_BASE, Global, MemoryError};
+pub use global::{GLOBAL_BASE, Global, MAX_ALLOCATION, MemoryError};
 pub use shadow::{Segment, Tracker};
 
 use crate::hazard::{HazardKind, Site};

@@ -18,7 +18,7 @@ impl Parser<'_> {
                 Some(Kind::Punct(';')) => self.at += 1,
                 Some(Kind::Punct('{')) => {
                     self.at += 1;
-                    out.push(Statement::Block(self.block()?));
+                    out.push(Statement::Block(self.nested(Self::block)?));
                 }
                 Some(Kind::Punct('@')) => out.push(Statement::Instruction(self.instruction()?)),
                 Some(Kind::Word(w)) if self.peek_second() == Some(Kind::Punct(':')) => {
@@ -136,15 +136,15 @@ impl Parser<'_> {
         match self.peek() {
             Some(Kind::Punct('[')) => {
                 self.at += 1;
-                self.address()
+                self.nested(Self::address)
             }
             Some(Kind::Punct('{')) => {
                 self.at += 1;
-                Ok(Operand::Vector(self.operands_until('}')?))
+                Ok(Operand::Vector(self.nested(|p| p.operands_until('}'))?))
             }
             Some(Kind::Punct('(')) => {
                 self.at += 1;
-                Ok(Operand::List(self.operands_until(')')?))
+                Ok(Operand::List(self.nested(|p| p.operands_until(')'))?))
             }
             Some(Kind::Punct('!')) => {
                 self.at += 1;

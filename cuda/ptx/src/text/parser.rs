@@ -8,16 +8,29 @@ use super::{Error, Errors};
 pub fn parse(name: &str, source: &str) -> Result<Module, Errors> {
     let fail = |line, message| Errors(vec![Error { file: name.to_string(), line, message }]);
     let tokens = lexer::tokens(source).map_err(|(line, message)| fail(line, message))?;
-    let mut parser = Parser { tokens: &tokens, at: 0, loc: None, module: Module { address_size: 64, ..Module::default() } };
+    let module = Module { address_size: 64, ..Module::default() };
+    let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, numbered: 0, loc: None, module };
     parser.module().map_err(|(line, message)| fail(line, message))?;
     Ok(parser.module)
 }
 
 pub(super) type Result_<T> = Result<T, (u32, String)>;
 
+/// How deep braces, brackets and parentheses may stand in each other. Compilers stay far below; the stack ends far above.
+const MAX_DEPTH: u32 = 64;
+/// The most variables that `name<count>` may declare in a file.
+const MAX_NUMBERED: u32 = 1 << 20;
+/// The most bytes of a variable, and its greatest alignment.
+const MAX_BYTES: u64 = u32::MAX as u64;
+const MAX_ALIGN: u32 = 1 << 16;
+
 pub(super) struct Parser<'a> {
     pub(super) tokens: &'a [Token<'a>],
     pub(super) at: usize,
+    /// What is open around this place.
+    depth: u32,
+    /// Variables declared by `name<count>`.
+    numbered: u32,
     /// The last `.loc` of the current function.
     pub(super) loc: Option<Loc>,
     pub(super) module: Module,
@@ -78,6 +91,17 @@ impl<'a> Parser<'a> {
             }
             _ => self.unexpected(what),
         }
+    }
+
+    /// Parses what stands inside of something that can hold its like.
+    pub(super) fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result_<T>) -> Result_<T> {
+        if self.depth == MAX_DEPTH {
+            return Err((self.line(), format!("nested more than {MAX_DEPTH} deep")));
+        }
+        self.depth += 1;
+        let parsed = parse(self);
+        self.depth -= 1;
+        parsed
     }
 
     /// An integer, with its sign.
@@ -268,19 +292,20 @@ impl<'a> Parser<'a> {
             let name = self.word("a variable's name")?.to_string();
             let mut count = None;
             if self.eat('<') {
-                count = Some(self.unsigned("a count")?);
+                let n = self.unsigned("a count")?;
                 self.expect('>')?;
+                self.numbered = self.numbered.saturating_add(n);
+                if self.numbered > MAX_NUMBERED {
+                    return Err((line, format!("`{name}<{n}>`: more than {MAX_NUMBERED} numbered variables")));
+                }
+                count = Some(n);
             }
-            let mut dims = Vec::new();
-            while self.eat('[') {
-                let open = matches!(self.peek(), Some(Kind::Punct(']')));
-                dims.push(if open { None } else { Some(u64::from(self.unsigned("an extent")?)) });
-                self.expect(']')?;
-            }
+            let mut dims = self.extents()?;
             let init = if self.eat('=') { Some(self.initialiser()?) } else { None };
             if let (Some(None), Some(Init::List(l))) = (dims.first(), &init) {
                 dims[0] = Some(l.len() as u64);
             }
+            check_size(&name, ty.bytes() * vector, &dims).map_err(|message| (line, message))?;
             let var = |name| Variable {
                 name,
                 space,
@@ -305,6 +330,17 @@ impl<'a> Parser<'a> {
         Ok(out)
     }
 
+    /// `[n][m]…`; an extent may be left out.
+    fn extents(&mut self) -> Result_<Vec<Option<u64>>> {
+        let mut dims = Vec::new();
+        while self.eat('[') {
+            let open = matches!(self.peek(), Some(Kind::Punct(']')));
+            dims.push(if open { None } else { Some(u64::from(self.unsigned("an extent")?)) });
+            self.expect(']')?;
+        }
+        Ok(dims)
+    }
+
     /// `.align n`, `.attribute(…)`, `.v2`, and the type, in any order up to the name.
     pub(super) fn typed(&mut self) -> Result_<(Option<u32>, Type, u32)> {
         let (mut align, mut ty, mut vector) = (None, None, 1);
@@ -315,8 +351,8 @@ impl<'a> Parser<'a> {
             match d {
                 "align" => {
                     let a = self.unsigned("an alignment")?;
-                    if !a.is_power_of_two() {
-                        return Err((line, format!("alignment {a} is not a power of two")));
+                    if !a.is_power_of_two() || a > MAX_ALIGN {
+                        return Err((line, format!("alignment {a} is not a power of two up to {MAX_ALIGN}")));
                     }
                     align = Some(a);
                 }
@@ -355,7 +391,7 @@ impl<'a> Parser<'a> {
         if self.eat('{') {
             let mut list = Vec::new();
             while !self.eat('}') {
-                list.push(self.initialiser()?);
+                list.push(self.nested(Self::initialiser)?);
                 if !self.eat(',') && self.peek() != Some(Kind::Punct('}')) {
                     return self.unexpected("`,` or `}`");
                 }
@@ -412,12 +448,8 @@ impl<'a> Parser<'a> {
             };
             let (align, ty, vector) = self.typed()?;
             let name = self.word("a parameter's name")?.to_string();
-            let mut dims = Vec::new();
-            while self.eat('[') {
-                let open = matches!(self.peek(), Some(Kind::Punct(']')));
-                dims.push(if open { None } else { Some(u64::from(self.unsigned("an extent")?)) });
-                self.expect(']')?;
-            }
+            let dims = self.extents()?;
+            check_size(&name, ty.bytes() * vector, &dims).map_err(|message| (line, message))?;
             list.push(Variable {
                 name,
                 space: Space::Param,
@@ -513,6 +545,15 @@ impl<'a> Parser<'a> {
                 _ => return self.unexpected("a function's body"),
             }
         }
+    }
+}
+
+/// Refuses an array whose size, or the size of a part of it, is beyond any memory.
+fn check_size(name: &str, element: u32, dims: &[Option<u64>]) -> Result<(), String> {
+    let times = |n: u64, d: &Option<u64>| n.checked_mul(d.unwrap_or(1).max(1)).filter(|&n| n <= MAX_BYTES);
+    match dims.iter().try_fold(u64::from(element), times) {
+        Some(_) => Ok(()),
+        None => Err(format!("`{name}` has more than {MAX_BYTES} bytes")),
     }
 }
 

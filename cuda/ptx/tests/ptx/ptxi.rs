@@ -189,6 +189,132 @@ fn bad_files_name_the_key() {
     assert_eq!(ptxi(&["run", "/nowhere/at/all.json"]).status.code(), Some(2));
 }
 
+/// Runs a launch file that must be refused: one sentence, exit code 2, and at once.
+fn refused(place: &Place, value: &Value, words: &[&str]) {
+    let file = place.write("refused.json", value);
+    let start = std::time::Instant::now();
+    let output = ptxi(&["run", &file]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.lines().count() == 1 && output.stdout.is_empty(), "{errors}");
+    assert!(start.elapsed().as_secs() < 20, "{errors}");
+    for word in words {
+        assert!(errors.contains(word), "{word:?} is not in: {errors}");
+    }
+}
+
+#[test]
+fn numbers_of_a_launch_are_checked_before_they_are_used() {
+    let place = Place::new("numbers");
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut value = launch("no_barrier", false);
+        change(&mut value);
+        value
+    };
+    let buffer = |bytes: u64| json!({"bytes": bytes, "fill": 0});
+    for bytes in [1 << 32, 1 << 40, u64::MAX] {
+        refused(&place, &with(&|v| v["buffers"]["out"] = buffer(bytes)), &["buffers.out.bytes", "4294967295 at most"]);
+        let random = json!({"bytes": bytes, "random": {"dtype": "f64"}});
+        refused(&place, &with(&|v| v["buffers"]["out"] = random.clone()), &["buffers.out.bytes", "4294967295 at most"]);
+    }
+    refused(&place, &with(&|v| v["buffers"]["out"] = json!({"file": "/dev/zero"})), &["/dev/zero", "more than 268435456 bytes"]);
+    let most = 4294967295u32;
+    for block in [json!([2147483648u32, 2147483648u32, 4]), json!([65536, 65536, 65536]), json!([most, most, most])] {
+        refused(&place, &with(&|v| v["block"] = block.clone()), &["block", "1024 at most"]);
+    }
+    for grid in [json!([65536, 65536, 65536]), json!([most, most, most]), json!([2147483648u32, 2147483648u32, 4])] {
+        refused(&place, &with(&|v| v["grid"] = grid.clone()), &["grid", "2^26"]);
+    }
+    for cluster in [json!([65536, 65536, 1]), json!([65536, 65536, 65536]), json!([most, most, most])] {
+        let grid = |v: &mut Value| (v["cluster"], v["grid"]) = (cluster.clone(), cluster.clone());
+        refused(&place, &with(&grid), &["cluster", "16 CTAs"]);
+    }
+    refused(&place, &with(&|v| v["shared_bytes"] = json!(most)), &["bytes of shared memory"]);
+    let map = |dims: Value, strides: Value, side: Value| json!({"t": {"buffer": "out", "dtype": "f32", "dims": dims, "strides_bytes": strides, "box": side}});
+    let five = |n: u64| json!([n, n, n, n, n]);
+    let maps = map(five(256), json!([1024, 16, 16, 16]), five(256));
+    refused(&place, &with(&|v| v["tensor_maps"] = maps.clone()), &["tensor_maps.t", "box", "shared memory"]);
+}
+
+#[test]
+fn launch_files_that_include_each_other_are_refused() {
+    let place = Place::new("cycle");
+    place.write("b.json", &json!({"include": ["refused.json"]}));
+    refused(&place, &json!({"include": ["b.json"]}), &["b.json", "includes itself"]);
+    refused(&place, &json!({"include": ["refused.json"]}), &["refused.json", "includes itself"]);
+    // Without a cycle, but without an end either: each file includes the next ones twice.
+    for i in 0..40 {
+        let next = format!("{}.json", i + 1);
+        place.write(&format!("{i}.json"), &json!({"include": [next, next]}));
+    }
+    refused(&place, &json!({"include": ["0.json"]}), &["16 files deep"]);
+    place.write("leaf.json", &json!({"include": []}));
+    let wide = vec!["leaf.json"; 20_000];
+    refused(&place, &json!({"include": wide}), &["10000 files in all"]);
+    fs::write(place.0.join("deep.json"), "[".repeat(100_000)).unwrap();
+    refused(&place, &json!({"include": ["deep.json"]}), &["deep.json", "recursion limit"]);
+}
+
+#[test]
+fn an_address_at_the_end_of_memory_is_a_fault() {
+    let place = Place::new("end");
+    let text = |instruction: &str| {
+        format!(
+            ".version 8.4\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 p) {{\n.reg .b64 %p, %q; .reg .b32 %r;\n\
+             .reg .pred %z; ld.param.u64 %p, [p]; mov.u64 %q, 0; mov.u32 %r, 0;\n{instruction}\nret; }}"
+        )
+    };
+    for instruction in [
+        "ld.global.u64 %q, [%p];",
+        "ld.u64 %q, [%p];",
+        "st.global.v2.u64 [%p], {%q, %q};",
+        "atom.global.add.u64 %q, [%p], %q;",
+        "atom.add.u64 %q, [%p], %q;",
+        "red.global.add.u64 [%p], %q;",
+        "ld.global.u64 %q, [%p+9223372036854775807];",
+        "ld.global.u64 %q, [-8];",
+        "discard.global.L2 [%p], 128;",
+    ] {
+        fs::write(place.0.join("k.ptx"), text(instruction)).unwrap();
+        for address in [u64::MAX - 7, u64::MAX - 15, u64::MAX, 1 << 63] {
+            let value = json!({"ptx": "k.ptx", "entry": "k", "grid": [1, 1, 1], "block": [32, 1, 1], "args": [{"u64": address}], "buffers": {}});
+            let output = ptxi(&["run", &place.write("k.json", &value), "--counters"]);
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{instruction} at {address:#x}: {errors}");
+            assert!(json_line(&output)["faults"][0].is_string(), "{errors}");
+        }
+    }
+}
+
+/// A full disk is one error; a reader who left is none.
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_nobody_takes() {
+    let place = Place::new("output");
+    let file = place.write("racy.json", &launch("no_barrier", false));
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let good = tests().join("kernels/gemm_wgmma.ptx").display().to_string();
+    let closed = || std::io::pipe().unwrap().1;
+    for args in [&["run", file.as_str()][..], &["check", good.as_str()], &["check", good.as_str(), good.as_str()]] {
+        let code = i32::from(args[0] == "run");
+        let command = || {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ptxi"));
+            command.args(args);
+            command
+        };
+        let output = command().stdout(full()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains("error: standard output: ") && !errors.contains("panicked"), "{errors}");
+        assert_eq!(command().stderr(full()).output().unwrap().status.code(), Some(code));
+        assert_eq!(command().stdout(full()).stderr(full()).output().unwrap().status.code(), Some(2));
+        let output = command().stdout(closed()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && !errors.contains("error"), "{errors}");
+        assert_eq!(command().stderr(closed()).output().unwrap().status.code(), Some(code));
+    }
+}
+
 #[test]
 fn check_reports_what_it_does_not_know() {
     let good = tests().join("kernels/gemm_wgmma.ptx").display().to_string();

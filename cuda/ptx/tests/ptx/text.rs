@@ -143,3 +143,97 @@ fn syntax_errors_have_lines() {
         assert!(e.contains(message), "{text}: {e}");
     }
 }
+
+/// Everything that can hold its like, opened and closed `depth` times.
+fn nested(depth: usize) -> Vec<(&'static str, String)> {
+    let wrap = |open: &str, inner: &str, close: &str| format!("{}{inner}{}", open.repeat(depth), close.repeat(depth));
+    let kernel = |body: String| format!(".visible .entry k() {{\n.reg .b64 %r1; {body} ret; }}");
+    vec![
+        ("braces", kernel(wrap("{", "", "}"))),
+        ("vectors", kernel(format!("mov.b64 {}, 1;", wrap("{", "%r1", "}")))),
+        ("brackets", kernel(format!("ld.global.u64 %r1, {};", wrap("[", "%r1", "]")))),
+        ("coordinates", kernel(format!("ld.global.u64 %r1, {};", wrap("[%r1, ", "%r1", "]")))),
+        ("parentheses", kernel(format!("call f, {};", wrap("(", "%r1", ")")))),
+        ("mixed", kernel(format!("call f, {};", wrap("({[%r1, ", "%r1", "]})")))),
+        ("initialisers", format!(".visible .entry k() {{ ret; }}\n.global .b32 x[2] = {};", wrap("{", "1", "}"))),
+    ]
+}
+
+#[test]
+fn nesting_has_a_bound() {
+    for (what, text) in nested(100_000) {
+        let message = parse(&text).err().unwrap_or_else(|| panic!("{what} were taken")).to_string();
+        assert_eq!(message, "k.ptx:5: nested more than 64 deep", "{what}");
+    }
+    // What compilers write is far from it.
+    assert!(parse(&nested(50)[0].1).is_ok());
+}
+
+#[test]
+fn declared_sizes_have_bounds() {
+    let kernel = |body: &str| format!(".visible .entry k() {{\n{body} ret; }}");
+    for (text, message) in [
+        (kernel(".reg .b32 %r<4294967295>;"), "k.ptx:4: `k` needs more than 65535 registers"),
+        (kernel(".reg .b64 %a<60000>; .reg .b64 %b<60000>;"), "k.ptx:4: `k` needs more than 65535 registers"),
+        (kernel(".reg .b32 %r<9>; .reg .b32 %r<60000>;"), "k.ptx:5: `%r0` is declared twice"),
+        (kernel(".reg .b32 %r<4294967296>;"), "4294967296 is out of range"),
+        (kernel(".param .b32 x<4294967295>;"), "`x<4294967295>`: more than 1048576 numbered variables"),
+        (kernel(".local .b8 x[4294967295];"), "`x`: more than 16777216 bytes of local memory"),
+        (kernel(".local .b8 x[16777216]; .local .b8 y[1];"), "`y`: more than 16777216 bytes of local memory"),
+        (kernel(".local .align 2147483648 .b8 x[1];"), "alignment 2147483648"),
+        (".visible .entry k(.param .b8 x[4294967295]) { ret; }".into(), "`x`: more than 32764 bytes of parameters"),
+        (".visible .entry k(.param .b8 x[4294967295][4294967295]) { ret; }".into(), "`x` has more than 4294967295 bytes"),
+        (".global .b64 x[536870912];".into(), "`x` has more than 4294967295 bytes"),
+        (".global .b8 x[4294967295][4294967295][4294967295];".into(), "`x` has more than"),
+        (".global .b8 x[0][4294967295][4294967295] = {{1}};".into(), "`x` has more than"),
+        (".shared .b64 x[4294967295];".into(), "`x` has more than"),
+        (".global .b8 y[1]; .global .b128 x = y;".into(), "an address has 64 bits at most"),
+    ] {
+        let e = parse(&text).err().unwrap_or_else(|| panic!("accepted {text}")).to_string();
+        assert!(e.contains(message) && e.lines().count() == 1, "{text}: {e}");
+    }
+    // Nothing is allocated for what is only declared.
+    let module = parse(".global .b8 a[4294967295];").unwrap();
+    assert!(module.globals[0].init.is_empty());
+}
+
+/// Every number of the kernels here, replaced by one at the edge of a type: the answer may be an error, not a panic.
+#[test]
+fn no_number_in_a_file_is_trusted() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
+    let edges =
+        ["0", "-1", "65536", "2147483648", "4294967295", "9223372036854775807", "9223372036854775808", "18446744073709551615"];
+    let sample = ".version 8.4\n.target sm_90a\n.address_size 64\n.global .align 4 .b8 t[2][3] = {{1, 2}, {3}};\n\
+        .global .u64 q[2] = {t+4, 0xFF00(t)};\n.extern .shared .align 16 .b8 d[];\n\
+        .func (.param .b32 r) f(.param .align 8 .b8 x[16]) { .local .align 8 .b8 l[24]; .param .b32 z<3>; st.local.u32 [l+4], 1; ret; }\n\
+        .visible .entry k(.param .u64 p, .param .align 64 .b8 m[128]) .maxntid 128, 1, 1 .reqnctapercluster 2, 1, 1 {\n\
+        .reg .b64 %rd<3>; .reg .b32 %r<3>; .shared .align 4 .b8 s[512]; ld.param.u64 %rd1, [p+0]; ld.param.u32 %r1, [m+12];\n\
+        mov.u32 %r2, s+8; mov.u64 %rd2, t+2; st.shared.u32 [d+4], %r1; bar.sync 1, 64; setmaxnreg.dec.sync.aligned.u32 40;\n\
+        cp.async.wait_group 1; shfl.sync.down.b32 %r1, %r2, 4, 31, -1; ret; }";
+    let mut texts = vec![sample.to_string()];
+    for name in ["bugs.ptx", "messages.ptx"] {
+        texts.push(std::fs::read_to_string(folder.join(name)).unwrap());
+    }
+    for text in &texts {
+        let digits = |c: &char| c.is_ascii_digit();
+        let mut at = 0;
+        while let Some(start) = text[at..].find(|c: char| digits(&c)).map(|i| at + i) {
+            let end = text[start..].find(|c: char| !digits(&c)).map_or(text.len(), |i| start + i);
+            // All edges in the sample, one of them, in turn, in a long file.
+            let chosen = if text.len() < 2000 { &edges[..] } else { std::slice::from_ref(&edges[start % edges.len()]) };
+            if text.len() < 2000 || start % 29 == 0 {
+                for edge in chosen {
+                    let changed = format!("{}{edge}{}", &text[..start], &text[end..]);
+                    let _ = Module::parse("k.ptx", &changed).map(|module| {
+                        let mut gpu = ptx::Gpu::new(ptx::Options::default());
+                        // What is a few GiB long is legal, but no memory for a test.
+                        if module.globals.iter().all(|g| g.bytes < 1 << 20) {
+                            let _ = gpu.load(std::sync::Arc::new(module));
+                        }
+                    });
+                }
+            }
+            at = end;
+        }
+    }
+}

@@ -7,7 +7,7 @@ use ptx::matrix::swizzle::Swizzle;
 use ptx::tensor_map::{ElementType, TensorMap};
 use ptx::{Gpu, Launch, Module, Options};
 
-use crate::Verdict;
+use crate::{Verdict, say};
 
 const REDUCE: &str = include_str!("../../../tests/kernels/reduce.ptx");
 const GEMM: &str = include_str!("../../../tests/kernels/gemm_wgmma.ptx");
@@ -94,15 +94,15 @@ fn pack(pointers: &[u64], words: &[u32]) -> Vec<u8> {
 }
 
 /// Runs each kernel on `threads` threads at once, each with a seed and a machine of its own.
-pub fn bench(threads: usize) -> Result<Verdict, String> {
-    println!("{threads} schedules on {threads} threads, all hazard detection on");
-    println!("{:<44} {:>14} {:>9} {:>12}", "", "thread instr.", "seconds", "M instr./s");
+pub fn bench(threads: u64) -> Result<Verdict, String> {
+    say(format_args!("{threads} schedules on {threads} threads, all hazard detection on"))?;
+    say(format_args!("{:<44} {:>14} {:>9} {:>12}", "", "thread instr.", "seconds", "M instr./s"))?;
     for kernel in &KERNELS {
         let module = Module::parse(kernel.entry, kernel.source).map_err(|e| e.to_string())?;
         let module = Arc::new(module);
         let start = Instant::now();
         let counts: Vec<Result<u64, String>> = std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..threads as u64)
+            let handles: Vec<_> = (0..threads)
                 .map(|seed| {
                     scope.spawn({
                         let module = &module;
@@ -116,7 +116,8 @@ pub fn bench(threads: usize) -> Result<Verdict, String> {
         });
         let seconds = start.elapsed().as_secs_f64();
         let instructions: u64 = counts.into_iter().sum::<Result<u64, String>>()?;
-        println!("{:<44} {instructions:>14} {seconds:>9.3} {:>12.1}", kernel.what, instructions as f64 / seconds / 1e6);
+        let rate = instructions as f64 / seconds / 1e6;
+        say(format_args!("{:<44} {instructions:>14} {seconds:>9.3} {rate:>12.1}", kernel.what))?;
     }
     Ok(Verdict::Clean)
 }

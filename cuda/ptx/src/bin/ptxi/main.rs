@@ -3,11 +3,14 @@
 mod bench;
 mod run;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ptx::Module;
+use ptx::launch::read_text;
 
 /// A Hopper GPU in a process.
 ///
@@ -36,8 +39,8 @@ enum Command {
     /// Time the interpreter: plain SIMT code, and a 512 x 512 x 512 GEMM by TMA and wgmma, with all hazard detection on.
     Bench {
         /// Threads, each with a schedule of its own.
-        #[arg(long, default_value_t = 2)]
-        threads: usize,
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=1024))]
+        threads: u64,
     },
 }
 
@@ -49,14 +52,14 @@ struct Run {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Run so many seeds, from `--seed` on.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     schedules: u64,
     /// Count by kernel and line; a table, and "counters" in the JSON.
     #[arg(long)]
     counters: bool,
     /// Schedules at the same time; as many as there are processors if not given.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads: Option<u64>,
     /// Where to run. `both` compares every buffer that is dumped or compared.
     #[arg(long, value_enum, default_value_t = On::Interpreter)]
     on: On,
@@ -79,27 +82,39 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Check { files } => check(&files),
-        Command::Bench { threads } => bench::bench(threads.max(1)),
+        Command::Bench { threads } => bench::bench(threads),
     };
     match result {
         Ok(Verdict::Clean) => ExitCode::SUCCESS,
         Ok(Verdict::Wrong) => ExitCode::from(1),
         Err(message) => {
-            eprintln!("error: {message}");
+            note(format_args!("error: {message}\n"));
             ExitCode::from(2)
         }
     }
+}
+
+/// A line of results. That nobody reads them is no error; that they cannot be written is.
+fn say(line: impl Display) -> Result<(), String> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(format!("standard output: {e}")),
+        _ => Ok(()),
+    }
+}
+
+/// To standard error, for those who listen.
+fn note(text: impl Display) {
+    let _ = write!(io::stderr(), "{text}");
 }
 
 fn check(files: &[PathBuf]) -> Result<Verdict, String> {
     let mut errors = Vec::new();
     for file in files {
         let name = file.display().to_string();
-        let parsed = std::fs::read_to_string(file)
-            .map_err(|e| format!("{name}: {e}"))
-            .and_then(|text| Module::parse(&name, &text).map_err(|e| e.to_string()));
+        let parsed =
+            read_text(file).map_err(|e| e.to_string()).and_then(|text| Module::parse(&name, &text).map_err(|e| e.to_string()));
         match parsed {
-            Ok(module) => println!("{name}: {}", module.kernels().collect::<Vec<_>>().join(", ")),
+            Ok(module) => say(format_args!("{name}: {}", module.kernels().collect::<Vec<_>>().join(", ")))?,
             Err(message) => errors.push(message),
         }
     }

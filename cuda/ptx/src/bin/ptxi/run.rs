@@ -9,7 +9,7 @@ use ptx::launch::{Interpreter, LaunchError, LaunchFile, Outcome, Prepared};
 use ptx::{Gpu, Options};
 use serde_json::{Value, json};
 
-use crate::{On, Run, Verdict};
+use crate::{On, Run, Verdict, note, say};
 
 /// What all files and seeds gave together.
 #[derive(Default)]
@@ -45,7 +45,7 @@ pub fn run(args: &Run) -> Result<Verdict, String> {
     if args.counters {
         line["counters"] = json!(total.counters);
     }
-    println!("{line}");
+    say(line)?;
     let clean = total.hazards.is_empty() && total.faults.is_empty() && total.differences.is_empty();
     Ok(if clean { Verdict::Clean } else { Verdict::Wrong })
 }
@@ -63,7 +63,7 @@ fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String>
             // A hazard that every seed meets is told once.
             for hazard in &outcome.hazards {
                 if seen.insert((hazard.kind, hazard.at.ptx_line)) {
-                    eprintln!("{path}: seed {seed}: {hazard}");
+                    note(format_args!("{path}: seed {seed}: {hazard}\n"));
                     let mut value = json!(hazard);
                     value["seed"] = json!(seed);
                     total.hazards.push(value);
@@ -71,14 +71,14 @@ fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String>
             }
             if let Some(fault) = &outcome.fault {
                 let text = format!("{path}: seed {seed}: {fault}");
-                eprintln!("{text}");
+                note(format_args!("{text}\n"));
                 total.faults.push(text);
             }
         }
         if let Some((_, outcome)) = outcomes.into_iter().next() {
-            eprint!("{}", outcome.printed);
+            note(&outcome.printed);
             for counters in &outcome.counters {
-                eprintln!("{counters}");
+                note(format_args!("{counters}\n"));
                 total.counters.push(counters.to_json());
             }
             prepared.write_dumps(&outcome).map_err(|e| e.to_string())?;
@@ -87,17 +87,17 @@ fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String>
     }
     if args.on != On::Interpreter {
         let outcome = on_card(prepared)?;
-        eprint!("{}", outcome.printed);
+        note(&outcome.printed);
         if let Some(fault) = &outcome.fault {
             let text = format!("{path}: on the card: {fault}");
-            eprintln!("{text}");
+            note(format_args!("{text}\n"));
             total.faults.push(text);
         }
         match &first {
             Some(ours) => {
                 for text in prepared.differences(ours, &outcome) {
                     let text = format!("{path}: {text}");
-                    eprintln!("{text}");
+                    note(format_args!("{text}\n"));
                     total.differences.push(text);
                 }
             }
@@ -112,8 +112,8 @@ fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String>
 
 /// Runs every seed, some of them at the same time, each on a machine of its own; in order of seeds.
 fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, LaunchError> {
-    let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
-    let threads = (args.threads.unwrap_or_else(available).max(1) as u64).min(args.schedules);
+    let available = || std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let threads = args.threads.unwrap_or_else(available).min(args.schedules);
     let next = AtomicU64::new(0);
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -128,7 +128,13 @@ fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, Lau
                     // Counters do not depend on the seed enough to be worth their time more than once.
                     let counters = args.counters && seed == args.seed;
                     let gpu = Gpu::new(Options { seed, counters, ..Options::default() });
-                    let outcome = prepared.run(&mut Interpreter::new(gpu));
+                    let mut outcome = prepared.run(&mut Interpreter::new(gpu));
+                    // Only the first seed's buffers are compared or written.
+                    if let Ok(outcome) = &mut outcome
+                        && seed != args.seed
+                    {
+                        outcome.dumps.clear();
+                    }
                     outcomes.lock().unwrap_or_else(|e| e.into_inner()).push((seed, outcome));
                 }
             });
@@ -142,7 +148,7 @@ fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, Lau
 #[cfg(feature = "card")]
 fn on_card(prepared: &Prepared) -> Result<Outcome, String> {
     let mut card = ptx::card::Card::open().map_err(|e| e.to_string())?;
-    eprintln!("on {}", card.name());
+    note(format_args!("on {}\n", card.name()));
     prepared.run(&mut card).map_err(|e| e.to_string())
 }
 

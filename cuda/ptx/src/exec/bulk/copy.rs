@@ -323,8 +323,9 @@ fn tensor(
             if b < chunk + step {
                 fills.push((place + b - chunk, chunk + step - b));
             }
-            let address = row.address + u64::from(a - row.skip);
-            let (len, inside) = (b - a, |g: &(Which, u64, u64)| address >= g.1 && address + u64::from(b - a) <= g.1 + g.2);
+            let len = b - a;
+            let address = row.address.wrapping_add(u64::from(a - row.skip));
+            let inside = |g: &(Which, u64, u64)| address.wrapping_sub(g.1).checked_add(len.into()).is_some_and(|end| end <= g.2);
             if !global.as_ref().is_some_and(inside) {
                 match m.mem.locate(warp.home, Space::Global, address, store) {
                     Ok(found) if inside(&found) && global.is_none_or(|g| g.0 == found.0) => global = Some(found),

@@ -90,7 +90,7 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Wgmma, String> {
     let (a, b) = (matrix::element(cx)?, matrix::element(cx)?);
     cx.end(cx.count())?;
     let legal_n = (8..=256).contains(&n) && n % 8 == 0 && (!a.is_integer() || n % 16 == 0 || n == 8 || n == 24);
-    if !legal_n || k * a.bits() as usize != 256 || !matrix::combine(a, b, accumulator) || (saturate && !a.is_integer()) {
+    if !legal_n || k != 256 / a.bits() as usize || !matrix::combine(a, b, accumulator) || (saturate && !a.is_integer()) {
         return Err(format!("`{}`: wgmma has no such combination of shape and types", cx.inst.opcode));
     }
     let d = matrix::vector(cx, 0, n / 2 / accumulator.per_register(), accumulator.register(), true)?;
