@@ -72,34 +72,22 @@ impl Cuda {
         Tensor::from_parts(Storage::new(buffer, self.handle()), Layout::contiguous(shape), dtype)
     }
 
-    /// Starts a kernel on `grid` blocks that fills `outs`; none for an empty grid. What cannot be started is lost.
-    fn launch(&self, family: Family, kernel: &str, grid: usize, block: [u32; 2], args: Args<'_>, outs: &[&Tensor]) {
-        self.launch_with(family, kernel, grid, block, 0, false, args, outs);
-    }
-
-    /// [`Cuda::launch`] with bytes of dynamic shared memory, and of a kernel that `reports` faults.
-    #[allow(clippy::too_many_arguments)] // what a launch is
-    fn launch_with(
-        &self,
-        family: Family,
-        kernel: &str,
-        grid: usize,
-        block: [u32; 2],
-        shared: usize,
-        reports: bool,
-        args: Args<'_>,
-        outs: &[&Tensor],
-    ) {
-        if grid == 0 {
+    /// Starts a kernel that fills `outs`; none for an empty grid. What cannot be started is lost.
+    fn start(&self, start: &Start<'_>, outs: &[&Tensor]) {
+        if start.grid == 0 {
             return;
         }
-        if args.lost {
-            self.context.fail(kernel, "an operand was lost to a fault that was told before");
+        if start.args.lost {
+            self.context.fail(start.kernel, "an operand was lost to a fault that was told before");
         }
-        let start = Start { family, kernel, grid: grid as u64, block, shared: shared as u32, args: args.bytes(), reports };
-        if !self.context.start(&start) {
+        if !self.context.start(start) {
             outs.iter().for_each(|t| buffer(&self.context, t).lose());
         }
+    }
+
+    /// Starts a kernel on `grid` blocks, without clusters and without dynamic shared memory.
+    fn launch(&self, family: Family, kernel: &str, grid: usize, block: [u32; 2], args: Args<'_>, outs: &[&Tensor]) {
+        self.start(&Start::new(family, kernel, grid, block, args), outs);
     }
 
     /// One thread an element.

@@ -6,8 +6,9 @@
 //! told once, by the next synchronisation or read-back; a lost tensor stays lost and says so wherever it is used.
 
 use crate::allocator::{Allocator, Memory};
-use crate::driver::{DevicePtr, Driver, DriverError, Kernel, Launch, Module, Stream};
+use crate::driver::{DevicePtr, Driver, DriverError, Kernel, Launch, Module, Properties, Stream, TensorMap};
 use crate::kernels::Family;
+use crate::layouts::Args;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -33,6 +34,7 @@ const FAULT_BYTES: usize = 24;
 
 pub(crate) struct Context {
     pub name: String,
+    pub properties: Properties,
     state: Mutex<State>,
 }
 
@@ -105,10 +107,20 @@ pub(crate) struct Start<'a> {
     pub kernel: &'a str,
     pub grid: u64,
     pub block: [u32; 2],
+    /// Blocks per cluster, along the grid.
+    pub cluster: u32,
+    /// Bytes of dynamic shared memory per block.
     pub shared: u32,
-    pub args: &'a [u8],
+    pub args: Args<'a>,
     /// Whether the kernel may report a fault: [`Context::fault_words`] are then among the arguments.
     pub reports: bool,
+}
+
+impl<'a> Start<'a> {
+    /// Without clusters, dynamic shared memory and reports.
+    pub fn new(family: Family, kernel: &'a str, grid: usize, block: [u32; 2], args: Args<'a>) -> Start<'a> {
+        Start { family, kernel, grid: grid as u64, block, cluster: 1, shared: 0, args, reports: false }
+    }
 }
 
 impl State {
@@ -142,9 +154,9 @@ impl State {
             kernel,
             grid: [grid, 1, 1],
             block: [start.block[0], start.block[1], 1],
-            cluster: [1, 1, 1],
+            cluster: [start.cluster, 1, 1],
             shared: start.shared,
-            args: start.args,
+            args: start.args.bytes(),
         };
         self.driver.launch(&launch, Stream::DEFAULT)?;
         self.launches += 1;
@@ -190,7 +202,7 @@ impl Context {
             reporting: false,
             driver,
         };
-        Context { name: state.driver.name(), state: Mutex::new(state) }
+        Context { name: state.driver.name(), properties: state.driver.properties(), state: Mutex::new(state) }
     }
 
     /// A panic elsewhere leaves the state as it was between two driver calls, so that the lock can be taken all the same.
@@ -240,6 +252,11 @@ impl Context {
     /// Notes a fault found before anything was started.
     pub fn fail(&self, what: &str, why: &str) {
         self.lock().fail(what, &why);
+    }
+
+    /// The 128 bytes by which a kernel's copy engine knows a tensor. Encoding takes less than a launch, so none is kept.
+    pub fn tensor_map(&self, map: &TensorMap<'_>) -> Result<[u8; 128], DriverError> {
+        self.lock().driver.tensor_map(map)
     }
 
     /// Where kernels report faults, and the code by which `op` does.

@@ -127,12 +127,25 @@ pub struct TensorMap<'a> {
     pub swizzle: Swizzle,
 }
 
+/// What kernels are chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Properties {
+    /// Compute capability: `(9, 0)` for a Hopper.
+    pub capability: (u32, u32),
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Bytes of shared memory that a block can have at most.
+    pub shared_per_block: u32,
+}
+
 /// A GPU. Work is started in order on streams; only [`Driver::synchronize`], [`Driver::download`] and [`Driver::elapsed`] wait.
 pub trait Driver: fmt::Debug + Send {
     /// For messages, such as `cuda:0`.
     fn name(&self) -> String;
     /// The card's name and what it has, in words.
     fn description(&self) -> String;
+    /// What it has.
+    fn properties(&self) -> Properties;
 
     /// A block of uninitialised memory, aligned to 256 bytes.
     ///

@@ -26,6 +26,7 @@ families!(
     CREATE "create",
     INDEX "index",
     MATMUL "matmul",
+    MATMUL_HOPPER "matmul/hopper",
     NORM "norm",
     OPTIM "optim",
     REDUCE "reduce",

@@ -49,6 +49,11 @@ impl<const N: usize> Layouts<N> {
         out
     }
 
+    /// The operands' strides, where the loop has one dimension.
+    pub fn one_dimension(&self) -> Option<[usize; N]> {
+        (self.sizes.len() == 1).then(|| std::array::from_fn(|k| if self.sizes[0] == 1 { 0 } else { self.strides[k][0] }))
+    }
+
     /// Stride of the fastest dimension of an operand.
     pub fn inner(&self, operand: usize) -> usize {
         self.strides[operand][self.sizes.len() - 1]
@@ -105,11 +110,23 @@ impl<'a> Args<'a> {
     /// # Panics
     /// If it lies on another device.
     #[track_caller]
-    pub fn tensor(mut self, t: &Tensor) -> Self {
-        let buffer = buffer(self.context, t);
-        self.lost |= buffer.is_lost();
-        let ptr = buffer.ptr() + (t.layout().offset() * t.dtype().size()) as DevicePtr;
-        self.value(ptr)
+    pub fn tensor(self, t: &Tensor) -> Self {
+        let ptr = address(self.context, t);
+        self.reads(t).value(ptr)
+    }
+
+    /// Notes an operand that the kernel reads by a map.
+    #[track_caller]
+    pub fn reads(mut self, t: &Tensor) -> Self {
+        self.lost |= buffer(self.context, t).is_lost();
+        self
+    }
+
+    /// A tensor map, at a multiple of 64.
+    pub fn map(mut self, map: &[u8; 128]) -> Self {
+        self.bytes.resize(self.bytes.len().next_multiple_of(64), 0);
+        self.bytes.extend_from_slice(map);
+        self
     }
 
     /// A tensor that may not be there; its pointer is then null.
@@ -138,6 +155,15 @@ impl<'a> Args<'a> {
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// Where a tensor's first element lies.
+///
+/// # Panics
+/// If it lies on another device.
+#[track_caller]
+pub(crate) fn address(context: &Context, t: &Tensor) -> DevicePtr {
+    buffer(context, t).ptr() + (t.layout().offset() * t.dtype().size()) as DevicePtr
 }
 
 /// The buffer behind a tensor.

@@ -2,6 +2,7 @@
 
 use super::reduce::reduce_to;
 use super::{Cuda, typed};
+use crate::context::Start;
 use crate::kernels::{ATTENTION, NORM, OPTIM, ROPE, UNARY};
 use crate::layouts::{Args, Layouts, Numbers, layouts};
 use tensor::shape::Shape;
@@ -114,7 +115,9 @@ impl Cuda {
     fn warps(&self, kernel: &str, like: &Tensor, rows: usize, numbers: usize, args: Args<'_>, outs: &[&Tensor]) {
         let shared = WARPS * numbers * like.dtype().accumulator().size();
         let block = [32 * WARPS as u32, 1];
-        self.launch_with(ATTENTION, &typed(kernel, like.dtype()), rows.div_ceil(WARPS), block, shared, false, args, outs);
+        let name = typed(kernel, like.dtype());
+        let start = Start { shared: shared as u32, ..Start::new(ATTENTION, &name, rows.div_ceil(WARPS), block, args) };
+        self.start(&start, outs);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading and writing at positions.
 
 use super::{Cuda, elements_block, moving, operation, typed, with};
-use crate::context::CudaBuffer;
+use crate::context::{CudaBuffer, Start};
 use crate::kernels::INDEX;
 use crate::layouts::{Layouts, Numbers, buffer, layouts, without};
 use tensor::{DType, Scalar, Tensor};
@@ -34,7 +34,8 @@ fn read(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, index_strides: &[us
     let args = args.size(y.numel()).layout(&layout);
     let block = elements_block(y.numel());
     let blocks = y.numel().div_ceil(block as usize);
-    cuda.launch_with(INDEX, &moving("gather", x.dtype()), blocks, [block, 1], 0, true, args, &[&y]);
+    let name = moving("gather", x.dtype());
+    cuda.start(&Start { reports: true, ..Start::new(INDEX, &name, blocks, [block, 1], args) }, &[&y]);
     y
 }
 
@@ -73,7 +74,7 @@ fn write(cuda: &Cuda, y: &Tensor, dim: usize, (index, index_strides): (&Tensor, 
     let name = if add { typed("scatter_add", src.dtype()) } else { moving("scatter", src.dtype()) };
     let block = elements_block(count);
     let blocks = if length == 0 { 0 } else { count.div_ceil(block as usize) };
-    cuda.launch_with(INDEX, &name, blocks, [block, 1], 0, true, args, &[y]);
+    cuda.start(&Start { reports: true, ..Start::new(INDEX, &name, blocks, [block, 1], args) }, &[y]);
 }
 
 pub fn write_rows(cuda: &Cuda, cache: &mut Tensor, positions: &[usize], src: &Tensor) {

@@ -1,6 +1,6 @@
 //! NVIDIA's driver, loaded when the first device is opened.
 
-use super::{Driver, DriverError, Event, Graph, Kernel, Launch, MapType, Module, Stream, Swizzle, TensorMap};
+use super::{Driver, DriverError, Event, Graph, Kernel, Launch, MapType, Module, Properties, Stream, Swizzle, TensorMap};
 use cudarc::driver::{result, sys};
 use std::ffi::{CString, c_void};
 use std::fmt;
@@ -13,6 +13,7 @@ pub struct Cudarc {
     device: sys::CUdevice,
     context: sys::CUcontext,
     description: String,
+    properties: Properties,
     modules: Vec<sys::CUmodule>,
     kernels: Vec<sys::CUfunction>,
     streams: Vec<sys::CUstream>,
@@ -76,12 +77,19 @@ impl Cudarc {
         }
         // SAFETY: as above; the context is released when this is dropped.
         let context = unsafe { result::primary_ctx::retain(device) }.named("cuDevicePrimaryCtxRetain")?;
+        let shared = attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let properties = Properties {
+            capability: (major as u32, minor as u32),
+            multiprocessors: processors as u32,
+            shared_per_block: shared as u32,
+        };
         let description = format!("{name}, compute capability {major}.{minor}, {processors} SMs");
         let mut card = Cudarc {
             ordinal,
             device,
             context,
             description,
+            properties,
             modules: vec![],
             kernels: vec![],
             streams: vec![],
@@ -110,6 +118,10 @@ impl Driver for Cudarc {
 
     fn description(&self) -> String {
         self.description.clone()
+    }
+
+    fn properties(&self) -> Properties {
+        self.properties
     }
 
     fn alloc(&mut self, bytes: u64) -> Result<u64, DriverError> {

@@ -3,7 +3,9 @@
 //! Everything happens at once, in the order in which it is asked for, which is one of the orders that streams allow. A hazard
 //! that the interpreter names is a failure of its kernel, and so is a read-back of bytes that nothing wrote.
 
-use super::{DevicePtr, Driver, DriverError, Event, Graph, Kernel, Launch, MapType, Module, Stream, Swizzle, TensorMap};
+use super::{
+    DevicePtr, Driver, DriverError, Event, Graph, Kernel, Launch, MapType, Module, Properties, Stream, Swizzle, TensorMap,
+};
 use ptx::tensor_map::ElementType;
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +19,8 @@ pub struct Options {
     pub seed: u64,
     /// Bytes of memory.
     pub memory: u64,
+    /// Multiprocessors: kernels that stay on one for several tiles are started on as many.
+    pub multiprocessors: u32,
     /// Whether hazards are looked for; they cost most of the time.
     pub hazards: bool,
     /// Whether blocks of memory are used again for other tensors, as on a card. Then fewer mistakes are seen.
@@ -25,7 +29,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 0, memory: 80 << 30, hazards: true, recycle: false }
+        Options { seed: 0, memory: 80 << 30, multiprocessors: 132, hazards: true, recycle: false }
     }
 }
 
@@ -147,6 +151,10 @@ impl Driver for Interpreted {
 
     fn description(&self) -> String {
         format!("a Hopper GPU played by an interpreter of PTX (seed {})", self.options.seed)
+    }
+
+    fn properties(&self) -> Properties {
+        Properties { capability: (9, 0), multiprocessors: self.options.multiprocessors, shared_per_block: 227 << 10 }
     }
 
     fn alloc(&mut self, bytes: u64) -> Result<DevicePtr, DriverError> {

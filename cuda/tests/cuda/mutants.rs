@@ -3,7 +3,7 @@
 use crate::text_of;
 use cuda::Options;
 use cuda::driver::interpreted::Interpreted;
-use cuda::driver::{DevicePtr, Driver, DriverError, Event, Graph, Kernel, Launch, Module, Stream, TensorMap};
+use cuda::driver::{DevicePtr, Driver, DriverError, Event, Graph, Kernel, Launch, Module, Properties, Stream, TensorMap};
 use opspec::{Draw, Source};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -34,6 +34,9 @@ impl Driver for Mutant {
     }
     fn description(&self) -> String {
         self.gpu.description()
+    }
+    fn properties(&self) -> Properties {
+        self.gpu.properties()
     }
     fn alloc(&mut self, bytes: u64) -> Result<DevicePtr, DriverError> {
         self.gpu.alloc(bytes)

@@ -1,4 +1,4 @@
-// Hopper's instructions, a function each, and the few words that the test kernels share.
+// Hopper's instructions, a function each: what the kernels for sm_90a share with those that test the interpreter.
 #pragma once
 
 using u16 = unsigned short;
@@ -123,6 +123,25 @@ DEVICE void tma_load_2d_multicast(u32 dst, const TensorMap& map, u32 bar, int x,
 }
 DEVICE void tma_store_2d(const TensorMap& map, u32 src, int x, int y) {
     asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(&map), "r"(src), "r"(x), "r"(y)
+                 : "memory");
+}
+// The same over three dimensions, the third a batch.
+DEVICE void tma_load_3d(u32 dst, const TensorMap& map, u32 bar, int x, int y, int z) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(dst),
+        "l"(&map), "r"(bar), "r"(x), "r"(y), "r"(z)
+        : "memory");
+}
+DEVICE void tma_load_3d_multicast(u32 dst, const TensorMap& map, u32 bar, int x, int y, int z, u16 mask) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+        " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(dst),
+        "l"(&map), "r"(bar), "r"(x), "r"(y), "r"(z), "h"(mask)
+        : "memory");
+}
+DEVICE void tma_store_3d(const TensorMap& map, u32 src, int x, int y, int z) {
+    asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(&map), "r"(src), "r"(x),
+                 "r"(y), "r"(z)
                  : "memory");
 }
 DEVICE void tma_reduce_add_2d(const TensorMap& map, u32 src, int x, int y) {
