@@ -35,7 +35,7 @@ pub fn matmul(cuda: &Cuda, a: &Tensor, b: &Tensor) -> Tensor {
             stride,
             k_stride,
             batch_stride,
-            aligned: address(&cuda.context, t) % 16 == 0,
+            aligned: address(&cuda.context, t).is_multiple_of(16),
         };
         let (a_operand, b_operand) = (operand(a, sa[0], sa[1], batch_strides[0]), operand(b, sb[1], sb[0], batch_strides[1]));
         let product = hopper::Product { dtype: a.dtype(), m, n, k, batch, a: a_operand, b: b_operand };

@@ -44,7 +44,7 @@ pub enum Major {
 impl Operand {
     /// How the copy engine reads it, or `None` if it cannot: it takes strides of multiples of 16 bytes below 2^40, but one of 1.
     pub fn major(&self) -> Option<Major> {
-        let fits = |stride: usize| stride > 0 && stride % 8 == 0 && stride < 1 << 39;
+        let fits = |stride: usize| stride > 0 && stride.is_multiple_of(8) && stride < 1 << 39;
         if !self.aligned || !(self.batch_stride == 0 || fits(self.batch_stride)) {
             return None;
         }
@@ -162,7 +162,7 @@ fn map_type(dtype: DType) -> MapType {
 /// Fills `y` with the product by one tile's kernel of a family.
 pub fn start(cuda: &Cuda, family: Family, tile: &Tile, p: &Product, y: &Tensor, a: &Tensor, b: &Tensor) {
     // The copy engine takes rows of multiples of 16 bytes; other results are stored by the warps.
-    let store = p.n % 8 == 0;
+    let store = p.n.is_multiple_of(8);
     let c = Operand { stride: p.n, k_stride: 1, batch_stride: p.m * p.n, aligned: true };
     let maps = || -> Result<[[u8; 128]; 3], DriverError> {
         let a_map = map(cuda, a, &p.a, p.m, p, ROWS)?;

@@ -50,7 +50,7 @@ impl Case {
             stride: t.strides()[x],
             k_stride: t.strides()[k],
             batch_stride: if batch == 1 { 0 } else { t.strides()[0] },
-            aligned: address(&cuda.context, t) % 16 == 0,
+            aligned: address(&cuda.context, t).is_multiple_of(16),
         };
         Product { dtype: self.dtype, m, n, k, batch, a: operand(a, 1, 2), b: operand(b, 2, 1) }
     }
@@ -77,12 +77,12 @@ impl Case {
         let y = y.to_f64_vec();
         let rounding = if self.dtype == DType::BF16 { 2f64.powi(-8) } else { 2f64.powi(-11) };
         let mut worst = 0f64;
-        for i in 0..batch * m * n {
+        for (i, y) in y.iter().enumerate() {
             let (batch, row, col) = (i / (m * n), i / n % m, i % n);
             let terms = (0..k).map(|j| a[(batch * m + row) * k + j] * b[(batch * k + j) * n + col]);
             let (sum, magnitude) = terms.fold((0.0, 0.0), |(s, t), x| (s + x, t + x.abs()));
             let bound = k as f64 * 2f64.powi(-23) * magnitude + rounding * f64::abs(sum) + 1e-30;
-            worst = worst.max((y[i] - sum).abs() / bound);
+            worst = worst.max((y - sum).abs() / bound);
         }
         worst
     }
@@ -151,7 +151,7 @@ proptest! {
         let p = Product { dtype, m, n, k, batch, a, b };
         let card = Properties { capability: (major, 0), ..H100 };
         let legal = |o: &Operand| {
-            let multiple = |s: usize| s > 0 && 2 * s % 16 == 0 && 2 * s < 1 << 40;
+            let multiple = |s: usize| s > 0 && (2 * s).is_multiple_of(16) && 2 * s < 1 << 40;
             let rows = o.k_stride == 1 && multiple(o.stride) || o.stride == 1 && multiple(o.k_stride);
             rows && o.aligned && (o.batch_stride == 0 || multiple(o.batch_stride))
         };
