@@ -71,7 +71,7 @@ impl Case {
 
     /// The largest error over its bound: k roundings of the sum of magnitudes in f32, and one of the result.
     fn error_over_bound(&self, y: &Tensor) -> f64 {
-        let [m, n, k, batch] = self.sizes;
+        let [m, n, k, _] = self.sizes;
         let gpu = interpreted_with(Options::default());
         let [a, b] = self.operands(&gpu).map(|t| t.to_f64_vec());
         let y = y.to_f64_vec();
