@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::dtype::{DType, Element, Scalar};
 use crate::layout::Layout;
-use crate::shape::{Shape, resolve_dim};
+use crate::shape::Shape;
 use crate::storage::Storage;
 use std::fmt;
 
@@ -36,18 +36,22 @@ impl Tensor {
     /// If the number of values is not the product of the sizes.
     #[track_caller]
     pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>, device: &Device) -> Tensor {
-        let shape = shape.into();
-        shape.expect_fits("from_slice");
+        Tensor::from_values("from_slice", values, shape.into(), device)
+    }
+
+    #[track_caller]
+    fn from_values<T: Element>(op: &str, values: &[T], shape: Shape, device: &Device) -> Tensor {
+        shape.expect_fits(op);
         if values.len() != shape.numel() {
-            panic!("from_slice: {} values do not fill the shape {shape}, which takes {}", values.len(), shape.numel());
+            panic!("{op}: {} values do not fill the shape {shape}, which takes {}", values.len(), shape.numel());
         }
-        Tensor::from_bytes(T::encode(values), shape, T::DTYPE, device)
+        Tensor::uploaded(op, T::encode(values), shape, T::DTYPE, device)
     }
 
     /// From values in row-major order; see [`Tensor::from_slice`].
     #[track_caller]
     pub fn from_vec<T: Element>(values: Vec<T>, shape: impl Into<Shape>, device: &Device) -> Tensor {
-        Tensor::from_slice(&values, shape, device)
+        Tensor::from_values("from_vec", &values, shape.into(), device)
     }
 
     /// From native-order bytes of `dtype`; for bool any byte but 0 is true.
@@ -68,9 +72,14 @@ impl Tensor {
         if dtype == DType::Bool {
             bytes.iter_mut().for_each(|b| *b = (*b != 0) as u8);
         }
+        Tensor::uploaded("from_bytes", bytes, shape, dtype, device)
+    }
+
+    #[track_caller]
+    fn uploaded(op: &str, bytes: Vec<u8>, shape: Shape, dtype: DType, device: &Device) -> Tensor {
         match device.upload(bytes) {
             Ok(storage) => Tensor::from_parts(storage, Layout::contiguous(shape), dtype),
-            Err(e) => panic!("from_bytes: {e}, for a tensor of shape {shape} of {dtype}"),
+            Err(e) => panic!("{op}: {e}, for a tensor of shape {shape} of {dtype}"),
         }
     }
 
@@ -108,7 +117,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn filled(op: &'static str, shape: Shape, value: Scalar, dtype: DType, device: &Device) -> Tensor {
+    pub(crate) fn filled(op: &'static str, shape: Shape, value: Scalar, dtype: DType, device: &Device) -> Tensor {
         shape.expect_fits(op);
         device.run(op, |b| b.full(&shape, value, dtype))
     }
@@ -133,26 +142,28 @@ impl Tensor {
     #[track_caller]
     pub fn eye(n: usize, dtype: DType, device: &Device) -> Tensor {
         Shape::from([n, n]).expect_fits("eye");
-        let i = Tensor::arange(0, n as i64, 1, DType::I64, device);
-        i.unsqueeze(1).eq(&i).to_dtype(dtype)
+        device.run("eye", |_| {
+            let i = Tensor::arange(0, n as i64, 1, DType::I64, device);
+            i.unsqueeze(1).eq(&i).to_dtype(dtype)
+        })
     }
 
     /// Zeros of this tensor's shape, dtype and device.
     #[track_caller]
     pub fn zeros_like(&self) -> Tensor {
-        self.full_like(0)
+        Tensor::filled("zeros_like", self.layout.shape.clone(), Scalar::Int(0), self.dtype, self.device())
     }
 
     /// Ones of this tensor's shape, dtype and device.
     #[track_caller]
     pub fn ones_like(&self) -> Tensor {
-        self.full_like(1)
+        Tensor::filled("ones_like", self.layout.shape.clone(), Scalar::Int(1), self.dtype, self.device())
     }
 
     /// `value` in this tensor's shape, dtype and device.
     #[track_caller]
     pub fn full_like(&self, value: impl Into<Scalar>) -> Tensor {
-        Tensor::full(self.layout.shape.clone(), value, self.dtype, self.device())
+        Tensor::filled("full_like", self.layout.shape.clone(), value.into(), self.dtype, self.device())
     }
 
     /// Sizes of the dimensions.
@@ -176,8 +187,7 @@ impl Tensor {
     /// If there is no such dimension.
     #[track_caller]
     pub fn dim(&self, dim: isize) -> usize {
-        assert!(self.rank() > 0, "dim: a 0-d tensor has no dimension {dim}");
-        self.layout.shape[resolve_dim("dim", dim, self.rank())]
+        self.size_along("dim", dim)
     }
 
     /// Number of elements.
@@ -253,7 +263,7 @@ impl Tensor {
         if device == self.device() {
             return self.clone();
         }
-        Tensor::from_bytes(self.to_bytes(), self.layout.shape.clone(), self.dtype, device)
+        Tensor::uploaded("to_device", self.read("to_device"), self.layout.shape.clone(), self.dtype, device)
     }
 
     /// The elements in row-major order as native-order bytes.
@@ -262,10 +272,16 @@ impl Tensor {
     /// On a device fault.
     #[track_caller]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let x = if self.layout.offset == 0 { self.contiguous() } else { self.copy_as("to_bytes", self.dtype) };
+        self.read("to_bytes")
+    }
+
+    #[track_caller]
+    fn read(&self, op: &'static str) -> Vec<u8> {
+        let packed = self.is_contiguous() && self.layout.offset == 0;
+        let x = if packed { self.clone() } else { self.copy_as(op, self.dtype) };
         match x.device().download(&x.storage, x.numel() * x.dtype.size()) {
             Ok(bytes) => bytes,
-            Err(e) => panic!("{e}"),
+            Err(e) => panic!("{op}: {e}"),
         }
     }
 
@@ -275,10 +291,15 @@ impl Tensor {
     /// If `T` is not the tensor's dtype, or on a device fault.
     #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Vec<T> {
+        self.read_as("to_vec")
+    }
+
+    #[track_caller]
+    fn read_as<T: Element>(&self, op: &'static str) -> Vec<T> {
         if T::DTYPE != self.dtype {
-            panic!("to_vec: the tensor holds {}, not {}", self.dtype, T::DTYPE);
+            panic!("{op}: the tensor holds {}, not {}", self.dtype, T::DTYPE);
         }
-        T::decode(&self.to_bytes())
+        T::decode(&self.read(op))
     }
 
     /// The elements in row-major order as f64, from any dtype.
@@ -287,7 +308,8 @@ impl Tensor {
     /// On a device fault.
     #[track_caller]
     pub fn to_f64_vec(&self) -> Vec<f64> {
-        self.to_dtype(DType::F64).to_vec()
+        let x = if self.dtype == DType::F64 { self.clone() } else { self.copy_as("to_f64_vec", DType::F64) };
+        x.read_as("to_f64_vec")
     }
 
     /// The only element.
@@ -299,7 +321,7 @@ impl Tensor {
         if self.numel() != 1 {
             panic!("item: the tensor has {} elements, not one (shape {})", self.numel(), self.shape());
         }
-        self.to_vec()[0]
+        self.read_as("item")[0]
     }
 
     /// The memory behind it, to replace or write in place.

@@ -150,11 +150,16 @@ impl Tensor {
     /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn binary(&self, op: BinaryOp, rhs: Operand<'_>) -> Tensor {
+        self.binary_as(op.name(), op, rhs)
+    }
+
+    #[track_caller]
+    pub(crate) fn binary_as(&self, name: &'static str, op: BinaryOp, rhs: Operand<'_>) -> Tensor {
         let mut dtype = result_dtype(self, rhs);
         match op {
             BinaryOp::Div if !dtype.is_float() => dtype = DType::F32,
             BinaryOp::Sub | BinaryOp::Pow if dtype == DType::Bool => {
-                panic!("{}: not defined for bool tensors (cast first)", op.name())
+                panic!("{name}: not defined for bool tensors (cast first)")
             }
             _ => {}
         }
@@ -163,33 +168,34 @@ impl Tensor {
             Operand::Tensor(b) => b.dtype() != self.dtype(),
         };
         let wide = if other && dtype.is_float() && !op.is_predicate() { dtype.accumulator() } else { dtype };
-        let (a, b) = align(op.name(), self, rhs, wide);
-        let y = a.device().run(op.name(), |d| d.binary(op, &a, &b));
+        let (a, b) = align(name, self, rhs, wide);
+        let y = a.device().run(name, |d| d.binary(op, &a, &b));
         if wide == dtype { y } else { y.to_dtype(dtype) }
     }
 
     /// `a + alpha·b`.
     #[track_caller]
     pub fn add_alpha<'a>(&self, rhs: impl Into<Operand<'a>>, alpha: impl Into<Scalar>) -> Tensor {
-        self.with_scaled(BinaryOp::Add, rhs.into(), alpha.into())
+        self.with_scaled("add_alpha", BinaryOp::Add, rhs.into(), alpha.into())
     }
 
     /// `a − alpha·b`.
     #[track_caller]
     pub fn sub_alpha<'a>(&self, rhs: impl Into<Operand<'a>>, alpha: impl Into<Scalar>) -> Tensor {
-        self.with_scaled(BinaryOp::Sub, rhs.into(), alpha.into())
+        self.with_scaled("sub_alpha", BinaryOp::Sub, rhs.into(), alpha.into())
     }
 
     /// `a op alpha·b`. Half types compute both operations in f32 and round once.
     #[track_caller]
-    fn with_scaled(&self, op: BinaryOp, rhs: Operand<'_>, alpha: Scalar) -> Tensor {
+    fn with_scaled(&self, name: &'static str, op: BinaryOp, rhs: Operand<'_>, alpha: Scalar) -> Tensor {
         let dtype = result_dtype(self, rhs);
         let wide = if dtype.is_float() { dtype.accumulator() } else { dtype };
         let b = match rhs {
             Operand::Tensor(b) => b.to_dtype(wide),
             Operand::Scalar(s) => Tensor::scalar(s, wide, self.device()),
         };
-        let y = self.to_dtype(wide).binary(op, Operand::Tensor(&b.mul(alpha)));
+        let scaled = b.binary_as(name, BinaryOp::Mul, Operand::Scalar(alpha));
+        let y = self.to_dtype(wide).binary_as(name, op, Operand::Tensor(&scaled));
         if dtype.is_float() { y.to_dtype(dtype) } else { y }
     }
 
@@ -199,7 +205,7 @@ impl Tensor {
     /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn clamp_min<'a>(&self, lo: impl Into<Operand<'a>>) -> Tensor {
-        self.maximum(lo)
+        self.binary_as("clamp_min", BinaryOp::Maximum, lo.into())
     }
 
     /// The smaller of `x` and an upper bound.
@@ -208,13 +214,13 @@ impl Tensor {
     /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn clamp_max<'a>(&self, hi: impl Into<Operand<'a>>) -> Tensor {
-        self.minimum(hi)
+        self.binary_as("clamp_max", BinaryOp::Minimum, hi.into())
     }
 
     /// Limited to `lo..=hi`; where `lo > hi` the result is `hi`.
     #[track_caller]
     pub fn clamp<'a, 'b>(&self, lo: impl Into<Operand<'a>>, hi: impl Into<Operand<'b>>) -> Tensor {
-        self.clamp_min(lo).clamp_max(hi)
+        self.binary_as("clamp", BinaryOp::Maximum, lo.into()).binary_as("clamp", BinaryOp::Minimum, hi.into())
     }
 
     /// `a` where `condition` holds, else `b`; all three broadcast.
@@ -223,28 +229,33 @@ impl Tensor {
     /// If the condition is not bool, shapes do not broadcast, or devices differ.
     #[track_caller]
     pub fn where_<'a, 'b>(condition: &Tensor, a: impl Into<Operand<'a>>, b: impl Into<Operand<'b>>) -> Tensor {
+        Tensor::where_as("where_", condition, a.into(), b.into())
+    }
+
+    #[track_caller]
+    fn where_as(op: &'static str, condition: &Tensor, a: Operand<'_>, b: Operand<'_>) -> Tensor {
         if condition.dtype() != DType::Bool {
-            panic!("where_: the condition is {}, not bool", condition.dtype());
+            panic!("{op}: the condition is {}, not bool", condition.dtype());
         }
-        let (a, b) = match (a.into(), b.into()) {
-            (Operand::Tensor(a), b) => align("where_", a, b, result_dtype(a, b)),
+        let (a, b) = match (a, b) {
+            (Operand::Tensor(a), b) => align(op, a, b, result_dtype(a, b)),
             (Operand::Scalar(a), Operand::Tensor(b)) => {
-                let (b, a) = align("where_", b, Operand::Scalar(a), result_dtype(b, Operand::Scalar(a)));
+                let (b, a) = align(op, b, Operand::Scalar(a), result_dtype(b, Operand::Scalar(a)));
                 (a, b)
             }
             (Operand::Scalar(a), b) => {
                 let a = Tensor::scalar(a, a.default_dtype(), condition.device());
-                align("where_", &a, b, result_dtype(&a, b))
+                align(op, &a, b, result_dtype(&a, b))
             }
         };
         if condition.device() != a.device() {
-            panic!("where_: operands on {} and {}", condition.device(), a.device());
+            panic!("{op}: operands on {} and {}", condition.device(), a.device());
         }
         let Some(shape) = condition.shape().broadcast(a.shape()) else {
-            panic!("where_: shapes {} and {} do not broadcast", condition.shape(), a.shape());
+            panic!("{op}: shapes {} and {} do not broadcast", condition.shape(), a.shape());
         };
         let at = |t: &Tensor| t.broadcast_to(&shape);
-        a.device().run("where_", |d| d.where_(&at(condition), &at(&a), &at(&b)))
+        a.device().run(op, |d| d.where_(&at(condition), &at(&a), &at(&b)))
     }
 
     /// `value` (a number or a 0-d tensor) where `mask` (bool) holds; tensor and mask broadcast to each other.
@@ -260,7 +271,7 @@ impl Tensor {
             Operand::Tensor(t) => t.to_dtype(self.dtype()),
             Operand::Scalar(s) => Tensor::scalar(s, self.dtype(), self.device()),
         };
-        Tensor::where_(mask, &value, self)
+        Tensor::where_as("masked_fill", mask, Operand::Tensor(&value), Operand::Tensor(self))
     }
 }
 

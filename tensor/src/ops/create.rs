@@ -9,24 +9,32 @@ impl Tensor {
     /// If there is none, or sizes of the other dimensions or devices differ.
     #[track_caller]
     pub fn cat(parts: &[Tensor], dim: isize) -> Tensor {
-        let Some(first) = parts.first() else { panic!("cat: no tensors given") };
+        Tensor::cat_as("cat", parts, dim)
+    }
+
+    #[track_caller]
+    pub(crate) fn cat_as(op: &'static str, parts: &[Tensor], dim: isize) -> Tensor {
+        let Some(first) = parts.first() else { panic!("{op}: no tensors given") };
         let dtype = parts.iter().fold(first.dtype(), |t, p| t.promote(p.dtype()));
-        let kept: Vec<Tensor> = parts.iter().filter(|p| p.dims() != [0]).map(|p| p.to_dtype(dtype)).collect();
+        let mut kept = Vec::new();
+        for p in parts.iter().filter(|p| p.dims() != [0]) {
+            kept.push(p.to_dtype(dtype));
+        }
         let Some(first) = kept.first() else { return first.to_dtype(dtype) };
         if first.rank() == 0 {
-            panic!("cat: 0-d tensors cannot be joined (stack them)");
+            panic!("{op}: 0-d tensors cannot be joined (stack them)");
         }
-        let dim = crate::shape::resolve_dim("cat", dim, first.rank());
+        let dim = crate::shape::resolve_dim(op, dim, first.rank());
         for p in &kept {
             let same = p.rank() == first.rank() && (0..p.rank()).all(|d| d == dim || p.dims()[d] == first.dims()[d]);
             if !same {
-                panic!("cat: shapes {} and {} differ outside dimension {dim}", first.shape(), p.shape());
+                panic!("{op}: shapes {} and {} differ outside dimension {dim}", first.shape(), p.shape());
             }
             if p.device() != first.device() {
-                panic!("cat: tensors on {} and {}", first.device(), p.device());
+                panic!("{op}: tensors on {} and {}", first.device(), p.device());
             }
         }
-        first.device().run("cat", |b| b.cat(&kept, dim))
+        first.device().run(op, |b| b.cat(&kept, dim))
     }
 
     /// Joins tensors of one shape along a new dimension.
@@ -43,7 +51,7 @@ impl Tensor {
         assert!((-rank..rank).contains(&dim), "stack: dimension {dim} is out of range for {} dimensions", rank);
         let dim = dim.rem_euclid(rank);
         let parts: Vec<Tensor> = parts.iter().map(|p| p.unsqueeze(dim)).collect();
-        Tensor::cat(&parts, dim)
+        Tensor::cat_as("stack", &parts, dim)
     }
 
     /// Keeps the elements on and below the `k`-th diagonal of the last two dimensions; zeroes the rest.

@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::dtype::{DType, Scalar};
 use crate::ops::Operand;
-use crate::shape::resolve_dim;
+use crate::shape::{Shape, resolve_dim};
 use crate::tensor::Tensor;
 
 /// How often [`Tensor::repeat_interleave`] repeats.
@@ -35,6 +35,7 @@ impl Repeats<'_> {
     pub fn positions(&self, n: usize, device: &Device) -> Tensor {
         let counts = match self {
             Repeats::Each(c) => {
+                Shape::from([n, *c]).expect_fits("repeat_interleave");
                 let once = Tensor::arange(0, n as i64, 1, DType::I64, device);
                 return once.unsqueeze(1).broadcast_to([n, *c]).flatten(0, -1);
             }
@@ -84,7 +85,7 @@ impl Tensor {
         match src.into() {
             Operand::Tensor(src) => self.scatter_as("scatter", dim, index, src, false),
             Operand::Scalar(s) => {
-                let src = Tensor::full(index.shape().clone(), s, self.dtype(), self.device());
+                let src = Tensor::filled("scatter", index.shape().clone(), s, self.dtype(), self.device());
                 self.scatter_as("scatter", dim, index, &src, false)
             }
         }
@@ -133,7 +134,7 @@ impl Tensor {
     }
 
     #[track_caller]
-    fn index_select_as(&self, op: &'static str, dim: isize, index: &Tensor) -> Tensor {
+    pub(crate) fn index_select_as(&self, op: &'static str, dim: isize, index: &Tensor) -> Tensor {
         let index = self.positions(op, index);
         let d = resolve_dim(op, dim, self.rank());
         if self.rank() == 0 {

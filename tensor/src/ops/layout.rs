@@ -33,6 +33,7 @@ impl Tensor {
         }
     }
 
+    #[track_caller]
     pub(crate) fn reshape_to(&self, shape: &Shape) -> Tensor {
         match self.layout().reshape(shape) {
             Some(layout) => self.view(layout),
@@ -50,9 +51,12 @@ impl Tensor {
     /// If `dims` is not an order of all dimensions.
     #[track_caller]
     pub fn permute(&self, dims: &[isize]) -> Tensor {
-        let order: SmallVec<[usize; 6]> =
-            dims.iter().map(|&d| if self.rank() == 0 { usize::MAX } else { resolve_dim("permute", d, self.rank()) }).collect();
-        let mut seen: SmallVec<[usize; 6]> = order.clone();
+        // A loop: a closure would take the blame for a panic from the caller.
+        let mut order = SmallVec::<[usize; 6]>::new();
+        for &d in dims {
+            order.push(if self.rank() == 0 { usize::MAX } else { resolve_dim("permute", d, self.rank()) });
+        }
+        let mut seen = order.clone();
         seen.sort_unstable();
         if !seen.iter().copied().eq(0..self.rank()) {
             panic!("permute: {dims:?} is not an order of the {} dimensions of shape {}", self.rank(), self.shape());
@@ -75,6 +79,7 @@ impl Tensor {
     }
 
     /// The last two dimensions swapped; a vector or 0-d tensor is returned as it is. A view.
+    #[track_caller]
     pub fn t(&self) -> Tensor {
         if self.rank() < 2 { self.clone() } else { self.transpose(-2, -1) }
     }
@@ -213,8 +218,13 @@ impl Tensor {
     /// If `size` is 0 and the dimension is not empty.
     #[track_caller]
     pub fn split(&self, size: usize, dim: isize) -> Vec<Tensor> {
-        let n = self.dim(dim);
-        assert!(size > 0 || n == 0, "split: pieces of 0 do not make up {n}");
+        self.split_as("split", size, dim)
+    }
+
+    #[track_caller]
+    fn split_as(&self, op: &str, size: usize, dim: isize) -> Vec<Tensor> {
+        let n = self.size_along(op, dim);
+        assert!(size > 0 || n == 0, "{op}: pieces of 0 do not make up {n}");
         (0..n.div_ceil(size.max(1)).max(1)).map(|i| self.narrow(dim, (i * size) as isize, size.min(n - i * size))).collect()
     }
 
@@ -225,8 +235,8 @@ impl Tensor {
     #[track_caller]
     pub fn chunk(&self, chunks: usize, dim: isize) -> Vec<Tensor> {
         assert!(chunks > 0, "chunk: 0 pieces");
-        let n = self.dim(dim);
-        if n == 0 { vec![self.clone(); chunks] } else { self.split(n.div_ceil(chunks), dim) }
+        let n = self.size_along("chunk", dim);
+        if n == 0 { vec![self.clone(); chunks] } else { self.split_as("chunk", n.div_ceil(chunks), dim) }
     }
 
     /// The order of elements reversed along `dims`. A copy: strides are never negative.
@@ -240,7 +250,7 @@ impl Tensor {
             let d = resolve_dim("flip", d, x.rank());
             if x.rank() > 0 {
                 let backwards = Tensor::arange(x.dims()[d] as i64 - 1, -1, -1, DType::I64, x.device());
-                x = x.index_select(d as isize, &backwards);
+                x = x.index_select_as("flip", d as isize, &backwards);
             }
         }
         x
@@ -257,27 +267,31 @@ impl Tensor {
             return self.flatten(0, -1).roll(shifts, &[0]).reshape_to(self.shape());
         }
         assert!(shifts.len() == dims.len(), "roll: {} shifts for {} dimensions", shifts.len(), dims.len());
-        shifts.iter().zip(dims).fold(self.clone(), |x, (&shift, &d)| {
-            if x.numel() == 0 || x.rank() == 0 {
-                return x;
+        let mut x = self.clone();
+        for (&shift, &d) in shifts.iter().zip(dims) {
+            let axis = resolve_dim("roll", d, x.rank());
+            if x.numel() > 0 && x.rank() > 0 {
+                let n = x.dims()[axis];
+                let cut = n - shift.rem_euclid(n as isize) as usize;
+                x = Tensor::cat_as("roll", &[x.narrow(d, cut as isize, n - cut), x.narrow(d, 0, cut)], d);
             }
-            let n = x.dim(d);
-            let cut = n - shift.rem_euclid(n as isize) as usize;
-            Tensor::cat(&[x.narrow(d, cut as isize, n - cut), x.narrow(d, 0, cut)], d)
-        })
+        }
+        x
     }
 
     /// The whole tensor repeated `counts[d]` times along each dimension; more counts than dimensions add dimensions in front.
     ///
     /// # Panics
-    /// If there are fewer counts than dimensions.
+    /// If there are fewer counts than dimensions, or no memory could hold the result.
     #[track_caller]
     pub fn repeat(&self, counts: &[usize]) -> Tensor {
         let lead = counts.len().checked_sub(self.rank());
         let Some(lead) = lead else { panic!("repeat: {} counts for shape {}", counts.len(), self.shape()) };
         let sizes: SmallVec<[usize; 6]> = (0..counts.len()).map(|d| d.checked_sub(lead).map_or(1, |i| self.dims()[i])).collect();
         let pairs = |count: &dyn Fn(usize) -> usize| -> Shape { (0..counts.len()).flat_map(|d| [count(d), sizes[d]]).collect() };
-        let wide = self.reshape_to(&pairs(&|_| 1)).broadcast_to(pairs(&|d| counts[d]));
+        let spread = pairs(&|d| counts[d]);
+        spread.expect_fits("repeat");
+        let wide = self.reshape_to(&pairs(&|_| 1)).broadcast_to(spread);
         wide.reshape_to(&(0..counts.len()).map(|d| counts[d] * sizes[d]).collect())
     }
 
@@ -292,6 +306,14 @@ impl Tensor {
             Some(d) if self.rank() > 0 => (self.clone(), d),
             _ => (self.flatten(0, -1), 0),
         };
-        x.index_select(d, &repeats.into().positions(x.dim(d), self.device()))
+        let n = x.size_along("repeat_interleave", d);
+        x.index_select_as("repeat_interleave", d, &repeats.into().positions(n, self.device()))
+    }
+
+    /// [`Tensor::dim`] in the name of `op`.
+    #[track_caller]
+    pub(crate) fn size_along(&self, op: &str, dim: isize) -> usize {
+        assert!(self.rank() > 0, "{op}: a 0-d tensor has no dimension {dim}");
+        self.dims()[resolve_dim(op, dim, self.rank())]
     }
 }

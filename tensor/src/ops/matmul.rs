@@ -1,5 +1,6 @@
 //! Matrix products.
 
+use crate::ops::BinaryOp;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -48,9 +49,10 @@ impl Tensor {
         let turned = if weight.rank() == 2 { weight.t() } else { weight.clone() };
         match bias {
             Some(b) if [weight.dtype(), b.dtype()] == [self.dtype(); 2] => {
-                self.to_accumulator().product("linear", &turned.to_accumulator()).add(&b.to_accumulator()).to_dtype(self.dtype())
+                let y = self.to_accumulator().product("linear", &turned.to_accumulator());
+                y.binary_as("linear", BinaryOp::Add, (&b.to_accumulator()).into()).to_dtype(self.dtype())
             }
-            Some(b) => self.product("linear", &turned).add(b),
+            Some(b) => self.product("linear", &turned).binary_as("linear", BinaryOp::Add, b.into()),
             None => self.product("linear", &turned),
         }
     }

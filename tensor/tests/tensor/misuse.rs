@@ -191,6 +191,24 @@ fn panics_name_the_operation_and_the_callers_line() {
         cache.write_rows(&[0], &f(&[1, 1, 3, 3])) => "write_rows", "capacity 2";
         cache.write_rows(&[usize::MAX], &f(&[1, 1, 1, 3])) => "write_rows", "capacity 2";
     }
+    // What is called is what is named, not a part of it.
+    refuses! {
+        x.permute(&[0, 5]) => "permute: dimension 5";
+        x.roll(&[1], &[5]) => "roll: dimension 5";
+        x.flip(&[5]) => "flip: dimension 5";
+        x.split(1, 5) => "split: dimension 5";
+        x.chunk(2, 5) => "chunk: dimension 5";
+        x.repeat_interleave(2, Some(5)) => "repeat_interleave: dimension 5";
+        x.repeat(&[1 << 40, 1 << 40]) => "repeat: shape";
+        x.repeat_interleave(1 << 60, None) => "repeat_interleave: shape";
+        x.clamp(&y, 1.0) => "clamp: shapes";
+        x.clamp_min(&y) => "clamp_min: shapes";
+        x.add_alpha(&y, 2.0) => "add_alpha: shapes";
+        x.masked_fill(&y.eq(0.0), 1.0) => "masked_fill: shapes";
+        x.linear(&f(&[5, 3]), Some(&f(&[4]))) => "linear: shapes";
+        Tensor::from_vec(vec![1.0f32], [2], &cpu) => "from_vec: 1 values";
+        x.sum((), false).item::<f64>() => "item: the tensor holds f32";
+    }
     // 256 TiB of one element, which every result would have to hold.
     let huge = f(&[1]).broadcast_to([1 << 46]);
     refuses! {
@@ -198,7 +216,7 @@ fn panics_name_the_operation_and_the_callers_line() {
         Tensor::full([1 << 44], 1.0, DType::F64, &cpu) => "full: out of memory", "f64";
         huge.contiguous() => "contiguous: out of memory", "[70368744177664]";
         huge.to_dtype(DType::F64) => "to_dtype: out of memory";
-        huge.to_bytes() => "contiguous: out of memory";
+        huge.to_bytes() => "to_bytes: out of memory";
         huge.exp() => "exp: out of memory";
         huge.add(1.0) => "add: out of memory";
         huge.lt(1.0) => "lt: out of memory";
