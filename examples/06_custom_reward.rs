@@ -4,11 +4,11 @@
 
 use std::process::ExitCode;
 
-use scratchwork::grpo::config::{ModelConfig, RlConfig, ScaleRewards};
+use scratchwork::grpo::config::{RlConfig, RunConfig, ScaleRewards};
 use scratchwork::grpo::console::{exit, say};
 use scratchwork::grpo::rollout::{RolloutOptions, Sample, rollout};
 use scratchwork::grpo::{Completion, Countdown, Problem, Reward, Rng, Tokenizer, objective::advantages, policy, trainer::update};
-use scratchwork::nn::{AdamW, AdamWConfig, Module, row_seed};
+use scratchwork::nn::{AdamW, AdamWConfig, Config, Module, row_seed};
 use scratchwork::tensor::Device;
 use serde_json::json;
 
@@ -39,8 +39,8 @@ fn run() -> Result<serde_json::Value, Box<dyn std::error::Error>> {
     say(format_args!("rewards {group:.2?}, advantages {:.2?}\n", advantages(&group, ScaleRewards::Group)));
 
     let tokenizer = Tokenizer::new();
-    let tiny = ModelConfig { hidden_size: 32, num_hidden_layers: 2, intermediate_size: 64, ..ModelConfig::default() };
-    let model = policy::fresh(policy::hub_config(&tiny, tokenizer.vocab_size(), 64), 0, &Device::cpu())?;
+    let tiny = Config { hidden_size: 32, num_hidden_layers: 2, intermediate_size: 64, ..RunConfig::default().model };
+    let model = policy::fresh(policy::hub_config(&tiny, 64), 0, &Device::cpu())?;
     let mut adamw = AdamW::new(model.named_parameters(), AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() });
 
     let rl = RlConfig { questions: 4, num_generations: 16, beta: 0.0, lr: 3e-3, decay_from: 1.0, ..RlConfig::default() };

@@ -4,19 +4,21 @@
 //! key; what the file does not name keeps its value, what it misspells is refused. The run folder holds the complete result.
 
 mod control;
-mod or_none;
 mod rl;
 #[cfg(test)]
 mod tests;
 mod validate;
 
 use std::{
+    borrow::Cow,
     fs,
     path::{Path, PathBuf},
 };
 
 use nn::Schedule;
 use serde::{Deserialize, Serialize};
+
+use crate::tokenizer::Tokenizer;
 
 pub use control::Control;
 pub use rl::{ImportanceSampling, LengthLimit, LossType, RewardWeights, RlConfig, ScaleRewards};
@@ -29,8 +31,9 @@ pub struct RunConfig {
     pub seed: u64,
     /// Dollars an hour of the device, for the cost table.
     pub price: f64,
-    /// The DeepSeek-V3 model, in the words of its hub `config.json`.
-    pub model: ModelConfig,
+    /// The DeepSeek-V3 model, in the words of its hub `config.json`. `vocab_size` is at least the tokenizer's, and
+    /// `max_position_embeddings` is raised to the run's longest sequence.
+    pub model: nn::Config,
     /// Which problems there are.
     pub task: TaskConfig,
     /// Stage *base*: pre-training on traces and drills.
@@ -47,7 +50,7 @@ impl Default for RunConfig {
             seed: 0,
             // What two cores of a rented machine cost, within a factor of two; DeepSeek counts 2 dollars an H800 hour.
             price: 0.10,
-            model: ModelConfig::default(),
+            model: flagship_model(),
             task: TaskConfig::default(),
             base: BaseConfig::default(),
             rl: RlConfig::default(),
@@ -56,80 +59,29 @@ impl Default for RunConfig {
     }
 }
 
-/// `[model]`: the keys of a DeepSeek-V3 `config.json` that a tiny model needs (arXiv 2412.19437); the tokenizer gives `vocab_size`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModelConfig {
-    /// Width of the residual stream.
-    pub hidden_size: usize,
-    /// Transformer blocks.
-    pub num_hidden_layers: usize,
-    /// The first so many blocks have a dense MLP instead of experts.
-    pub first_k_dense_replace: usize,
-    /// Attention heads.
-    pub num_attention_heads: usize,
-    /// Rank of the query's low-rank projection; `"none"` projects directly.
-    #[serde(with = "or_none")]
-    pub q_lora_rank: Option<usize>,
-    /// Width of the compressed latent that MLA caches.
-    pub kv_lora_rank: usize,
-    /// Width of a head's query and key without position.
-    pub qk_nope_head_dim: usize,
-    /// Width of a head's rotated query and key; even.
-    pub qk_rope_head_dim: usize,
-    /// Width of a head's value.
-    pub v_head_dim: usize,
-    /// Experts a token can be routed to.
-    pub n_routed_experts: usize,
-    /// Experts a token is routed to.
-    pub num_experts_per_tok: usize,
-    /// Experts that see every token.
-    pub n_shared_experts: usize,
-    /// Inner width of an expert.
-    pub moe_intermediate_size: usize,
-    /// Inner width of a dense MLP.
-    pub intermediate_size: usize,
-    /// Groups the routed experts are cut into.
-    pub n_group: usize,
-    /// Groups a token may choose its experts from.
-    pub topk_group: usize,
-    /// Factor on the normalised routing weights.
-    pub routed_scaling_factor: f64,
-    /// Whether the chosen experts' weights are normalised to one.
-    pub norm_topk_prob: bool,
-    /// Added to the mean square in RMSNorm.
-    pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
-    /// Standard deviation of the initial weights.
-    pub initializer_range: f64,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self {
-            hidden_size: 128,
-            num_hidden_layers: 4,
-            first_k_dense_replace: 1,
-            num_attention_heads: 4,
-            q_lora_rank: None,
-            kv_lora_rank: 48,
-            qk_nope_head_dim: 16,
-            qk_rope_head_dim: 16,
-            v_head_dim: 32,
-            n_routed_experts: 8,
-            num_experts_per_tok: 2,
-            n_shared_experts: 1,
-            moe_intermediate_size: 96,
-            intermediate_size: 384,
-            n_group: 1,
-            topk_group: 1,
-            routed_scaling_factor: 1.0,
-            norm_topk_prob: true,
-            rms_norm_eps: 1e-6,
-            rope_theta: 10_000.0,
-            initializer_range: 0.05,
-        }
+/// The flagship's model. Its tokenizer has that `vocab_size`.
+fn flagship_model() -> nn::Config {
+    nn::Config {
+        vocab_size: Tokenizer::new().vocab_size(),
+        hidden_size: 128,
+        intermediate_size: 384,
+        num_hidden_layers: 4,
+        num_attention_heads: 4,
+        q_lora_rank: None,
+        kv_lora_rank: 48,
+        qk_nope_head_dim: 16,
+        qk_rope_head_dim: 16,
+        v_head_dim: 32,
+        max_position_embeddings: 64,
+        initializer_range: 0.05,
+        first_k_dense_replace: 1,
+        n_routed_experts: 8,
+        num_experts_per_tok: 2,
+        moe_intermediate_size: 96,
+        n_group: 1,
+        topk_group: 1,
+        routed_scaling_factor: 1.0,
+        ..nn::Config::default()
     }
 }
 
@@ -286,7 +238,7 @@ pub enum ConfigError {
     #[error("{key} = {value} is out of range: expected {expected}")]
     Range {
         /// The key with its table, as `rl.epsilon`.
-        key: &'static str,
+        key: Cow<'static, str>,
         /// What was given.
         value: String,
         /// What would do.

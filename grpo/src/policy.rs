@@ -1,44 +1,15 @@
 //! The policy: a DeepSeek-V3 model of the run's configuration, and what a pass through it costs.
 
-use nn::{Config, ConfigError, DeepseekV3ForCausalLM, Module, RopeConfig, RopeScaling, Slot};
+use nn::{Config, ConfigError, DeepseekV3ForCausalLM, Module, Slot};
 use tensor::{DType, Device, Generator};
 
-use crate::config::ModelConfig;
-
-/// The hub config of a model with `vocab_size` tokens that reads at most `max_length` of them.
-pub fn hub_config(model: &ModelConfig, vocab_size: usize, max_length: usize) -> Config {
-    let mut other = serde_json::Map::new();
-    for (key, id) in
-        [("bos_token_id", crate::token::BOS), ("eos_token_id", crate::token::EOS), ("pad_token_id", crate::token::PAD)]
-    {
-        other.insert(key.into(), id.into());
-    }
+/// A run's `[model]` as the config of a model that reads at most `max_length` tokens, or more if it says so itself.
+pub fn hub_config(model: &Config, max_length: usize) -> Config {
+    let ids = [("bos_token_id", crate::token::BOS), ("eos_token_id", crate::token::EOS), ("pad_token_id", crate::token::PAD)];
     Config {
-        vocab_size,
-        hidden_size: model.hidden_size,
-        intermediate_size: model.intermediate_size,
-        num_hidden_layers: model.num_hidden_layers,
-        num_attention_heads: model.num_attention_heads,
-        q_lora_rank: model.q_lora_rank,
-        kv_lora_rank: model.kv_lora_rank,
-        qk_nope_head_dim: model.qk_nope_head_dim,
-        qk_rope_head_dim: model.qk_rope_head_dim,
-        v_head_dim: model.v_head_dim,
-        rms_norm_eps: model.rms_norm_eps,
-        rope: RopeConfig { theta: model.rope_theta, scaling: RopeScaling::None },
-        max_position_embeddings: max_length,
-        initializer_range: model.initializer_range,
-        first_k_dense_replace: model.first_k_dense_replace,
-        n_routed_experts: model.n_routed_experts,
-        n_shared_experts: model.n_shared_experts,
-        num_experts_per_tok: model.num_experts_per_tok,
-        moe_intermediate_size: model.moe_intermediate_size,
-        n_group: model.n_group,
-        topk_group: model.topk_group,
-        norm_topk_prob: model.norm_topk_prob,
-        routed_scaling_factor: model.routed_scaling_factor,
-        other,
-        ..Config::default()
+        max_position_embeddings: model.max_position_embeddings.max(max_length),
+        other: ids.map(|(key, id)| (key.to_owned(), id.into())).into_iter().collect(),
+        ..model.clone()
     }
 }
 
@@ -72,7 +43,7 @@ pub struct Size {
     pub active: u64,
     /// Multiply-adds of attention for one query and one key, over heads and layers.
     attention: u64,
-    /// Active parameters that are multiplied with: without the embedding table, which is looked up, and the norms' weights.
+    /// Active parameters that are multiplied with: without an embedding table that is only looked up, and the norms' weights.
     multiplied: u64,
 }
 
@@ -89,7 +60,7 @@ impl Size {
             parameters,
             active: parameters - idle as u64,
             attention: (c.num_hidden_layers * c.num_attention_heads * (c.qk_head_dim() + c.v_head_dim)) as u64,
-            multiplied: parameters - (idle + vectors + c.vocab_size * c.hidden_size) as u64,
+            multiplied: parameters - (idle + vectors + if c.tie_word_embeddings { 0 } else { c.vocab_size * c.hidden_size }) as u64,
         }
     }
 

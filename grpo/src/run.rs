@@ -87,7 +87,7 @@ impl Run {
     pub fn create(setup: Setup, path: &Path) -> Result<(Run, Vec<Notice>), RunError> {
         let mut notices = Vec::from_iter(setup.check_base()?);
         let tokenizer = Tokenizer::new();
-        let policy = policy::fresh(hub_config(&setup.config, &tokenizer), row_seed(setup.config.seed, 0), &setup.device)?;
+        let policy = policy::fresh(hub_config(&setup.config), row_seed(setup.config.seed, 0), &setup.device)?;
         if let Some(base) = &setup.base {
             notices.extend(load_base(base, &policy, &tokenizer, &setup.device)?);
         }
@@ -128,7 +128,7 @@ impl Run {
         let metrics = MetricsWriter::resume(&dir.join(METRICS), done.metrics)?;
         let setup = Setup::load(path, device)?;
         let tokenizer = Tokenizer::new();
-        let fresh = || policy::fresh(hub_config(&setup.config, &tokenizer), 0, &setup.device);
+        let fresh = || policy::fresh(hub_config(&setup.config), 0, &setup.device);
         let policy = fresh()?;
         state::restore(path, &tensors, "policy", &policy)?;
         let mut reference = None;
@@ -408,9 +408,9 @@ impl Run {
     }
 }
 
-fn hub_config(config: &RunConfig, tokenizer: &Tokenizer) -> nn::Config {
+fn hub_config(config: &RunConfig) -> nn::Config {
     let limit = config.rl.max_completion_length.iter().map(|l| l.limit).max().unwrap_or(0);
-    policy::hub_config(&config.model, tokenizer.vocab_size(), (limit + LONGEST_PROMPT).next_multiple_of(64))
+    policy::hub_config(&config.model, (limit + LONGEST_PROMPT).next_multiple_of(64))
 }
 
 fn optimizer(policy: &DeepseekV3ForCausalLM, config: &RunConfig, stage: Stage) -> AdamW {

@@ -1,9 +1,8 @@
 //! Checkpoints in the hub's format: `config.json` beside `model.safetensors`, whole or in shards with an index.
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::files::{write_atomic, write_atomic_with};
 use crate::init::Init;
-use crate::keys::ConfigError;
 use crate::model::DeepseekV3ForCausalLM;
 use crate::module::{Module, Slot};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View};
@@ -130,6 +129,8 @@ impl DeepseekV3ForCausalLM {
         }
         let layers = first + config.num_nextn_predict_layers;
         let tied = config.tie_word_embeddings;
+        let in_file = |e| ConfigError::InFile { path: dir.join("config.json"), source: Box::new(e) };
+        config.check_memory(dtype, device).map_err(in_file)?;
         let model = Self::with_init(config, &mut Init::placeholder(dtype, device))?;
         let is_beyond = |key: &str| {
             let layer = key.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());

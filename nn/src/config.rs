@@ -1,16 +1,63 @@
-//! [`Config`]: a DeepSeek model's `config.json` as the hub has it.
-//!
-//! Every key that changes the mathematics is understood or refused by its name; harmless ones are kept and written back.
-//! Both spellings of the rope settings are read: `rope_theta` beside `rope_scaling` (`type` or `rope_type`), and
-//! `rope_parameters`.
+//! [`Config`]: a DeepSeek model's hyperparameters, under the names that its `config.json` on the hub has.
 
-use crate::keys::{ConfigError, Keys};
-use crate::rope::{RopeConfig, RopeScaling};
-use serde_json::{Map, Value, json};
-use std::path::Path;
+mod hub;
+
+use crate::memory;
+use crate::rope::RopeScaling;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+use tensor::{DType, Device};
+
+/// Why a config is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Not text at all.
+    #[error(transparent)]
+    Text(crate::text::TextError),
+    /// Not JSON.
+    #[error("config is not valid JSON: {0}")]
+    Json(serde_json::Error),
+    /// A key without which the model is not defined.
+    #[error("config key `{key}` is missing")]
+    Missing {
+        /// The key.
+        key: String,
+    },
+    /// A value that is impossible, or that this implementation does not have.
+    #[error("config key `{key}`: found {found}, expected {expected}")]
+    Invalid {
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What would have been accepted.
+        expected: String,
+    },
+    /// More memory than there is.
+    #[error("a model of this config is too large: {0}")]
+    Memory(#[from] memory::TooLittleMemory),
+    /// Any of these, in a file.
+    #[error("{}: {source}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<ConfigError>,
+    },
+}
 
 /// How router logits become scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ScoringFunc {
     /// DeepSeek-V3: each expert by itself.
     Sigmoid,
@@ -19,7 +66,8 @@ pub enum ScoringFunc {
 }
 
 /// How experts are chosen from their scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TopkMethod {
     /// DeepSeek-V3, `noaux_tc`: scores plus a correction bias; a group counts as the sum of its two best.
     NoauxTc,
@@ -30,7 +78,11 @@ pub enum TopkMethod {
 }
 
 /// The hyperparameters, under their hub names. The default is DeepSeek-V3's (and R1's) with plain RoPE and without MTP.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// To serde it is a table of these keys and no others, in which what is absent has its default. A hub `config.json`, which has more
+/// spellings and must name the model's sizes, is read by [`Config::from_file`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Tokens of the vocabulary.
     pub vocab_size: usize,
@@ -43,6 +95,7 @@ pub struct Config {
     /// Attention heads.
     pub num_attention_heads: usize,
     /// Rank of the query's low-rank projection; `None` for a full one.
+    #[serde(with = "crate::or_none")]
     pub q_lora_rank: Option<usize>,
     /// Size of the compressed key-value latent.
     pub kv_lora_rank: usize,
@@ -56,8 +109,11 @@ pub struct Config {
     pub attention_bias: bool,
     /// Epsilon of the layers' norms. (The two norms inside attention have 1e-6 always, as in DeepSeek's and transformers' code.)
     pub rms_norm_eps: f64,
-    /// Rotary position embedding.
-    pub rope: RopeConfig,
+    /// Base of the rotary angles: pair `i` of `qk_rope_head_dim/2` turns by `rope_theta^(−2i/qk_rope_head_dim)` per position.
+    pub rope_theta: f64,
+    /// How a context longer than the one trained on is fitted in, if it is.
+    #[serde(with = "crate::or_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// Whether a head's rotary pairs lie side by side (DeepSeek) or half a head apart.
     pub rope_interleave: bool,
     /// Longest sequence the model is meant for.
@@ -90,7 +146,8 @@ pub struct Config {
     pub scoring_func: ScoringFunc,
     /// How experts are chosen.
     pub topk_method: TopkMethod,
-    /// Every other key of the file, written back by [`Config::to_json`].
+    /// Every other key of a hub file, written back by [`Config::to_json`].
+    #[serde(skip)]
     pub other: Map<String, Value>,
 }
 
@@ -109,7 +166,8 @@ impl Default for Config {
             v_head_dim: 128,
             attention_bias: false,
             rms_norm_eps: 1e-6,
-            rope: RopeConfig { theta: 10_000.0, scaling: RopeScaling::None },
+            rope_theta: 10_000.0,
+            rope_scaling: None,
             rope_interleave: true,
             max_position_embeddings: 4096,
             initializer_range: 0.02,
@@ -132,94 +190,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads and checks a `config.json`.
-    ///
-    /// # Errors
-    /// If it cannot be read, is not JSON, or is refused; the key is named.
-    pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Io { path: path.into(), source })?;
-        Config::from_json(&text).map_err(|e| ConfigError::InFile { path: path.into(), source: Box::new(e) })
-    }
-
-    /// Reads and checks the text of a `config.json`.
-    ///
-    /// # Errors
-    /// If it is not JSON, or is refused; the key is named.
-    pub fn from_json(text: &str) -> Result<Config, ConfigError> {
-        let keys = Keys(serde_json::from_str(text).map_err(ConfigError::Json)?);
-        refuse_unsupported(&keys)?;
-        // What the two generations' code takes where these keys are absent.
-        let v3 = keys.choice("model_type", Some("deepseek_v3"), &[("deepseek_v3", true), ("deepseek_v2", false)])?;
-        let scoring = if v3 { "sigmoid" } else { "softmax" };
-        let sigmoid = keys.choice("scoring_func", Some(scoring), &[("sigmoid", true), ("softmax", false)])?;
-        let method = if sigmoid { "noaux_tc" } else { "greedy" };
-        let methods = [
-            ("noaux_tc", TopkMethod::NoauxTc),
-            ("greedy", TopkMethod::Greedy),
-            ("group_limited_greedy", TopkMethod::GroupLimitedGreedy),
-        ];
-        let topk_method = keys.choice("topk_method", Some(method), &methods)?;
-        let max_position_embeddings = keys.size("max_position_embeddings", Some(4096))?;
-        let n_routed_experts = match keys.optional_size("n_routed_experts")? {
-            Some(n) => n,
-            None => keys.optional_size("num_local_experts")?.unwrap_or(0),
-        };
-        // Without experts their settings may be absent, and without choosing among groups the groups'.
-        let or = |value: usize| (n_routed_experts == 0).then_some(value);
-        let one_group = (n_routed_experts == 0 || topk_method == TopkMethod::Greedy).then_some(1);
-        let config = Config {
-            vocab_size: keys.size("vocab_size", None)?,
-            hidden_size: keys.size("hidden_size", None)?,
-            intermediate_size: keys.size("intermediate_size", None)?,
-            num_hidden_layers: keys.size("num_hidden_layers", None)?,
-            num_attention_heads: keys.size("num_attention_heads", None)?,
-            q_lora_rank: match keys.0.get("q_lora_rank") {
-                None => return Err(ConfigError::Missing { key: "q_lora_rank".into() }),
-                Some(_) => keys.optional_size("q_lora_rank")?,
-            },
-            kv_lora_rank: keys.size("kv_lora_rank", None)?,
-            qk_nope_head_dim: keys.size("qk_nope_head_dim", None)?,
-            qk_rope_head_dim: keys.size("qk_rope_head_dim", None)?,
-            v_head_dim: keys.size("v_head_dim", None)?,
-            attention_bias: keys.flag("attention_bias", false)?,
-            rms_norm_eps: keys.number("rms_norm_eps", Some(1e-6))?,
-            rope: rope(&keys, max_position_embeddings)?,
-            rope_interleave: keys.flag("rope_interleave", true)?,
-            max_position_embeddings,
-            initializer_range: keys.number("initializer_range", Some(0.02))?,
-            tie_word_embeddings: keys.flag("tie_word_embeddings", false)?,
-            num_nextn_predict_layers: keys.size("num_nextn_predict_layers", Some(0))?,
-            first_k_dense_replace: keys.size("first_k_dense_replace", or(0))?,
-            n_routed_experts,
-            n_shared_experts: match keys.0.get("n_shared_experts") {
-                Some(Value::Null) => 0,
-                _ => keys.size("n_shared_experts", or(0))?,
-            },
-            num_experts_per_tok: keys.size("num_experts_per_tok", or(0))?,
-            moe_intermediate_size: keys.size("moe_intermediate_size", or(0))?,
-            n_group: keys.size("n_group", one_group)?,
-            topk_group: keys.size("topk_group", one_group)?,
-            norm_topk_prob: keys.flag("norm_topk_prob", v3)?,
-            routed_scaling_factor: keys.number("routed_scaling_factor", (n_routed_experts == 0).then_some(1.0))?,
-            scoring_func: if sigmoid { ScoringFunc::Sigmoid } else { ScoringFunc::Softmax },
-            topk_method,
-            other: Map::new(),
-        };
-        config.validate()?;
-        keys.check_equal("num_key_value_heads", config.num_attention_heads, "num_attention_heads")?;
-        keys.check_equal("num_local_experts", config.n_routed_experts, "n_routed_experts")?;
-        keys.check_equal(
-            "qk_head_dim",
-            config.qk_nope_head_dim + config.qk_rope_head_dim,
-            "qk_nope_head_dim + qk_rope_head_dim",
-        )?;
-        keys.check_equal("head_dim", config.qk_rope_head_dim, "qk_rope_head_dim")?;
-        let known = config.to_map();
-        let mut other = keys.0;
-        other.retain(|key, _| !known.contains_key(key) && key != "rope_parameters");
-        Ok(Config { other, ..config })
-    }
-
     /// Checks that the values are possible and do not contradict each other.
     ///
     /// # Errors
@@ -264,7 +234,7 @@ impl Config {
                 return bad(key, value.to_string(), "a positive number".into());
             }
         }
-        self.rope.validate()?;
+        self.validate_rope()?;
         if self.n_routed_experts > 0 {
             self.validate_experts()?;
         }
@@ -316,77 +286,49 @@ impl Config {
         self.qk_nope_head_dim + self.qk_rope_head_dim
     }
 
-    /// The text of a `config.json` that the hub's libraries and [`Config::from_json`] read.
-    pub fn to_json(&self) -> String {
-        let mut map = self.other.clone();
-        map.extend(self.to_map());
-        map.entry("architectures").or_insert_with(|| json!(["DeepseekV3ForCausalLM"]));
-        map.entry("model_type").or_insert_with(|| json!("deepseek_v3"));
-        map.entry("hidden_act").or_insert_with(|| json!("silu"));
-        serde_json::to_string_pretty(&Value::Object(map)).expect("a map of plain values")
-    }
-
-    fn to_map(&self) -> Map<String, Value> {
-        let (theta, scaling) = self.rope.to_json();
-        let method = match self.topk_method {
-            TopkMethod::NoauxTc => "noaux_tc",
-            TopkMethod::Greedy => "greedy",
-            TopkMethod::GroupLimitedGreedy => "group_limited_greedy",
+    /// Trained values of a model of this config, and the tensors that hold them.
+    fn counts(&self) -> (u64, u64) {
+        let n = |x: usize| x as u64;
+        let (hidden, heads, latent) = (n(self.hidden_size), n(self.num_attention_heads), n(self.kv_lora_rank));
+        let (rotary, qk, bias) = (n(self.qk_rope_head_dim), n(self.qk_head_dim()), u64::from(self.attention_bias));
+        let query = match self.q_lora_rank.map(n) {
+            None => hidden * heads * qk,
+            Some(rank) => rank * (hidden + bias + 1 + heads * qk),
         };
-        let map = json!({
-            "vocab_size": self.vocab_size, "hidden_size": self.hidden_size, "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers, "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_attention_heads, "q_lora_rank": self.q_lora_rank, "kv_lora_rank": self.kv_lora_rank,
-            "qk_nope_head_dim": self.qk_nope_head_dim, "qk_rope_head_dim": self.qk_rope_head_dim, "v_head_dim": self.v_head_dim,
-            "attention_bias": self.attention_bias, "rms_norm_eps": self.rms_norm_eps, "rope_theta": theta, "rope_scaling": scaling,
-            "rope_interleave": self.rope_interleave, "max_position_embeddings": self.max_position_embeddings,
-            "initializer_range": self.initializer_range, "tie_word_embeddings": self.tie_word_embeddings,
-            "num_nextn_predict_layers": self.num_nextn_predict_layers, "first_k_dense_replace": self.first_k_dense_replace,
-            "n_routed_experts": (self.n_routed_experts > 0).then_some(self.n_routed_experts),
-            "n_shared_experts": self.n_shared_experts, "num_experts_per_tok": self.num_experts_per_tok,
-            "moe_intermediate_size": self.moe_intermediate_size, "n_group": self.n_group, "topk_group": self.topk_group,
-            "norm_topk_prob": self.norm_topk_prob, "routed_scaling_factor": self.routed_scaling_factor,
-            "scoring_func": if self.scoring_func == ScoringFunc::Sigmoid { "sigmoid" } else { "softmax" },
-            "topk_method": method,
-        });
-        match map {
-            Value::Object(map) => map,
-            _ => unreachable!("an object was written above"),
+        let key_value = (hidden + bias) * (latent + rotary) + latent + latent * heads * n(self.qk_nope_head_dim + self.v_head_dim);
+        let output = (heads * n(self.v_head_dim) + bias) * hidden;
+        let around = query + key_value + output + 2 * hidden;
+        let mlp = |width: u64| 3 * hidden * width;
+        let (experts, width) = (n(self.n_routed_experts), n(self.moe_intermediate_size));
+        let mixture = experts * (hidden + mlp(width)) + mlp(n(self.n_shared_experts) * width);
+        let embeddings = 2 * n(self.vocab_size) * hidden;
+        let (mut values, mut tensors) = (embeddings + hidden, 3);
+        if self.tie_word_embeddings {
+            values -= embeddings / 2;
         }
+        for i in 0..self.num_hidden_layers + self.num_nextn_predict_layers {
+            let is_moe = self.is_moe(i.min(self.num_hidden_layers));
+            values += around + if is_moe { mixture } else { mlp(n(self.intermediate_size)) };
+            tensors += 16 + if is_moe { 3 * experts } else { 0 };
+        }
+        let prediction = embeddings + 3 * hidden + 2 * hidden * hidden;
+        (values + n(self.num_nextn_predict_layers) * prediction, tensors)
     }
-}
 
-/// Keys that would change the mathematics in ways that this implementation does not have.
-fn refuse_unsupported(keys: &Keys) -> Result<(), ConfigError> {
-    keys.choice("hidden_act", Some("silu"), &[("silu", ()), ("swish", ())])?;
-    for (key, value) in [("moe_layer_freq", 1.0), ("attention_dropout", 0.0), ("partial_rotary_factor", 1.0)] {
-        if keys.number(key, Some(value))? != value {
-            return keys.invalid(key, value.to_string());
-        }
+    /// Number of trained values of a model of this config.
+    pub fn num_parameters(&self) -> u64 {
+        self.counts().0
     }
-    if keys.flag("mlp_bias", false)? {
-        return keys.invalid("mlp_bias", "false");
-    }
-    match keys.get("quantization_config") {
-        Some(_) => keys.invalid("quantization_config", "none: convert the weights to bf16 or f32 first"),
-        None => Ok(()),
-    }
-}
 
-/// The rope settings, in either spelling.
-fn rope(keys: &Keys, max_position_embeddings: usize) -> Result<RopeConfig, ConfigError> {
-    let theta = keys.optional_number("rope_theta")?;
-    let mut found = Vec::new();
-    for key in ["rope_parameters", "rope_scaling"] {
-        match keys.get(key) {
-            None => {}
-            Some(Value::Object(map)) => found.push(RopeConfig::from_json(key, map.clone(), theta, max_position_embeddings)?),
-            Some(_) => return keys.invalid(key, "an object or null"),
-        }
-    }
-    match &found[..] {
-        [] => Ok(RopeConfig { theta: theta.unwrap_or(10_000.0), scaling: RopeScaling::None }),
-        [a, b] if a != b => keys.invalid("rope_scaling", "the same settings as in rope_parameters"),
-        [a, ..] => Ok(a.clone()),
+    /// That a device has the memory for a model of this config with weights of a dtype, before anything is allocated.
+    ///
+    /// # Errors
+    /// [`ConfigError::Memory`] with what is needed and what there is.
+    pub fn check_memory(&self, dtype: DType, device: &Device) -> Result<(), ConfigError> {
+        // What holds a small tensor together weighs more than its values.
+        const TENSOR: u64 = 1024;
+        let (values, tensors) = self.counts();
+        let needed = values.saturating_mul(dtype.size() as u64).saturating_add(tensors * TENSOR);
+        Ok(memory::require_memory(needed, device)?)
     }
 }

@@ -54,7 +54,7 @@ impl Mla {
             value,
             latent,
             interleave: config.rope_interleave,
-            scale: config.rope.softmax_scale(config.qk_head_dim()),
+            scale: config.softmax_scale(),
             query: match config.q_lora_rank {
                 None => Query::Full { q_proj: Linear::new(init, hidden, queries, false) },
                 Some(rank) => Query::LowRank {

@@ -1,10 +1,9 @@
 //! [`DeepseekV3ForCausalLM`]: the whole model (DeepSeek-V3, arXiv 2412.19437), built from a hub `config.json`.
 
 use crate::cache::KvCache;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::decoder::DecoderLayer;
 use crate::init::{Init, accumulator};
-use crate::keys::ConfigError;
 use crate::layers::{Embedding, Linear, RmsNorm};
 use crate::module::{Module, Path, Visitor};
 use crate::moe::Moe;
@@ -71,6 +70,8 @@ impl DeepseekV3ForCausalLM {
     /// # Errors
     /// If the config is refused.
     pub fn new(config: Config, rng: &mut Generator, dtype: DType, device: &Device) -> Result<Self, ConfigError> {
+        config.validate()?;
+        config.check_memory(dtype, device)?;
         let std = config.initializer_range;
         let model = Self::with_init(config, &mut Init::normal(rng, std, dtype, device))?;
         for mtp in &model.mtp {
@@ -86,7 +87,7 @@ impl DeepseekV3ForCausalLM {
     pub fn with_init(config: Config, init: &mut Init) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(DeepseekV3ForCausalLM {
-            rope: Rope::new(&config.rope, config.qk_rope_head_dim, init.dtype(), init.device()),
+            rope: Rope::new(&config, init.dtype(), init.device()),
             embed_tokens: Embedding::new(init, config.vocab_size, config.hidden_size),
             layers: (0..config.num_hidden_layers).map(|i| Arc::new(DecoderLayer::new(init, &config, i))).collect(),
             mtp: (0..config.num_nextn_predict_layers).map(|_| Mtp::new(init, &config)).collect(),

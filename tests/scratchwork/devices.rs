@@ -2,26 +2,26 @@
 
 use std::path::Path;
 
-use scratchwork::grpo::config::{ModelConfig, RlConfig, RunConfig};
+use scratchwork::grpo::config::{RlConfig, RunConfig};
 use scratchwork::grpo::objective::advantages;
 use scratchwork::grpo::rollout::{RolloutOptions, rollout};
 use scratchwork::grpo::trainer::update;
 use scratchwork::grpo::{Accuracy, Countdown, Problem, Rng, Tokenizer, policy};
-use scratchwork::nn::{AdamW, AdamWConfig, DeepseekV3ForCausalLM, Module};
+use scratchwork::nn::{AdamW, AdamWConfig, Config, DeepseekV3ForCausalLM, Module};
 use scratchwork::tensor::{DType, Device};
 
 /// Two layers, one of them a mixture of experts.
-fn tiny() -> ModelConfig {
+fn tiny() -> Config {
     let micro = RunConfig::default().overlay_str(include_str!("../fixtures/micro.toml"), Path::new("micro.toml")).unwrap();
     // Wide enough that the distributions are far from uniform.
-    ModelConfig { initializer_range: 0.4, ..micro.model }
+    Config { initializer_range: 0.4, ..micro.model }
 }
 
 #[test]
 fn a_grpo_step_on_the_interpreted_gpu_has_the_loss_of_the_cpus() {
     let folder = std::env::temp_dir().join(format!("scratchwork-devices-{}", std::process::id()));
     let gpu = scratchwork::device("interpreted:5").unwrap();
-    let cpu_policy = policy::fresh(policy::hub_config(&tiny(), Tokenizer::new().vocab_size(), 128), 3, &Device::cpu()).unwrap();
+    let cpu_policy = policy::fresh(policy::hub_config(&tiny(), 128), 3, &Device::cpu()).unwrap();
     cpu_policy.save_pretrained(&folder).unwrap();
     let (gpu_policy, _) = DeepseekV3ForCausalLM::from_pretrained(&folder, DType::F32, &gpu).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();

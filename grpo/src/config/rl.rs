@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{or_none, schedule};
+use super::schedule;
 
 /// How the policy's loss is averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ pub struct RlConfig {
     /// The ratio is clipped below `1 − epsilon` and, unless `epsilon_high` is set, above `1 + epsilon`.
     pub epsilon: f64,
     /// Upper clip of its own (DAPO's clip-higher); `"none"` takes `epsilon`.
-    #[serde(with = "or_none")]
+    #[serde(with = "nn::or_none")]
     pub epsilon_high: Option<f64>,
     /// Weight of the KL divergence from the reference.
     pub beta: f64,

@@ -9,6 +9,7 @@ fn every_key_survives_the_round_trip() {
     let mut config = RunConfig::quick();
     config.seed = 17;
     config.model.q_lora_rank = Some(32);
+    config.model.rope_scaling = Some(nn::RopeScaling::Linear { factor: 2.0 });
     config.rl.epsilon_high = Some(0.28);
     config.rl.loss_type = LossType::DrGrpo;
     config.rl.scale_rewards = ScaleRewards::None;
@@ -43,6 +44,14 @@ fn unknown_keys_and_bad_values_are_named() {
         ("[rl]\nepsilon = -0.2", ["rl.epsilon", "-0.2", "out of range", "more than 0"]),
         ("[base]\np_check = 1.5", ["base.p_check", "1.5", "out of range", "0 to 1"]),
         ("[base]\nlr = nan", ["base.lr", "NaN", "out of range", "more than 0"]),
+        ("[model]\nhidden_sise = 3", ["my.toml", "line 2", "`hidden_sise`", "`hidden_size`"]),
+        ("[model]\nscoring_func = \"tanh\"", ["my.toml", "line 2", "`tanh`", "`sigmoid`"]),
+        ("[model]\nq_lora_rank = \"no\"", ["my.toml", "line 2", "\"no\"", "\"none\""]),
+        ("[model]\nnum_hidden_layers = 1000000", ["model.num_hidden_layers", "1000000", "out of range", "1 to 512"]),
+        ("[model]\nn_routed_experts = 1000000", ["model.n_routed_experts", "1000000", "out of range", "1 to 2048"]),
+        ("[model]\nvocab_size = 28", ["model.vocab_size", "28", "out of range", "29"]),
+        ("[model]\nnum_nextn_predict_layers = 1", ["model.num_nextn_predict_layers", "1", "out of range", "0"]),
+        ("[model]\nrope_scaling = {rope_type = \"yarn\"}", ["my.toml", "line 2", "missing field", "`factor`"]),
         ("[model]\nqk_rope_head_dim = 7", ["model.qk_rope_head_dim", "7", "out of range", "even"]),
         ("[model]\nn_group = 3", ["model.n_group", "3", "out of range", "divisor of n_routed_experts"]),
         ("[eval]\nsamples = 8", ["eval.k", "16", "out of range", "eval.samples"]),

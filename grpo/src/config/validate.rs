@@ -1,6 +1,7 @@
 use std::{fmt, ops::RangeInclusive};
 
-use super::{BaseConfig, ConfigError, EvalConfig, ModelConfig, RlConfig, RunConfig, TaskConfig};
+use super::{BaseConfig, ConfigError, EvalConfig, RlConfig, RunConfig, TaskConfig};
+use crate::tokenizer::Tokenizer;
 
 /// More of anything than a run can have, and few enough that products of two do not overflow.
 const MANY: usize = 1 << 24;
@@ -22,30 +23,20 @@ impl RunConfig {
     }
 }
 
-fn model(m: &ModelConfig) -> Result<(), ConfigError> {
-    at_least("model.hidden_size", m.hidden_size, 1)?;
-    at_least("model.num_hidden_layers", m.num_hidden_layers, 1)?;
-    at_least("model.num_attention_heads", m.num_attention_heads, 1)?;
-    at_least("model.q_lora_rank", m.q_lora_rank.unwrap_or(1), 1)?;
-    at_least("model.kv_lora_rank", m.kv_lora_rank, 1)?;
-    at_least("model.qk_nope_head_dim", m.qk_nope_head_dim, 1)?;
-    let rope = m.qk_rope_head_dim;
-    let even = rope > 0 && rope.is_multiple_of(2);
-    require("model.qk_rope_head_dim", rope, even, "an even number, 2 or more")?;
-    at_least("model.v_head_dim", m.v_head_dim, 1)?;
-    at_least("model.n_routed_experts", m.n_routed_experts, 1)?;
-    at_least("model.moe_intermediate_size", m.moe_intermediate_size, 1)?;
-    at_least("model.intermediate_size", m.intermediate_size, 1)?;
-    let divides = m.n_group > 0 && m.n_routed_experts.is_multiple_of(m.n_group);
-    require("model.n_group", m.n_group, divides, "a divisor of n_routed_experts")?;
-    within("model.topk_group", m.topk_group, 1..=m.n_group)?;
-    // No more than there are in the groups that a token may choose from.
-    let reachable = m.topk_group * (m.n_routed_experts / m.n_group);
-    within("model.num_experts_per_tok", m.num_experts_per_tok, 1..=reachable)?;
-    positive("model.routed_scaling_factor", m.routed_scaling_factor)?;
-    positive("model.rms_norm_eps", m.rms_norm_eps)?;
-    positive("model.rope_theta", m.rope_theta)?;
-    positive("model.initializer_range", m.initializer_range)
+/// What a run asks of a model beside what the model asks of its config.
+fn model(m: &nn::Config) -> Result<(), ConfigError> {
+    m.validate().map_err(|e| match e {
+        nn::ConfigError::Invalid { key, found, expected } => {
+            ConfigError::Range { key: format!("model.{key}").into(), value: found, expected }
+        }
+        other => unreachable!("validation checks ranges: {other}"),
+    })?;
+    let tokens = Tokenizer::new().vocab_size();
+    require("model.vocab_size", m.vocab_size, m.vocab_size >= tokens, format!("at least the tokenizer's {tokens}"))?;
+    require("model.n_routed_experts", m.n_routed_experts, m.n_routed_experts > 0, "1 or more")?;
+    // No stage trains them.
+    let n = m.num_nextn_predict_layers;
+    require("model.num_nextn_predict_layers", n, n == 0, "0")
 }
 
 fn task(t: &TaskConfig) -> Result<(), ConfigError> {
@@ -118,7 +109,7 @@ fn eval(e: &EvalConfig) -> Result<(), ConfigError> {
 }
 
 fn require(key: &'static str, value: impl fmt::Display, ok: bool, expected: impl Into<String>) -> Result<(), ConfigError> {
-    let refuse = || ConfigError::Range { key, value: value.to_string(), expected: expected.into() };
+    let refuse = || ConfigError::Range { key: key.into(), value: value.to_string(), expected: expected.into() };
     if ok { Ok(()) } else { Err(refuse()) }
 }
 

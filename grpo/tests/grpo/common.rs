@@ -4,20 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use grpo::config::{ModelConfig, RlConfig, RunConfig};
+use grpo::config::{RlConfig, RunConfig};
 use grpo::rollout::{RolloutOptions, Sample, rollout};
 use grpo::{Accuracy, Completion, Countdown, Problem, Rng, Tokenizer, policy, token};
-use nn::{AdamW, AdamWConfig, DeepseekV3ForCausalLM, Module};
+use nn::{AdamW, AdamWConfig, Config, DeepseekV3ForCausalLM, Module};
 use tensor::{Device, Tensor};
 
 /// Two layers, one of them a mixture, and every dimension different from the others where it can be.
-pub fn tiny() -> ModelConfig {
+pub fn tiny() -> Config {
     // Wide enough that the distributions are far from uniform.
-    ModelConfig { initializer_range: 0.4, ..micro().model }
+    Config { initializer_range: 0.4, ..micro().model }
 }
 
 pub fn model(seed: u64) -> DeepseekV3ForCausalLM {
-    let config = policy::hub_config(&tiny(), Tokenizer::new().vocab_size(), 256);
+    let config = policy::hub_config(&tiny(), 256);
     policy::fresh(config, seed, &Device::cpu()).unwrap()
 }
 

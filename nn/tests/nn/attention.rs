@@ -15,7 +15,7 @@ struct Setup {
 fn setup(config: Config, seed: u64, dtype: DType, seq: usize) -> Setup {
     let mut rng = Generator::new(seed);
     let mla = Mla::new(&mut Init::normal(&mut rng, 0.1, dtype, &cpu()), &config);
-    let rope = Rope::new(&config.rope, config.qk_rope_head_dim, dtype, &cpu());
+    let rope = Rope::new(&config, dtype, &cpu());
     let x = rng.normal([2, seq, config.hidden_size], 0.0, 1.0, dtype, &cpu()).into();
     Setup { mla, rope, x, config }
 }
@@ -63,7 +63,7 @@ impl Setup {
         let keys = largest(&lat.matmul(&up.narrow(1, 0, nope).flatten(0, 1).t()));
         let values = largest(&lat.matmul(&up.narrow(1, nope as isize, value).flatten(0, 1).t()));
         let plain = largest(&q.narrow(-1, 0, nope).sum(-1, false)) * keys;
-        let score = c.rope.softmax_scale(nope + rope) * (plain + rotary);
+        let score = c.softmax_scale() * (plain + rotary);
         let u = x.dtype().epsilon() / 2.0;
         let seq = x.dims()[1];
         let delta = 2.0 * (nope + latent + rope + 3) as f64 * u * score;

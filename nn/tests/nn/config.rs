@@ -1,8 +1,9 @@
 //! What is read from a hub config, what is ignored and what is refused.
 
-use crate::common::fixture;
-use nn::{Config, ConfigError, RopeScaling, ScoringFunc, TopkMethod};
+use crate::common::{Folder, cpu, fixture, model, tiny};
+use nn::{Config, ConfigError, DeepseekV3ForCausalLM, Module, RopeScaling, ScoringFunc, TopkMethod};
 use serde_json::{Value, json};
+use tensor::{DType, Generator};
 
 /// The fixture's config with some keys set (null removes one).
 fn with(changes: Value) -> Result<Config, ConfigError> {
@@ -62,16 +63,17 @@ fn both_spellings_of_rope() {
         with(json!({"rope_parameters": null, "rope_theta": 500, "rope_scaling": {kind: "yarn", "factor": 40.0, "mscale": 1.0,
             "mscale_all_dim": 1.0, "original_max_position_embeddings": 4096, "beta_fast": 32, "beta_slow": 1}}))
     };
-    let new = new.unwrap().rope;
-    assert!(matches!(&new.scaling, RopeScaling::Yarn(y) if y.factor == 40.0 && y.beta_fast == 32.0));
-    assert_eq!(new, old("type").unwrap().rope);
-    assert_eq!(new, old("rope_type").unwrap().rope);
-    let plain = with(json!({"rope_parameters": null, "rope_theta": 777.0})).unwrap().rope;
-    assert_eq!((plain.theta, plain.scaling), (777.0, RopeScaling::None));
-    assert_eq!(with(json!({"rope_parameters": null})).unwrap().rope.theta, 10_000.0);
+    let rope = |c: Config| (c.rope_theta, c.rope_scaling);
+    let new = rope(new.unwrap());
+    assert!(matches!(&new.1, Some(RopeScaling::Yarn(y)) if y.factor == 40.0 && y.beta_fast == 32.0));
+    assert_eq!(new, rope(old("type").unwrap()));
+    assert_eq!(new, rope(old("rope_type").unwrap()));
+    let plain = with(json!({"rope_parameters": null, "rope_theta": 777.0}));
+    assert_eq!(rope(plain.unwrap()), (777.0, None));
+    assert_eq!(with(json!({"rope_parameters": null})).unwrap().rope_theta, 10_000.0);
     // Said twice it must be the same.
     let both = |theta: f64| json!({"rope_parameters": {"rope_theta": 500.0}, "rope_theta": theta});
-    assert_eq!(with(both(500.0)).unwrap().rope.theta, 500.0);
+    assert_eq!(with(both(500.0)).unwrap().rope_theta, 500.0);
     assert_eq!(refused(both(600.0)), "rope_parameters.rope_theta");
     let two = json!({"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"type": "linear", "factor": 2}});
     assert_eq!(refused(two), "rope_scaling");
@@ -104,8 +106,8 @@ fn what_changes_the_mathematics_is_refused_by_name() {
         assert_eq!(refused(json!({key: value})), key);
     }
     for (settings, key) in [
-        (json!({"rope_type": "llama3", "factor": 8}), "rope_parameters.rope_type"),
-        (json!({"type": "dynamic", "factor": 8}), "rope_parameters.type"),
+        (json!({"rope_type": "llama3", "factor": 8}), "rope_parameters"),
+        (json!({"type": "dynamic", "factor": 8}), "rope_parameters"),
         (json!({"rope_type": "yarn", "type": "linear", "factor": 8}), "rope_parameters.type"),
         (json!({"rope_type": "yarn"}), "rope_parameters.factor"),
         (json!({"rope_type": "default", "factor": 8}), "rope_parameters.factor"),
@@ -178,4 +180,82 @@ fn impossible_sizes_are_refused() {
     assert!(matches!(Config::from_json("[]"), Err(ConfigError::Json(_))));
     let missing = Config::from_file(&fixture("nowhere.json")).unwrap_err().to_string();
     assert!(missing.contains("nowhere.json"), "{missing}");
+}
+
+/// What a config foretells is what a model of it has, in every form that a layer can take.
+#[test]
+fn parameters_are_counted_without_a_model() {
+    for config in [
+        tiny(),
+        Config { q_lora_rank: None, attention_bias: true, ..tiny() },
+        Config { attention_bias: true, n_shared_experts: 3, first_k_dense_replace: 0, ..tiny() },
+        Config { tie_word_embeddings: true, n_shared_experts: 0, num_hidden_layers: 3, ..tiny() },
+        Config { num_nextn_predict_layers: 2, first_k_dense_replace: 5, ..tiny() },
+        Config { num_nextn_predict_layers: 1, first_k_dense_replace: 1, ..tiny() },
+        Config { n_routed_experts: 0, ..tiny() },
+    ] {
+        assert_eq!(config.num_parameters(), model(config.clone(), 0, DType::F32).num_parameters() as u64, "{config:?}");
+    }
+    assert_eq!(Config::default().num_parameters(), 671_026_404_352, "as DeepSeek-V3's paper counts: 671 billion");
+}
+
+/// Sizes that each may be had, but not together, are refused before anything is made; both figures are there.
+#[test]
+fn a_model_larger_than_the_memory_is_refused() {
+    let huge = Config { num_hidden_layers: 512, n_routed_experts: 2048, n_group: 1, topk_group: 1, ..Config::default() };
+    huge.validate().unwrap();
+    let error = DeepseekV3ForCausalLM::new(huge.clone(), &mut Generator::new(0), DType::F32, &cpu()).unwrap_err();
+    let ConfigError::Memory(nn::TooLittleMemory { needed, available }) = error else { panic!("{error}") };
+    assert!(needed > huge.num_parameters() * 4 && available < 1 << 48, "{needed} {available}");
+    // Many tensors of almost nothing weigh more than their values.
+    let crumbs = Config { hidden_size: 1, moe_intermediate_size: 1, ..huge };
+    assert!(crumbs.check_memory(DType::F32, &cpu()).is_err() || nn::available_memory(&cpu()).unwrap() > 3 << 30);
+    let folder = Folder::new("huge");
+    std::fs::write(folder.0.join("config.json"), Config::default().to_json()).unwrap();
+    std::fs::write(folder.0.join("model.safetensors"), [2, 0, 0, 0, 0, 0, 0, 0, b'{', b'}']).unwrap();
+    let error = DeepseekV3ForCausalLM::from_pretrained(&folder.0, DType::F32, &cpu()).unwrap_err().to_string();
+    assert!(error.contains("config.json") && error.contains("2.4 TiB") && error.contains("available"), "{error}");
+}
+
+#[test]
+fn a_byte_order_mark_is_read_and_other_files_are_named() {
+    let json = tiny().to_json();
+    assert_eq!(Config::from_json(&format!("\u{feff}{json}")).unwrap().to_json(), json);
+    let folder = Folder::new("encodings");
+    let path = folder.0.join("config.json");
+    let load = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Config::from_file(&path).map(|c| c.to_json()).map_err(|e| e.to_string())
+    };
+    assert_eq!(load(format!("\u{feff}{json}").as_bytes()), Ok(json.clone()));
+    let utf16 = |order: fn(u16) -> [u8; 2]| json.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+    let (little, big) = (utf16(u16::to_le_bytes), utf16(u16::to_be_bytes));
+    let utf32: Vec<u8> = json.chars().flat_map(|c| (c as u32).to_le_bytes()).collect();
+    let marked = |mark: &[u8], text: &[u8]| [mark, text].concat();
+    for (bytes, named) in [
+        (little.clone(), "UTF-16"),
+        (big.clone(), "UTF-16"),
+        (marked(&[0xff, 0xfe], &little), "UTF-16"),
+        (marked(&[0xfe, 0xff], &big), "UTF-16"),
+        (utf32.clone(), "UTF-32"),
+        (marked(&[0xff, 0xfe, 0, 0], &utf32), "UTF-32"),
+        (b"{\"x\": \"\xe9\"}".to_vec(), "not UTF-8"),
+        (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), "Git LFS"),
+        (b"\n<!DOCTYPE html><html>".to_vec(), "HTML"),
+    ] {
+        let error = load(&bytes).unwrap_err();
+        assert!(error.contains("config.json") && error.contains(named), "{named}: {error}");
+    }
+}
+
+/// The same type is a table of TOML: a null there is the word "none".
+#[test]
+fn serde_has_every_key_once() {
+    let c = Config { q_lora_rank: None, ..Config::default() };
+    let json = serde_json::to_value(&c).unwrap();
+    assert_eq!((&json["q_lora_rank"], &json["topk_method"]), (&json!("none"), &json!("noaux_tc")));
+    assert_eq!(serde_json::from_value::<Config>(json).unwrap(), c);
+    assert_eq!(serde_json::from_value::<Config>(json!({"hidden_size": 8})).unwrap(), Config { hidden_size: 8, ..Config::default() });
+    let error = serde_json::from_value::<Config>(json!({"hidden_sise": 8})).unwrap_err().to_string();
+    assert!(error.contains("hidden_sise") && error.contains("`hidden_size`"), "{error}");
 }

@@ -61,7 +61,7 @@ fn embedding() {
 
 #[test]
 fn attention() {
-    let rope = |c: &Config| Rope::new(&c.rope, c.qk_rope_head_dim, DType::F64, &cpu());
+    let rope = |c: &Config| Rope::new(c, DType::F64, &cpu());
     for config in [
         tiny(),
         Config { q_lora_rank: None, rope_interleave: false, ..tiny() },

@@ -70,7 +70,7 @@ fn saved_and_loaded_again() {
         model.save_pretrained(&folder.0).unwrap();
         let (again, notices) = DeepseekV3ForCausalLM::from_pretrained(&folder.0, DType::F32, &cpu()).unwrap();
         assert!(notices.is_empty(), "{notices:?}");
-        assert_eq!(model.config().rope, again.config().rope);
+        assert_eq!(model.config().rope_scaling, again.config().rope_scaling);
         let (a, b) = (model.state_dict(), again.state_dict());
         assert_eq!(a.len(), b.len());
         for ((name, a), (other, b)) in a.iter().zip(&b) {

@@ -1,11 +1,11 @@
 //! Rotary angles against the formulas.
 
 use crate::common::{cpu, max_abs, tiny, values};
-use nn::{Config, Init, Mla, Module, Rope, RopeConfig, RopeScaling, Yarn};
+use nn::{Config, Init, Mla, Module, Rope, RopeScaling, Yarn};
 use tensor::{DType, Generator, Tensor};
 
 /// R1's settings.
-fn r1() -> RopeConfig {
+fn r1(dim: usize) -> Config {
     let yarn = Yarn {
         factor: 40.0,
         beta_fast: 32.0,
@@ -16,14 +16,14 @@ fn r1() -> RopeConfig {
         attention_factor: None,
         truncate: true,
     };
-    RopeConfig { theta: 10_000.0, scaling: RopeScaling::Yarn(yarn) }
+    Config { qk_nope_head_dim: 128, qk_rope_head_dim: dim, rope_scaling: Some(RopeScaling::Yarn(yarn)), ..Config::default() }
 }
 
 #[test]
 fn yarn_of_r1() {
     // A pair that turns b times over 4096 positions has the index 64·ln(4096/(2πb))/(2·ln 10000): 10.47 for 32 turns, 22.51
     // for one. Pairs up to 10 keep their angle, those from 23 on are divided by 40.
-    let turns = r1().inv_freq(64);
+    let turns = r1(64).inv_freq();
     assert_eq!(turns.len(), 32);
     for (i, &w) in turns.iter().enumerate() {
         let own = (10_000f64).powf(-(i as f64) / 32.0);
@@ -32,8 +32,8 @@ fn yarn_of_r1() {
         assert!((w / want - 1.0).abs() < 1e-14, "{i}: {w} {want}");
     }
     let m = 0.1 * 40f64.ln() + 1.0;
-    assert!((r1().softmax_scale(192) - m * m / 192f64.sqrt()).abs() < 1e-15);
-    let RopeScaling::Yarn(yarn) = r1().scaling else { unreachable!() };
+    assert!((r1(64).softmax_scale() - m * m / 192f64.sqrt()).abs() < 1e-15);
+    let Some(RopeScaling::Yarn(yarn)) = r1(64).rope_scaling else { unreachable!() };
     assert_eq!(yarn.cos_sin_factor(), 1.0);
     let lite = Yarn { mscale: Some(0.707), mscale_all_dim: Some(0.707), ..yarn.clone() };
     assert_eq!(lite.cos_sin_factor(), 1.0);
@@ -46,8 +46,8 @@ fn yarn_of_r1() {
 
 #[test]
 fn tables_hold_cos_and_sin_of_position_times_turn() {
-    let rope = Rope::new(&r1(), 8, DType::F64, &cpu());
-    let turns = r1().inv_freq(8);
+    let rope = Rope::new(&r1(8), DType::F64, &cpu());
+    let turns = r1(8).inv_freq();
     let angles = rope.at(&[0, 70, 3], 2);
     assert_eq!(angles.cos.dims(), [3, 1, 2, 4]);
     let (cos, sin) = (angles.cos.to_vec::<f64>(), angles.sin.to_vec::<f64>());
@@ -62,11 +62,11 @@ fn tables_hold_cos_and_sin_of_position_times_turn() {
 
 #[test]
 fn linear_scaling_divides_and_plain_does_not() {
-    let plain = RopeConfig { theta: 100.0, scaling: RopeScaling::None };
-    let linear = RopeConfig { theta: 100.0, scaling: RopeScaling::Linear { factor: 4.0 } };
-    assert!((plain.inv_freq(4)[1] - 0.1).abs() < 1e-16);
-    assert!((linear.inv_freq(4)[1] - 0.025).abs() < 1e-16);
-    assert!((plain.softmax_scale(16) - 0.25).abs() < 1e-16 && (linear.softmax_scale(16) - 0.25).abs() < 1e-16);
+    let plain = Config { rope_theta: 100.0, qk_nope_head_dim: 12, qk_rope_head_dim: 4, ..Config::default() };
+    let linear = Config { rope_scaling: Some(RopeScaling::Linear { factor: 4.0 }), ..plain.clone() };
+    assert!((plain.inv_freq()[1] - 0.1).abs() < 1e-16);
+    assert!((linear.inv_freq()[1] - 0.025).abs() < 1e-16);
+    assert!((plain.softmax_scale() - 0.25).abs() < 1e-16 && (linear.softmax_scale() - 0.25).abs() < 1e-16);
 }
 
 /// Scores depend on distances alone: the same tokens further on attend alike.
@@ -75,13 +75,14 @@ fn attention_sees_relative_positions() {
     let config = tiny();
     let mut rng = Generator::new(1);
     let mla = Mla::new(&mut Init::normal(&mut rng, 0.5, DType::F64, &cpu()), &config);
-    let rope = Rope::new(&config.rope, config.qk_rope_head_dim, DType::F64, &cpu());
+    let rope = Rope::new(&config, DType::F64, &cpu());
     let x = rng.normal([1, 6, 8], 0.0, 1.0, DType::F64, &cpu()).into();
     let near = mla.forward(&x, &rope.at(&[0], 6)).value();
     let far = mla.forward(&x, &rope.at(&[37], 6)).value();
     // Angles up to 42 are exact to 42 units of roundoff, and are the only difference.
     assert!(max_abs(&near, &far) < 1e-12);
-    let stretched = Rope::new(&RopeConfig { scaling: RopeScaling::Linear { factor: 2.0 }, ..config.rope }, 4, DType::F64, &cpu());
+    let stretched = Config { rope_scaling: Some(RopeScaling::Linear { factor: 2.0 }), ..config };
+    let stretched = Rope::new(&stretched, DType::F64, &cpu());
     assert!(max_abs(&near, &mla.forward(&x, &stretched.first(6)).value()) > 1e-3, "positions must matter");
 }
 
@@ -112,7 +113,7 @@ fn half_apart_pairs_are_adjacent_pairs_rearranged() {
     }
     assert_ne!(values(&a, "q_proj.weight"), values(&b, "q_proj.weight"));
     let x = rng.normal([2, 5, 8], 0.0, 1.0, DType::F64, &cpu()).into();
-    let angles = Rope::new(&adjacent.rope, rope, DType::F64, &cpu()).first(5);
+    let angles = Rope::new(&adjacent, DType::F64, &cpu()).first(5);
     // Only the order of the sum over a head differs.
     assert!(max_abs(&a.forward(&x, &angles).value(), &b.forward(&x, &angles).value()) < 1e-13);
 }
