@@ -60,7 +60,8 @@ impl Size {
             parameters,
             active: parameters - idle as u64,
             attention: (c.num_hidden_layers * c.num_attention_heads * (c.qk_head_dim() + c.v_head_dim)) as u64,
-            multiplied: parameters - (idle + vectors + if c.tie_word_embeddings { 0 } else { c.vocab_size * c.hidden_size }) as u64,
+            multiplied: parameters
+                - (idle + vectors + if c.tie_word_embeddings { 0 } else { c.vocab_size * c.hidden_size }) as u64,
         }
     }
 

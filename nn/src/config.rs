@@ -295,7 +295,8 @@ impl Config {
             None => hidden * heads * qk,
             Some(rank) => rank * (hidden + bias + 1 + heads * qk),
         };
-        let key_value = (hidden + bias) * (latent + rotary) + latent + latent * heads * n(self.qk_nope_head_dim + self.v_head_dim);
+        let key_value =
+            (hidden + bias) * (latent + rotary) + latent + latent * heads * n(self.qk_nope_head_dim + self.v_head_dim);
         let output = (heads * n(self.v_head_dim) + bias) * hidden;
         let around = query + key_value + output + 2 * hidden;
         let mlp = |width: u64| 3 * hidden * width;

@@ -22,9 +22,7 @@ fn binary(bytes: u64) -> String {
 /// The bytes that can still be allocated on a device; `None` where that is not known beforehand. On the CPU of a Linux machine it
 /// is what the kernel holds possible without swapping, or what the process's group has left if that is less.
 pub fn available_memory(device: &Device) -> Option<u64> {
-    if device.backend::<tensor::cpu::CpuBackend>().is_none() {
-        return None;
-    }
+    device.backend::<tensor::cpu::CpuBackend>()?;
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let kib: u64 = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?.trim().strip_suffix(" kB")?.parse().ok()?;
     let number = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();

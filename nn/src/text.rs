@@ -23,13 +23,17 @@ pub fn decode(bytes: &[u8]) -> Result<&str, TextError> {
     if let Some(other) = other {
         return Err(found(other));
     }
-    std::str::from_utf8(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)).map_err(|e| found(&format!("this is not UTF-8 ({e})")))
+    std::str::from_utf8(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
+        .map_err(|e| found(&format!("this is not UTF-8 ({e})")))
 }
 
 /// What a file is whose download or conversion went wrong, if it is one of the common ones.
 pub(crate) fn masquerade(bytes: &[u8]) -> Option<&'static str> {
     const STARTS: [(&[u8], &str); 7] = [
-        (b"version https://git-lfs.github.com/spec/", "this is a Git LFS pointer and not the file that it stands for (`git lfs pull` fetches that)"),
+        (
+            b"version https://git-lfs.github.com/spec/",
+            "this is a Git LFS pointer and not the file that it stands for (`git lfs pull` fetches that)",
+        ),
         (b"<!doctype html", "this is an HTML page"),
         (b"<html", "this is an HTML page"),
         (b"PK\x03\x04", "this is a zip archive, as PyTorch's .bin and .pt files are"),

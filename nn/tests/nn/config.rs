@@ -255,7 +255,10 @@ fn serde_has_every_key_once() {
     let json = serde_json::to_value(&c).unwrap();
     assert_eq!((&json["q_lora_rank"], &json["topk_method"]), (&json!("none"), &json!("noaux_tc")));
     assert_eq!(serde_json::from_value::<Config>(json).unwrap(), c);
-    assert_eq!(serde_json::from_value::<Config>(json!({"hidden_size": 8})).unwrap(), Config { hidden_size: 8, ..Config::default() });
+    assert_eq!(
+        serde_json::from_value::<Config>(json!({"hidden_size": 8})).unwrap(),
+        Config { hidden_size: 8, ..Config::default() }
+    );
     let error = serde_json::from_value::<Config>(json!({"hidden_sise": 8})).unwrap_err().to_string();
     assert!(error.contains("hidden_sise") && error.contains("`hidden_size`"), "{error}");
 }
