@@ -15,11 +15,14 @@
 //! | `Dapo` | `1 / Σ|o_i|`: every token counts alike (arXiv:2503.14476; its clip-higher is `epsilon_high`) |
 //! | `DrGrpo` | `1 / (N·limit)`: length is no lever (arXiv:2503.20783; goes with [`ScaleRewards::None`]) |
 //!
-//! The R1 paper writes one ratio for a whole answer; DeepSeekMath and every trainer use one a token. Both are here, see
+//! The R1 paper writes one ratio for a whole answer; DeepSeekMath and every trainer use one per token. Both are here, see
 //! [`ImportanceSampling`].
+//!
+//! Ratios are exponentials, and a policy may move as far as it likes. Loss and gradient are finite for every finite log-probability:
+//! a ratio is the paper's up to e^81 in f32 (e^702 in f64) and stays there beyond, with a gradient of 0, as a clipped one has.
 
 use autograd::Var;
-use tensor::{Device, Tensor};
+use tensor::{DType, Device, Tensor};
 
 use crate::config::{ImportanceSampling, LossType, RlConfig, ScaleRewards};
 
@@ -27,6 +30,21 @@ use crate::config::{ImportanceSampling, LossType, RlConfig, ScaleRewards};
 const STD_EPS: f64 = 1e-4;
 /// A group whose rewards spread less than this has no variance.
 const NO_SPREAD: f64 = 1e-8;
+/// Log-probabilities that are further apart count as this far apart, so that the differences of a whole answer can be added.
+const FAR: f64 = 1e30;
+/// No ratio and no token's term of the loss is larger than the largest number over this, so that advantages, β and sums have room.
+const HEADROOM: f64 = 1024.0;
+
+/// The largest finite number of a floating-point type.
+fn largest(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => f64::MAX,
+        DType::F16 => 65504.0,
+        // A bfloat16 has the range of an f32, and 8 bits.
+        DType::BF16 => f64::from(f32::MAX) * (1.0 - 1.0 / 256.0),
+        _ => f64::from(f32::MAX),
+    }
+}
 
 /// The sample standard deviation of a group's rewards; 0 for a single one.
 pub fn spread(rewards: &[f64]) -> f64 {
@@ -62,13 +80,14 @@ pub fn advantages(rewards: &[f64], scale: ScaleRewards) -> Vec<f64> {
 }
 
 /// The weight `w_it` of a token in an answer of `length` tokens, where `answers` answers hold `tokens` tokens in all and may hold
-/// `limit` each.
+/// `limit` each; without tokens there is nothing to weigh, and it is 0.
 pub fn token_weight(loss_type: LossType, length: usize, answers: usize, tokens: usize, limit: usize) -> f64 {
-    match loss_type {
-        LossType::Grpo => 1.0 / (answers * length) as f64,
-        LossType::Dapo => 1.0 / tokens as f64,
-        LossType::DrGrpo => 1.0 / (answers * limit) as f64,
-    }
+    let shared_by = match loss_type {
+        LossType::Grpo => answers * length,
+        LossType::Dapo => tokens,
+        LossType::DrGrpo => answers * limit,
+    };
+    if shared_by == 0 { 0.0 } else { 1.0 / shared_by as f64 }
 }
 
 /// What is fixed about some answers while the policy learns from them; all `[answers, tokens]`, padded at will.
@@ -108,7 +127,7 @@ pub struct Objective {
     pub epsilon_high: f64,
     /// Weight of the KL divergence.
     pub beta: f64,
-    /// One ratio a token or one an answer.
+    /// One ratio per token or one per answer.
     pub importance_sampling: ImportanceSampling,
 }
 
@@ -124,26 +143,34 @@ impl From<&RlConfig> for Objective {
 }
 
 impl Objective {
-    /// The loss of answers whose tokens have the log-probabilities `logp` `[answers, tokens]` under the policy.
+    /// The loss of answers whose tokens have the log-probabilities `logp` `[answers, tokens]` under the policy; it is computed in f32,
+    /// or in f64 if they are f64. Masked tokens get a gradient of exactly 0, and without a reference so do answers of advantage 0.
     ///
     /// # Panics
     /// If shapes differ.
     #[track_caller]
     pub fn loss(&self, logp: &Var, fixed: &Fixed) -> Loss {
-        let Fixed { old, advantages, weights, mask, .. } = fixed;
-        let mask_var = Var::from(mask);
-        let difference = logp.sub(&Var::from(old)).mul(&mask_var);
-        let log_ratio = match self.importance_sampling {
+        let dtype = if logp.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let [old, advantages, weights, mask] =
+            [&fixed.old, &fixed.advantages, &fixed.weights, &fixed.mask].map(|t| t.to_dtype(dtype));
+        let most = largest(dtype) / HEADROOM;
+        let most_exponent = most.ln().floor();
+        let most_term = most.min(largest(logp.dtype()));
+        let (logp, mask_var) = (logp.to_dtype(dtype), Var::from(&mask));
+        let log_ratio = |of: &Var, to: &Var| of.sub(to).clamp(-FAR, FAR).mul(&mask_var);
+
+        let difference = log_ratio(&logp, &Var::from(&old));
+        let ratio = match self.importance_sampling {
             ImportanceSampling::Token => difference.clone(),
             ImportanceSampling::Sequence => difference.sum(1, true).broadcast_to(logp.shape().to_vec()),
         };
-        let ratio = log_ratio.exp();
-        let a = Var::from(advantages);
+        let ratio = ratio.clamp_max(most_exponent).exp();
+        let a = Var::from(&advantages);
         let clipped = ratio.clamp(1.0 - self.epsilon, 1.0 + self.epsilon_high);
         let surrogate = ratio.mul(&a).minimum(&clipped.mul(&a));
         let (mut penalty, mut kl) = (surrogate.neg(), 0.0);
         if let Some(reference) = &fixed.reference {
-            let d = Var::from(reference).sub(logp).mul(&mask_var);
+            let d = log_ratio(&Var::from(&reference.to_dtype(dtype)), &logp).clamp_max(most_exponent);
             let k3 = d.exp().sub(&d).sub(1.0);
             kl = total(&k3.value());
             penalty = penalty.add(&k3.mul(self.beta));
@@ -152,16 +179,17 @@ impl Objective {
         let above = r.gt(1.0 + self.epsilon_high).logical_and(&advantages.gt(0.0));
         let below = r.lt(1.0 - self.epsilon).logical_and(&advantages.lt(0.0));
         Loss {
-            loss: penalty.mul(&Var::from(weights)).sum((), false),
+            loss: penalty.clamp(-most_term, most_term).mul(&Var::from(&weights)).sum((), false),
             kl,
-            clipped: total(&above.logical_or(&below).to_dtype(mask.dtype()).mul(mask)),
-            max_diff: difference.value().abs().amax((), false).to_f64_vec()[0],
+            clipped: total(&above.logical_or(&below).to_dtype(dtype).mul(&mask)),
+            max_diff: difference.value().to_f64_vec().iter().fold(0.0, |most, d| d.abs().max(most)),
         }
     }
 }
 
+/// The sum of all elements, in f64: of large ones it is finite, too.
 fn total(x: &Tensor) -> f64 {
-    x.sum((), false).to_f64_vec()[0]
+    x.to_f64_vec().iter().sum()
 }
 
 /// Rows of different lengths as one tensor `[rows, width]`, padded with 0 at the end and shifted right by `shift[i]`.

@@ -254,3 +254,195 @@ fn at_the_first_step_the_ratio_is_one_and_nothing_is_clipped() {
         assert_eq!(loss.loss.value().to_vec::<f32>(), [-2.0]);
     }
 }
+
+/// A distance between two log-probabilities: any finite one, small ones and those around the limits of f32, f64 and the clip most often.
+fn distance() -> impl Strategy<Value = f64> {
+    let size = prop_oneof![
+        0.0..1.0,
+        0.0..100.0,
+        (-40.0..38.4).prop_map(|power: f64| 10f64.powf(power)),
+        prop::sample::select(vec![0.0, 80.0, 81.0, 82.0, 87.0, 88.0, 89.0, 95.0, 103.0, 104.0, 702.0, 703.0, 710.0, 3.4e38]),
+    ];
+    (size, any::<bool>()).prop_map(|(size, negative): (f64, bool)| if negative { -size } else { size })
+}
+
+/// One answer, its log-probabilities as far from the sampler's and the reference's as can be.
+#[derive(Clone, Debug)]
+struct Far {
+    dtype: DType,
+    logp: Vec<f64>,
+    old: Vec<f64>,
+    reference: Vec<f64>,
+    advantage: f64,
+    importance_sampling: ImportanceSampling,
+}
+
+fn far() -> impl Strategy<Value = Far> {
+    let dtype = prop::sample::select(vec![DType::F32, DType::F32, DType::F64, DType::BF16, DType::F16]);
+    let advantage = prop_oneof![Just(1.0), Just(-1.0), Just(0.0), -4.0..4.0];
+    let level = prop_oneof![Just(ImportanceSampling::Token), Just(ImportanceSampling::Sequence)];
+    let tokens = prop::collection::vec((prop_oneof![Just(0.0), distance()], distance(), distance()), 1..4);
+    (dtype, tokens, advantage, level).prop_map(|(dtype, tokens, advantage, importance_sampling)| {
+        // Each as the dtype holds it, and finite.
+        let most = if dtype == DType::F16 { 65504.0 } else { 3.38e38 };
+        let held = |x: f64| {
+            Tensor::from_slice(&[x.clamp(-most, most)], [1], &Device::cpu()).to_dtype(dtype).to_f64_vec()[0]
+        };
+        let of = |f: &dyn Fn(&(f64, f64, f64)) -> f64| tokens.iter().map(|t| held(f(t))).collect();
+        let [logp, old, reference] = [of(&|t| t.0), of(&|t| t.0 - t.1), of(&|t| t.0 + t.2)];
+        Far { dtype, logp, old, reference, advantage: held(advantage), importance_sampling }
+    })
+}
+
+impl Far {
+    fn tensor(&self, values: &[f64]) -> Tensor {
+        Tensor::from_slice(values, [1, values.len()], &Device::cpu()).to_dtype(self.dtype)
+    }
+
+    fn run(&self, beta: f64) -> (f64, Vec<f64>, grpo::objective::Loss) {
+        let n = self.logp.len();
+        let fixed = Fixed {
+            old: self.tensor(&self.old),
+            reference: (beta > 0.0).then(|| self.tensor(&self.reference)),
+            advantages: self.tensor(&vec![self.advantage; n]),
+            weights: self.tensor(&vec![1.0 / n as f64; n]),
+            mask: self.tensor(&vec![1.0; n]),
+        };
+        let objective =
+            Objective { epsilon: 0.2, epsilon_high: 0.28, beta, importance_sampling: self.importance_sampling };
+        let logp = Var::parameter(self.tensor(&self.logp));
+        let loss = objective.loss(&logp, &fixed);
+        loss.loss.backward();
+        (loss.loss.value().to_f64_vec()[0], logp.grad().unwrap().to_f64_vec(), loss)
+    }
+}
+
+proptest! {
+    /// However far the policy has moved: what is clipped has a gradient of exactly 0, what is not has the paper's as long as the
+    /// dtype holds it, and everything is finite.
+    #[test]
+    fn ratios_of_any_size(far in far()) {
+        let (loss, gradient, stats) = far.run(0.0);
+        prop_assert!(loss.is_finite() && gradient.iter().all(|g| g.is_finite()), "{loss} {gradient:?}");
+        prop_assert!(stats.max_diff.is_finite() && stats.clipped.is_finite());
+        let (computed, holds) = match far.dtype {
+            DType::F64 => (f64::EPSILON, f64::MAX / 1024.0),
+            DType::F16 => (f64::from(f32::EPSILON), 65504.0),
+            _ => (f64::from(f32::EPSILON), f64::from(f32::MAX) / 1024.0),
+        };
+        let n = far.logp.len() as f64;
+        let differences: Vec<f64> = far.logp.iter().zip(&far.old).map(|(logp, old)| logp - old).collect();
+        let whole: f64 = differences.iter().sum();
+        let size: f64 = differences.iter().map(|d| d.abs()).sum();
+        let mut expected = 0.0;
+        let mut decided = true;
+        for (d, g) in differences.iter().zip(&gradient) {
+            let (log_ratio, error, times) = match far.importance_sampling {
+                ImportanceSampling::Token => (*d, computed * (d.abs() + 8.0), 1.0),
+                // A difference, and then a sum of up to three.
+                ImportanceSampling::Sequence => (whole, 4.0 * computed * (size + 8.0), n),
+            };
+            let [low, high] = [log_ratio - error, log_ratio + error].map(f64::exp);
+            let (a, w) = (far.advantage, 1.0 / n);
+            let between = |x: f64| low <= x && x <= high;
+            let edge = |x: f64| between(x) || between(x / a.abs());
+            if error > 0.5 || between(1.28) || between(0.8) || edge(holds) || between(f64::exp(holds.ln().floor())) {
+                decided = false; // rounding decides on which side of an edge it lies
+                continue;
+            }
+            let ratio = log_ratio.exp();
+            let clipped = if a > 0.0 { ratio > 1.28 } else { ratio < 0.8 };
+            let beyond = log_ratio > holds.ln().floor().max(81.0) || ratio * a.abs() > holds;
+            if a == 0.0 || clipped || beyond {
+                prop_assert_eq!(*g, 0.0, "ratio e^{}", log_ratio);
+            } else {
+                let stated = -w * a * times * ratio;
+                let tiny = if far.dtype == DType::F16 { 6e-8 } else { 1e-37 };
+                let bound = stated.abs() * (2.0 * error + far.dtype.epsilon() + 16.0 * computed) + tiny;
+                prop_assert!((g - stated).abs() <= bound, "ratio e^{}: gradient {}, stated {}", log_ratio, g, stated);
+            }
+            if beyond && !clipped {
+                decided = false;
+            } else {
+                let term = (ratio * a).min(ratio.clamp(0.8, 1.28) * a);
+                expected -= w * term;
+            }
+        }
+        if decided {
+            // The weights of a half are rounded to it: 1/3 by up to half an epsilon.
+            let rounding = far.dtype.epsilon() + 64.0 * computed * (size.min(800.0) + 8.0);
+            prop_assert!((loss - expected).abs() <= rounding * expected.abs().max(1.28 * far.advantage.abs()), "{} {}", loss, expected);
+        }
+    }
+
+    /// The same of the KL term: finite, at least 0 but for rounding, and where the dtype holds it the papers'.
+    #[test]
+    fn divergences_of_any_size(far in far()) {
+        let (loss, gradient, stats) = far.run(0.04);
+        prop_assert!(loss.is_finite() && gradient.iter().all(|g| g.is_finite()), "{loss} {gradient:?}");
+        let d: Vec<f64> = far.reference.iter().zip(&far.logp).map(|(r, logp)| r - logp).collect();
+        let size: f64 = d.iter().map(|d| d.abs()).sum();
+        let computed = if far.dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+        let most = if far.dtype == DType::F64 { 702.0 } else { 81.0 };
+        prop_assert!(stats.kl.is_finite());
+        if d.iter().all(|&d| d < most && d > -1e30) {
+            let stated: f64 = d.iter().map(|d| d.exp() - d - 1.0).sum();
+            let bound = d.iter().map(|d| (d.exp() + d.abs() + 1.0) * computed * (d.abs() + 8.0)).sum::<f64>();
+            prop_assert!((stats.kl - stated).abs() <= bound, "{} {} {}", stats.kl, stated, size);
+        }
+        if far.advantage == 0.0 && far.dtype != DType::F16 {
+            for (g, d) in gradient.iter().zip(&d).filter(|(_, d)| d.abs() < most - 1.0) {
+                let stated = 0.04 / far.logp.len() as f64 * (1.0 - d.exp());
+                let bound = 0.04 * (1.0 + d.exp()) * (computed * (d.abs() + 16.0) + 2.0 * far.dtype.epsilon());
+                prop_assert!((g - stated).abs() <= bound, "e^{}: gradient {}, stated {}", d, g, stated);
+            }
+        }
+    }
+
+    /// A micro-batch of which nothing counts: loss and gradient are 0, whatever stands there.
+    #[test]
+    fn what_is_masked_has_no_gradient(far in far(), beta in prop_oneof![Just(0.0), Just(0.04)]) {
+        let n = far.logp.len();
+        let none = far.tensor(&vec![0.0; n]);
+        let fixed = Fixed {
+            old: far.tensor(&far.old),
+            reference: (beta > 0.0).then(|| far.tensor(&far.reference)),
+            advantages: far.tensor(&vec![far.advantage; n]),
+            weights: none.clone(),
+            mask: none,
+        };
+        let objective = Objective { epsilon: 0.2, epsilon_high: 0.2, beta, importance_sampling: far.importance_sampling };
+        let logp = Var::parameter(far.tensor(&far.logp));
+        let loss = objective.loss(&logp, &fixed);
+        loss.loss.backward();
+        prop_assert_eq!(loss.loss.value().to_f64_vec(), [0.0]);
+        prop_assert!(logp.grad().unwrap().to_f64_vec().iter().all(|&g| g == 0.0));
+        prop_assert_eq!((loss.kl, loss.clipped, loss.max_diff), (0.0, 0.0, 0.0));
+    }
+}
+
+#[test]
+fn a_clipped_ratio_beyond_f32_has_no_gradient() {
+    for importance_sampling in [ImportanceSampling::Token, ImportanceSampling::Sequence] {
+        for (old, advantage, loss) in [(-82.0, 1.0, -1.28), (-97.0, 1.0, -1.28), (-97.0, 0.0, 0.0), (-1e38, 1.0, -1.28)] {
+            let far = Far {
+                dtype: DType::F32,
+                logp: vec![-2.0],
+                old: vec![old],
+                reference: vec![-2.0],
+                advantage,
+                importance_sampling,
+            };
+            let (found, gradient, _) = far.run(0.0);
+            assert!((found - loss).abs() < 1e-6 && gradient == [0.0], "{old} {advantage}: {found} {gradient:?}");
+        }
+    }
+}
+
+#[test]
+fn no_tokens_weigh_nothing() {
+    for loss_type in [LossType::Grpo, LossType::Dapo, LossType::DrGrpo] {
+        assert_eq!(token_weight(loss_type, 0, 0, 0, 0), 0.0);
+    }
+    assert_eq!(token_weight(LossType::Grpo, 0, 3, 0, 16), 0.0);
+}
