@@ -1,8 +1,8 @@
-//! Chain sums: add and subtract a few numbers. One right answer a problem, so that a majority vote means something.
+//! Chain sums: add and subtract a few numbers. One right answer per problem, so that a majority vote means something.
 
 use crate::arithmetic::{Attempt, Operator};
-use crate::problem::TaskError;
 use crate::rng::Rng;
+use crate::task_error::TaskError;
 
 /// A chain sum, `3+8-2+6`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

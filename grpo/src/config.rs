@@ -23,13 +23,13 @@ use crate::tokenizer::Tokenizer;
 pub use control::Control;
 pub use rl::{ImportanceSampling, LengthLimit, LossType, RewardWeights, RlConfig, ScaleRewards};
 
-/// A whole run: a seed, a price and one table of hyperparameters a concern.
+/// A whole run: a seed, a price and one table of hyperparameters per concern.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
     /// Seeds the weights, the corpus, the problems and every sampled token.
     pub seed: u64,
-    /// Dollars an hour of the device, for the cost table.
+    /// Dollars per hour of the device, for the cost table.
     pub price: f64,
     /// The DeepSeek-V3 model, in the words of its hub `config.json`. `vocab_size` is at least the tokenizer's, and
     /// `max_position_embeddings` is raised to the run's longest sequence.
@@ -48,7 +48,7 @@ impl Default for RunConfig {
     fn default() -> Self {
         Self {
             seed: 0,
-            // What two cores of a rented machine cost, within a factor of two; DeepSeek counts 2 dollars an H800 hour.
+            // What two cores of a rented machine cost, within a factor of two; DeepSeek counts 2 dollars per H800 hour.
             price: 0.10,
             model: flagship_model(),
             task: TaskConfig::default(),
@@ -93,7 +93,8 @@ pub struct TaskConfig {
     pub numbers: usize,
     /// Numbers are drawn from 1 to this.
     pub max_value: usize,
-    /// The operators an answer may use, out of `+-*`.
+    /// The operators that drawn problems are made with and that traces and drills use, out of `+-*`. Answers may use any of `+-*/`
+    /// and brackets.
     pub operators: String,
     /// Targets lie between 1 and this.
     pub max_target: usize,
@@ -113,7 +114,7 @@ impl Default for TaskConfig {
 pub struct BaseConfig {
     /// Optimizer steps.
     pub steps: usize,
-    /// Sequences a step.
+    /// Sequences per step.
     pub batch_size: usize,
     /// Every so many steps a batch holds full-length drills instead; 0 for never. Without them a longer limit in RL buys nothing.
     pub long_every: usize,

@@ -29,14 +29,14 @@ impl StageCost {
 /// The bill of a run. It is part of the state that is saved, so that a resumed run goes on counting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Dollars a device hour.
+    /// Dollars per device hour.
     pub price: f64,
     /// In the order in which they began.
     pub stages: Vec<StageCost>,
 }
 
 impl Ledger {
-    /// An empty bill at a price in dollars a device hour.
+    /// An empty bill at a price in dollars per device hour.
     pub fn new(price: f64) -> Self {
         Self { price, stages: Vec::new() }
     }
@@ -91,13 +91,13 @@ pub struct Summary {
     pub chain_sum: Option<BeforeAfter>,
     /// What it cost.
     pub stages: Vec<StageCost>,
-    /// Dollars a device hour behind `cost_usd`.
+    /// Dollars per device hour behind `cost_usd`.
     pub price: f64,
     /// The seed.
     pub seed: u64,
     /// The device, in words, with its threads.
     pub device: String,
-    /// Parameters of the model, all and those active for a token.
+    /// Parameters of the model, all and those active per token.
     pub parameters: [u64; 2],
     /// The control experiment, if it was one.
     pub control: Option<String>,

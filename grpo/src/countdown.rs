@@ -1,11 +1,10 @@
 //! Countdown: make the target from the given numbers, each used once.
 
-use std::collections::HashSet;
-
 use crate::arithmetic::{Attempt, Operator};
 use crate::config::TaskConfig;
-use crate::problem::TaskError;
 use crate::rng::Rng;
+use crate::task_error::TaskError;
+use crate::verify::is_reachable;
 
 /// A Countdown problem.
 ///
@@ -56,7 +55,8 @@ pub struct CountdownConfig {
     pub numbers: usize,
     /// The largest number; the smallest is 1.
     pub max_value: i64,
-    /// The operators that attempts apply from left to right, out of `+ - *`. (A division may leave a remainder.)
+    /// The operators that drawn problems are made with and that the corpus's attempts apply from left to right, out of `+ - *` (a
+    /// division may leave a remainder). An answer may use others, and brackets.
     pub operators: Vec<Operator>,
     /// The largest target; the smallest is 1.
     pub max_target: i64,
@@ -117,8 +117,8 @@ impl CountdownConfig {
     /// Checks that `problem` is one this task could pose.
     ///
     /// # Errors
-    /// [`TaskError::Problem`]: a wrong count, a number or target outside the range, or a target that no expression
-    /// (worked out from left to right with these operators) reaches.
+    /// [`TaskError::Problem`]: a wrong count, a number or target outside the range, or a target for which the
+    /// [verifier](crate::verify::check_expression) would accept no expression.
     pub fn check(&self, problem: &Countdown) -> Result<(), TaskError> {
         let error = |expected, found| Err(TaskError::Problem { expected, found });
         if problem.numbers.len() != self.numbers {
@@ -130,27 +130,11 @@ impl CountdownConfig {
         if !(1..=self.max_target).contains(&problem.target) {
             return error(format!("a target of 1 to {}", self.max_target), problem.target.to_string());
         }
-        if !self.reachable(&problem.numbers).contains(&problem.target) {
-            let expected = format!("a target that {:?} reach with {}", problem.numbers, self.symbols());
+        if !is_reachable(&problem.numbers, problem.target) {
+            let expected = format!("a target that some expression of {:?} equals, each used once", problem.numbers);
             return error(expected, problem.target.to_string());
         }
         Ok(())
-    }
-
-    /// Every value that some order of `numbers` and some choice of operators reaches from left to right.
-    pub fn reachable(&self, numbers: &[i64]) -> HashSet<i64> {
-        let mut states: HashSet<(u32, i64)> = numbers.iter().enumerate().map(|(i, &n)| (1 << i, n)).collect();
-        for _ in 1..numbers.len() {
-            let extended = states.iter().flat_map(|&(used, value)| {
-                let unused = numbers.iter().enumerate().filter(move |&(i, _)| used & (1 << i) == 0);
-                unused.flat_map(move |(i, &number)| {
-                    let values = self.operators.iter().filter_map(move |operator| operator.apply(value, number));
-                    values.map(move |value| (used | 1 << i, value))
-                })
-            });
-            states = extended.collect();
-        }
-        states.into_iter().map(|(_, value)| value).collect()
     }
 
     /// An attempt at random: the numbers in a random order, an operator at random between them.
@@ -202,8 +186,11 @@ mod tests {
         assert_eq!(check(&[3, 8, 70, 2], 20), Err("expected numbers of 1 to 10, found 70".into()));
         assert_eq!(check(&[3, 8, 0, 2], 13), Err("expected numbers of 1 to 10, found 0".into()));
         assert_eq!(check(&[3, 8, 7, 2], 100), Err("expected a target of 1 to 99, found 100".into()));
-        let unreachable = "expected a target that [2, 3, 7, 8] reach with +-, found 19";
-        assert_eq!(check(&[3, 8, 7, 2], 19), Err(unreachable.into()));
+        let unreachable = "expected a target that some expression of [1, 1, 1, 1] equals, each used once, found 24";
+        assert_eq!(check(&[1, 1, 1, 1], 24), Err(unreachable.into()));
+        // Not with + and - from left to right, which is how attempts are drawn; but 8*3-7+2 is right, and so is 6/(1-3/4).
+        assert_eq!(check(&[3, 8, 7, 2], 19), Ok(()));
+        assert_eq!(check(&[1, 3, 4, 6], 24), Ok(()));
     }
 
     #[test]
@@ -228,17 +215,6 @@ mod tests {
         assert!(error.to_string().starts_with("task.operators"));
     }
 
-    #[test]
-    fn reachable_values_of_sums_are_the_signed_sums() {
-        // With + and −, orders and operators give exactly the sums with any signs but all negative.
-        let numbers = [1, 5, 5, 9];
-        let signed = (1u32..16).map(|plus| {
-            let signed = numbers.iter().enumerate().map(|(i, n)| if plus & 1 << i != 0 { *n } else { -n });
-            signed.sum::<i64>()
-        });
-        assert_eq!(CountdownConfig::default().reachable(&numbers), signed.collect());
-    }
-
     fn config() -> impl Strategy<Value = CountdownConfig> {
         let symbols = prop::sample::subsequence(vec!['-', '*'], 0..=2);
         (2usize..=5, 1i64..=30, symbols, 5i64..=200).prop_map(|(numbers, max_value, symbols, max_target)| {
@@ -259,7 +235,7 @@ mod tests {
             let attempt = config.attempt(problem.numbers(), &mut rng);
             let checked = check_expression(&attempt.expression, problem.numbers(), attempt.value, Uses::ExactlyOnce);
             prop_assert_eq!(checked, Ok(()));
-            prop_assert!(config.reachable(problem.numbers()).contains(&attempt.value));
+            prop_assert!(is_reachable(problem.numbers(), attempt.value));
         }
     }
 }

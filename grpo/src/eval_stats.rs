@@ -56,7 +56,7 @@ pub fn majority<T: PartialEq>(votes: &[Option<T>]) -> Option<&T> {
 
 /// cons@k: the chance that the majority of `k` votes is `truth`, a tie being broken by an even draw among its answers.
 ///
-/// Several votes a problem than `k` are cut into groups of `k` in order and averaged; a rest is left out. A vote of `None`
+/// More votes per problem than `k` are cut into groups of `k` in order and averaged; a rest is left out. A vote of `None`
 /// (no answer that can be read) abstains, and where all abstain the majority is wrong.
 ///
 /// # Panics
@@ -77,7 +77,7 @@ pub fn cons_at_k<T: PartialEq>(votes: &[Option<T>], truth: &T, k: usize) -> f64 
 
 /// Wilson's interval for a proportion: stays within 0 and 1 and is honest near them (Wilson 1927).
 ///
-/// For independent trials, one a problem; several samples a problem are not independent, see [`Estimate`].
+/// For independent trials, one per problem; several samples per problem are not independent, see [`Estimate`].
 ///
 /// # Panics
 /// If there are no trials, or more successes than trials.
@@ -110,7 +110,7 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The estimate from one score a problem (pass@1, pass@k or cons@k of that problem).
+    /// The estimate from one score per problem (pass@1, pass@k or cons@k of that problem).
     ///
     /// # Panics
     /// If `scores` is empty.

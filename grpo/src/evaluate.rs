@@ -1,5 +1,6 @@
 //! Measuring a policy on held-out problems.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use nn::DeepseekV3ForCausalLM;
@@ -57,8 +58,9 @@ pub struct Evaluation<'a> {
     pub at: (Stage, usize),
 }
 
-/// Samples answers at temperature 1 and estimates pass@k, and cons@k where a problem has one right answer. Also returns the
-/// sequences' lengths, for the bill. `ended` hears of answers that have ended, as in [`rollout_with`].
+/// Samples answers at temperature 1 and estimates pass@k, and cons@k where a problem has one right answer. A problem that is listed
+/// several times is measured once: copies would make an interval as of so many problems. Also returns the sequences' lengths, for
+/// the bill. `ended` hears of answers that have ended, as in [`rollout_with`].
 ///
 /// # Errors
 /// If the policy gives logits that are not finite.
@@ -72,18 +74,20 @@ pub fn evaluate(
     let n = e.config.samples;
     let options = RolloutOptions { num_generations: n, max_completion_length: e.limit, temperature: 1.0, seed: e.seed };
     let accuracy = Accuracy::default();
-    let samples = rollout_with(policy, tokenizer, e.problems, (&accuracy, &accuracy), &options, ended)?;
+    let mut seen = HashSet::new();
+    let problems: Vec<Problem> = e.problems.iter().filter(|&p| seen.insert(p)).cloned().collect();
+    let samples = rollout_with(policy, tokenizer, &problems, (&accuracy, &accuracy), &options, ended)?;
     let by_problem: Vec<&[Sample]> = samples.chunks(n).collect();
     let mut scores = Scores::default();
     let outcomes: Vec<Vec<bool>> = by_problem.iter().map(|g| g.iter().map(|s| s.correct).collect()).collect();
     for (k, estimate) in pass_estimates(&outcomes, &e.config.k) {
         scores.set(&format!("pass@{k}"), estimate);
     }
-    if e.problems.iter().all(|p| p.right_number().is_some()) {
+    if problems.iter().all(|p| p.right_number().is_some()) {
         let votes = |g: &&[Sample]| g.iter().map(|s| parse_number(final_answer(s.completion.answer()?)).ok()).collect::<Vec<_>>();
         for &k in e.config.k.iter().filter(|&&k| k > 1) {
             let of = |(p, g): (&Problem, &&[Sample])| cons_at_k(&votes(g), &p.right_number().expect("checked above"), k);
-            let scores_of: Vec<f64> = e.problems.iter().zip(&by_problem).map(of).collect();
+            let scores_of: Vec<f64> = problems.iter().zip(&by_problem).map(of).collect();
             scores.set(&format!("cons@{k}"), Estimate::over_problems(&scores_of));
         }
     }
@@ -92,12 +96,12 @@ pub fn evaluate(
     scores.set_value("format", share(&samples, |s| s.completion.answer().is_some()));
     scores.set_value("clipped_ratio", share(&samples, |s| !s.completion.finished()));
     scores.behaviour = behaviour(&samples);
-    let answers = e.problems.iter().zip(&by_problem).take(e.config.shown).map(|(p, g)| shown(p, &g[0])).collect();
+    let answers = problems.iter().zip(&by_problem).take(e.config.shown).map(|(p, g)| shown(p, &g[0])).collect();
     let metrics = EvalMetrics {
         stage: e.at.0,
         step: e.at.1,
         task: e.task,
-        problems: e.problems.len(),
+        problems: problems.len(),
         samples: n,
         max_completion_length: e.limit,
         tokens: samples.iter().map(|s| s.tokens.len() as u64).sum(),

@@ -32,6 +32,7 @@ pub mod rundir;
 pub mod setup;
 pub mod state;
 pub mod step;
+mod task_error;
 pub mod tokenizer;
 pub mod trainer;
 pub mod verify;

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: a line a step, a line an evaluation.
+//! `metrics.jsonl`: a line per step, a line per evaluation.
 //!
 //! A value that a stage does not have is `null` (pre-training has no reward); a value that is not finite is never written, the
 //! writer refuses the record and names the key. A record is one `write`, so a run killed at any moment leaves at most one broken
@@ -42,13 +42,13 @@ impl fmt::Display for Stage {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BehaviourMetrics {
-    /// Expressions tried, an answer.
+    /// Expressions tried, per answer.
     pub attempts: Option<f64>,
-    /// Attempts checked against the target, an answer, whatever the verdict.
+    /// Attempts checked against the target, per answer, whatever the verdict.
     pub checks: Option<f64>,
-    /// Checks whose verdict was "wrong", an answer.
+    /// Checks whose verdict was "wrong", per answer.
     pub failed_checks: Option<f64>,
-    /// Attempts begun right after a failed check, an answer.
+    /// Attempts begun right after a failed check, per answer.
     pub retries: Option<f64>,
     /// Share of failed checks after which another attempt was begun.
     pub retry_rate: Option<f64>,
@@ -106,7 +106,7 @@ pub struct StepMetrics {
     pub max_completion_length: Option<usize>,
     /// Share of answers that the limit cut.
     pub clipped_ratio: Option<f64>,
-    /// Mean k3 estimate of the KL divergence from the reference, a token.
+    /// Mean k3 estimate of the KL divergence from the reference, per token.
     pub kl: Option<f64>,
     /// Mean entropy of the next-token distribution, in nats.
     pub entropy: Option<f64>,
@@ -125,7 +125,7 @@ pub struct StepMetrics {
     pub expert_load: Vec<f64>,
     /// Tokens that went through the model, sampled and trained on.
     pub tokens: u64,
-    /// Those a second.
+    /// Those per second.
     pub tokens_per_second: f64,
     /// Wall-clock seconds of the step.
     pub seconds: f64,
@@ -176,7 +176,7 @@ pub struct Score {
 }
 
 impl Score {
-    /// The mean of a value without bounds, such as a length, from one mean a problem: answers to one problem resemble each other,
+    /// The mean of a value without bounds, such as a length, from one mean per problem: answers to one problem resemble each other,
     /// so the problem is the unit. A single problem has no interval.
     ///
     /// # Panics
@@ -236,9 +236,9 @@ impl Scores {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EvalTask {
-    /// The task that RL trains: many right answers a problem.
+    /// The task that RL trains: many right answers per problem.
     Countdown,
-    /// Sums in the base corpus that RL never sees: one right answer a problem, so that a majority means something.
+    /// Sums in the base corpus that RL never sees: one right answer per problem, so that a majority means something.
     ChainSum,
 }
 
@@ -264,7 +264,7 @@ pub struct EvalMetrics {
     pub step: usize,
     /// Which problems.
     pub task: EvalTask,
-    /// How many.
+    /// How many distinct ones.
     pub problems: usize,
     /// Answers sampled for each.
     pub samples: usize,

@@ -143,14 +143,14 @@ impl From<&RlConfig> for Objective {
 }
 
 impl Objective {
-    /// The loss of answers whose tokens have the log-probabilities `logp` `[answers, tokens]` under the policy; it is computed in f32,
-    /// or in f64 if they are f64. Masked tokens get a gradient of exactly 0, and without a reference so do answers of advantage 0.
+    /// The loss of answers whose tokens have the log-probabilities `logp` `[answers, tokens]` under the policy; halves are
+    /// computed with as f32. Masked tokens get a gradient of exactly 0, and without a reference so do answers of advantage 0.
     ///
     /// # Panics
     /// If shapes differ.
     #[track_caller]
     pub fn loss(&self, logp: &Var, fixed: &Fixed) -> Loss {
-        let dtype = if logp.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let dtype = logp.dtype().accumulator();
         let [old, advantages, weights, mask] =
             [&fixed.old, &fixed.advantages, &fixed.weights, &fixed.mask].map(|t| t.to_dtype(dtype));
         let most = largest(dtype) / HEADROOM;

@@ -65,7 +65,7 @@ impl Size {
         }
     }
 
-    /// Floating-point operations of a forward pass over sequences of these lengths: two a multiply-add, a backward pass takes
+    /// Floating-point operations of a forward pass over sequences of these lengths: two per multiply-add, a backward pass takes
     /// twice as many again. Norms, activations and the softmax are not counted, as is usual.
     pub fn forward_flops(&self, lengths: impl IntoIterator<Item = usize>) -> u64 {
         let of = |n: u64| 2 * n * self.multiplied + self.attention * n * (n + 1);

@@ -114,6 +114,9 @@ fn describe(s: &StepMetrics) -> String {
             if let Some(v) = s.behaviour.failed_checks {
                 words.push(format!("failed checks {v:.1}"));
             }
+            if s.frac_reward_zero_std == Some(1.0) {
+                words.push("each question's answers all got the same reward: nothing to learn from".into());
+            }
         }
     }
     words.push(format!("{:.0} tokens/s", s.tokens_per_second));
@@ -150,6 +153,8 @@ mod tests {
         (s.reward, s.accuracy, s.completion_length) = (Some(0.5), Some(0.481), Some(83.4));
         s.tokens_per_second = 8123.4;
         assert_eq!(describe(&s), "reward 0.50  right 48.1\u{202f}%  length 83  8123 tokens/s");
+        (s.reward, s.frac_reward_zero_std) = (Some(0.0), Some(1.0));
+        assert!(describe(&s).contains("all got the same reward"), "{}", describe(&s));
         assert_eq!([9.6, 75.0, 3700.0].map(duration), ["10 s", "1:15", "1:01 h"]);
     }
 

@@ -27,6 +27,8 @@ pub struct Recorded {
     pub records: Vec<Record>,
     /// `summary.json`, once the run has ended.
     pub summary: Option<Summary>,
+    /// Whether the problems it is measured on are the user's own: the folder holds them then.
+    pub own_eval: bool,
 }
 
 /// Why there is no report.
@@ -71,7 +73,7 @@ impl Recorded {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(broken(e.to_string())),
         };
-        Ok(Self { config, records, summary })
+        Ok(Self { config, records, summary, own_eval: dir.join("eval.jsonl").is_file() })
     }
 
     /// The steps of a stage.
@@ -81,6 +83,18 @@ impl Recorded {
             Record::Eval(_) => None,
         });
         steps.filter(move |s| s.stage == stage)
+    }
+
+    /// Whether this run has trained its base model itself, on the corpus of its configuration. About one that was given nothing is
+    /// recorded here.
+    pub fn trained_its_base(&self) -> bool {
+        self.steps(Stage::Base).next().is_some()
+    }
+
+    /// The RL steps in which the answers to each question all got the same reward, and those of them in which that was 0.
+    pub fn steps_without_advantage(&self) -> (usize, usize) {
+        let same = self.steps(Stage::R1Zero).filter(|s| s.frac_reward_zero_std == Some(1.0));
+        same.fold((0, 0), |(all, zero), s| (all + 1, zero + usize::from(s.reward == Some(0.0))))
     }
 
     /// The evaluations on a task.

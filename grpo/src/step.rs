@@ -29,7 +29,7 @@ pub fn finite(loss: &Tensor) -> Result<f64, StepError> {
 /// How many tokens each expert of each mixture layer got.
 pub(crate) type Load = Vec<Vec<u64>>;
 
-/// The busiest expert's load over the mean load, a layer.
+/// The busiest expert's load over the mean load, per layer.
 pub fn load_ratios(load: &[Vec<u64>]) -> Vec<f64> {
     let ratio = |layer: &Vec<u64>| {
         let (max, sum) = (layer.iter().max().copied().unwrap_or(0), layer.iter().sum::<u64>());

@@ -31,12 +31,15 @@ pub struct Update {
     pub frac_reward_zero_std: f64,
     /// For each mixture layer the busiest expert's load over the mean.
     pub expert_load: Vec<f64>,
-    /// Lengths of the sequences that were trained on, a pass each.
+    /// Lengths of the sequences that were trained on, per pass.
     pub lengths: Vec<usize>,
 }
 
 /// Learns from a rollout of groups of `num_generations` answers: `num_iterations` passes of `minibatches` optimizer steps. Answers
 /// of groups without variance are left out (if `skip_zero_variance`), and those cut by the limit (if `mask_truncated_completions`).
+/// Where that leaves no answer, no optimizer step is made: weights, moments and the optimizer's count of steps stay as they are. With
+/// fewer answers than `minibatches` there are fewer steps. Kept answers without an advantage (groups without variance that are not
+/// left out) have a gradient of 0, but for the KL term: such a step is made, and moves the weights by momentum and weight decay alone.
 /// `step`, counted from 0, is where the schedules of learning rate and length stand; `rng` draws the minibatches.
 ///
 /// # Errors
@@ -53,8 +56,8 @@ pub fn update(
     let groups: Vec<Vec<f64>> = samples.chunks(rl.num_generations).map(|g| g.iter().map(|s| s.reward).collect()).collect();
     let advantages: Vec<f64> = groups.iter().flat_map(|g| advantages(g, rl.scale_rewards)).collect();
     let mut report = Update {
-        reward_std: groups.iter().map(|g| spread(g)).sum::<f64>() / groups.len() as f64,
-        frac_reward_zero_std: groups.iter().filter(|g| !has_spread(g)).count() as f64 / groups.len() as f64,
+        reward_std: groups.iter().map(|g| spread(g)).sum::<f64>() / groups.len().max(1) as f64,
+        frac_reward_zero_std: groups.iter().filter(|g| !has_spread(g)).count() as f64 / groups.len().max(1) as f64,
         ..Update::default()
     };
     let teaches = |&i: &usize| {

@@ -75,7 +75,7 @@ impl Default for RewardWeights {
 pub struct RlConfig {
     /// Rollout steps; each makes `minibatches × num_iterations` optimizer steps.
     pub steps: usize,
-    /// Questions a step.
+    /// Questions per step.
     pub questions: usize,
     /// Answers sampled for each question: the group.
     pub num_generations: usize,

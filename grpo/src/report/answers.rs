@@ -1,4 +1,4 @@
-//! Answers side by side: an attempt a line, its check beside it, the verdict in words that need no colour.
+//! Answers side by side: an attempt per line, its check beside it, the verdict in words that need no colour.
 
 use std::fmt::Write;
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_an_attempt() {
+    fn a_line_per_attempt() {
         let text = "1+6=7?12x6+6=12?12v1+".to_owned();
         let html = before_and_after(
             &[Answer {

@@ -24,7 +24,7 @@ pub fn curve(run: &Recorded) -> Vec<Panel> {
     ];
     present(vec![
         panel("Right answers (pass@1)", Unit::Share, "", limit_jumps(run), accuracy),
-        panel("Tokens an answer", Unit::Number, "RL steps", unlabelled(limit_jumps(run)), length),
+        panel("Tokens per answer", Unit::Number, "RL steps", unlabelled(limit_jumps(run)), length),
     ])
 }
 
@@ -33,7 +33,7 @@ pub fn behaviour(run: &Recorded) -> Vec<Panel> {
     let small = |title, unit, lines: Vec<(&str, usize, Get)>| rl_panel(run, title, unit, lines);
     present(vec![
         small(
-            "Checks an answer",
+            "Checks per answer",
             Unit::Number,
             vec![("all", 2, |s| s.behaviour.checks.or(s.behaviour.failed_checks)), ("failed", 1, |s| s.behaviour.failed_checks)],
         ),
@@ -60,24 +60,24 @@ pub fn behaviour(run: &Recorded) -> Vec<Panel> {
 pub fn optimisation(run: &Recorded) -> Vec<Panel> {
     let small = |title, unit, get: Get| rl_panel(run, title, unit, vec![("", 0, get)]);
     let mut panels = vec![
-        small("Entropy, nats a token", Unit::Number, |s| s.entropy),
-        small("KL from the reference, a token", Unit::Number, |s| s.kl),
+        small("Entropy, nats per token", Unit::Number, |s| s.entropy),
+        small("KL from the reference, per token", Unit::Number, |s| s.kl),
         small("Tokens clipped", Unit::Share, |s| s.clip_ratio),
         small("Gradient norm", Unit::Number, |s| Some(s.grad_norm)),
         small("Groups without variance", Unit::Share, |s| s.frac_reward_zero_std),
         small("Busiest expert's load over the mean", Unit::Number, busiest),
-        small("Tokens a second", Unit::Number, |s| Some(s.tokens_per_second)),
+        small("Tokens per second", Unit::Number, |s| Some(s.tokens_per_second)),
     ];
     let points = points(run, Stage::Base, |s| Some(s.loss));
     let loss = Series { name: String::new(), color: 4, ink: Ink::Line, points }.thinned(MOST_POINTS);
-    panels.push(panel("Pre-training loss, nats a token", Unit::Number, "base steps", vec![], vec![loss]));
+    panels.push(panel("Pre-training loss, nats per token", Unit::Number, "base steps", vec![], vec![loss]));
     let points = self::points(run, Stage::Base, busiest);
     let load = Series { name: String::new(), color: 4, ink: Ink::Line, points }.thinned(MOST_POINTS);
     panels.push(panel("Busiest expert in pre-training", Unit::Number, "base steps", vec![], vec![load]));
     present(panels)
 }
 
-/// The same two panels as [`curve`] with a line a run.
+/// The same two panels as [`curve`] with a line per run.
 pub fn comparison(runs: &[(&str, Recorded)]) -> Vec<Panel> {
     let mut accuracy = Vec::new();
     let mut length = Vec::new();
@@ -93,7 +93,7 @@ pub fn comparison(runs: &[(&str, Recorded)]) -> Vec<Panel> {
     marks.dedup();
     present(vec![
         panel("Right answers: in training (lines), held out (dots)", Unit::Share, "", marks.clone(), accuracy),
-        panel("Tokens an answer, in training", Unit::Number, "RL steps", unlabelled(marks), length),
+        panel("Tokens per answer, in training", Unit::Number, "RL steps", unlabelled(marks), length),
     ])
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::chart::{self, Panel, Unit, escape, grouped};
+use crate::config::RewardWeights;
 use crate::cost::{self, StageCost};
 use crate::metrics::{EvalTask, Score, Scores, Stage};
 
@@ -36,14 +37,35 @@ fn header(out: &mut String, run: &Recorded) {
     let summary = run.summary.as_ref();
     let size = summary.map_or(String::new(), |s| {
         let [all, active] = s.parameters.map(|n| Unit::Number.format((n as f64 / 1e4).round() / 100.0));
-        format!(" of {all} million parameters, {active} of them active for a token,")
+        format!(" of {all} million parameters, {active} of them active per token,")
     });
+    let first = if run.trained_its_base() { "to write from traces of uneven quality, and then " } else { "" };
+    let rule = match run.config.rl.reward_weights {
+        RewardWeights { format: 0.0, .. } => "a rule says whether its final answer is right, nothing else".into(),
+        RewardWeights { accuracy, format } => {
+            format!("rules say whether its final answer is right (worth {accuracy}) and in the template (worth {format})")
+        }
+    };
     let _ = write!(
         out,
         "<header><p class=\"kicker\">Scratchwork · grpo_r1</p><h1>R1-Zero at desk scale</h1><p class=\"lead\">A DeepSeek-V3 model{size} \
-         learns to write from traces of uneven quality, and then to reason by reinforcement alone: a rule says whether its final \
-         answer is right, nothing else. The task is Countdown: from {numbers} numbers up to {max}, each used once, make the target.</p>"
+         learns {first}to reason by reinforcement alone: {rule}. The task is Countdown: from {numbers} numbers up to {max}, each used \
+         once, make the target.</p>"
     );
+    if !run.trained_its_base() && !run.records.is_empty() {
+        out.push_str(
+            "<p class=\"flag\">The base model was made elsewhere: what it has learned from, and whether it has seen the problems that \
+             are held out here, is not recorded in this run.</p>",
+        );
+    }
+    if let (same @ 1.., zero) = run.steps_without_advantage() {
+        let steps = run.steps(Stage::R1Zero).count();
+        let _ = write!(
+            out,
+            "<p class=\"flag\">In {same} of {steps} RL steps the answers to each question all got the same reward (in {zero} of them 0): \
+             such a step learns nothing from its rewards.</p>"
+        );
+    }
     if let Some(control) = summary.and_then(|s| s.control.as_deref()) {
         let _ = write!(out, r#"<p class="flag">Control experiment: <b>{}</b>.</p>"#, escape(control));
     }
@@ -62,7 +84,7 @@ fn headline(out: &mut String, run: &Recorded) {
         let [was, is] = [was, in_most_tries(after)?.1].map(|v| Unit::Share.format(v));
         Some(format!("in {k} tries: {was} → {is}"))
     });
-    card(out, "Tokens an answer", Unit::Number, &before.scores, after, "completion_length", |before, after| {
+    card(out, "Tokens per answer", Unit::Number, &before.scores, after, "completion_length", |before, after| {
         let ratio = after.get("completion_length")?.value / before.get("completion_length")?.value;
         Some(format!("{} times as long", Unit::Number.format((ratio * 10.0).round() / 10.0)))
     });
@@ -71,7 +93,7 @@ fn headline(out: &mut String, run: &Recorded) {
         let now = after.and_then(behaviour);
         let true_share = after.and_then(|s| s.behaviour.verdict_accuracy);
         let foot = true_share.map_or(String::new(), |v| format!("{} of the verdicts are true", Unit::Share.format(v)));
-        numbers(out, "Checks an answer", &Unit::Number.format(checks), now.map(|v| Unit::Number.format(v)), &foot);
+        numbers(out, "Checks per answer", &Unit::Number.format(checks), now.map(|v| Unit::Number.format(v)), &foot);
     }
     if let Some(summary) = &run.summary {
         let total = cost::total(&summary.stages);
@@ -123,11 +145,15 @@ fn learning_curve(out: &mut String, run: &Recorded) {
     if panels.is_empty() {
         return;
     }
-    let eval = run.evals(EvalTask::Countdown).last();
+    // The first evaluation is of the whole test set.
+    let eval = run.evals(EvalTask::Countdown).next();
     let measured = eval.map_or(String::new(), |e| {
+        let kept = if run.trained_its_base() { "no stage trains on" } else { "RL does not train on" };
+        let ends = if run.summary.is_some() { "the first and the last dot are" } else { "the first dot is" };
+        let between = if run.own_eval { "a part of them" } else { "other held-out problems" };
         format!(
-            "Held out: {} problems that no stage trains on, {} answers each at temperature 1; the first and the last dot are of the \
-             test set, those between of the first held-out problems. ",
+            "Held out: {} distinct problems that {kept}, {} answers to each at temperature 1; {ends} of these, the other dots of \
+             {between}. ",
             e.problems, e.samples
         )
     });
@@ -166,9 +192,15 @@ fn samples(out: &mut String, run: &Recorded) {
 
 fn chain_sums(out: &mut String, run: &Recorded) {
     let (Some(before), after) = run.before_and_after(EvalTask::ChainSum) else { return };
-    out.push_str(
-        "<section><h2>Chain sums: a task with one right answer</h2><p>Taught in the base corpus and never seen by RL. Where only one \
-         answer is right a majority vote means something: cons@k is the accuracy of the most frequent of k answers.</p>",
+    let taught = match (run.trained_its_base(), run.config.base.chain_sum_share > 0.0) {
+        (true, true) => "Taught in the base corpus and never seen by RL.",
+        (true, false) => "In neither the base corpus nor RL.",
+        (false, _) => "Never seen by RL.",
+    };
+    let _ = write!(
+        out,
+        "<section><h2>Chain sums: a task with one right answer</h2><p>{taught} Where only one answer is right a majority vote means \
+         something: cons@k is the accuracy of the most frequent of k answers.</p>",
     );
     table_of_scores(out, &before.scores, after.map(|e| &e.scores));
     out.push_str("</section>");
@@ -198,7 +230,7 @@ fn table_of_scores(out: &mut String, before: &Scores, after: Option<&Scores>) {
         let key = format!("{name}@{k}");
         row(&key, &key, Unit::Share);
     }
-    row("tokens an answer", "completion_length", Unit::Number);
+    row("tokens per answer", "completion_length", Unit::Number);
     out.push_str("</tbody></table>");
 }
 
@@ -206,8 +238,8 @@ fn costs(out: &mut String, run: &Recorded) {
     let Some(summary) = &run.summary else { return };
     let _ = write!(
         out,
-        "<section><h2>What it cost</h2><table><thead><tr><th>stage</th><th>device hours</th><th>tokens</th><th>tokens a second</th>\
-         <th>FLOPs</th><th>cost at ${:.2} an hour</th></tr></thead><tbody>",
+        "<section><h2>What it cost</h2><table><thead><tr><th>stage</th><th>device hours</th><th>tokens</th><th>tokens per second</th>\
+         <th>FLOPs</th><th>cost at ${:.2} per hour</th></tr></thead><tbody>",
         summary.price
     );
     let mut row = |class: &str, s: &StageCost| {
@@ -228,7 +260,7 @@ fn costs(out: &mut String, run: &Recorded) {
     row("total", &cost::total(&summary.stages));
     // Nature s41586-025-09422-z, supplement: 512 H800 for 198 hours, at 2 dollars an hour.
     out.push_str(
-        "<tr class=\"aside\"><th>DeepSeek-R1-Zero, for scale</th><td>101,000</td><td>–</td><td>–</td><td>–</td><td>$202,000 at $2 an H800 \
+        "<tr class=\"aside\"><th>DeepSeek-R1-Zero, for scale</th><td>101,000</td><td>–</td><td>–</td><td>–</td><td>$202,000 at $2 per H800 \
          hour</td></tr></tbody></table></section>",
     );
 }
@@ -257,6 +289,14 @@ fn meaning(out: &mut String, run: &Recorded) {
         shown(run, &before.scores, &after.scores)
     );
     let base = &run.config.base;
+    if !run.trained_its_base() {
+        out.push_str(
+            "<p><b>It does not show</b> that RL invents reasoning: what the base model has learned from is not recorded here, so what RL \
+             found and what it only made frequent cannot be told apart. Much of such a gain can be had by blind search with verification. \
+             One run is one seed: other seeds belong beside it.</p></section>",
+        );
+        return;
+    }
     let again = if base.p_continue > 0.0 {
         format!(
             "Retrying is in the corpus: a trace checks an attempt with probability {} and tries again after a failed check with \
@@ -287,13 +327,18 @@ fn shown(run: &Recorded, before: &Scores, after: &Scores) -> String {
             .into();
     }
     let [first, last] = [was, is].map(|e| Unit::Share.format(e.value));
+    let rule = match run.config.rl.reward_weights.format {
+        0.0 => "a rule which looks at the final answer alone is enough",
+        _ => "rules about the final answer and the template are enough",
+    };
     let mut text = format!(
-        "<p><b>It shows</b> that a rule which looks at the final answer alone is enough to raise held-out accuracy from {first} to {last}."
+        "<p><b>It shows</b> that {rule} to raise held-out accuracy from {first} to {last}."
     );
     let checks = |s: &Scores| s.behaviour.checks.or(s.behaviour.failed_checks);
     if let (Some(was), Some(is)) = (checks(before), checks(after))
         && is > was
         && run.config.base.p_continue > 0.0
+        && run.trained_its_base()
     {
         let [was, is] = [was, is].map(|v| Unit::Number.format(v));
         let _ = write!(

@@ -221,6 +221,51 @@ fn a_finished_run_makes_a_whole_page() {
 }
 
 #[test]
+fn about_a_base_model_made_elsewhere_nothing_is_claimed() {
+    let with_base_stage = |own: bool| {
+        let mut records = records();
+        records.retain(|r| own || !matches!(r, Record::Step(s) if s.stage == Stage::Base));
+        let folder = Folder::new(if own { "own-base" } else { "other-base" }, &records, Some(&summary()));
+        write(&folder.path).unwrap();
+        fs::read_to_string(folder.path.join("report.html")).unwrap()
+    };
+    let (own, other) = (with_base_stage(true), with_base_stage(false));
+    assert_well_formed(&other);
+    for claim in ["with probability", "no stage trains on", "traces of uneven quality", "Taught in the base corpus", "drills", "habit"] {
+        let before_config = |html: &str| html.split("Every hyperparameter").next().unwrap().contains(claim);
+        assert!(before_config(&own) && !before_config(&other), "{claim}");
+    }
+    assert!(other.contains("made elsewhere") && other.contains("RL does not train on") && !own.contains("made elsewhere"));
+}
+
+#[test]
+fn rewards_that_teach_nothing_are_said_aloud() {
+    let mut records = records();
+    let silent = records.iter_mut().filter_map(|r| match r {
+        Record::Step(s) if s.stage == Stage::R1Zero => Some(s),
+        _ => None,
+    });
+    for s in silent.take(3) {
+        (s.reward, s.frac_reward_zero_std) = (Some(if s.step == 1 { 1.0 } else { 0.0 }), Some(1.0));
+    }
+    let folder = Folder::new("silent", &records, None);
+    write(&folder.path).unwrap();
+    let html = fs::read_to_string(folder.path.join("report.html")).unwrap();
+    assert!(html.contains("In 3 of 80 RL steps") && html.contains("(in 2 of them 0)"));
+}
+
+#[test]
+fn rewards_are_named_as_they_were() {
+    let folder = Folder::new("rewards", &records(), Some(&summary()));
+    let mut config = RunConfig::default();
+    config.rl.reward_weights.format = 0.5;
+    fs::write(folder.path.join("config.toml"), config.to_toml()).unwrap();
+    write(&folder.path).unwrap();
+    let html = fs::read_to_string(folder.path.join("report.html")).unwrap();
+    assert!(html.contains("in the template (worth 0.5)") && !html.contains("nothing else"));
+}
+
+#[test]
 fn a_run_is_shown_at_any_moment() {
     let all = records();
     for n in [0, 1, 30, 920, 921, 922, 923, 945] {

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use super::Rational;
 
 /// How often an expression may use each of the given numbers.
@@ -108,6 +110,40 @@ pub fn check_expression(text: &str, numbers: &[i64], target: i64, uses: Uses) ->
         return Err(ExpressionError::Value { value: expression.value, target });
     }
     Ok(())
+}
+
+/// Whether [`check_expression`] accepts some expression for `target` that uses each of `numbers` exactly once: any brackets, signs and
+/// operators, with fractions on the way. The work grows with the number of subsets of `numbers` and more; six take a second at most.
+pub(crate) fn is_reachable(numbers: &[i64], target: i64) -> bool {
+    // By set of numbers, as bits: the values that expressions of them have. Signs are left out, for `-` may stand before everything.
+    let mut values: Vec<HashSet<Rational>> = vec![HashSet::new()];
+    let all = (1usize << numbers.len()) - 1;
+    for set in 1..=all {
+        if set.is_power_of_two() {
+            // The grammar's numbers have no sign: -3 is the number 3.
+            let number = numbers[set.trailing_zeros() as usize];
+            values.push((number >= 0).then(|| Rational::from(number)).into_iter().collect());
+            continue;
+        }
+        // Each way to cut it in two, once: the first part has the lowest number.
+        let parts = (1..set).filter(|part| part & !set == 0 && part & (set & set.wrapping_neg()) != 0);
+        let pairs = parts.flat_map(|part| {
+            let (left, right) = (&values[part], &values[set - part]);
+            left.iter().flat_map(move |&x| right.iter().map(move |&y| (x, y)))
+        });
+        let results = pairs.flat_map(|(x, y)| {
+            let results =
+                [x.checked_add(y), x.checked_sub(y), x.checked_mul(y), x.checked_div(y), y.checked_div(x)];
+            results.into_iter().flatten().map(Rational::abs)
+        });
+        if set == all {
+            return results.into_iter().any(|value| value == Rational::from(target).abs());
+        }
+        let results = results.collect();
+        values.push(results);
+    }
+    // One number, or none.
+    values[all].contains(&Rational::from(target).abs())
 }
 
 /// Recursive descent that evaluates as it goes: `sum = product {(+|-) product}`, `product = factor {(*|/) factor}`,
@@ -265,6 +301,38 @@ mod tests {
         assert!(check_expression("61", &[6, 1], 61, Uses::ExactlyOnce).is_err());
     }
 
+    /// Every expression of three numbers without signs, as text.
+    fn expressions(numbers: [i64; 3]) -> Vec<String> {
+        let mut all = Vec::new();
+        for [a, b, c] in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]].map(|order| order.map(|i| numbers[i])) {
+            for first in "+-*/".chars() {
+                for second in "+-*/".chars() {
+                    all.push(format!("({a}{first}{b}){second}{c}"));
+                    all.push(format!("{a}{first}({b}{second}{c})"));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn a_target_is_reachable_if_and_only_if_an_expression_for_it_is_accepted() {
+        for numbers in [[1, 2, 3], [3, 3, 8], [4, 6, 1], [0, 5, 7], [9, 9, 9], [2, 4, 8]] {
+            let expressions = expressions(numbers);
+            for target in -100..=800 {
+                let accepted = |text: &String| check_expression(text, &numbers, target, Uses::ExactlyOnce).is_ok();
+                let signed = |text: &String| accepted(text) || accepted(&format!("-({text})"));
+                assert_eq!(is_reachable(&numbers, target), expressions.iter().any(signed), "{numbers:?} {target}");
+            }
+        }
+        // Fractions on the way: 8/(3-8/3), and 24 from 1, 3, 4, 6 by 6/(1-3/4).
+        assert!(is_reachable(&[3, 3, 8, 8], 24) && is_reachable(&[1, 3, 4, 6], 24));
+        assert!(!is_reachable(&[1, 1, 1, 1], 24));
+        assert!(is_reachable(&[7], 7) && is_reachable(&[7], -7) && !is_reachable(&[7], 8) && !is_reachable(&[], 0));
+        // A number with a sign cannot be written.
+        assert!(!is_reachable(&[-3, 5], 2));
+    }
+
     /// A random expression as text, beside its value by another route: a fraction that is never reduced, `None` once
     /// something was divided by zero. Eight numbers below 20 keep both parts far inside `i128`.
     fn tree() -> impl Strategy<Value = (String, Option<(i128, i128)>)> {
@@ -290,6 +358,18 @@ mod tests {
             match expected {
                 Some((n, d)) => prop_assert_eq!(value, Ok(Rational::new(n, d).unwrap())),
                 None => prop_assert_eq!(value, Err(ExpressionError::DivisionByZero)),
+            }
+        }
+
+        /// Whatever the verifier accepts is reachable. The other way round is the test below.
+        #[test]
+        fn what_is_accepted_is_reachable((text, _) in tree()) {
+            if let Ok(Expression { value, numbers }) = Expression::parse(&text)
+                && let Some(target) = value.to_integer()
+                && numbers.len() <= 5
+            {
+                prop_assert_eq!(check_expression(&text, &numbers, target, Uses::ExactlyOnce), Ok(()));
+                prop_assert!(is_reachable(&numbers, target), "{text}");
             }
         }
 

@@ -42,6 +42,11 @@ impl Rational {
         Rational { numerator: -self.numerator, ..self }
     }
 
+    /// Its size without its sign.
+    pub(crate) fn abs(self) -> Rational {
+        Rational { numerator: self.numerator.abs(), ..self }
+    }
+
     /// `self − other`
     pub fn checked_sub(self, other: Rational) -> Option<Rational> {
         self.checked_add(other.negated())

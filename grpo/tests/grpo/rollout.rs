@@ -134,3 +134,23 @@ fn before_the_first_update_the_difference_is_zero_and_can_be_otherwise() {
     let difference = update(&other).logprob_max_diff;
     assert!(difference > 0.0, "{name} was changed");
 }
+
+#[test]
+fn copies_of_a_problem_are_one_problem() {
+    use grpo::evaluate::{Evaluation, evaluate};
+    use grpo::metrics::{EvalTask, Stage};
+    let (policy, config) = (crate::common::model(1), grpo::config::EvalConfig { samples: 4, k: vec![1, 4], ..Default::default() });
+    let measured = |problems: &[grpo::Problem]| {
+        let e = Evaluation { task: EvalTask::Countdown, problems, config: &config, limit: 12, seed: 3, at: (Stage::Base, 0) };
+        evaluate(&policy, &grpo::Tokenizer::new(), &e, &|_| ()).unwrap().0
+    };
+    let problems = crate::common::ragged_problems();
+    let copies = vec![problems[2].clone(); 50];
+    let (one, fifty) = (measured(&problems[2..]), measured(&copies));
+    assert_eq!((one.problems, fifty.problems), (1, 1));
+    assert_eq!(one.scores, fifty.scores);
+    let interval = fifty.scores.get("pass@1").unwrap();
+    assert!(interval.high - interval.low > 0.5, "{interval:?}");
+    let twice = [&problems[..], &problems[..]].concat();
+    assert_eq!(measured(&twice).scores, measured(&problems).scores);
+}

@@ -140,6 +140,30 @@ fn without_any_variance_nothing_moves() {
     assert_eq!((optimizer.steps(), bits(&policy)), (0, before));
 }
 
+/// Nothing to learn from, in every way in which that comes about: a gradient of exactly 0 or no step, and nothing that is not finite.
+#[test]
+fn what_carries_no_advantage_has_no_gradient() {
+    let policy = model(6);
+    let before = bits(&policy);
+    let answers = samples(&policy, &[(5, 1.0), (8, 1.0), (6, 0.0), (9, 0.0)]);
+    // Kept, such groups make a step with a gradient of 0: without momentum and weight decay it moves nothing.
+    let mut optimizer = adamw(&policy);
+    let rl = RlConfig { skip_zero_variance: false, ..plain_rl() };
+    let report = update(&policy, None, &mut optimizer, &answers, &rl, 0, &mut Rng::new(0, "test", 0)).unwrap();
+    assert_eq!((report.loss, report.grad_norm, optimizer.steps()), (0.0, 0.0, 1));
+    assert_eq!(bits(&policy), before);
+    // All cut by the limit and left out: no step.
+    let problem = &ragged_problems()[0];
+    let cut: Vec<Sample> = (0..2).map(|i| sample(&policy, problem, noise(8, i)[..7].to_vec(), i as f64)).collect();
+    let rl = RlConfig { mask_truncated_completions: true, ..plain_rl() };
+    for of in [&cut[..], &[]] {
+        let report = update(&policy, None, &mut optimizer, of, &rl, 0, &mut Rng::new(0, "test", 0)).unwrap();
+        assert!([report.loss, report.grad_norm, report.reward_std, report.frac_reward_zero_std].iter().all(|x| x.is_finite()));
+        assert_eq!((report.lengths.len(), optimizer.steps()), (0, 1));
+    }
+    assert_eq!(bits(&policy), before);
+}
+
 #[test]
 fn answers_cut_by_the_limit_are_left_out_on_request() {
     let policy = model(6);
