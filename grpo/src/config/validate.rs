@@ -5,6 +5,8 @@ use crate::tokenizer::Tokenizer;
 
 /// More of anything than a run can have, and few enough that products of two do not overflow.
 const MANY: usize = 1 << 24;
+/// More attempts than any text has room for.
+const ATTEMPTS: usize = 1 << 12;
 
 impl RunConfig {
     /// Checks every value against its range.
@@ -51,8 +53,11 @@ fn task(t: &TaskConfig) -> Result<(), ConfigError> {
 }
 
 fn base(b: &BaseConfig) -> Result<(), ConfigError> {
-    at_least("base.batch_size", b.batch_size, 1)?;
-    at_least("base.long_batch_size", b.long_batch_size, 1)?;
+    within("base.steps", b.steps, 0..=MANY)?;
+    within("base.batch_size", b.batch_size, 1..=MANY)?;
+    within("base.long_every", b.long_every, 0..=MANY)?;
+    within("base.long_batch_size", b.long_batch_size, 1..=MANY)?;
+    within("base.warmup_steps", b.warmup_steps, 0..=MANY)?;
     share("base.drill_share", b.drill_share)?;
     share("base.chain_sum_share", b.chain_sum_share)?;
     let chains = b.chain_sum_share;
@@ -91,7 +96,8 @@ fn rl(rl: &RlConfig) -> Result<(), ConfigError> {
     positive("rl.epsilon_high", rl.epsilon_high.unwrap_or(rl.epsilon))?;
     not_negative("rl.beta", rl.beta)?;
     within("rl.minibatches", rl.minibatches, 1..=rl.questions * rl.num_generations)?;
-    at_least("rl.num_iterations", rl.num_iterations, 1)?;
+    within("rl.num_iterations", rl.num_iterations, 1..=MANY)?;
+    within("rl.ref_sync_steps", rl.ref_sync_steps, 0..=MANY)?;
     positive("rl.lr", rl.lr)?;
     share("rl.decay_from", rl.decay_from)?;
     share("rl.min_lr_ratio", rl.min_lr_ratio)?;
@@ -101,8 +107,11 @@ fn rl(rl: &RlConfig) -> Result<(), ConfigError> {
 }
 
 fn eval(e: &EvalConfig) -> Result<(), ConfigError> {
-    at_least("eval.problems", e.problems, 1)?;
-    at_least("eval.samples", e.samples, 1)?;
+    within("eval.every", e.every, 0..=MANY)?;
+    within("eval.problems", e.problems, 1..=MANY)?;
+    within("eval.chain_sum_problems", e.chain_sum_problems, 0..=MANY)?;
+    within("eval.samples", e.samples, 1..=MANY)?;
+    within("eval.shown", e.shown, 0..=MANY)?;
     let sampled = e.k.contains(&1) && e.k.iter().all(|k| (1..=e.samples).contains(k));
     let expected = "1 among values between 1 and eval.samples";
     require("eval.k", format!("{:?}", e.k), sampled, expected)
@@ -134,8 +143,8 @@ fn share(key: &'static str, v: f64) -> Result<(), ConfigError> {
 }
 
 fn rising(key: &'static str, v: [usize; 2]) -> Result<(), ConfigError> {
-    let ok = 1 <= v[0] && v[0] <= v[1];
-    require(key, format!("{v:?}"), ok, "the fewest, 1 or more, then the most")
+    let ok = 1 <= v[0] && v[0] <= v[1] && v[1] <= ATTEMPTS;
+    require(key, format!("{v:?}"), ok, format!("the fewest, 1 or more, then the most, up to {ATTEMPTS}"))
 }
 
 fn betas(key: &'static str, v: [f64; 2]) -> Result<(), ConfigError> {

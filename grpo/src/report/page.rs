@@ -331,9 +331,7 @@ fn shown(run: &Recorded, before: &Scores, after: &Scores) -> String {
         0.0 => "a rule which looks at the final answer alone is enough",
         _ => "rules about the final answer and the template are enough",
     };
-    let mut text = format!(
-        "<p><b>It shows</b> that {rule} to raise held-out accuracy from {first} to {last}."
-    );
+    let mut text = format!("<p><b>It shows</b> that {rule} to raise held-out accuracy from {first} to {last}.");
     let checks = |s: &Scores| s.behaviour.checks.or(s.behaviour.failed_checks);
     if let (Some(was), Some(is)) = (checks(before), checks(after))
         && is > was

@@ -231,7 +231,9 @@ fn about_a_base_model_made_elsewhere_nothing_is_claimed() {
     };
     let (own, other) = (with_base_stage(true), with_base_stage(false));
     assert_well_formed(&other);
-    for claim in ["with probability", "no stage trains on", "traces of uneven quality", "Taught in the base corpus", "drills", "habit"] {
+    for claim in
+        ["with probability", "no stage trains on", "traces of uneven quality", "Taught in the base corpus", "drills", "habit"]
+    {
         let before_config = |html: &str| html.split("Every hyperparameter").next().unwrap().contains(claim);
         assert!(before_config(&own) && !before_config(&other), "{claim}");
     }

@@ -132,8 +132,7 @@ pub(crate) fn is_reachable(numbers: &[i64], target: i64) -> bool {
             left.iter().flat_map(move |&x| right.iter().map(move |&y| (x, y)))
         });
         let results = pairs.flat_map(|(x, y)| {
-            let results =
-                [x.checked_add(y), x.checked_sub(y), x.checked_mul(y), x.checked_div(y), y.checked_div(x)];
+            let results = [x.checked_add(y), x.checked_sub(y), x.checked_mul(y), x.checked_div(y), y.checked_div(x)];
             results.into_iter().flatten().map(Rational::abs)
         });
         if set == all {
@@ -304,7 +303,8 @@ mod tests {
     /// Every expression of three numbers without signs, as text.
     fn expressions(numbers: [i64; 3]) -> Vec<String> {
         let mut all = Vec::new();
-        for [a, b, c] in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]].map(|order| order.map(|i| numbers[i])) {
+        for [a, b, c] in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]].map(|order| order.map(|i| numbers[i]))
+        {
             for first in "+-*/".chars() {
                 for second in "+-*/".chars() {
                     all.push(format!("({a}{first}{b}){second}{c}"));

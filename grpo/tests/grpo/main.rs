@@ -1,6 +1,7 @@
 //! The integration tests of the crate, in one binary.
 
 mod common;
+mod hostile;
 mod objective;
 mod policy;
 mod pretrain;

@@ -285,9 +285,7 @@ fn far() -> impl Strategy<Value = Far> {
     (dtype, tokens, advantage, level).prop_map(|(dtype, tokens, advantage, importance_sampling)| {
         // Each as the dtype holds it, and finite.
         let most = if dtype == DType::F16 { 65504.0 } else { 3.38e38 };
-        let held = |x: f64| {
-            Tensor::from_slice(&[x.clamp(-most, most)], [1], &Device::cpu()).to_dtype(dtype).to_f64_vec()[0]
-        };
+        let held = |x: f64| Tensor::from_slice(&[x.clamp(-most, most)], [1], &Device::cpu()).to_dtype(dtype).to_f64_vec()[0];
         let of = |f: &dyn Fn(&(f64, f64, f64)) -> f64| tokens.iter().map(|t| held(f(t))).collect();
         let [logp, old, reference] = [of(&|t| t.0), of(&|t| t.0 - t.1), of(&|t| t.0 + t.2)];
         Far { dtype, logp, old, reference, advantage: held(advantage), importance_sampling }
@@ -308,8 +306,7 @@ impl Far {
             weights: self.tensor(&vec![1.0 / n as f64; n]),
             mask: self.tensor(&vec![1.0; n]),
         };
-        let objective =
-            Objective { epsilon: 0.2, epsilon_high: 0.28, beta, importance_sampling: self.importance_sampling };
+        let objective = Objective { epsilon: 0.2, epsilon_high: 0.28, beta, importance_sampling: self.importance_sampling };
         let logp = Var::parameter(self.tensor(&self.logp));
         let loss = objective.loss(&logp, &fixed);
         loss.loss.backward();

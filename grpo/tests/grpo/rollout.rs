@@ -139,7 +139,8 @@ fn before_the_first_update_the_difference_is_zero_and_can_be_otherwise() {
 fn copies_of_a_problem_are_one_problem() {
     use grpo::evaluate::{Evaluation, evaluate};
     use grpo::metrics::{EvalTask, Stage};
-    let (policy, config) = (crate::common::model(1), grpo::config::EvalConfig { samples: 4, k: vec![1, 4], ..Default::default() });
+    let (policy, config) =
+        (crate::common::model(1), grpo::config::EvalConfig { samples: 4, k: vec![1, 4], ..Default::default() });
     let measured = |problems: &[grpo::Problem]| {
         let e = Evaluation { task: EvalTask::Countdown, problems, config: &config, limit: 12, seed: 3, at: (Stage::Base, 0) };
         evaluate(&policy, &grpo::Tokenizer::new(), &e, &|_| ()).unwrap().0
