@@ -99,16 +99,21 @@ impl RunDir {
     /// The folder cannot be made or written, belongs to a running process, or holds something that is not a run.
     pub fn create(path: &Path) -> Result<(Self, Option<PathBuf>), RunDirError> {
         let mut moved = None;
-        // Looked at before the lock: one that another run has made since is not taken for somebody's files.
-        let holds_something = path.is_dir() && fs::read_dir(path).map_err(failed("read", path))?.next().is_some();
+        // The lock is looked at last: one that another run has made since is not taken for somebody's files.
+        let is_foreign = || -> Result<bool, RunDirError> {
+            let holds_something = path.is_dir() && fs::read_dir(path).map_err(failed("read", path))?.next().is_some();
+            Ok(holds_something && !path.join(LOCK).exists())
+        };
+        // Twice, because another run may move an older one away between the two looks.
+        if is_foreign()? && is_foreign()? {
+            return Err(RunDirError::Foreign(path.into()));
+        }
         if path.join(LOCK).exists() {
             // Whoever holds the lock of the older run must have ended. Held until after the rename, so that nobody resumes it meanwhile.
             let _old = lock(path)?;
             let to = next_free(path);
             fs::rename(path, &to).map_err(failed("move the older run in", path))?;
             moved = Some(to);
-        } else if holds_something {
-            return Err(RunDirError::Foreign(path.into()));
         }
         fs::create_dir_all(path).map_err(failed("create the run folder", path))?;
         Ok((Self { path: path.into(), _lock: lock(path)? }, moved))
