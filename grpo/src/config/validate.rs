@@ -126,10 +126,6 @@ fn within(key: &'static str, v: usize, range: RangeInclusive<usize>) -> Result<(
     require(key, v, range.contains(&v), format!("{} to {}", range.start(), range.end()))
 }
 
-fn at_least(key: &'static str, v: usize, least: usize) -> Result<(), ConfigError> {
-    require(key, v, v >= least, format!("{least} or more"))
-}
-
 fn positive(key: &'static str, v: f64) -> Result<(), ConfigError> {
     require(key, v, v > 0.0 && v.is_finite(), "more than 0")
 }
