@@ -164,7 +164,7 @@ fn panics_name_the_operation_and_the_callers_line() {
         Tensor::arange(0, 5, 0, DType::F32, &cpu) => "arange", "step";
         Tensor::arange(i64::MIN, i64::MAX, 1, DType::I64, &cpu) => "arange", "18446744073709551615";
         Tensor::eye(1 << 40, DType::F32, &cpu) => "eye", "1099511627776";
-        x.rms_norm(&[3], None, Some(-1.0)) => "rms_norm", "eps", "-1";
+        x.rms_norm(&[3], None, Some(f64::INFINITY)) => "rms_norm", "eps", "inf";
         x.rms_norm(&[3], None, Some(f64::NAN)) => "rms_norm", "eps", "NaN";
         x.softplus(0.0, 20.0) => "softplus", "beta";
         x.softplus(1.0, f64::NAN) => "softplus", "NaN";

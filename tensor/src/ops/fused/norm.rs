@@ -9,7 +9,7 @@ impl Tensor {
     /// epsilon is taken.
     ///
     /// # Panics
-    /// If `x` does not end in `normalized_shape`, `weight` does not have that shape, or `eps` is negative or not finite.
+    /// If `x` does not end in `normalized_shape`, `weight` does not have that shape, or `eps` is not finite (a negative one is PyTorch's, too).
     #[track_caller]
     pub fn rms_norm(&self, normalized_shape: &[usize], weight: Option<&Tensor>, eps: Option<f64>) -> Tensor {
         if !self.dims().ends_with(normalized_shape) {
@@ -27,8 +27,8 @@ pub(super) fn apply(x: &[&Tensor], dims: usize, eps: f64) -> Vec<Tensor> {
     if dims == 0 || dims > x.rank() {
         panic!("rms_norm: over {dims} dimensions of shape {}", x.shape());
     }
-    if !(eps >= 0.0 && eps.is_finite()) {
-        panic!("rms_norm: eps is {eps}, expected a finite number that is not negative");
+    if !eps.is_finite() {
+        panic!("rms_norm: eps is {eps}, expected a finite number");
     }
     let (lead, row) = x.dims().split_at(x.rank() - dims);
     if let Some(w) = weight.filter(|w| w.dims() != row || w.dtype() != x.dtype()) {
