@@ -17,6 +17,7 @@ use crate::chart;
 use crate::config::{ConfigError, RunConfig};
 use crate::cost::Summary;
 use crate::metrics::{self, EvalMetrics, EvalTask, MetricsError, Record, Stage, StepMetrics};
+use crate::rundir::EVAL;
 
 /// A run as its folder has recorded it.
 #[derive(Clone, Debug)]
@@ -73,7 +74,7 @@ impl Recorded {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(broken(e.to_string())),
         };
-        Ok(Self { config, records, summary, own_eval: dir.join("eval.jsonl").is_file() })
+        Ok(Self { config, records, summary, own_eval: dir.join(EVAL).is_file() })
     }
 
     /// The steps of a stage.
