@@ -5,7 +5,6 @@
 //! `{"problem","thinking","answer","correct","tokens"}`, and of several samples also `{"samples","pass_rate"}`.
 
 use std::error::Error;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,7 +12,7 @@ use clap::Parser;
 use scratchwork::grpo::console::{exit, say};
 use scratchwork::grpo::rollout::{RolloutOptions, Sample, rollout};
 use scratchwork::grpo::{Accuracy, ChainSum, Countdown, Problem, Tokenizer};
-use scratchwork::nn::DeepseekV3ForCausalLM;
+use scratchwork::nn::{DeepseekV3ForCausalLM, row_seed};
 use scratchwork::tensor::{DType, Device};
 use serde_json::json;
 
@@ -31,8 +30,15 @@ struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Answers to sample; the first is shown, the share of right ones is counted
-    #[arg(long, default_value = "1")]
-    samples: NonZeroUsize,
+    #[arg(long, default_value_t = 1, value_parser = samples)]
+    samples: usize,
+}
+
+/// Samples that are drawn side by side; of those before only the first is kept.
+const TOGETHER: usize = 256;
+
+fn samples(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or("expected 1 to 1000000".into())
 }
 
 fn main() -> ExitCode {
@@ -53,15 +59,20 @@ fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
             format!("the problem takes {prompt} tokens, the model reads {}", model.config().max_position_embeddings).into()
         );
     }
-    let options = RolloutOptions {
-        num_generations: args.samples.get(),
-        max_completion_length: room,
-        temperature: args.temperature,
-        seed: args.seed,
-    };
     let accuracy = Accuracy::default();
-    let samples = rollout(&model, &tokenizer, std::slice::from_ref(&problem), (&accuracy, &accuracy), &options)?;
-    let first = &samples[0];
+    let (mut first, mut right) = (None, 0);
+    for drawn in (0..args.samples).step_by(TOGETHER) {
+        let options = RolloutOptions {
+            num_generations: TOGETHER.min(args.samples - drawn),
+            max_completion_length: room,
+            temperature: args.temperature,
+            seed: if drawn == 0 { args.seed } else { row_seed(args.seed, drawn) },
+        };
+        let samples = rollout(&model, &tokenizer, std::slice::from_ref(&problem), (&accuracy, &accuracy), &options)?;
+        right += samples.iter().filter(|s| s.correct).count();
+        first = first.or_else(|| samples.into_iter().next());
+    }
+    let first = &first.expect("at least one sample was asked for");
     show(&problem, first);
 
     let completion = &first.completion;
@@ -69,11 +80,10 @@ fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
         "problem": problem.text(), "thinking": completion.think(), "answer": completion.answer(),
         "correct": first.correct, "tokens": completion.length(),
     });
-    if samples.len() > 1 {
-        let right = samples.iter().filter(|s| s.correct).count();
-        say(format_args!("{right} of {} samples are right", samples.len()));
-        line["samples"] = samples.len().into();
-        line["pass_rate"] = (right as f64 / samples.len() as f64).into();
+    if args.samples > 1 {
+        say(format_args!("{right} of {} samples are right", args.samples));
+        line["samples"] = args.samples.into();
+        line["pass_rate"] = (right as f64 / args.samples as f64).into();
     }
     Ok(line)
 }

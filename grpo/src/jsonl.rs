@@ -43,7 +43,7 @@ pub enum DataError {
 /// One line of a file: the fields that data sets agree on. Others are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct Record {
+pub struct Row {
     /// The question in words.
     pub question: Option<String>,
     /// The answer, in GSM8K with its solution before it.
@@ -52,7 +52,7 @@ pub struct Record {
     pub metadata: Map<String, Value>,
 }
 
-impl Record {
+impl Row {
     fn metadata(&self, key: &str) -> &Value {
         self.metadata.get(key).unwrap_or(&Value::Null)
     }
@@ -66,12 +66,12 @@ pub fn load(path: &Path) -> Result<Vec<u8>, DataError> {
     fs::read(path).map_err(|source| DataError::Io { path: path.into(), source })
 }
 
-/// Reads the text of a file line by line; `problem` makes a problem of each record or says what is wrong with it. Blank lines are
+/// Reads the text of a file line by line; `problem` makes a problem of each row or says what is wrong with it. Blank lines are
 /// skipped. `path` is where the text comes from, for messages.
 ///
 /// # Errors
 /// [`DataError`]: the first line that is not UTF-8, not a JSON object, or that `problem` refuses, by its number.
-pub fn read<T>(text: &[u8], path: &Path, problem: impl Fn(&Record) -> Result<T, String>) -> Result<Vec<T>, DataError> {
+pub fn read<T>(text: &[u8], path: &Path, problem: impl Fn(&Row) -> Result<T, String>) -> Result<Vec<T>, DataError> {
     let mut problems = Vec::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
         let refused = |message| DataError::Line { path: path.into(), line: index + 1, message };
@@ -79,13 +79,13 @@ pub fn read<T>(text: &[u8], path: &Path, problem: impl Fn(&Record) -> Result<T, 
         if line.trim().is_empty() {
             continue;
         }
-        let record: Record = serde_json::from_str(line).map_err(|error| {
+        let row: Row = serde_json::from_str(line).map_err(|error| {
             // serde_json counts lines within the text it is given, which is one line; only the column means something.
             let error = error.to_string();
             let error = error.replace(" at line 1 column ", " at column ");
             refused(format!("expected a JSON object with question, answer, metadata: {error}"))
         })?;
-        problems.push(problem(&record).map_err(refused)?);
+        problems.push(problem(&row).map_err(refused)?);
     }
     if problems.is_empty() {
         return Err(DataError::Empty { path: path.into() });
@@ -98,16 +98,16 @@ pub fn read<T>(text: &[u8], path: &Path, problem: impl Fn(&Record) -> Result<T, 
 /// # Errors
 /// As [`read`]; also a problem outside the range of `config`.
 pub fn read_countdown(text: &[u8], path: &Path, config: &CountdownConfig) -> Result<Vec<Countdown>, DataError> {
-    read(text, path, |record| {
+    read(text, path, |row| {
         let integer = |key: &str, value: &Value| {
             value.as_i64().ok_or_else(|| format!("metadata.{key}: expected an integer, found {}", brief(value)))
         };
-        let numbers = record.metadata("numbers");
+        let numbers = row.metadata("numbers");
         let Some(list) = numbers.as_array() else {
             return Err(format!("metadata.numbers: expected a list of integers, found {}", brief(numbers)));
         };
         let numbers: Vec<i64> = list.iter().map(|number| integer("numbers", number)).collect::<Result<_, _>>()?;
-        let problem = Countdown::new(numbers, integer("target", record.metadata("target"))?);
+        let problem = Countdown::new(numbers, integer("target", row.metadata("target"))?);
         config.check(&problem).map_err(|error| error.to_string())?;
         Ok(problem)
     })
@@ -118,8 +118,8 @@ pub fn read_countdown(text: &[u8], path: &Path, config: &CountdownConfig) -> Res
 /// # Errors
 /// As [`read`]; also a problem outside the range of `config`.
 pub fn read_chain_sum(text: &[u8], path: &Path, config: &ChainSumConfig) -> Result<Vec<ChainSum>, DataError> {
-    read(text, path, |record| {
-        let expression = record.metadata("expression");
+    read(text, path, |row| {
+        let expression = row.metadata("expression");
         let problem = expression
             .as_str()
             .and_then(ChainSum::parse)
@@ -134,9 +134,9 @@ pub fn read_chain_sum(text: &[u8], path: &Path, config: &ChainSumConfig) -> Resu
 /// # Errors
 /// As [`read`]; also an answer that is no number.
 pub fn read_questions(text: &[u8], path: &Path) -> Result<Vec<Question>, DataError> {
-    read(text, path, |record| {
-        let text = record.question.clone().ok_or("question: expected a string, found nothing")?;
-        let answer = record.answer.as_deref().ok_or("answer: expected a string, found nothing")?;
+    read(text, path, |row| {
+        let text = row.question.clone().ok_or("question: expected a string, found nothing")?;
+        let answer = row.answer.as_deref().ok_or("answer: expected a string, found nothing")?;
         let answer = final_answer(answer);
         let number = parse_number(answer).map_err(|error| format!("answer: {error}, found {answer:?}"))?;
         Ok(Question { text, answer: number })

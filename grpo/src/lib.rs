@@ -17,6 +17,7 @@ pub mod countdown;
 pub mod eval_stats;
 pub mod evaluate;
 pub mod jsonl;
+pub mod memory;
 pub mod metrics;
 pub mod objective;
 pub mod policy;

@@ -10,7 +10,7 @@ use crate::tokenizer::{Tokenizer, token};
 
 /// Answers that are sampled side by side, at most. Each part of a rollout has a thread of its own: that its steps wait for nobody is
 /// worth more than larger products. An answer does not depend on its neighbours, so no bit changes.
-const TOGETHER: usize = 256;
+pub(crate) const TOGETHER: usize = 256;
 
 /// Why there is no rollout.
 #[derive(Debug, thiserror::Error)]

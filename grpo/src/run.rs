@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use nn::{AdamW, AdamWConfig, CheckpointError, ConfigError as ModelError, DeepseekV3ForCausalLM, Notice, row_seed};
+use nn::{
+    AdamW, AdamWConfig, CheckpointError, ConfigError as ModelError, DeepseekV3ForCausalLM, Notice, TooLittleMemory, row_seed,
+};
 use tensor::{DType, Device};
 
 use crate::config::RunConfig;
 use crate::corpus::Corpus;
 use crate::cost::{BeforeAfter, Ledger, Summary};
 use crate::evaluate::{Evaluation, behaviour, evaluate, share, shown};
+use crate::memory::{self, LONGEST_PROMPT};
 use crate::metrics::{EvalMetrics, EvalTask, MetricsError, MetricsWriter, Record, Stage, StepMetrics};
 use crate::policy::{self, Size};
 use crate::pretrain;
@@ -34,8 +37,6 @@ use crate::trainer;
 const SAVE_EVERY: usize = 25;
 /// RL steps between two answers shown.
 const SHOW_EVERY: usize = 10;
-/// Tokens a prompt may have beside the limit on its answer.
-const LONGEST_PROMPT: usize = 64;
 
 /// Why a run stopped.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,8 @@ pub enum RunError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    #[error("a run of this configuration is too large for this machine: beside the model {0}")]
+    Memory(#[from] TooLittleMemory),
     /// A step of training failed; the last saved state is good.
     #[error("stage {stage}, step {step}: {source}; the last good state is in {}", dir.display())]
     Step { stage: Stage, step: usize, source: StepError, dir: PathBuf },
@@ -83,7 +86,7 @@ impl Run {
     /// Begins a run in a fresh folder; an older run there is moved aside. Returns what the user should know.
     ///
     /// # Errors
-    /// The folder cannot be used, or the base model does not fit.
+    /// The folder cannot be used, the base model does not fit, or there is too little memory.
     pub fn create(setup: Setup, path: &Path) -> Result<(Run, Vec<Notice>), RunError> {
         let mut notices = Vec::from_iter(setup.check_base()?);
         let tokenizer = Tokenizer::new();
@@ -91,6 +94,7 @@ impl Run {
         if let Some(base) = &setup.base {
             notices.extend(load_base(base, &policy, &tokenizer, &setup.device)?);
         }
+        nn::require_memory(memory::needed(&setup, &policy), &setup.device)?;
         let (dir, moved) = RunDir::create(path)?;
         notices.extend(moved.map(|old| Notice(format!("the earlier run is now in {}", old.display()))));
         setup.save(&dir)?;

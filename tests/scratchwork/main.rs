@@ -3,6 +3,7 @@
 
 mod devices;
 mod flagship;
+mod hostile;
 #[cfg(target_os = "linux")]
 mod output;
 mod trust;
