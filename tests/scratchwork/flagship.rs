@@ -166,7 +166,7 @@ fn impossible_problems_are_refused_by_their_line() {
     place.write("zero.jsonl", metadata("[1, 2, 3, 4]", 0));
     place.write("large.jsonl", metadata("[1, 2, 3, 4]", 1000));
     place.write("five.jsonl", metadata("[1, 2, 3, 4, 5]", 15));
-    place.write("unreachable.jsonl", metadata("[1, 2, 3, 4]", 11));
+    place.write("unreachable.jsonl", metadata("[1, 1, 1, 1]", 24));
     place.write("text.jsonl", with(r#"{"question": "Why?", "answer": "Because."}"#));
     place.write("latin.jsonl", [PROBLEM.as_bytes(), b"\n\n\xff\n"].concat());
     place.write("empty.jsonl", "\n \n");
@@ -178,7 +178,7 @@ fn impossible_problems_are_refused_by_their_line() {
             ("zero", "expected a target of 1 to 99, found 0"),
             ("large", "expected a target of 1 to 99, found 1000"),
             ("five", "expected 4 numbers, found 5"),
-            ("unreachable", "found 11"),
+            ("unreachable", "found 24"),
             ("text", "metadata.numbers"),
             ("latin", "expected UTF-8"),
         ] {
