@@ -139,7 +139,9 @@ pub fn rollout_with(
         answers.iter_mut().for_each(|answer| answer.prompt += first);
         Ok(answers)
     });
-    let answers = answers.collect::<Result<Vec<_>, GenerateError>>()?.concat();
+    // All parts first: collected into one result, the error would be of the part that happens to fail first.
+    let answers: Vec<Result<_, GenerateError>> = answers.collect();
+    let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
     let score = |answer: nn::Completion| {
         let problem = &problems[answer.prompt];
         let completion = Completion::from_tokens(tokenizer, &answer.tokens);
