@@ -73,21 +73,21 @@ impl Cuda {
     }
 
     /// Starts a kernel that fills `outs`; none for an empty grid. What cannot be started is lost.
-    fn start(&self, start: &Start<'_>, outs: &[&Tensor]) {
+    fn start(&self, start: &Start<'_>, args: &Args<'_>, outs: &[&Tensor]) {
         if start.grid == 0 {
             return;
         }
-        if start.args.lost {
+        if args.lost {
             self.context.fail(start.kernel, "an operand was lost to a fault that was told before");
         }
-        if !self.context.start(start) {
+        if !self.context.start(start, args.bytes()) {
             outs.iter().for_each(|t| buffer(&self.context, t).lose());
         }
     }
 
     /// Starts a kernel on `grid` blocks, without clusters and without dynamic shared memory.
     fn launch(&self, family: Family, kernel: &str, grid: usize, block: [u32; 2], args: Args<'_>, outs: &[&Tensor]) {
-        self.start(&Start::new(family, kernel, grid, block, args), outs);
+        self.start(&Start::new(family, kernel, grid, block), &args, outs);
     }
 
     /// One thread an element.

@@ -8,7 +8,6 @@
 use crate::allocator::{Allocator, Memory};
 use crate::driver::{DevicePtr, Driver, DriverError, Kernel, Launch, Module, Properties, Stream, TensorMap};
 use crate::kernels::Family;
-use crate::layouts::Args;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -111,15 +110,14 @@ pub(crate) struct Start<'a> {
     pub cluster: u32,
     /// Bytes of dynamic shared memory per block.
     pub shared: u32,
-    pub args: Args<'a>,
     /// Whether the kernel may report a fault: [`Context::fault_words`] are then among the arguments.
     pub reports: bool,
 }
 
 impl<'a> Start<'a> {
     /// Without clusters, dynamic shared memory and reports.
-    pub fn new(family: Family, kernel: &'a str, grid: usize, block: [u32; 2], args: Args<'a>) -> Start<'a> {
-        Start { family, kernel, grid: grid as u64, block, cluster: 1, shared: 0, args, reports: false }
+    pub fn new(family: Family, kernel: &'a str, grid: usize, block: [u32; 2]) -> Start<'a> {
+        Start { family, kernel, grid: grid as u64, block, cluster: 1, shared: 0, reports: false }
     }
 }
 
@@ -145,7 +143,7 @@ impl State {
         Ok(kernel)
     }
 
-    fn start(&mut self, start: &Start<'_>) -> Result<(), DriverError> {
+    fn start(&mut self, start: &Start<'_>, args: &[u8]) -> Result<(), DriverError> {
         let kernel = self.kernel(start.family, start.kernel)?;
         let Ok(grid) = u32::try_from(start.grid) else {
             return Err(DriverError::Failed { what: "launch".into(), reason: format!("{} blocks are too many", start.grid) });
@@ -156,7 +154,7 @@ impl State {
             block: [start.block[0], start.block[1], 1],
             cluster: [start.cluster, 1, 1],
             shared: start.shared,
-            args: start.args.bytes(),
+            args,
         };
         self.driver.launch(&launch, Stream::DEFAULT)?;
         self.launches += 1;
@@ -226,12 +224,12 @@ impl Context {
     }
 
     /// Starts a kernel. Whether it did; if not, a fault waits.
-    pub fn start(&self, start: &Start<'_>) -> bool {
+    pub fn start(&self, start: &Start<'_>, args: &[u8]) -> bool {
         let state = &mut *self.lock();
         if state.fault.is_some() {
             return false;
         }
-        let started = state.start(start);
+        let started = state.start(start, args);
         if let Err(e) = &started {
             // The interpreter names the kernel itself.
             let why = e.to_string();

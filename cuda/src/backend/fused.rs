@@ -116,8 +116,8 @@ impl Cuda {
         let shared = WARPS * numbers * like.dtype().accumulator().size();
         let block = [32 * WARPS as u32, 1];
         let name = typed(kernel, like.dtype());
-        let start = Start { shared: shared as u32, ..Start::new(ATTENTION, &name, rows.div_ceil(WARPS), block, args) };
-        self.start(&start, outs);
+        let start = Start { shared: shared as u32, ..Start::new(ATTENTION, &name, rows.div_ceil(WARPS), block) };
+        self.start(&start, &args, outs);
     }
 }
 

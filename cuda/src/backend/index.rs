@@ -35,7 +35,7 @@ fn read(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, index_strides: &[us
     let block = elements_block(y.numel());
     let blocks = y.numel().div_ceil(block as usize);
     let name = moving("gather", x.dtype());
-    cuda.start(&Start { reports: true, ..Start::new(INDEX, &name, blocks, [block, 1], args) }, &[&y]);
+    cuda.start(&Start { reports: true, ..Start::new(INDEX, &name, blocks, [block, 1]) }, &args, &[&y]);
     y
 }
 
@@ -74,7 +74,7 @@ fn write(cuda: &Cuda, y: &Tensor, dim: usize, (index, index_strides): (&Tensor, 
     let name = if add { typed("scatter_add", src.dtype()) } else { moving("scatter", src.dtype()) };
     let block = elements_block(count);
     let blocks = if length == 0 { 0 } else { count.div_ceil(block as usize) };
-    cuda.start(&Start { reports: true, ..Start::new(INDEX, &name, blocks, [block, 1], args) }, &[y]);
+    cuda.start(&Start { reports: true, ..Start::new(INDEX, &name, blocks, [block, 1]) }, &args, &[y]);
 }
 
 pub fn write_rows(cuda: &Cuda, cache: &mut Tensor, positions: &[usize], src: &Tensor) {

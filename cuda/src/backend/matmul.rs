@@ -6,7 +6,8 @@ mod tests;
 
 use super::{Cuda, typed};
 use crate::kernels::{MATMUL, MATMUL_HOPPER};
-use crate::layouts::{Layouts, address};
+use crate::layouts::Layouts;
+use hopper::Product;
 use tensor::shape::Shape;
 use tensor::{DType, Tensor};
 
@@ -30,19 +31,10 @@ pub fn matmul(cuda: &Cuda, a: &Tensor, b: &Tensor) -> Tensor {
     let y = cuda.empty(shape, a.dtype());
     let layout = Layouts::new(&a.dims()[..lead], [&a.strides()[..lead], &b.strides()[..lead]]);
     let (sa, sb) = (&a.strides()[lead..], &b.strides()[lead..]);
-    if let Some(batch_strides) = layout.one_dimension() {
-        let operand = |t: &Tensor, stride, k_stride, batch_stride| hopper::Operand {
-            stride,
-            k_stride,
-            batch_stride,
-            aligned: address(&cuda.context, t).is_multiple_of(16),
-        };
-        let (a_operand, b_operand) = (operand(a, sa[0], sa[1], batch_strides[0]), operand(b, sb[1], sb[0], batch_strides[1]));
-        let product = hopper::Product { dtype: a.dtype(), m, n, k, batch, a: a_operand, b: b_operand };
-        if let Some(tile) = hopper::choose(&product, &cuda.context.properties) {
-            hopper::start(cuda, MATMUL_HOPPER, tile, &product, &y, a, b);
-            return y;
-        }
+    let product = Product::of(cuda, a, b, &layout);
+    if let Some((product, tile)) = product.and_then(|p| Some((p, hopper::choose(&p, &cuda.context.properties)?))) {
+        hopper::start(cuda, MATMUL_HOPPER, tile, &product, &y, a, b);
+        return y;
     }
     let args = cuda.args().tensor(&y).tensor(a).tensor(b).sizes(&[m, n, k, sa[0], sa[1], sb[0], sb[1]]).layout(&layout);
     let (side, threads) = tile(m, n, matches!(a.dtype(), DType::BF16 | DType::F16));

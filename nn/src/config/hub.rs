@@ -43,8 +43,7 @@ impl Config {
     /// If it cannot be read, is not JSON, or is refused; the key is named.
     pub fn from_file(path: &Path) -> Result<Config, ConfigError> {
         let bytes = std::fs::read(path).map_err(|source| ConfigError::Io { path: path.into(), source })?;
-        let read = text::decode(&bytes).map_err(ConfigError::Text).and_then(Config::from_json);
-        read.map_err(|e| ConfigError::InFile { path: path.into(), source: Box::new(e) })
+        Config::from_bytes(&bytes).map_err(|e| ConfigError::InFile { path: path.into(), source: Box::new(e) })
     }
 
     /// Reads and checks the text of a `config.json`.
@@ -52,7 +51,11 @@ impl Config {
     /// # Errors
     /// If it is not JSON, or is refused; the key is named.
     pub fn from_json(json: &str) -> Result<Config, ConfigError> {
-        let json = text::decode(json.as_bytes()).map_err(ConfigError::Text)?;
+        Config::from_bytes(json.as_bytes())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Config, ConfigError> {
+        let json = text::decode(bytes).map_err(ConfigError::Text)?;
         let file: Map<String, Value> = serde_json::from_str(json).map_err(ConfigError::Json)?;
         let mut keys = file.clone();
         keys.retain(|_, value| !value.is_null()); // a null counts as absent, except where it says that there is none:

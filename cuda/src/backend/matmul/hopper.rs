@@ -9,7 +9,7 @@ use super::super::{Cuda, typed};
 use crate::context::Start;
 use crate::driver::{DriverError, MapType, Properties, Swizzle, TensorMap};
 use crate::kernels::Family;
-use crate::layouts::address;
+use crate::layouts::{Layouts, address};
 use tensor::{DType, Tensor};
 
 /// Rows of C that a CTA computes at a time: `BM` in the kernel.
@@ -73,6 +73,30 @@ pub struct Product {
     pub a: Operand,
     /// The right operand.
     pub b: Operand,
+}
+
+impl Product {
+    /// The product of `a` `[batch…, m, k]` and `b` `[batch…, k, n]`, whose batch dimensions have the layout `batch`; `None` if that
+    /// takes more than one stride for each.
+    pub fn of(cuda: &Cuda, a: &Tensor, b: &Tensor, batch: &Layouts<2>) -> Option<Product> {
+        let [a_batch, b_batch] = batch.one_dimension()?;
+        let lead = a.rank() - 2;
+        let operand = |t: &Tensor, x: usize, k: usize, batch_stride: usize| Operand {
+            stride: t.strides()[lead + x],
+            k_stride: t.strides()[lead + k],
+            batch_stride,
+            aligned: address(&cuda.context, t).is_multiple_of(16),
+        };
+        Some(Product {
+            dtype: a.dtype(),
+            m: a.dims()[lead],
+            n: b.dims()[lead + 1],
+            k: a.dims()[lead + 1],
+            batch: a.dims()[..lead].iter().product(),
+            a: operand(a, 0, 1, a_batch),
+            b: operand(b, 1, 0, b_batch),
+        })
+    }
 }
 
 /// A kernel of `kernels/matmul/hopper.cu`: 128 rows by so many columns per CTA, fed through a ring of stages, in clusters one
@@ -186,6 +210,6 @@ pub fn start(cuda: &Cuda, family: Family, tile: &Tile, p: &Product, y: &Tensor, 
     let name = format!("hopper_{}_{}_{}{}", tile.columns, tile.cluster, letter(&p.a, "m"), letter(&p.b, "n"));
     let ctas = tile.tiles(p).min(tile.side_by_side(&cuda.context.properties)) * tile.cluster;
     let name = typed(&name, p.dtype);
-    let start = Start::new(family, &name, ctas as usize, [384, 1], args);
-    cuda.start(&Start { cluster: tile.cluster as u32, shared: tile.shared() as u32, ..start }, &[y]);
+    let start = Start::new(family, &name, ctas as usize, [384, 1]);
+    cuda.start(&Start { cluster: tile.cluster as u32, shared: tile.shared() as u32, ..start }, &args, &[y]);
 }

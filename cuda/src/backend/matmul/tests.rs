@@ -5,7 +5,7 @@ use super::hopper::{Major, Operand, Product, TILES, Tile, accepts, choose, start
 use crate::backend::Cuda;
 use crate::driver::Properties;
 use crate::kernels::{Family, MATMUL_HOPPER};
-use crate::layouts::address;
+use crate::layouts::Layouts;
 use crate::{Options, interpreted_with};
 use proptest::prelude::*;
 use tensor::{DType, Device, Generator, Tensor};
@@ -44,27 +44,18 @@ impl Case {
         [a, b].map(|t| t.expand(&[batch as isize, -1, -1]))
     }
 
-    fn product(&self, cuda: &Cuda, [a, b]: &[Tensor; 2]) -> Product {
-        let [m, n, k, batch] = self.sizes;
-        let operand = |t: &Tensor, x: usize, k: usize| Operand {
-            stride: t.strides()[x],
-            k_stride: t.strides()[k],
-            batch_stride: if batch == 1 { 0 } else { t.strides()[0] },
-            aligned: address(&cuda.context, t).is_multiple_of(16),
-        };
-        Product { dtype: self.dtype, m, n, k, batch, a: operand(a, 1, 2), b: operand(b, 2, 1) }
-    }
-
     /// The product by a tile of a family, or the fault that it ends in.
     fn run(&self, tile: &Tile, family: Family, seed: u64) -> Result<Tensor, String> {
         // Few multiprocessors, so that each computes several tiles.
         let gpu = interpreted_with(Options { seed, multiprocessors: 2, ..Options::default() });
         let cuda = gpu.backend::<Cuda>().expect("an interpreted GPU");
         let operands = self.operands(&gpu);
-        let product = self.product(cuda, &operands);
+        let [a, b] = &operands;
+        let batch = Layouts::new(&a.dims()[..1], [&a.strides()[..1], &b.strides()[..1]]);
+        let product = Product::of(cuda, a, b, &batch).expect("one stride for the batch");
         assert!(accepts(&product, &cuda.context.properties), "{product:?}");
         let y = cuda.empty([self.sizes[3], self.sizes[0], self.sizes[1]], self.dtype);
-        start(cuda, family, tile, &product, &y, &operands[0], &operands[1]);
+        start(cuda, family, tile, &product, &y, a, b);
         gpu.synchronize().map_err(|e| e.to_string())?;
         Ok(y.to_device(&Device::cpu()))
     }

@@ -9,7 +9,8 @@ impl Tensor {
     /// of sequence `b` sees the first `visible[b] − seq + i + 1` keys (`keys` of them for the last row without `visible`).
     /// Returns the output and the rows' log-sum-exp `[batch, heads, seq]`.
     ///
-    /// A row's result depends on the keys it sees alone, whatever the others hold, NaN too: a decoding step over a cache gives the bits of the full pass.
+    /// A row's result depends on the keys it sees alone, whatever the others hold, NaN too: a decoding step over a cache gives the
+    /// bits of the full pass.
     ///
     /// # Panics
     /// If shapes, dtypes or devices do not fit, there are more queries than keys, or `visible` is below `seq` or above `keys`.

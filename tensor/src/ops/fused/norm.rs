@@ -9,7 +9,8 @@ impl Tensor {
     /// epsilon is taken.
     ///
     /// # Panics
-    /// If `x` does not end in `normalized_shape`, `weight` does not have that shape, or `eps` is not finite (a negative one is PyTorch's, too).
+    /// If `x` does not end in `normalized_shape`, `weight` does not have that shape, or `eps` is not finite. (A negative one is
+    /// taken, as PyTorch takes it.)
     #[track_caller]
     pub fn rms_norm(&self, normalized_shape: &[usize], weight: Option<&Tensor>, eps: Option<f64>) -> Tensor {
         if !self.dims().ends_with(normalized_shape) {
