@@ -53,12 +53,14 @@ pub mod matrix;
 pub mod mbarrier;
 pub mod mem;
 pub mod num;
+pub mod request;
 pub mod tensor_map;
 pub mod text;
 
 pub use counters::Counters;
-pub use gpu::{Asynchrony, Fault, FaultKind, Gpu, Launch, ModuleHandle, Options, Report};
+pub use gpu::Gpu;
 pub use hazard::{Hazard, HazardKind};
 pub use ir::{Module, ParamInfo};
 pub use mem::MemoryError;
+pub use request::{Asynchrony, Fault, FaultKind, Launch, ModuleHandle, Options, Report};
 pub use text::{Error, Errors};

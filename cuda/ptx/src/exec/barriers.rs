@@ -3,7 +3,7 @@
 use super::lanes::lanes_of;
 use super::warp::Warp;
 use super::{At, Cta, Flow, Machine, Stop, Wait};
-use crate::gpu::FaultKind;
+use crate::request::FaultKind;
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Cx;
 use crate::mem::{SyncPoint, Synced};

@@ -3,7 +3,7 @@
 use super::lanes::lanes_of;
 use super::warp::{Split, Warp};
 use super::{After, Machine, Stop, printf};
-use crate::gpu::FaultKind;
+use crate::request::FaultKind;
 use crate::ir::decode::Name;
 use crate::ir::module::Function;
 use crate::ir::{Cx, Decode, NO_PC, Op};

@@ -7,7 +7,7 @@ use super::barriers::BarrierOp;
 use super::lanes::lanes_of;
 use super::warp::{Split, Warp};
 use super::{After, At, Flow, Machine, Stop, Wait, barriers, calls};
-use crate::gpu::FaultKind;
+use crate::request::FaultKind;
 use crate::hazard::HazardKind;
 use crate::ir::decode::Name;
 use crate::ir::{Cx, Decode, NO_PC, Op};

@@ -9,7 +9,7 @@ use super::warp::Warp;
 use super::wgmma::Warpgroup;
 use super::{Cluster, Cta, Machine, bulk};
 use crate::counters::Recorder;
-use crate::gpu::{Fault, FaultKind, Launch, Options, Report};
+use crate::request::{Fault, FaultKind, Launch, Options, Report};
 use crate::ir::{Class, Constant, Entry, Module, Special};
 use crate::mem::{Global, Home, Local, Memory, Order, Tracker};
 

@@ -11,7 +11,7 @@ use super::warp::Warp;
 use super::wgmma::{self, Wgmma};
 use super::{At, Flow, Machine, Stop, memory};
 use crate::counters::TensorKind;
-use crate::gpu::FaultKind;
+use crate::request::FaultKind;
 use crate::hazard::HazardKind;
 use crate::ir::{Addr, Class, Cx, Decode, Op, Reg};
 use crate::matrix::fragment;

@@ -3,7 +3,7 @@
 use super::lanes::{lanes, lanes_of};
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop};
-use crate::gpu::FaultKind;
+use crate::request::FaultKind;
 use crate::ir::{Addr, Args, Class, Cx, Decode, Op, Reg};
 use crate::mem::Space as Where;
 use crate::mem::{Block, GLOBAL_BASE, MemoryFault, SHARED_BASE, Scope, Sem, WINDOW};

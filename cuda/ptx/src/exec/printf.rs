@@ -4,7 +4,7 @@ use super::calls::Call;
 use super::lanes::lanes_of;
 use super::warp::Warp;
 use super::{Machine, Stop, memory};
-use crate::gpu::FaultKind;
+use crate::request::FaultKind;
 use crate::mem::{Block, Sem, Space};
 
 /// Runs builtin `name` for the lanes of `mask`.

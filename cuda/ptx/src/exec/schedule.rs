@@ -3,7 +3,7 @@
 use super::barriers::expected;
 use super::warp::{Split, Warp};
 use super::{After, Machine, Stop, Wait, bulk, wgmma};
-use crate::gpu::{Fault, FaultKind};
+use crate::request::{Fault, FaultKind};
 use crate::hazard::HazardKind;
 
 /// Warp instructions without any effect after which the launch counts as stuck, if it also polls (reads memory that others may

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Args, Class, Constant, Op, Reg, Special};
+use super::operand::{Addr, Args, Class, Constant, Reg, Special};
 use crate::text::ast::{self, Literal, Operand, Space, Type};
 
 /// What a family's decoder returns.
-pub type Decode = Result<Op, String>;
+pub type Decode = Result<super::Op, String>;
 
 /// What a name stands for.
 #[derive(Clone, Debug)]
@@ -117,20 +117,7 @@ impl Scopes {
     }
 }
 
-/// `[base + offset]`, decoded.
-#[derive(Clone, Copy, Debug)]
-pub struct Addr {
-    /// The register (or constant register) that holds the base, of 32 or 64 bits.
-    pub base: Reg,
-    /// Bytes added.
-    pub offset: i64,
-    /// The space that the name implies, if it is a variable's: `ld.param [p]` of a function reads its frame.
-    pub space: Option<Space>,
-    /// The base is a constant: the address is the same each time.
-    pub constant: bool,
-}
-
-/// An instruction on its way to an [`Op`].
+/// An instruction on its way to an operation.
 pub struct Cx<'a> {
     pub(crate) inst: &'a ast::Instruction,
     parts: SmallVec<[&'a str; 12]>,

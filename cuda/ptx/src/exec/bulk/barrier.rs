@@ -4,9 +4,9 @@
 use super::super::warp::Warp;
 use super::super::{At, Flow, Machine, Stop, Wait as MachineWait};
 use super::{AsyncWait, addresses, demand32, range};
-use crate::gpu::FaultKind;
+use crate::request::FaultKind;
 use crate::hazard::{HazardKind, Site};
-use crate::ir::decode::Addr;
+use crate::ir::Addr;
 use crate::mbarrier::{Mbarrier, Misuse, State};
 use crate::mem::shadow::Step;
 use crate::mem::{Clock, Space, Which, lanes_of};

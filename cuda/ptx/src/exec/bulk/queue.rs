@@ -7,7 +7,7 @@ use super::super::{At, Machine};
 use super::barrier::{self, Bar, Key};
 use super::map::MapFence;
 use super::reduce::{Reduce, ReduceType, reduce};
-use crate::gpu::Asynchrony;
+use crate::request::Asynchrony;
 use crate::hazard::{HazardKind, Site};
 use crate::mem::{Clock, Which, lanes_of};
 

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::gpu::{Asynchrony, FaultKind, Gpu, Launch, Options};
+use crate::gpu::Gpu;
+use crate::request::{Asynchrony, FaultKind, Launch, Options};
 use crate::hazard::HazardKind;
 use crate::ir::Module;
 use crate::matrix::swizzle::Swizzle;

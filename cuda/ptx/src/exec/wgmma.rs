@@ -27,7 +27,7 @@ use super::lanes::ALL;
 use super::matrix::{self, Accumulator, Matrix};
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop, Wait};
-use crate::gpu::{Asynchrony, FaultKind};
+use crate::request::{Asynchrony, FaultKind};
 use crate::hazard::HazardKind;
 use crate::ir::{Class, Op, Reg};
 use crate::mem::WarpOrder;

@@ -62,7 +62,7 @@ pub mod warp_ops;
 pub mod wgmma;
 
 use crate::counters::Recorder;
-use crate::gpu::{Fault, FaultKind, Launch, Options};
+use crate::request::{Fault, FaultKind, Launch, Options};
 use crate::hazard::{Hazard, HazardKind, Place, Site};
 use crate::ir::{Entry, Module, Reg};
 use crate::mem::Memory;

@@ -21,9 +21,9 @@ mod tests;
 
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop};
-use crate::gpu::FaultKind;
+use crate::request::FaultKind;
 use crate::hazard::HazardKind;
-use crate::ir::decode::Addr;
+use crate::ir::Addr;
 use crate::mem::{FencedSpace, Scope, Space};
 use crate::tensor_map::Field;
 
