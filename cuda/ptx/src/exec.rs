@@ -62,10 +62,10 @@ pub mod warp_ops;
 pub mod wgmma;
 
 use crate::counters::Recorder;
-use crate::request::{Fault, FaultKind, Launch, Options};
 use crate::hazard::{Hazard, HazardKind, Place, Site};
 use crate::ir::{Entry, Module, Reg};
 use crate::mem::Memory;
+use crate::request::{Fault, FaultKind, Launch, Options};
 use rng::Rng;
 use step::After;
 use warp::Warp;

@@ -3,10 +3,10 @@
 use super::lanes::lanes_of;
 use super::warp::Warp;
 use super::{At, Cta, Flow, Machine, Stop, Wait};
-use crate::request::FaultKind;
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Cx;
 use crate::mem::{SyncPoint, Synced};
+use crate::request::FaultKind;
 use crate::text::ast::Type;
 
 /// An instruction of this family.

@@ -21,10 +21,10 @@ mod tests;
 
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop};
-use crate::request::FaultKind;
 use crate::hazard::HazardKind;
 use crate::ir::Addr;
 use crate::mem::{FencedSpace, Scope, Space};
+use crate::request::FaultKind;
 use crate::tensor_map::Field;
 
 pub use barrier::MbarrierOp;

@@ -3,10 +3,10 @@
 use super::lanes::lanes_of;
 use super::warp::{Split, Warp};
 use super::{After, Machine, Stop, printf};
-use crate::request::FaultKind;
 use crate::ir::decode::Name;
 use crate::ir::module::Function;
 use crate::ir::{Cx, Decode, NO_PC, Op};
+use crate::request::FaultKind;
 use crate::text::ast::{Operand, Space, Type};
 
 /// Handles of functions lie where no memory is.

@@ -7,10 +7,10 @@ use super::barriers::BarrierOp;
 use super::lanes::lanes_of;
 use super::warp::{Split, Warp};
 use super::{After, At, Flow, Machine, Stop, Wait, barriers, calls};
-use crate::request::FaultKind;
 use crate::hazard::HazardKind;
 use crate::ir::decode::Name;
 use crate::ir::{Cx, Decode, NO_PC, Op};
+use crate::request::FaultKind;
 use crate::text::ast::{Operand, Type};
 
 /// `brx.idx`: a jump through a table.

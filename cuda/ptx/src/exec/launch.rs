@@ -9,9 +9,9 @@ use super::warp::Warp;
 use super::wgmma::Warpgroup;
 use super::{Cluster, Cta, Machine, bulk};
 use crate::counters::Recorder;
-use crate::request::{Fault, FaultKind, Launch, Options, Report};
 use crate::ir::{Class, Constant, Entry, Module, Special};
 use crate::mem::{Global, Home, Local, Memory, Order, Tracker};
+use crate::request::{Fault, FaultKind, Launch, Options, Report};
 
 /// Streaming multiprocessors of an H100 SXM.
 const SMS: u32 = 132;

@@ -11,7 +11,6 @@ use super::warp::Warp;
 use super::wgmma::{self, Wgmma};
 use super::{At, Flow, Machine, Stop, memory};
 use crate::counters::TensorKind;
-use crate::request::FaultKind;
 use crate::hazard::HazardKind;
 use crate::ir::{Addr, Class, Cx, Decode, Op, Reg};
 use crate::matrix::fragment;
@@ -19,6 +18,7 @@ use crate::mem::{Block, SHARED_BASE, Sem, Space as Where, WINDOW};
 use crate::num::half::Kind;
 use crate::num::single::canonical;
 use crate::num::tensor::{self, Element, Precision, Tile};
+use crate::request::FaultKind;
 use crate::text::ast::{Operand, Space, Type};
 
 /// An instruction of these families.

@@ -3,10 +3,10 @@
 use super::lanes::{lanes, lanes_of};
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop};
-use crate::request::FaultKind;
 use crate::ir::{Addr, Args, Class, Cx, Decode, Op, Reg};
 use crate::mem::Space as Where;
 use crate::mem::{Block, GLOBAL_BASE, MemoryFault, SHARED_BASE, Scope, Sem, WINDOW};
+use crate::request::FaultKind;
 use crate::text::ast::{Operand, Space, Type};
 
 /// The order that an instruction names; the scope makes it a [`Sem`].

@@ -4,8 +4,8 @@ use super::calls::Call;
 use super::lanes::lanes_of;
 use super::warp::Warp;
 use super::{Machine, Stop, memory};
-use crate::request::FaultKind;
 use crate::mem::{Block, Sem, Space};
+use crate::request::FaultKind;
 
 /// Runs builtin `name` for the lanes of `mask`.
 pub(super) fn builtin(m: &mut Machine<'_>, warp: &mut Warp, name: &str, call: &Call, pc: u32, mask: u32) -> Result<(), Stop> {

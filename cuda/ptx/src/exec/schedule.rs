@@ -3,8 +3,8 @@
 use super::barriers::expected;
 use super::warp::{Split, Warp};
 use super::{After, Machine, Stop, Wait, bulk, wgmma};
-use crate::request::{Fault, FaultKind};
 use crate::hazard::HazardKind;
+use crate::request::{Fault, FaultKind};
 
 /// Warp instructions without any effect after which the launch counts as stuck, if it also polls (reads memory that others may
 /// write, or tries atomics in vain) as often as [`POLLS`]; a long computation does not.

@@ -4,12 +4,12 @@
 use super::super::warp::Warp;
 use super::super::{At, Flow, Machine, Stop, Wait as MachineWait};
 use super::{AsyncWait, addresses, demand32, range};
-use crate::request::FaultKind;
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
 use crate::mbarrier::{Mbarrier, Misuse, State};
 use crate::mem::shadow::Step;
 use crate::mem::{Clock, Space, Which, lanes_of};
+use crate::request::FaultKind;
 
 /// An `mbarrier` instruction.
 #[allow(missing_docs)]

@@ -7,11 +7,11 @@ use super::map;
 use super::queue::{self, End, Pending, Piece};
 use super::reduce::{Reduce, ReduceType};
 use super::{addresses, demand32, range};
-use crate::request::FaultKind;
 use crate::hazard::HazardKind;
 use crate::ir::Addr;
 use crate::mem::shadow::{AsyncStep, IN_FLIGHT, Shape, Step};
 use crate::mem::{Scope, Space, Which, lanes_of, mapa};
+use crate::request::FaultKind;
 use crate::tensor_map::TensorMap;
 
 /// `cp.async`: to shared memory, from global memory.

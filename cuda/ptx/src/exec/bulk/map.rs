@@ -7,11 +7,11 @@ use super::super::memory::refused;
 use super::super::warp::Warp;
 use super::super::{At, Flow, Machine, Stop};
 use super::{addresses, range};
-use crate::request::FaultKind;
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
 use crate::mem::shadow::{Shape, Step};
 use crate::mem::{Block, Clock, Scope, Sem, Space, Which, lanes_of};
+use crate::request::FaultKind;
 use crate::tensor_map::{Field, MAP_ALIGN, MAP_BYTES, TensorMap};
 
 /// A `fence.proxy.tensormap` that was executed: the interval behind it, and what lay before.

@@ -7,9 +7,9 @@ use super::super::{At, Machine};
 use super::barrier::{self, Bar, Key};
 use super::map::MapFence;
 use super::reduce::{Reduce, ReduceType, reduce};
-use crate::request::Asynchrony;
 use crate::hazard::{HazardKind, Site};
 use crate::mem::{Clock, Which, lanes_of};
+use crate::request::Asynchrony;
 
 /// A run of bytes to copy.
 #[derive(Clone, Copy, Debug)]

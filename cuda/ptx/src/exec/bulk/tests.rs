@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crate::gpu::Gpu;
-use crate::request::{Asynchrony, FaultKind, Launch, Options};
 use crate::hazard::HazardKind;
 use crate::ir::Module;
 use crate::matrix::swizzle::Swizzle;
+use crate::request::{Asynchrony, FaultKind, Launch, Options};
 use crate::tensor_map::{ElementType, OobFill, TensorMap};
 
 const SEEDS: u64 = 24;
