@@ -11,10 +11,10 @@ mod sort;
 mod unary;
 
 use crate::allocator::Memory;
+use crate::args::{Args, buffer};
 use crate::context::{Context, Start, Transfers};
 use crate::driver::Driver;
 use crate::kernels::Family;
-use crate::layouts::{Args, buffer};
 use std::sync::Arc;
 use tensor::shape::Shape;
 use tensor::{

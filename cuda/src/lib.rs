@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Read in this order: [`driver`] (what is asked of a GPU), `context` (faults stick to the stream and are told at the next
-//! synchronisation or read-back), `layouts` (how a kernel is told where elements lie), then any file of [`backend`] with its
+//! synchronisation or read-back), `args` (a launch's parameters: how a kernel learns where elements lie), then any file of [`backend`] with its
 //! kernels. Nothing is computed on the host: only [`Tensor::from_slice`](tensor::Tensor::from_slice) and its kind copy there and
 //! only reading back copies here, which [`Cuda::transfers`] counts.
 //!
@@ -19,11 +19,11 @@
 //! length and on whether its terms lie closest together, alone.
 
 mod allocator;
+mod args;
 pub mod backend;
 mod context;
 pub mod driver;
 pub mod kernels;
-mod layouts;
 
 pub use allocator::Memory;
 pub use backend::Cuda;

@@ -137,41 +137,50 @@ impl Layout {
     }
 }
 
-/// The dimensions of several layouts of one shape, merged where all of them allow it: fewer, longer loops.
-pub(crate) struct Loops<const N: usize> {
+/// The dimensions of several operands of one shape, merged where all of them allow it: the fewer, longer loops that a kernel runs.
+///
+/// ```
+/// use tensor::layout::Loops;
+/// let loops = Loops::over(&[2, 1, 3, 4], [&[12, 7, 4, 1], &[0, 9, 4, 1]]);
+/// assert_eq!((&loops.sizes[..], &loops.strides[1][..]), (&[2, 12][..], &[0, 1][..]));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Loops<const N: usize> {
     /// Sizes, outermost first; at least one.
-    pub sizes: SmallVec<[usize; 6]>,
-    /// Strides of each operand.
-    pub strides: [SmallVec<[usize; 6]>; N],
+    pub sizes: Shape,
+    /// Strides of each operand, in elements.
+    pub strides: [Strides; N],
     offsets: [usize; N],
 }
 
 impl<const N: usize> Loops<N> {
+    /// The loops over layouts of one shape.
     pub fn new(layouts: [&Layout; N]) -> Self {
-        let mut sizes: SmallVec<[usize; 6]> = SmallVec::new();
-        let mut strides: [SmallVec<[usize; 6]>; N] = std::array::from_fn(|_| SmallVec::new());
-        for (d, &size) in layouts[0].shape.iter().enumerate() {
+        let offsets = layouts.map(|l| l.offset);
+        Loops { offsets, ..Loops::over(&layouts[0].shape, layouts.map(|l| &l.strides[..])) }
+    }
+
+    /// The loops over dimensions of `sizes`, in which the operands have these strides (in elements).
+    pub fn over(sizes: &[usize], operands: [&[usize]; N]) -> Self {
+        let mut out = Loops { sizes: Shape::from(()), strides: std::array::from_fn(|_| Strides::new()), offsets: [0; N] };
+        for (d, &size) in sizes.iter().enumerate() {
             if size == 1 {
                 continue;
             }
-            let last = sizes.len().wrapping_sub(1);
-            if !sizes.is_empty() && (0..N).all(|k| strides[k][last] == layouts[k].strides[d] * size) {
-                sizes[last] *= size;
-                for k in 0..N {
-                    strides[k][last] = layouts[k].strides[d];
-                }
+            let last = out.sizes.len().wrapping_sub(1);
+            if !out.sizes.is_empty() && (0..N).all(|k| out.strides[k][last] == operands[k][d] * size) {
+                out.sizes.0[last] *= size;
+                (0..N).for_each(|k| out.strides[k][last] = operands[k][d]);
             } else {
-                sizes.push(size);
-                for k in 0..N {
-                    strides[k].push(layouts[k].strides[d]);
-                }
+                out.sizes.0.push(size);
+                (0..N).for_each(|k| out.strides[k].push(operands[k][d]));
             }
         }
-        if sizes.is_empty() {
-            sizes.push(1);
-            strides.iter_mut().for_each(|s| s.push(1));
+        if out.sizes.is_empty() {
+            out.sizes.0.push(1);
+            out.strides.iter_mut().for_each(|s| s.push(1));
         }
-        Loops { sizes, strides, offsets: std::array::from_fn(|k| layouts[k].offset) }
+        out
     }
 
     /// Size of the innermost loop.
@@ -185,12 +194,12 @@ impl<const N: usize> Loops<N> {
     }
 
     /// The storage offsets at which inner loop number `row` starts, for rows `start..end`.
-    pub fn for_rows(&self, start: usize, end: usize, mut f: impl FnMut(usize, [usize; N])) {
+    pub(crate) fn for_rows(&self, start: usize, end: usize, mut f: impl FnMut(usize, [usize; N])) {
         if start >= end {
             return; // an empty tensor has no position to start from
         }
         let outer = self.sizes.len() - 1;
-        let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, outer);
+        let mut index = Strides::from_elem(0, outer);
         let mut at = self.offsets;
         let mut rest = start;
         for d in (0..outer).rev() {

@@ -2,7 +2,6 @@
 
 use super::{Cuda, moving, typed};
 use crate::kernels::BINARY;
-use crate::layouts::layouts;
 use tensor::{BinaryOp, DType, Tensor};
 
 /// The kernels' `Op`, or `Comparison` for predicates.
@@ -28,7 +27,7 @@ pub fn binary(cuda: &Cuda, op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
     };
     let (name, dtype) = if op.is_predicate() { ("compare", DType::Bool) } else { ("binary", a.dtype()) };
     let y = cuda.empty(a.shape(), dtype);
-    let args = cuda.args().tensor(&y).tensor(a).tensor(b).value(code(op)).size(a.numel()).layout(&layouts([a, b]));
+    let args = cuda.args().tensor(&y).tensor(a).tensor(b).value(code(op)).size(a.numel()).loops_over([a, b]);
     cuda.each(BINARY, &typed(name, a.dtype()), a.numel(), args, &[&y]);
     y
 }
@@ -36,6 +35,6 @@ pub fn binary(cuda: &Cuda, op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
 pub fn where_(cuda: &Cuda, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
     let y = cuda.empty(a.shape(), a.dtype());
     let args = cuda.args().tensor(&y).tensor(condition).tensor(a).tensor(b).size(a.numel());
-    cuda.each(BINARY, &moving("where", a.dtype()), a.numel(), args.layout(&layouts([condition, a, b])), &[&y]);
+    cuda.each(BINARY, &moving("where", a.dtype()), a.numel(), args.loops_over([condition, a, b]), &[&y]);
     y
 }

@@ -1,8 +1,9 @@
 //! Filling, drawing, copying, converting, joining.
 
 use super::{Cuda, moving, with};
+use crate::args::buffer;
 use crate::kernels::CREATE;
-use crate::layouts::{Layouts, buffer, layouts};
+use tensor::layout::Loops;
 use tensor::random::last_below;
 use tensor::shape::Shape;
 use tensor::{DType, Distribution, Scalar, Tensor};
@@ -58,14 +59,14 @@ pub fn copy(cuda: &Cuda, x: &Tensor, dtype: DType) -> Tensor {
         put(cuda, &y, 0, x.dims(), x);
         return y;
     }
-    let args = cuda.args().tensor(&y).tensor(x).value(code(x.dtype())).size(x.numel()).layout(&layouts([x]));
+    let args = cuda.args().tensor(&y).tensor(x).value(code(x.dtype())).size(x.numel()).loops_over([x]);
     cuda.each(CREATE, &format!("cast_{dtype}"), x.numel(), args, &[&y]);
     y
 }
 
 /// Copies `x` into the part of a contiguous `y` that starts at element `start`; its sizes are those of `x`.
 fn put(cuda: &Cuda, y: &Tensor, start: usize, dims: &[usize], x: &Tensor) {
-    let layouts = Layouts::new(dims, [y.strides(), x.strides()]);
+    let loops = Loops::over(dims, [y.strides(), x.strides()]);
     let size = x.dtype().size();
     let args = cuda.args().tensor(y);
     let (to, from) = (buffer_at(cuda, y, start), buffer_at(cuda, x, x.layout().offset()));
@@ -75,7 +76,7 @@ fn put(cuda: &Cuda, y: &Tensor, start: usize, dims: &[usize], x: &Tensor) {
         }
         return;
     }
-    let mut args = cuda.args().value(to).tensor(x).size(x.numel()).layout(&layouts);
+    let mut args = cuda.args().value(to).tensor(x).size(x.numel()).loops(&loops);
     args.lost |= buffer(&cuda.context, y).is_lost();
     cuda.each(CREATE, &moving("move", x.dtype()), x.numel(), args, &[y]);
 }
@@ -99,6 +100,6 @@ pub fn tri(cuda: &Cuda, x: &Tensor, k: i64, upper: bool) -> Tensor {
     let y = cuda.empty(x.shape(), x.dtype());
     let (rows, cols) = (x.dims()[x.rank() - 2], x.dims()[x.rank() - 1]);
     let args = cuda.args().tensor(&y).tensor(x).size(rows).size(cols).value(k).flag(upper).size(x.numel());
-    cuda.each(CREATE, &moving("tri", x.dtype()), x.numel(), args.layout(&layouts([x])), &[&y]);
+    cuda.each(CREATE, &moving("tri", x.dtype()), x.numel(), args.loops_over([x]), &[&y]);
     y
 }

@@ -2,9 +2,10 @@
 
 use super::reduce::reduce_to;
 use super::{Cuda, typed};
+use crate::args::Args;
 use crate::context::Start;
 use crate::kernels::{ATTENTION, NORM, OPTIM, ROPE, UNARY};
-use crate::layouts::{Args, Layouts, Numbers, layouts};
+use tensor::layout::{Loops, Strides};
 use tensor::shape::Shape;
 use tensor::{AdamW, DType, Fused, ReduceOp, Tensor};
 
@@ -24,7 +25,7 @@ pub fn fused(cuda: &Cuda, op: &Fused, x: &[&Tensor]) -> Option<Vec<Tensor>> {
 fn swiglu(cuda: &Cuda, x: &[&Tensor]) -> Vec<Tensor> {
     let (gate, up) = (x[0], x[1]);
     let y = cuda.empty(gate.shape(), gate.dtype());
-    let args = cuda.args().tensor(&y).tensor(gate).tensor(up).size(gate.numel()).layout(&layouts([gate, up]));
+    let args = cuda.args().tensor(&y).tensor(gate).tensor(up).size(gate.numel()).loops_over([gate, up]);
     cuda.each(UNARY, &typed("swiglu", gate.dtype()), gate.numel(), args, &[&y]);
     vec![y]
 }
@@ -33,7 +34,7 @@ fn swiglu_backward(cuda: &Cuda, x: &[&Tensor]) -> Vec<Tensor> {
     let (grad, gate, up) = (x[0], x[1], x[2]);
     let (d_gate, d_up) = (cuda.empty(gate.shape(), gate.dtype()), cuda.empty(gate.shape(), gate.dtype()));
     let args = cuda.args().tensor(&d_gate).tensor(&d_up).tensor(grad).tensor(gate).tensor(up).size(gate.numel());
-    let args = args.layout(&layouts([grad, gate, up]));
+    let args = args.loops_over([grad, gate, up]);
     cuda.each(UNARY, &typed("swiglu_backward", gate.dtype()), gate.numel(), args, &[&d_gate, &d_up]);
     vec![d_gate, d_up]
 }
@@ -72,7 +73,7 @@ fn weight_gradient(cuda: &Cuda, grad: &Tensor, x: &Tensor, rstd: &Tensor, stride
     let partial = cuda.empty([n, parts], rstd.dtype());
     let args = cuda.args().tensor(&partial).tensor(grad).tensor(x).tensor(rstd).sizes(&[rows, n, PART, parts]).sizes(&strides);
     cuda.launch(NORM, &typed("rms_norm_weight", x.dtype()), n.div_ceil(32) * parts, [32, 8], args, &[&partial]);
-    let one = |n: usize| Numbers::from_slice(&[n]);
+    let one = |n: usize| Strides::from_slice(&[n]);
     reduce_to(cuda, ReduceOp::Sum, &partial, (one(n), one(parts)), (one(parts), one(1)), Shape::from(n), dtype)
 }
 
@@ -80,11 +81,11 @@ fn rope(cuda: &Cuda, x: &[&Tensor], inverse: bool) -> Vec<Tensor> {
     let (x, cos, sin) = (x[0], x[1], x[2]);
     let y = cuda.empty(x.shape(), x.dtype());
     let pair = x.strides()[x.rank() - 1];
-    let mut first = Numbers::from_slice(x.strides());
+    let mut first = Strides::from_slice(x.strides());
     first[x.rank() - 1] = 2 * pair;
-    let layout = Layouts::new(cos.dims(), [&first, cos.strides(), sin.strides()]);
+    let layout = Loops::over(cos.dims(), [&first, cos.strides(), sin.strides()]);
     let args = cuda.args().tensor(&y).tensor(x).tensor(cos).tensor(sin).size(pair).flag(inverse).size(cos.numel());
-    cuda.each(ROPE, &typed("rope", x.dtype()), cos.numel(), args.layout(&layout), &[&y]);
+    cuda.each(ROPE, &typed("rope", x.dtype()), cos.numel(), args.loops(&layout), &[&y]);
     vec![y]
 }
 
@@ -96,7 +97,7 @@ fn adamw(cuda: &Cuda, x: &[&Tensor], s: &AdamW) -> Vec<Tensor> {
     // The kernel's `Step`.
     let step =
         [rate, 1.0 / root, 1.0 - s.lr * s.weight_decay, s.beta1, 1.0 - s.beta1, s.beta2, 1.0 - s.beta2, s.eps, s.grad_scale];
-    let args = step.iter().fold(args.size(param.numel()), |args, &x| args.value(x)).layout(&layouts([param, grad, m, v]));
+    let args = step.iter().fold(args.size(param.numel()), |args, &x| args.value(x)).loops_over([param, grad, m, v]);
     cuda.each(OPTIM, &typed("adamw", param.dtype()), param.numel(), args, &[&p1, &m1, &v1]);
     vec![p1, m1, v1]
 }

@@ -1,21 +1,22 @@
 //! Reading and writing at positions.
 
 use super::{Cuda, elements_block, moving, operation, typed, with};
+use crate::args::{buffer, without};
 use crate::context::{CudaBuffer, Start};
 use crate::kernels::INDEX;
-use crate::layouts::{Layouts, Numbers, buffer, layouts, without};
+use tensor::layout::{Loops, Strides};
 use tensor::{DType, Scalar, Tensor};
 
 /// Sequences that one launch serves: `SEQUENCES` in `kernels/index.cu`.
 const SEQUENCES: usize = 256;
 
 /// Strides of a 1-d tensor in a shape of which it is dimension `dim`.
-fn along(index: &Tensor, rank: usize, dim: usize) -> Numbers {
+fn along(index: &Tensor, rank: usize, dim: usize) -> Strides {
     (0..rank).map(|d| if d == dim { index.strides()[0] } else { 0 }).collect()
 }
 
 /// Strides of `x` without that of `dim`, along which positions decide.
-fn free(x: &Tensor, dim: usize) -> Numbers {
+fn free(x: &Tensor, dim: usize) -> Strides {
     x.strides().iter().enumerate().map(|(d, &s)| if d == dim { 0 } else { s }).collect()
 }
 
@@ -29,9 +30,9 @@ pub fn index_select(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor) -> Tens
 
 fn read(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, index_strides: &[usize], dims: &[usize]) -> Tensor {
     let y = cuda.empty(dims, x.dtype());
-    let layout = Layouts::new(dims, [index_strides, &free(x, dim)]);
+    let layout = Loops::over(dims, [index_strides, &free(x, dim)]);
     let args = cuda.args().tensor(&y).tensor(x).tensor(index).size(x.dims()[dim]).size(x.strides()[dim]).faults(operation());
-    let args = args.size(y.numel()).layout(&layout);
+    let args = args.size(y.numel()).loops(&layout);
     let block = elements_block(y.numel());
     let blocks = y.numel().div_ceil(block as usize);
     let name = moving("gather", x.dtype());
@@ -66,11 +67,11 @@ pub fn index_add(cuda: &Cuda, x: &Tensor, dim: usize, index: &Tensor, src: &Tens
 fn write(cuda: &Cuda, y: &Tensor, dim: usize, (index, index_strides): (&Tensor, &[usize]), src: &Tensor, add: bool) {
     let lines = without(src.dims(), dim);
     let strides = [y.strides(), index_strides, src.strides()].map(|s| without(s, dim));
-    let layout = Layouts::new(&lines, [&strides[0], &strides[1], &strides[2]]);
+    let layout = Loops::over(&lines, [&strides[0], &strides[1], &strides[2]]);
     let (count, length) = (lines.iter().product::<usize>(), src.dims()[dim]);
     let args = cuda.args().tensor(y).tensor(index).tensor(src).size(length).size(y.dims()[dim]);
     let args =
-        args.sizes(&[y.strides()[dim], index_strides[dim], src.strides()[dim]]).faults(operation()).size(count).layout(&layout);
+        args.sizes(&[y.strides()[dim], index_strides[dim], src.strides()[dim]]).faults(operation()).size(count).loops(&layout);
     let name = if add { typed("scatter_add", src.dtype()) } else { moving("scatter", src.dtype()) };
     let block = elements_block(count);
     let blocks = if length == 0 { 0 } else { count.div_ceil(block as usize) };
@@ -88,7 +89,7 @@ pub fn write_rows(cuda: &Cuda, cache: &mut Tensor, positions: &[usize], src: &Te
         let part = src.narrow(0, first as isize, positions.len());
         let to = buffer(&cuda.context, cache).ptr() + (first * cache.strides()[0] * cache.dtype().size()) as u64;
         let mut args = cuda.args().value(to).tensor(&part).sizes(&[heads, len, dim, capacity, part.numel()]).sizes(positions);
-        args = args.sizes(&vec![0; SEQUENCES - positions.len()]).layout(&layouts([&part]));
+        args = args.sizes(&vec![0; SEQUENCES - positions.len()]).loops_over([&part]);
         args.lost |= buffer(&cuda.context, cache).is_lost();
         cuda.each(INDEX, &moving("write_rows", src.dtype()), part.numel(), args, &[&*cache]);
     }

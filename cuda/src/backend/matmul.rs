@@ -6,8 +6,8 @@ mod tests;
 
 use super::{Cuda, typed};
 use crate::kernels::{MATMUL, MATMUL_HOPPER};
-use crate::layouts::Layouts;
 use hopper::Product;
+use tensor::layout::Loops;
 use tensor::shape::Shape;
 use tensor::{DType, Tensor};
 
@@ -29,14 +29,14 @@ pub fn matmul(cuda: &Cuda, a: &Tensor, b: &Tensor) -> Tensor {
     let shape: Shape = a.dims()[..=lead].iter().copied().chain([n]).collect();
     let batch: usize = a.dims()[..lead].iter().product();
     let y = cuda.empty(shape, a.dtype());
-    let layout = Layouts::new(&a.dims()[..lead], [&a.strides()[..lead], &b.strides()[..lead]]);
+    let layout = Loops::over(&a.dims()[..lead], [&a.strides()[..lead], &b.strides()[..lead]]);
     let (sa, sb) = (&a.strides()[lead..], &b.strides()[lead..]);
     let product = Product::of(cuda, a, b, &layout);
     if let Some((product, tile)) = product.and_then(|p| Some((p, hopper::choose(&p, &cuda.context.properties)?))) {
         hopper::start(cuda, MATMUL_HOPPER, tile, &product, &y, a, b);
         return y;
     }
-    let args = cuda.args().tensor(&y).tensor(a).tensor(b).sizes(&[m, n, k, sa[0], sa[1], sb[0], sb[1]]).layout(&layout);
+    let args = cuda.args().tensor(&y).tensor(a).tensor(b).sizes(&[m, n, k, sa[0], sa[1], sb[0], sb[1]]).loops(&layout);
     let (side, threads) = tile(m, n, matches!(a.dtype(), DType::BF16 | DType::F16));
     let name = typed(&format!("matmul_{side}"), a.dtype());
     cuda.launch(MATMUL, &name, batch * m.div_ceil(side) * n.div_ceil(side), [threads, 1], args, &[&y]);

@@ -1,8 +1,9 @@
 //! Reductions, positions of extremes, running sums.
 
 use super::{Cuda, numeric, typed, with};
+use crate::args::without;
 use crate::kernels::REDUCE;
-use crate::layouts::{Layouts, Numbers, without};
+use tensor::layout::{Loops, Strides};
 use tensor::shape::Shape;
 use tensor::{DType, ReduceOp, Tensor};
 
@@ -25,7 +26,7 @@ fn code(op: ReduceOp) -> u32 {
 pub fn reduce(cuda: &Cuda, op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
     let dtype = if op == ReduceOp::Sum && !x.dtype().is_float() { DType::I64 } else { x.dtype() };
     let shape: Shape = x.dims().iter().enumerate().map(|(d, &n)| if dims.contains(&d) { 1 } else { n }).collect();
-    let pick = |numbers: &[usize], reduced: bool| -> Numbers {
+    let pick = |numbers: &[usize], reduced: bool| -> Strides {
         numbers.iter().enumerate().filter(|(d, _)| dims.contains(d) == reduced).map(|(_, &n)| n).collect()
     };
     let axes = |reduced| (pick(x.dims(), reduced), pick(x.strides(), reduced));
@@ -33,7 +34,7 @@ pub fn reduce(cuda: &Cuda, op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
 }
 
 /// Sizes and strides of dimensions.
-type Axes = (Numbers, Numbers);
+type Axes = (Strides, Strides);
 
 /// Reduces the dimensions `reduced` of `x` into a contiguous tensor of `shape`, whose elements follow `kept` in row-major order.
 pub fn reduce_to(
@@ -46,9 +47,9 @@ pub fn reduce_to(
     dtype: DType,
 ) -> Tensor {
     let (outputs, terms) = (shape.numel(), sizes.iter().product::<usize>());
-    let kept = Layouts::new(&kept_sizes, [&kept_strides]);
-    let reduced = Layouts::new(&sizes, [&strides]);
-    let by_columns = terms < FEW || (kept.inner(0) == 1 && reduced.inner(0) != 1);
+    let kept = Loops::over(&kept_sizes, [&kept_strides]);
+    let reduced = Loops::over(&sizes, [&strides]);
+    let by_columns = terms < FEW || (kept.inner_strides() == [1] && reduced.inner_strides() != [1]);
     let length = if by_columns { COLUMN_PART } else { ROW_PART };
     let parts = terms.div_ceil(length).max(1);
     let partial = match op {
@@ -60,24 +61,24 @@ pub fn reduce_to(
     let args = cuda.args().tensor(&y).tensor(x).value(code(op));
     let name = |way: &str| format!("reduce_{way}_{}_{}", numeric(x.dtype()), numeric(partial));
     if by_columns {
-        let args = args.sizes(&[outputs, terms, length, parts]).layout(&kept).layout(&reduced);
+        let args = args.sizes(&[outputs, terms, length, parts]).loops(&kept).loops(&reduced);
         cuda.launch(REDUCE, &name("columns"), outputs.div_ceil(32) * parts, [32, 8], args, &[&y]);
     } else {
-        let args = args.sizes(&[terms, length, parts]).layout(&kept).layout(&reduced);
+        let args = args.sizes(&[terms, length, parts]).loops(&kept).loops(&reduced);
         cuda.rows(REDUCE, &name("rows"), outputs * parts, terms, args, &[&y]);
     }
     if parts == 1 {
         return y;
     }
-    let one = |n: usize| Numbers::from_slice(&[n]);
+    let one = |n: usize| Strides::from_slice(&[n]);
     reduce_to(cuda, op, &y, (one(outputs), one(parts)), (one(parts), one(1)), shape, dtype)
 }
 
 pub fn arg_reduce(cuda: &Cuda, largest: bool, x: &Tensor, dim: usize) -> Tensor {
     let (terms, stride) = (x.dims()[dim], x.strides()[dim]);
     let y = cuda.empty(with(x.dims(), dim, 1), DType::I64);
-    let kept = Layouts::new(&without(x.dims(), dim), [&without(x.strides(), dim)]);
-    let args = cuda.args().tensor(&y).tensor(x).flag(largest).size(terms).size(stride).layout(&kept);
+    let kept = Loops::over(&without(x.dims(), dim), [&without(x.strides(), dim)]);
+    let args = cuda.args().tensor(&y).tensor(x).flag(largest).size(terms).size(stride).loops(&kept);
     cuda.rows(REDUCE, &typed("arg_reduce", x.dtype()), y.numel(), terms, args, &[&y]);
     y
 }
@@ -86,8 +87,8 @@ pub fn cumsum(cuda: &Cuda, x: &Tensor, dim: usize) -> Tensor {
     let y = cuda.empty(x.shape(), x.dtype());
     let terms = x.dims()[dim];
     let kept = without(x.dims(), dim);
-    let layout = Layouts::new(&kept, [&without(y.strides(), dim), &without(x.strides(), dim)]);
-    let args = cuda.args().tensor(&y).tensor(x).sizes(&[terms, y.strides()[dim], x.strides()[dim]]).layout(&layout);
+    let layout = Loops::over(&kept, [&without(y.strides(), dim), &without(x.strides(), dim)]);
+    let args = cuda.args().tensor(&y).tensor(x).sizes(&[terms, y.strides()[dim], x.strides()[dim]]).loops(&layout);
     let rows = if terms == 0 { 0 } else { kept.iter().product() };
     cuda.launch(REDUCE, &typed("cumsum", x.dtype()), rows, [32, 1], args, &[&y]);
     y

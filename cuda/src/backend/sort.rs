@@ -2,7 +2,7 @@
 
 use super::{Cuda, moving, typed};
 use crate::kernels::SORT;
-use crate::layouts::Layouts;
+use tensor::layout::Loops;
 use tensor::{DType, Tensor};
 
 /// Elements that one block sorts in shared memory: `MAX_CHUNK` in `kernels/sort.cu`.
@@ -20,8 +20,8 @@ pub fn sort(cuda: &Cuda, x: &Tensor, dim: usize, descending: bool) -> (Tensor, T
     let (from, to) = (rows(x), rows(&values));
     let mut keys = cuda.empty([total], DType::I64);
     let mut at = cuda.empty([total], DType::I32);
-    let layout = Layouts::new(from.dims(), [from.strides()]);
-    let args = cuda.args().tensor(&keys).tensor(x).flag(descending).size(total).layout(&layout);
+    let layout = Loops::over(from.dims(), [from.strides()]);
+    let args = cuda.args().tensor(&keys).tensor(x).flag(descending).size(total).loops(&layout);
     cuda.each(SORT, &typed("sort_keys", x.dtype()), total, args, &[&keys]);
 
     let chunk = n.next_power_of_two().min(MAX_CHUNK);
@@ -38,8 +38,8 @@ pub fn sort(cuda: &Cuda, x: &Tensor, dim: usize, descending: bool) -> (Tensor, T
         (keys, at, run) = (merged, moved, 2 * run);
     }
 
-    let layout = Layouts::new(from.dims(), [to.strides(), from.strides()]);
-    let args = cuda.args().tensor(&values).tensor(&places).tensor(x).tensor(&at).size(n).size(total).layout(&layout);
+    let layout = Loops::over(from.dims(), [to.strides(), from.strides()]);
+    let args = cuda.args().tensor(&values).tensor(&places).tensor(x).tensor(&at).size(n).size(total).loops(&layout);
     cuda.each(SORT, &moving("sort_values", x.dtype()), total, args, &[&values, &places]);
     (values, places)
 }

@@ -2,7 +2,6 @@
 
 use super::{Cuda, typed};
 use crate::kernels::UNARY;
-use crate::layouts::layouts;
 use tensor::{DType, Gelu, Tensor, UnaryOp};
 
 /// The kernels' `Op`.
@@ -40,6 +39,6 @@ pub fn unary(cuda: &Cuda, op: UnaryOp, x: &Tensor) -> Tensor {
     };
     let y = cuda.empty(x.shape(), if op == UnaryOp::LogicalNot { DType::Bool } else { x.dtype() });
     let args = cuda.args().tensor(&y).tensor(x).value(code(op)).value(beta).value(threshold).size(x.numel());
-    cuda.each(UNARY, &typed("unary", x.dtype()), x.numel(), args.layout(&layouts([x])), &[&y]);
+    cuda.each(UNARY, &typed("unary", x.dtype()), x.numel(), args.loops_over([x]), &[&y]);
     y
 }

@@ -6,10 +6,11 @@
 //! [`choose`] takes the one that costs least.
 
 use super::super::{Cuda, typed};
+use crate::args::address;
 use crate::context::Start;
 use crate::driver::{DriverError, MapType, Properties, Swizzle, TensorMap};
 use crate::kernels::Family;
-use crate::layouts::{Layouts, address};
+use tensor::layout::Loops;
 use tensor::{DType, Tensor};
 
 /// Rows of C that a CTA computes at a time: `BM` in the kernel.
@@ -76,10 +77,14 @@ pub struct Product {
 }
 
 impl Product {
-    /// The product of `a` `[batch…, m, k]` and `b` `[batch…, k, n]`, whose batch dimensions have the layout `batch`; `None` if that
+    /// The product of `a` `[batch…, m, k]` and `b` `[batch…, k, n]`, whose batch dimensions make the loops `batch`; `None` if that
     /// takes more than one stride for each.
-    pub fn of(cuda: &Cuda, a: &Tensor, b: &Tensor, batch: &Layouts<2>) -> Option<Product> {
-        let [a_batch, b_batch] = batch.one_dimension()?;
+    pub fn of(cuda: &Cuda, a: &Tensor, b: &Tensor, batch: &Loops<2>) -> Option<Product> {
+        let [a_batch, b_batch] = match batch.sizes[..] {
+            [1] => [0, 0],
+            [_] => batch.inner_strides(),
+            _ => return None,
+        };
         let lead = a.rank() - 2;
         let operand = |t: &Tensor, x: usize, k: usize, batch_stride: usize| Operand {
             stride: t.strides()[lead + x],

@@ -5,9 +5,9 @@ use super::hopper::{Major, Operand, Product, TILES, Tile, accepts, choose, start
 use crate::backend::Cuda;
 use crate::driver::Properties;
 use crate::kernels::{Family, MATMUL_HOPPER};
-use crate::layouts::Layouts;
 use crate::{Options, interpreted_with};
 use proptest::prelude::*;
+use tensor::layout::Loops;
 use tensor::{DType, Device, Generator, Tensor};
 
 const H100: Properties = Properties { capability: (9, 0), multiprocessors: 132, shared_per_block: 227 << 10 };
@@ -51,7 +51,7 @@ impl Case {
         let cuda = gpu.backend::<Cuda>().expect("an interpreted GPU");
         let operands = self.operands(&gpu);
         let [a, b] = &operands;
-        let batch = Layouts::new(&a.dims()[..1], [&a.strides()[..1], &b.strides()[..1]]);
+        let batch = Loops::over(&a.dims()[..1], [&a.strides()[..1], &b.strides()[..1]]);
         let product = Product::of(cuda, a, b, &batch).expect("one stride for the batch");
         assert!(accepts(&product, &cuda.context.properties), "{product:?}");
         let y = cuda.empty([self.sizes[3], self.sizes[0], self.sizes[1]], self.dtype);
