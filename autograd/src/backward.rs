@@ -1,13 +1,13 @@
 //! The backward pass.
 
-use crate::graph::{Edge, Needs, Node, Rule};
+use crate::graph::{Edge, Like, Needs, Node, Rule};
 use crate::mode::Scope;
 use crate::var::Var;
 use rayon::prelude::*;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tensor::Tensor;
+use tensor::{Tensor, operation, refuse};
 
 /// The nodes that a gradient has reached and that have not passed it on, by id.
 #[derive(Default)]
@@ -76,11 +76,11 @@ pub fn backward_parts<P: Sync, R: Send, E: Send>(
             // Such a thread may also be inside somebody's `no_grad`.
             let _scope = Scope::new(true);
             let (loss, result) = loss(part)?;
-            Ok((loss.gradients(&loss.gradient_of_itself()), result))
+            Ok((loss.gradients(None), result))
         });
         for part in computed.collect::<Vec<Result<_, E>>>() {
             let (gradients, result) = part?;
-            gradients.add();
+            carried_out("backward_parts", gradients).add();
             results.push(result);
         }
     }
@@ -94,16 +94,7 @@ impl Var {
     /// If there is not exactly one element, or as [`Var::backward_with`].
     #[track_caller]
     pub fn backward(&self) {
-        self.backward_with(&self.gradient_of_itself());
-    }
-
-    /// The gradient that a loss starts from.
-    #[track_caller]
-    fn gradient_of_itself(&self) -> Tensor {
-        if self.numel() != 1 {
-            panic!("backward: shape {} is not one element; give a gradient to backward_with", self.shape());
-        }
-        self.value().ones_like()
+        carried_out("backward", self.gradients(None)).add();
     }
 
     /// As [`Var::backward`], from a gradient of this value: adds `Σ grad · ∂value/∂parameter` to each parameter's gradient.
@@ -113,20 +104,25 @@ impl Var {
     /// differs from the value's, or an operation's rule fails; see [`Var::op`].
     #[track_caller]
     pub fn backward_with(&self, grad: &Tensor) {
-        self.gradients(grad).add();
+        carried_out("backward_with", self.gradients(Some(grad))).add();
     }
 
-    #[track_caller]
-    fn gradients(&self, grad: &Tensor) -> Gradients {
+    /// What a pass from a gradient of this value, or from itself where it is a loss, has for the parameters; or why there is none.
+    fn gradients(&self, grad: Option<&Tensor>) -> Result<Gradients, String> {
         let Some(start) = self.edge() else {
-            panic!("backward: the value of shape {} depends on no parameter, or was computed inside no_grad", self.shape());
+            return Err(format!("the value of shape {} depends on no parameter, or was computed inside no_grad", self.shape()));
         };
-        if !start.like().fits(grad) {
-            panic!("backward: gradient {grad:?} for a value of {} {}", self.dtype(), self.shape());
-        }
+        let grad = match grad {
+            Some(grad) if !start.like().fits(grad) => {
+                return Err(format!("gradient {grad:?} for a value of {} {}", self.dtype(), self.shape()));
+            }
+            Some(grad) => grad.clone(),
+            None if self.numel() == 1 => self.value().ones_like(),
+            None => return Err(format!("shape {} is not one element; give a gradient to backward_with", self.shape())),
+        };
         let mut pending = Pending::default();
         let mut gradients = Vec::new();
-        pending.deliver(&start, grad);
+        pending.deliver(&start, &grad);
         // Whoever uses a node's outputs has a larger id, so the largest pending one has got all its contributions.
         while let Some((_, (node, mut grads))) = pending.0.pop_last() {
             match &node.rule {
@@ -138,7 +134,7 @@ impl Var {
                     let needs: Needs = node.inputs.iter().map(Option::is_some).collect();
                     let inputs = rule(&grads, &needs);
                     drop(grads);
-                    pass_on(&node, inputs, &mut pending);
+                    pass_on(&node, inputs, &mut pending)?;
                 }
                 Rule::Recompute { f, inputs } => {
                     let grad = grads[0].take().expect("a node is pending when a gradient has reached it");
@@ -149,32 +145,38 @@ impl Var {
                     let again = f(&inputs);
                     match again.edge() {
                         Some(edge) if edge.like().admits(&grad) => pending.deliver(&edge, &grad),
-                        _ => panic!("checkpoint: run again, the function gave {again:?} for a gradient {grad:?}"),
+                        _ => return Err(format!("checkpoint: run again, the function gave {again:?} for a gradient {grad:?}")),
                     }
                 }
             }
         }
-        Gradients(gradients)
+        Ok(Gradients(gradients))
+    }
+}
+
+/// Refuses in the name of `op` what there are no gradients of.
+#[track_caller]
+fn carried_out(op: &'static str, pass: Result<Gradients, String>) -> Gradients {
+    match pass {
+        Ok(gradients) => gradients,
+        Err(why) => operation(op, || refuse!("{why}")),
     }
 }
 
 /// Delivers what a rule returned, after checking it.
-#[track_caller]
-fn pass_on(node: &Node, grads: impl IntoIterator<Item = Option<Tensor>>, pending: &mut Pending) {
+fn pass_on(node: &Node, grads: impl IntoIterator<Item = Option<Tensor>>, pending: &mut Pending) -> Result<(), String> {
     let mut grads = grads.into_iter();
     for (i, edge) in node.inputs.iter().enumerate() {
         let grad = grads.next().flatten();
         let Some(edge) = edge else { continue };
-        let like = edge.like();
+        let (name, Like { dtype, shape }) = (node.name, edge.like());
         match grad {
-            Some(g) if like.admits(&g) => pending.deliver(edge, &g),
+            Some(g) if edge.like().admits(&g) => pending.deliver(edge, &g),
             Some(g) => {
-                panic!(
-                    "{}: the rule returned {g:?} as the gradient of input {i}, which is {} {}",
-                    node.name, like.dtype, like.shape
-                )
+                return Err(format!("{name}: the rule returned {g:?} as the gradient of input {i}, which is {dtype} {shape}"));
             }
-            None => panic!("{}: the rule returned no gradient for input {i}", node.name),
+            None => return Err(format!("{name}: the rule returned no gradient for input {i}")),
         }
     }
+    Ok(())
 }

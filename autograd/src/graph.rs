@@ -6,7 +6,7 @@ use crate::var::Var;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tensor::{DType, Shape, Tensor};
+use tensor::{DType, Shape, Tensor, operation, refuse};
 
 /// A gradient for each input of a node, where one is needed.
 pub(crate) type Grads = SmallVec<[Option<Tensor>; 3]>;
@@ -165,8 +165,10 @@ pub(crate) fn record(
 /// # Panics
 /// If the dtype cannot carry a gradient.
 #[track_caller]
-pub(crate) fn expect_differentiable(name: &str, t: &Tensor) {
-    if !t.dtype().is_float() || t.dtype() == DType::F8E4M3 {
-        panic!("{name}: {} carries no gradient; use .value() or .detach() where none is wanted", t.dtype());
-    }
+pub(crate) fn expect_differentiable(name: &'static str, t: &Tensor) {
+    operation(name, || {
+        if !t.dtype().is_float() || t.dtype() == DType::F8E4M3 {
+            refuse!("{} carries no gradient; use .value() or .detach() where none is wanted", t.dtype());
+        }
+    })
 }

@@ -4,7 +4,7 @@ use crate::graph::{Edge, Grads, Like, LocalRule, Needs, Node, Parameter, Rule, e
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tensor::{DType, Device, Shape, Tensor};
+use tensor::{DType, Device, Shape, Tensor, operation, refuse};
 
 /// A tensor in a computation that can be differentiated: a *parameter* (it collects a gradient), a *constant* (it needs none),
 /// or the *result* of an operation on others. Cheap to clone; a clone of a parameter is the same parameter.
@@ -104,8 +104,10 @@ impl Var {
     /// If this is not a parameter.
     #[track_caller]
     pub fn grad(&self) -> Option<Tensor> {
-        let (_, slot, like) = self.as_parameter("grad");
-        slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|g| g.to_dtype(like.dtype))
+        operation("grad", || {
+            let (_, slot, like) = self.as_parameter();
+            slot.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|g| g.to_dtype(like.dtype))
+        })
     }
 
     /// Replaces the gradient.
@@ -114,11 +116,13 @@ impl Var {
     /// If this is not a parameter, or the gradient does not have its shape and dtype.
     #[track_caller]
     pub fn set_grad(&self, grad: Option<Tensor>) {
-        let (_, slot, like) = self.as_parameter("set_grad");
-        if let Some(g) = grad.as_ref().filter(|g| !like.fits(g)) {
-            panic!("set_grad: {g:?} for a parameter of {} {}", like.dtype, like.shape);
-        }
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = grad.map(|g| g.to_accumulator());
+        operation("set_grad", || {
+            let (_, slot, like) = self.as_parameter();
+            if let Some(g) = grad.as_ref().filter(|g| !like.fits(g)) {
+                refuse!("{g:?} for a parameter of {} {}", like.dtype, like.shape);
+            }
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = grad.map(|g| g.to_accumulator());
+        })
     }
 
     /// Forgets the gradient.
@@ -127,7 +131,7 @@ impl Var {
     /// If this is not a parameter.
     #[track_caller]
     pub fn zero_grad(&self) {
-        self.set_grad(None);
+        operation("zero_grad", || self.set_grad(None));
     }
 
     /// Replaces a parameter's value. What was computed before keeps the old one, and so does its backward pass.
@@ -136,22 +140,23 @@ impl Var {
     /// If this is not a parameter, or shape or dtype differ.
     #[track_caller]
     pub fn set_value(&self, new: Tensor) {
-        let (value, _, like) = self.as_parameter("set_value");
-        if !like.fits(&new) {
-            panic!("set_value: {new:?} for a parameter of {} {}", like.dtype, like.shape);
-        }
-        *value.write().unwrap_or_else(PoisonError::into_inner) = new;
+        operation("set_value", || {
+            let (value, _, like) = self.as_parameter();
+            if !like.fits(&new) {
+                refuse!("{new:?} for a parameter of {} {}", like.dtype, like.shape);
+            }
+            *value.write().unwrap_or_else(PoisonError::into_inner) = new;
+        })
     }
 
-    #[track_caller]
-    fn as_parameter(&self, op: &str) -> (&RwLock<Tensor>, &Mutex<Option<Tensor>>, &Like) {
+    fn as_parameter(&self) -> (&RwLock<Tensor>, &Mutex<Option<Tensor>>, &Like) {
         match &self.0 {
             Repr::Parameter(node) => match &node.rule {
                 Rule::Parameter(p) => (&p.value, &p.grad, &node.outputs[0]),
                 _ => unreachable!("a parameter's node holds its value"),
             },
-            Repr::Constant(_) => panic!("{op}: a constant of shape {} is not a parameter", self.shape()),
-            Repr::Result(_, edge) => panic!("{op}: the result of {} is not a parameter", edge.node.name),
+            Repr::Constant(_) => refuse!("a constant of shape {} is not a parameter", self.shape()),
+            Repr::Result(_, edge) => refuse!("the result of {} is not a parameter", edge.node.name),
         }
     }
 

@@ -104,7 +104,7 @@ impl Cuda {
 
 /// The operation that was called, for messages.
 fn operation() -> &'static str {
-    Device::operation().unwrap_or("operation")
+    tensor::running_operation().unwrap_or("operation")
 }
 
 /// Threads a block where each does one element.

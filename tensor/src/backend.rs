@@ -83,7 +83,7 @@ pub trait Backend: Any + fmt::Debug + Send + Sync {
     /// `[batch…, m, k] × [batch…, k, n]` with equal batch dimensions.
     fn matmul(&self, a: &Tensor, b: &Tensor) -> Tensor;
     /// A position in `index` (i64) outside `0..size`. A device that would have to wait for it says `None`, and reports it as a
-    /// fault of [`Device::operation`](crate::Device::operation).
+    /// fault of [`running_operation`](crate::running_operation).
     fn position_outside(&self, index: &Tensor, size: usize) -> Option<i64> {
         let _ = (index, size);
         None

@@ -1,13 +1,9 @@
 //! [`Device`]: a handle to a [`Backend`].
 
 use crate::backend::{Backend, DeviceError};
-use crate::dtype::DType;
-use crate::shape::Shape;
 use std::any::Any;
-use std::cell::Cell;
 use std::fmt;
 use std::ops::Deref;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Weak};
 
 /// Where tensors live and who computes on them. Cheap to clone; equal when it is the same backend object.
@@ -38,46 +34,6 @@ impl Device {
     pub fn synchronize(&self) -> Result<(), DeviceError> {
         self.0.synchronize()
     }
-}
-
-thread_local! {
-    /// The operation that is under way on this thread: the outermost, which was called.
-    static RUNNING: Cell<Option<&'static str>> = const { Cell::new(None) };
-}
-
-/// What a backend unwinds with where the host's memory does not hold a result.
-struct OutOfMemory(String);
-
-impl Device {
-    /// The operation that is under way on this thread, by the name of the method that was called: for a backend's messages.
-    pub fn operation() -> Option<&'static str> {
-        RUNNING.get()
-    }
-
-    /// Runs an operation. Where its result finds no memory on the host, panics at the caller's line, in the name of `op`.
-    #[track_caller]
-    pub(crate) fn run<R>(&self, op: &'static str, f: impl FnOnce(&dyn Backend) -> R) -> R {
-        if RUNNING.get().is_some() {
-            return f(&*self.0); // a part of another operation, which takes the blame
-        }
-        RUNNING.set(Some(op));
-        let result = panic::catch_unwind(AssertUnwindSafe(|| f(&*self.0)));
-        RUNNING.set(None);
-        match result {
-            Ok(result) => result,
-            Err(cause) => match cause.downcast::<OutOfMemory>() {
-                Ok(cause) => panic!("{op}: {}", cause.0),
-                Err(other) => panic::resume_unwind(other),
-            },
-        }
-    }
-}
-
-/// Leaves the operation that is under way because a tensor finds no memory; see [`Device::run`].
-pub(crate) fn out_of_memory(shape: &Shape, dtype: DType) -> ! {
-    let bytes = shape.numel() * dtype.size();
-    let cause = format!("out of memory: {bytes} bytes for a tensor of shape {shape} of {dtype}");
-    if RUNNING.get().is_some() { panic::resume_unwind(Box::new(OutOfMemory(cause))) } else { panic!("{cause}") }
 }
 
 /// A [`Device`] that its backend can hold without keeping itself alive.

@@ -1,5 +1,6 @@
 //! How a tensor's elements lie in its storage: shape, strides and offset. Every view is arithmetic on these.
 
+use crate::operation::operation;
 use crate::shape::Shape;
 use smallvec::SmallVec;
 
@@ -22,7 +23,7 @@ impl Layout {
     #[track_caller]
     pub fn contiguous(shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        shape.expect_fits("layout");
+        operation("contiguous", || shape.expect_fits());
         Layout { strides: shape.contiguous_strides(), shape, offset: 0 }
     }
 

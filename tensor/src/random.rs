@@ -6,6 +6,8 @@
 use crate::backend::Distribution;
 use crate::device::Device;
 use crate::dtype::DType;
+use crate::operation::operation;
+use crate::refuse;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 use half::{bf16, f16};
@@ -101,10 +103,12 @@ impl Generator {
     /// shape.
     #[track_caller]
     pub fn uniform(&mut self, shape: impl Into<Shape>, lo: f64, hi: f64, dtype: DType, device: &Device) -> Tensor {
-        if !(lo <= hi && (hi - lo).is_finite()) {
-            panic!("uniform: the bounds {lo} and {hi} are no finite range");
-        }
-        self.draw("uniform", shape.into(), dtype, Distribution::Uniform(lo, hi), device)
+        operation("uniform", || {
+            if !(lo <= hi && (hi - lo).is_finite()) {
+                refuse!("the bounds {lo} and {hi} are no finite range");
+            }
+            self.draw(shape.into(), dtype, Distribution::Uniform(lo, hi), device)
+        })
     }
 
     /// Normal with a mean and a standard deviation.
@@ -113,10 +117,12 @@ impl Generator {
     /// If `std` is negative, one of them is not finite, the dtype is no float, or no memory could hold the shape.
     #[track_caller]
     pub fn normal(&mut self, shape: impl Into<Shape>, mean: f64, std: f64, dtype: DType, device: &Device) -> Tensor {
-        if !(mean.is_finite() && std >= 0.0 && std.is_finite()) {
-            panic!("normal: mean {mean} and standard deviation {std}, expected finite numbers, the second not negative");
-        }
-        self.draw("normal", shape.into(), dtype, Distribution::Normal(mean, std), device)
+        operation("normal", || {
+            if !(mean.is_finite() && std >= 0.0 && std.is_finite()) {
+                refuse!("mean {mean} and standard deviation {std}, expected finite numbers, the second not negative");
+            }
+            self.draw(shape.into(), dtype, Distribution::Normal(mean, std), device)
+        })
     }
 
     /// i64 integers uniform on `lo..hi`.
@@ -125,17 +131,20 @@ impl Generator {
     /// If the range is empty, or no memory could hold the shape.
     #[track_caller]
     pub fn randint(&mut self, lo: i64, hi: i64, shape: impl Into<Shape>, device: &Device) -> Tensor {
-        assert!(lo < hi, "randint: the range {lo}..{hi} is empty");
-        self.draw("randint", shape.into(), DType::I64, Distribution::Int(lo, hi), device)
+        operation("randint", || {
+            if lo >= hi {
+                refuse!("the range {lo}..{hi} is empty");
+            }
+            self.draw(shape.into(), DType::I64, Distribution::Int(lo, hi), device)
+        })
     }
 
-    #[track_caller]
-    fn draw(&mut self, op: &'static str, shape: Shape, dtype: DType, distribution: Distribution, device: &Device) -> Tensor {
+    fn draw(&mut self, shape: Shape, dtype: DType, distribution: Distribution, device: &Device) -> Tensor {
         if !dtype.is_float() && !matches!(distribution, Distribution::Int(..)) {
-            panic!("{op}: expected a float dtype, got {dtype}");
+            refuse!("expected a float dtype, got {dtype}");
         }
-        shape.expect_fits(op);
-        let x = device.run(op, |b| b.random(&shape, dtype, distribution, self.seed, self.offset));
+        shape.expect_fits();
+        let x = device.random(&shape, dtype, distribution, self.seed, self.offset);
         self.offset += shape.numel() as u64;
         x
     }

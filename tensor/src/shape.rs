@@ -1,5 +1,7 @@
 //! Shapes, dimension lists and broadcasting.
 
+use crate::operation::operation;
+use crate::refuse;
 use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Deref;
@@ -19,7 +21,7 @@ impl Shape {
     /// If no memory could hold them, even where one memory cell stands for many.
     #[track_caller]
     pub fn numel(&self) -> usize {
-        self.expect_fits("tensor");
+        operation("numel", || self.expect_fits());
         self.0.iter().product()
     }
 
@@ -29,11 +31,10 @@ impl Shape {
         product.is_some_and(|n| n <= MOST_ELEMENTS)
     }
 
-    /// Panics in the name of `op` where the shape does not fit.
-    #[track_caller]
-    pub(crate) fn expect_fits(&self, op: &str) {
+    /// Refuses a shape that does not fit.
+    pub(crate) fn expect_fits(&self) {
         if !self.fits() {
-            panic!("{op}: shape {self} has more elements than any memory holds");
+            refuse!("shape {self} has more elements than any memory holds");
         }
     }
 
@@ -144,23 +145,19 @@ impl Dims {
     /// # Panics
     /// If a dimension is out of range or named twice.
     #[track_caller]
-    pub fn resolve(&self, op: &str, rank: usize) -> SmallVec<[usize; 6]> {
-        match self {
+    pub fn resolve(&self, rank: usize) -> SmallVec<[usize; 6]> {
+        operation("resolve", || match self {
             Dims::List(list) if !list.is_empty() => {
-                // A loop: a closure would take the blame for a panic from the caller.
-                let mut dims = SmallVec::<[usize; 6]>::new();
-                for &d in list {
-                    dims.push(resolve_dim(op, d, rank));
-                }
+                let mut dims: SmallVec<[usize; 6]> = list.iter().map(|&d| resolve_dim(d, rank)).collect();
                 dims.sort_unstable();
                 if rank > 0 && dims.windows(2).any(|w| w[0] == w[1]) {
-                    panic!("{op}: a dimension is named twice in {list:?}");
+                    refuse!("a dimension is named twice in {list:?}");
                 }
                 dims.retain(|d| *d < rank); // a 0-d tensor accepts 0 and -1
                 dims
             }
             _ => (0..rank).collect(),
-        }
+        })
     }
 }
 
@@ -195,15 +192,11 @@ impl From<Vec<isize>> for Dims {
     }
 }
 
-/// A dimension counted from the front. A 0-d tensor accepts 0 and -1, as in PyTorch.
-///
-/// # Panics
-/// If `dim` is not in `-rank..rank`.
-#[track_caller]
-pub fn resolve_dim(op: &str, dim: isize, rank: usize) -> usize {
+/// A dimension counted from the front. A 0-d tensor accepts 0 and -1, as in PyTorch. Refuses what is not in `-rank..rank`.
+pub(crate) fn resolve_dim(dim: isize, rank: usize) -> usize {
     let r = rank.max(1) as isize;
     if dim < -r || dim >= r {
-        panic!("{op}: dimension {dim} is out of range for a tensor of {rank} dimensions (expected {} to {})", -r, r - 1);
+        refuse!("dimension {dim} is out of range for a tensor of {rank} dimensions (expected {} to {})", -r, r - 1);
     }
     dim.rem_euclid(r) as usize
 }

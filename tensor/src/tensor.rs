@@ -3,7 +3,9 @@
 use crate::device::Device;
 use crate::dtype::{DType, Element, Scalar};
 use crate::layout::Layout;
-use crate::shape::Shape;
+use crate::operation::operation;
+use crate::refuse;
+use crate::shape::{Shape, resolve_dim};
 use crate::storage::Storage;
 use std::fmt;
 
@@ -36,22 +38,24 @@ impl Tensor {
     /// If the number of values is not the product of the sizes.
     #[track_caller]
     pub fn from_slice<T: Element>(values: &[T], shape: impl Into<Shape>, device: &Device) -> Tensor {
-        Tensor::from_values("from_slice", values, shape.into(), device)
+        operation("from_slice", || Tensor::from_values(values, shape.into(), device))
     }
 
-    #[track_caller]
-    fn from_values<T: Element>(op: &str, values: &[T], shape: Shape, device: &Device) -> Tensor {
-        shape.expect_fits(op);
+    fn from_values<T: Element>(values: &[T], shape: Shape, device: &Device) -> Tensor {
+        shape.expect_fits();
         if values.len() != shape.numel() {
-            panic!("{op}: {} values do not fill the shape {shape}, which takes {}", values.len(), shape.numel());
+            refuse!("{} values do not fill the shape {shape}, which takes {}", values.len(), shape.numel());
         }
-        Tensor::uploaded(op, T::encode(values), shape, T::DTYPE, device)
+        Tensor::uploaded(T::encode(values), shape, T::DTYPE, device)
     }
 
     /// From values in row-major order; see [`Tensor::from_slice`].
+    ///
+    /// # Panics
+    /// If the number of values is not the product of the sizes.
     #[track_caller]
     pub fn from_vec<T: Element>(values: Vec<T>, shape: impl Into<Shape>, device: &Device) -> Tensor {
-        Tensor::from_values("from_vec", &values, shape.into(), device)
+        operation("from_vec", || Tensor::from_values(&values, shape.into(), device))
     }
 
     /// From native-order bytes of `dtype`; for bool any byte but 0 is true.
@@ -60,33 +64,34 @@ impl Tensor {
     /// If the number of bytes does not fit the shape, or the device is out of memory.
     #[track_caller]
     pub fn from_bytes(mut bytes: Vec<u8>, shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
-        let shape = shape.into();
-        shape.expect_fits("from_bytes");
-        if bytes.len() != shape.numel() * dtype.size() {
-            panic!(
-                "from_bytes: {} bytes do not fill {shape} of {dtype}, which takes {}",
-                bytes.len(),
-                shape.numel() * dtype.size()
-            );
-        }
-        if dtype == DType::Bool {
-            bytes.iter_mut().for_each(|b| *b = (*b != 0) as u8);
-        }
-        Tensor::uploaded("from_bytes", bytes, shape, dtype, device)
+        operation("from_bytes", || {
+            let shape = shape.into();
+            shape.expect_fits();
+            let needed = shape.numel() * dtype.size();
+            if bytes.len() != needed {
+                refuse!("{} bytes do not fill {shape} of {dtype}, which takes {needed}", bytes.len());
+            }
+            if dtype == DType::Bool {
+                bytes.iter_mut().for_each(|b| *b = (*b != 0) as u8);
+            }
+            Tensor::uploaded(bytes, shape, dtype, device)
+        })
     }
 
-    #[track_caller]
-    fn uploaded(op: &str, bytes: Vec<u8>, shape: Shape, dtype: DType, device: &Device) -> Tensor {
+    fn uploaded(bytes: Vec<u8>, shape: Shape, dtype: DType, device: &Device) -> Tensor {
         match device.upload(bytes) {
             Ok(storage) => Tensor::from_parts(storage, Layout::contiguous(shape), dtype),
-            Err(e) => panic!("{op}: {e}, for a tensor of shape {shape} of {dtype}"),
+            Err(e) => refuse!("{e}, for a tensor of shape {shape} of {dtype}"),
         }
     }
 
     /// A 0-d tensor.
+    ///
+    /// # Panics
+    /// If the device has no memory.
     #[track_caller]
     pub fn scalar(value: impl Into<Scalar>, dtype: DType, device: &Device) -> Tensor {
-        Tensor::full((), value, dtype, device)
+        operation("scalar", || Tensor::full((), value, dtype, device))
     }
 
     /// All elements `value`.
@@ -95,7 +100,7 @@ impl Tensor {
     /// If no memory could hold them.
     #[track_caller]
     pub fn full(shape: impl Into<Shape>, value: impl Into<Scalar>, dtype: DType, device: &Device) -> Tensor {
-        Tensor::filled("full", shape.into(), value.into(), dtype, device)
+        operation("full", || Tensor::filled(shape.into(), value.into(), dtype, device))
     }
 
     /// All elements 0.
@@ -104,7 +109,7 @@ impl Tensor {
     /// If no memory could hold them.
     #[track_caller]
     pub fn zeros(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
-        Tensor::filled("zeros", shape.into(), Scalar::Int(0), dtype, device)
+        operation("zeros", || Tensor::filled(shape.into(), Scalar::Int(0), dtype, device))
     }
 
     /// All elements 1.
@@ -113,13 +118,12 @@ impl Tensor {
     /// If no memory could hold them.
     #[track_caller]
     pub fn ones(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Tensor {
-        Tensor::filled("ones", shape.into(), Scalar::Int(1), dtype, device)
+        operation("ones", || Tensor::filled(shape.into(), Scalar::Int(1), dtype, device))
     }
 
-    #[track_caller]
-    pub(crate) fn filled(op: &'static str, shape: Shape, value: Scalar, dtype: DType, device: &Device) -> Tensor {
-        shape.expect_fits(op);
-        device.run(op, |b| b.full(&shape, value, dtype))
+    fn filled(shape: Shape, value: Scalar, dtype: DType, device: &Device) -> Tensor {
+        shape.expect_fits();
+        device.full(&shape, value, dtype)
     }
 
     /// `start, start + step, …` up to but without `end`.
@@ -128,11 +132,15 @@ impl Tensor {
     /// If `step` is 0, or no memory could hold them.
     #[track_caller]
     pub fn arange(start: i64, end: i64, step: i64, dtype: DType, device: &Device) -> Tensor {
-        assert!(step != 0, "arange: step is 0");
-        let ahead = if step > 0 { end > start } else { end < start };
-        let len = if ahead { end.abs_diff(start).div_ceil(step.unsigned_abs()) as usize } else { 0 };
-        Shape::from(len).expect_fits("arange");
-        device.run("arange", |b| b.arange(start, step, len, dtype))
+        operation("arange", || {
+            if step == 0 {
+                refuse!("step is 0");
+            }
+            let ahead = if step > 0 { end > start } else { end < start };
+            let len = if ahead { end.abs_diff(start).div_ceil(step.unsigned_abs()) as usize } else { 0 };
+            Shape::from(len).expect_fits();
+            device.arange(start, step, len, dtype)
+        })
     }
 
     /// The `n × n` identity matrix.
@@ -141,29 +149,38 @@ impl Tensor {
     /// If no memory could hold it.
     #[track_caller]
     pub fn eye(n: usize, dtype: DType, device: &Device) -> Tensor {
-        Shape::from([n, n]).expect_fits("eye");
-        device.run("eye", |_| {
+        operation("eye", || {
+            Shape::from([n, n]).expect_fits();
             let i = Tensor::arange(0, n as i64, 1, DType::I64, device);
             i.unsqueeze(1).eq(&i).to_dtype(dtype)
         })
     }
 
     /// Zeros of this tensor's shape, dtype and device.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
     #[track_caller]
     pub fn zeros_like(&self) -> Tensor {
-        Tensor::filled("zeros_like", self.layout.shape.clone(), Scalar::Int(0), self.dtype, self.device())
+        operation("zeros_like", || self.full_like(Scalar::Int(0)))
     }
 
     /// Ones of this tensor's shape, dtype and device.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
     #[track_caller]
     pub fn ones_like(&self) -> Tensor {
-        Tensor::filled("ones_like", self.layout.shape.clone(), Scalar::Int(1), self.dtype, self.device())
+        operation("ones_like", || self.full_like(Scalar::Int(1)))
     }
 
     /// `value` in this tensor's shape, dtype and device.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
     #[track_caller]
     pub fn full_like(&self, value: impl Into<Scalar>) -> Tensor {
-        Tensor::filled("full_like", self.layout.shape.clone(), value.into(), self.dtype, self.device())
+        operation("full_like", || self.device().full(self.shape(), value.into(), self.dtype))
     }
 
     /// Sizes of the dimensions.
@@ -187,7 +204,10 @@ impl Tensor {
     /// If there is no such dimension.
     #[track_caller]
     pub fn dim(&self, dim: isize) -> usize {
-        self.size_along("dim", dim)
+        operation("dim", || match self.rank() {
+            0 => refuse!("a 0-d tensor has no dimension {dim}"),
+            rank => self.dims()[resolve_dim(dim, rank)],
+        })
     }
 
     /// Number of elements.
@@ -231,7 +251,7 @@ impl Tensor {
     /// If there is no memory for a copy.
     #[track_caller]
     pub fn contiguous(&self) -> Tensor {
-        if self.is_contiguous() { self.clone() } else { self.copy_as("contiguous", self.dtype) }
+        operation("contiguous", || if self.is_contiguous() { self.clone() } else { self.device().copy(self, self.dtype) })
     }
 
     /// The values converted: floats round to nearest even, float to integer truncates (to i64, where NaN gives 0 and out of
@@ -241,17 +261,16 @@ impl Tensor {
     /// If there is no memory for a copy.
     #[track_caller]
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
-        if dtype == self.dtype { self.clone() } else { self.copy_as("to_dtype", dtype) }
-    }
-
-    #[track_caller]
-    fn copy_as(&self, op: &'static str, dtype: DType) -> Tensor {
-        self.device().run(op, |b| b.copy(self, dtype))
+        operation("to_dtype", || if dtype == self.dtype { self.clone() } else { self.device().copy(self, dtype) })
     }
 
     /// The values in the dtype that they are added up in, [`DType::accumulator`].
+    ///
+    /// # Panics
+    /// If there is no memory for a copy.
+    #[track_caller]
     pub fn to_accumulator(&self) -> Tensor {
-        self.to_dtype(self.dtype.accumulator())
+        operation("to_accumulator", || self.to_dtype(self.dtype.accumulator()))
     }
 
     /// A copy on another device, or this tensor if it is there.
@@ -260,10 +279,10 @@ impl Tensor {
     /// On a device fault.
     #[track_caller]
     pub fn to_device(&self, device: &Device) -> Tensor {
-        if device == self.device() {
-            return self.clone();
-        }
-        Tensor::uploaded("to_device", self.read("to_device"), self.layout.shape.clone(), self.dtype, device)
+        operation("to_device", || match device == self.device() {
+            true => self.clone(),
+            false => Tensor::uploaded(self.to_bytes(), self.layout.shape.clone(), self.dtype, device),
+        })
     }
 
     /// The elements in row-major order as native-order bytes.
@@ -272,17 +291,14 @@ impl Tensor {
     /// On a device fault.
     #[track_caller]
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.read("to_bytes")
-    }
-
-    #[track_caller]
-    fn read(&self, op: &'static str) -> Vec<u8> {
-        let packed = self.is_contiguous() && self.layout.offset == 0;
-        let x = if packed { self.clone() } else { self.copy_as(op, self.dtype) };
-        match x.device().download(&x.storage, x.numel() * x.dtype.size()) {
-            Ok(bytes) => bytes,
-            Err(e) => panic!("{op}: {e}"),
-        }
+        operation("to_bytes", || {
+            let packed = self.is_contiguous() && self.layout.offset == 0;
+            let x = if packed { self.clone() } else { self.device().copy(self, self.dtype) };
+            match x.device().download(&x.storage, x.numel() * x.dtype.size()) {
+                Ok(bytes) => bytes,
+                Err(e) => refuse!("{e}"),
+            }
+        })
     }
 
     /// The elements in row-major order.
@@ -291,15 +307,12 @@ impl Tensor {
     /// If `T` is not the tensor's dtype, or on a device fault.
     #[track_caller]
     pub fn to_vec<T: Element>(&self) -> Vec<T> {
-        self.read_as("to_vec")
-    }
-
-    #[track_caller]
-    fn read_as<T: Element>(&self, op: &'static str) -> Vec<T> {
-        if T::DTYPE != self.dtype {
-            panic!("{op}: the tensor holds {}, not {}", self.dtype, T::DTYPE);
-        }
-        T::decode(&self.read(op))
+        operation("to_vec", || {
+            if T::DTYPE != self.dtype {
+                refuse!("the tensor holds {}, not {}", self.dtype, T::DTYPE);
+            }
+            T::decode(&self.to_bytes())
+        })
     }
 
     /// The elements in row-major order as f64, from any dtype.
@@ -308,8 +321,7 @@ impl Tensor {
     /// On a device fault.
     #[track_caller]
     pub fn to_f64_vec(&self) -> Vec<f64> {
-        let x = if self.dtype == DType::F64 { self.clone() } else { self.copy_as("to_f64_vec", DType::F64) };
-        x.read_as("to_f64_vec")
+        operation("to_f64_vec", || self.to_dtype(DType::F64).to_vec())
     }
 
     /// The only element.
@@ -318,10 +330,10 @@ impl Tensor {
     /// If there is not exactly one element, `T` is not the tensor's dtype, or on a device fault.
     #[track_caller]
     pub fn item<T: Element>(&self) -> T {
-        if self.numel() != 1 {
-            panic!("item: the tensor has {} elements, not one (shape {})", self.numel(), self.shape());
-        }
-        self.read_as("item")[0]
+        operation("item", || match self.numel() {
+            1 => self.to_vec()[0],
+            n => refuse!("the tensor has {n} elements, not one (shape {})", self.shape()),
+        })
     }
 
     /// The memory behind it, to replace or write in place.

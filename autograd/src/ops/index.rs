@@ -4,7 +4,7 @@ use super::reshape_to;
 use crate::graph::Like;
 use crate::operand::{Value, VarOperand};
 use crate::var::Var;
-use tensor::{DType, Repeats, Scalar, Shape, Tensor};
+use tensor::{DType, Repeats, Scalar, Shape, Tensor, operation};
 
 /// Zeros of a gradient's dtype and device.
 fn zeros(shape: &Shape, g: &Tensor) -> Tensor {
@@ -126,11 +126,13 @@ impl Var {
     /// As [`Var::gather`].
     #[track_caller]
     pub fn take_along_dim(&self, index: &Tensor, dim: Option<isize>) -> Var {
-        let Some(dim) = dim else {
-            return self.flatten(0, -1).take_along_dim(&index.flatten(0, -1), Some(0));
-        };
-        let (wide, index) = self.value().align_along("take_along_dim", dim, index);
-        self.broadcast_to(wide.shape()).gather(dim, &index)
+        operation("take_along_dim", || {
+            let Some(dim) = dim else {
+                return self.flatten(0, -1).take_along_dim(&index.flatten(0, -1), Some(0));
+            };
+            let (wide, index) = self.value().align_along(dim, index);
+            self.broadcast_to(wide.shape()).gather(dim, &index)
+        })
     }
 
     /// Rows of `weight` `[vocabulary, dim]` at integer `ids` of any shape: `[…ids, dim]`.
@@ -153,10 +155,12 @@ impl Var {
     /// If the counts are not one an element, or negative.
     #[track_caller]
     pub fn repeat_interleave<'a>(&self, repeats: impl Into<Repeats<'a>>, dim: Option<isize>) -> Var {
-        let (x, d) = match dim {
-            Some(d) if self.rank() > 0 => (self.clone(), d),
-            _ => (self.flatten(0, -1), 0),
-        };
-        x.index_select(d, &repeats.into().positions(x.dim(d), &self.device()))
+        operation("repeat_interleave", || {
+            let (x, d) = match dim {
+                Some(d) if self.rank() > 0 => (self.clone(), d),
+                _ => (self.flatten(0, -1), 0),
+            };
+            x.index_select(d, &repeats.into().positions(x.dim(d), &self.device()))
+        })
     }
 }

@@ -76,6 +76,9 @@ impl Var {
     }
 
     /// The same values in row-major order; no copy where they are already.
+    ///
+    /// # Panics
+    /// If there is no memory for a copy.
     #[track_caller]
     pub fn contiguous(&self) -> Var {
         let value = self.value();
@@ -120,7 +123,6 @@ impl Var {
     }
 
     /// The last two dimensions swapped; a vector or 0-d value is returned as it is.
-    #[track_caller]
     pub fn t(&self) -> Var {
         if self.rank() < 2 { self.clone() } else { self.transpose(-2, -1) }
     }

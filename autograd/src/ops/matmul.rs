@@ -3,7 +3,7 @@
 
 use crate::graph::Like;
 use crate::var::Var;
-use tensor::Tensor;
+use tensor::{Tensor, operation};
 
 impl Var {
     /// Matrix product with NumPy's rules: vectors are promoted and demoted again, leading dimensions broadcast.
@@ -66,8 +66,10 @@ impl Var {
     #[track_caller]
     pub fn linear(&self, weight: &Var, bias: Option<&Var>) -> Var {
         if weight.rank() != 2 {
-            let y = self.product("linear", weight, self.value().linear(&weight.value(), None));
-            return bias.map_or(y.clone(), |b| y.add(b));
+            return operation("linear", || {
+                let y = self.product("linear", weight, self.value().linear(&weight.value(), None));
+                bias.map_or(y.clone(), |b| y.add(b))
+            });
         }
         let (x, w, b) = (self.value(), weight.value(), bias.map(Var::value));
         let value = x.linear(&w, b.as_ref());

@@ -13,10 +13,10 @@ struct Reduced {
 }
 
 impl Reduced {
-    #[track_caller]
-    fn new(op: &str, x: &Var, dims: &Dims, keepdim: bool) -> Reduced {
+    /// Of a reduction that was done.
+    fn new(x: &Var, dims: &Dims, keepdim: bool) -> Reduced {
         let shape = x.shape();
-        Reduced { dims: dims.resolve(op, shape.len()), shape, keepdim }
+        Reduced { dims: dims.resolve(shape.len()), shape, keepdim }
     }
 
     /// How many elements went into each result.
@@ -50,8 +50,9 @@ impl Var {
     #[track_caller]
     pub fn sum(&self, dims: impl Into<Dims>, keepdim: bool) -> Var {
         let dims = dims.into();
-        let reduced = Reduced::new("sum", self, &dims, keepdim);
-        Var::op_edges("sum", self.value().sum(dims, keepdim), [self.edge()], move |g, _| [Some(reduced.spread(g))])
+        let value = self.value().sum(dims.clone(), keepdim);
+        let reduced = Reduced::new(self, &dims, keepdim);
+        Var::op_edges("sum", value, [self.edge()], move |g, _| [Some(reduced.spread(g))])
     }
 
     /// Mean over `dims`; NaN of nothing.
@@ -61,10 +62,9 @@ impl Var {
     #[track_caller]
     pub fn mean(&self, dims: impl Into<Dims>, keepdim: bool) -> Var {
         let dims = dims.into();
-        let reduced = Reduced::new("mean", self, &dims, keepdim);
-        Var::op_edges("mean", self.value().mean(dims, keepdim), [self.edge()], move |g, _| {
-            [Some(reduced.spread(&g.div(reduced.count() as f64)))]
-        })
+        let value = self.value().mean(dims.clone(), keepdim);
+        let reduced = Reduced::new(self, &dims, keepdim);
+        Var::op_edges("mean", value, [self.edge()], move |g, _| [Some(reduced.spread(&g.div(reduced.count() as f64)))])
     }
 
     /// Largest element over `dims`; equals share the gradient evenly. NaN wins.
@@ -74,8 +74,7 @@ impl Var {
     #[track_caller]
     pub fn amax(&self, dims: impl Into<Dims>, keepdim: bool) -> Var {
         let dims = dims.into();
-        let reduced = Reduced::new("amax", self, &dims, keepdim);
-        self.extremum("amax", self.value().amax(dims, keepdim), reduced)
+        self.extremum("amax", self.value().amax(dims.clone(), keepdim), &dims, keepdim)
     }
 
     /// Smallest element over `dims`; equals share the gradient evenly. NaN wins.
@@ -85,13 +84,12 @@ impl Var {
     #[track_caller]
     pub fn amin(&self, dims: impl Into<Dims>, keepdim: bool) -> Var {
         let dims = dims.into();
-        let reduced = Reduced::new("amin", self, &dims, keepdim);
-        self.extremum("amin", self.value().amin(dims, keepdim), reduced)
+        self.extremum("amin", self.value().amin(dims.clone(), keepdim), &dims, keepdim)
     }
 
     #[track_caller]
-    fn extremum(&self, name: &'static str, y: Tensor, reduced: Reduced) -> Var {
-        let x = self.value();
+    fn extremum(&self, name: &'static str, y: Tensor, dims: &Dims, keepdim: bool) -> Var {
+        let (x, reduced) = (self.value(), Reduced::new(self, dims, keepdim));
         Var::op_edges(name, y.clone(), [self.edge()], move |g, _| {
             if reduced.dims.is_empty() {
                 return [Some(g.clone())];
@@ -109,8 +107,9 @@ impl Var {
     #[track_caller]
     pub fn var(&self, dims: impl Into<Dims>, correction: f64, keepdim: bool) -> Var {
         let (dims, x) = (dims.into(), self.value());
-        let reduced = Reduced::new("var", self, &dims, keepdim);
-        Var::op_edges("var", x.var(dims, correction, keepdim), [self.edge()], move |g, _| {
+        let value = x.var(dims.clone(), correction, keepdim);
+        let reduced = Reduced::new(self, &dims, keepdim);
+        Var::op_edges("var", value, [self.edge()], move |g, _| {
             let x = x.to_accumulator();
             let centred = x.sub(&x.mean(reduced.axes(), true));
             let freedom = reduced.count() as f64 - correction;
@@ -130,8 +129,8 @@ impl Var {
     #[track_caller]
     pub fn logsumexp(&self, dims: impl Into<Dims>, keepdim: bool) -> Var {
         let (dims, x) = (dims.into(), self.value());
-        let reduced = Reduced::new("logsumexp", self, &dims, keepdim);
         let y = x.logsumexp(dims.clone(), keepdim);
+        let reduced = Reduced::new(self, &dims, keepdim);
         let result = unrounded(x.clone(), &y, move |x| x.logsumexp(dims.clone(), keepdim));
         Var::op_edges("logsumexp", y, [self.edge()], move |g, _| {
             let shift = reduced.keep(&result());

@@ -2,7 +2,7 @@
 
 use crate::graph::Like;
 use crate::var::Var;
-use tensor::{Shape, Tensor};
+use tensor::{Shape, Tensor, operation, refuse};
 
 impl Var {
     /// Joins values along an existing dimension. Dtypes are promoted; empty 1-d values are skipped, as in PyTorch.
@@ -70,17 +70,20 @@ impl Var {
     /// If the sizes do not add up to that of the dimension.
     #[track_caller]
     pub fn split_with_sizes(&self, sizes: &[usize], dim: isize) -> Vec<Var> {
-        let x = self.value();
-        if sizes.iter().sum::<usize>() != x.dim(dim) {
-            panic!("split_with_sizes: {sizes:?} do not make up dimension {dim} of shape {}", x.shape());
-        }
-        let mut start = 0;
-        let mut piece = |len: usize| {
-            start += len;
-            x.narrow(dim, (start - len) as isize, len)
-        };
-        let pieces = sizes.iter().map(|&len| piece(len)).collect();
-        self.pieces("split_with_sizes", pieces, dim)
+        operation("split_with_sizes", || {
+            let x = self.value();
+            let total = sizes.iter().try_fold(0usize, |n, &size| n.checked_add(size));
+            if total != Some(x.dim(dim)) {
+                refuse!("{sizes:?} do not make up dimension {dim} of shape {}", x.shape());
+            }
+            let mut start = 0;
+            let mut piece = |len: usize| {
+                start += len;
+                x.narrow(dim, (start - len) as isize, len)
+            };
+            let pieces = sizes.iter().map(|&len| piece(len)).collect();
+            self.pieces("split_with_sizes", pieces, dim)
+        })
     }
 
     #[track_caller]

@@ -9,6 +9,9 @@ use tensor::{DType, Gelu, Tensor};
 macro_rules! by_input {
     ($($(#[$doc:meta])+ $name:ident: |$x:ident| $slope:expr;)*) => {$(
         $(#[$doc])+
+        ///
+        /// # Panics
+        /// If the dtype is f8e4m3, which is for storage only.
         #[track_caller]
         pub fn $name(&self) -> Var {
             let x = self.value();
@@ -22,6 +25,9 @@ macro_rules! by_input {
 macro_rules! by_output {
     ($($(#[$doc:meta])+ $name:ident: |$y:ident| $slope:expr;)*) => {$(
         $(#[$doc])+
+        ///
+        /// # Panics
+        /// If the dtype is f8e4m3, which is for storage only.
         #[track_caller]
         pub fn $name(&self) -> Var {
             let x = self.value();
@@ -74,12 +80,18 @@ impl Var {
     }
 
     /// `−x`.
+    ///
+    /// # Panics
+    /// If the dtype is f8e4m3, which is for storage only.
     #[track_caller]
     pub fn neg(&self) -> Var {
         Var::op_edges("neg", self.value().neg(), [self.edge()], |g, _| [Some(g.neg())])
     }
 
     /// `max(x, 0)`; slope 0 at 0. NaN stays NaN.
+    ///
+    /// # Panics
+    /// If the dtype is f8e4m3, which is for storage only.
     #[track_caller]
     pub fn relu(&self) -> Var {
         let y = self.value().relu();
@@ -88,6 +100,9 @@ impl Var {
     }
 
     /// Gaussian error linear unit.
+    ///
+    /// # Panics
+    /// If the dtype is f8e4m3, which is for storage only.
     #[track_caller]
     pub fn gelu(&self, approximate: Gelu) -> Var {
         let x = self.value();
@@ -115,6 +130,9 @@ impl Var {
     }
 
     /// `log(1 + e^(beta·x))/beta`, and `x` itself where `beta·x` exceeds `threshold`.
+    ///
+    /// # Panics
+    /// If the dtype is f8e4m3, which is for storage only, `beta` is 0 or not finite, or `threshold` is NaN.
     #[track_caller]
     pub fn softplus(&self, beta: f64, threshold: f64) -> Var {
         let x = self.value();

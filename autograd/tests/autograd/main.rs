@@ -1,6 +1,9 @@
 //! The integration tests of the crate, in one binary.
 
+#[path = "../../../tensor/tests/tensor/blame.rs"]
+mod blame;
 mod engine;
+mod misuse;
 mod operations;
 mod rules;
 mod specs;

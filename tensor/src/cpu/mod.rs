@@ -20,13 +20,14 @@ pub use buffer::{CpuBuffer, peak_memory};
 pub(crate) use parallel::{GRAIN, par_chunks, par_chunks2, par_parts, par_parts2};
 
 use crate::backend::{Backend, DeviceError, Distribution};
-use crate::device::{Device, out_of_memory};
+use crate::device::Device;
 use crate::dtype::{DType, Scalar};
 use crate::fused::Fused;
 use crate::layout::Layout;
 use crate::ops::kernels as k;
 use crate::ops::{BinaryOp, ReduceOp, UnaryOp};
 use crate::profile::time;
+use crate::refuse;
 use crate::shape::Shape;
 use crate::storage::Storage;
 use crate::tensor::Tensor;
@@ -49,7 +50,10 @@ impl Device {
 pub(crate) fn build<T: Pod>(shape: impl Into<Shape>, dtype: DType, fill: impl FnOnce(&mut [T])) -> Tensor {
     let shape = shape.into();
     assert_eq!(dtype.size(), size_of::<T>(), "a {dtype} tensor filled with elements of another size");
-    let Some(mut buffer) = CpuBuffer::new(shape.numel() * size_of::<T>()) else { out_of_memory(&shape, dtype) };
+    let bytes = shape.numel() * size_of::<T>();
+    let Some(mut buffer) = CpuBuffer::new(bytes) else {
+        refuse!("out of memory: {bytes} bytes for a tensor of shape {shape} of {dtype}")
+    };
     fill(buffer.as_mut_slice());
     Tensor::from_parts(Storage::new(buffer, Device::cpu()), Layout::contiguous(shape), dtype)
 }
@@ -100,7 +104,7 @@ fn in_f32<const N: usize, R>(x: [&Tensor; N], f: impl FnOnce([&Tensor; N], &dyn 
 
 /// Runs `$body` with `$T` bound to the Rust type of `$dtype`, one of f32, f64 and the integers (bool as u8).
 macro_rules! dispatch {
-    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
+    ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
             DType::F32 => {
                 type $T = f32;
@@ -122,7 +126,7 @@ macro_rules! dispatch {
                 type $T = u8;
                 $body
             }
-            other => panic!("{}: {other} tensors are not supported (cast first)", $op),
+            other => $crate::refuse!("{other} tensors are not supported (cast first)"),
         }
     };
 }

@@ -3,6 +3,7 @@
 //! Parts become boxed tasks for one non-generic driver: instantiating rayon's machinery anew for each of the hundreds of
 //! kernels would make up most of this crate's compile time.
 
+use crate::operation::interruptible;
 use rayon::prelude::*;
 
 /// Below this many elements a loop is not worth a second thread.
@@ -16,7 +17,7 @@ pub(crate) fn run(tasks: Vec<Task<'_>>) {
     if tasks.len() < 2 || rayon::current_num_threads() == 1 {
         tasks.into_iter().for_each(|task| task());
     } else {
-        tasks.into_par_iter().with_max_len(1).for_each(|task| task());
+        interruptible(|| tasks.into_par_iter().with_max_len(1).for_each(|task| task()));
     }
 }
 

@@ -1,6 +1,8 @@
 //! Elementwise operations of two operands with broadcasting and promotion, [`Tensor::where_`] and clamping.
 
 use crate::dtype::{DType, Scalar};
+use crate::operation::operation;
+use crate::refuse;
 use crate::tensor::Tensor;
 use std::ops;
 
@@ -120,17 +122,16 @@ fn result_dtype(a: &Tensor, b: Operand<'_>) -> DType {
 }
 
 /// Both operands broadcast to one shape and converted to `dtype`.
-#[track_caller]
-fn align(op: &str, a: &Tensor, b: Operand<'_>, dtype: DType) -> (Tensor, Tensor) {
+fn align(a: &Tensor, b: Operand<'_>, dtype: DType) -> (Tensor, Tensor) {
     if dtype == DType::F8E4M3 {
-        panic!("{op}: f8e4m3 is for storage only (cast first)");
+        refuse!("f8e4m3 is for storage only (cast first)");
     }
     let b = match b {
         Operand::Tensor(b) => b.to_dtype(dtype),
         Operand::Scalar(s) => Tensor::scalar(s, dtype, a.device()),
     };
     if a.device() != b.device() {
-        panic!("{op}: operands on {} and {}", a.device(), b.device());
+        refuse!("operands on {} and {}", a.device(), b.device());
     }
     let a = a.to_dtype(dtype);
     if a.shape() == b.shape() {
@@ -138,7 +139,7 @@ fn align(op: &str, a: &Tensor, b: Operand<'_>, dtype: DType) -> (Tensor, Tensor)
     }
     match a.shape().broadcast(b.shape()) {
         Some(shape) => (a.broadcast_to(&shape), b.broadcast_to(&shape)),
-        None => panic!("{op}: shapes {} and {} do not broadcast", a.shape(), b.shape()),
+        None => refuse!("shapes {} and {} do not broadcast", a.shape(), b.shape()),
     }
 }
 
@@ -150,52 +151,53 @@ impl Tensor {
     /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn binary(&self, op: BinaryOp, rhs: Operand<'_>) -> Tensor {
-        self.binary_as(op.name(), op, rhs)
-    }
-
-    #[track_caller]
-    pub(crate) fn binary_as(&self, name: &'static str, op: BinaryOp, rhs: Operand<'_>) -> Tensor {
-        let mut dtype = result_dtype(self, rhs);
-        match op {
-            BinaryOp::Div if !dtype.is_float() => dtype = DType::F32,
-            BinaryOp::Sub | BinaryOp::Pow if dtype == DType::Bool => {
-                panic!("{name}: not defined for bool tensors (cast first)")
+        operation(op.name(), || {
+            let mut dtype = result_dtype(self, rhs);
+            match op {
+                BinaryOp::Div if !dtype.is_float() => dtype = DType::F32,
+                BinaryOp::Sub | BinaryOp::Pow if dtype == DType::Bool => {
+                    refuse!("not defined for bool tensors (cast first)")
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        let other = match rhs {
-            Operand::Scalar(_) => true,
-            Operand::Tensor(b) => b.dtype() != self.dtype(),
-        };
-        let wide = if other && dtype.is_float() && !op.is_predicate() { dtype.accumulator() } else { dtype };
-        let (a, b) = align(name, self, rhs, wide);
-        let y = a.device().run(name, |d| d.binary(op, &a, &b));
-        if wide == dtype { y } else { y.to_dtype(dtype) }
+            let other = match rhs {
+                Operand::Scalar(_) => true,
+                Operand::Tensor(b) => b.dtype() != self.dtype(),
+            };
+            let wide = if other && dtype.is_float() && !op.is_predicate() { dtype.accumulator() } else { dtype };
+            let (a, b) = align(self, rhs, wide);
+            let y = a.device().binary(op, &a, &b);
+            if wide == dtype { y } else { y.to_dtype(dtype) }
+        })
     }
 
     /// `a + alpha·b`.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn add_alpha<'a>(&self, rhs: impl Into<Operand<'a>>, alpha: impl Into<Scalar>) -> Tensor {
-        self.with_scaled("add_alpha", BinaryOp::Add, rhs.into(), alpha.into())
+        operation("add_alpha", || self.with_scaled(BinaryOp::Add, rhs.into(), alpha.into()))
     }
 
     /// `a − alpha·b`.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn sub_alpha<'a>(&self, rhs: impl Into<Operand<'a>>, alpha: impl Into<Scalar>) -> Tensor {
-        self.with_scaled("sub_alpha", BinaryOp::Sub, rhs.into(), alpha.into())
+        operation("sub_alpha", || self.with_scaled(BinaryOp::Sub, rhs.into(), alpha.into()))
     }
 
     /// `a op alpha·b`. Half types compute both operations in f32 and round once.
-    #[track_caller]
-    fn with_scaled(&self, name: &'static str, op: BinaryOp, rhs: Operand<'_>, alpha: Scalar) -> Tensor {
+    fn with_scaled(&self, op: BinaryOp, rhs: Operand<'_>, alpha: Scalar) -> Tensor {
         let dtype = result_dtype(self, rhs);
         let wide = if dtype.is_float() { dtype.accumulator() } else { dtype };
         let b = match rhs {
             Operand::Tensor(b) => b.to_dtype(wide),
             Operand::Scalar(s) => Tensor::scalar(s, wide, self.device()),
         };
-        let scaled = b.binary_as(name, BinaryOp::Mul, Operand::Scalar(alpha));
-        let y = self.to_dtype(wide).binary_as(name, op, Operand::Tensor(&scaled));
+        let y = self.to_dtype(wide).binary(op, (&b.mul(alpha)).into());
         if dtype.is_float() { y.to_dtype(dtype) } else { y }
     }
 
@@ -205,7 +207,7 @@ impl Tensor {
     /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn clamp_min<'a>(&self, lo: impl Into<Operand<'a>>) -> Tensor {
-        self.binary_as("clamp_min", BinaryOp::Maximum, lo.into())
+        operation("clamp_min", || self.maximum(lo))
     }
 
     /// The smaller of `x` and an upper bound.
@@ -214,13 +216,16 @@ impl Tensor {
     /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn clamp_max<'a>(&self, hi: impl Into<Operand<'a>>) -> Tensor {
-        self.binary_as("clamp_max", BinaryOp::Minimum, hi.into())
+        operation("clamp_max", || self.minimum(hi))
     }
 
     /// Limited to `lo..=hi`; where `lo > hi` the result is `hi`.
+    ///
+    /// # Panics
+    /// If the shapes do not broadcast or the devices differ.
     #[track_caller]
     pub fn clamp<'a, 'b>(&self, lo: impl Into<Operand<'a>>, hi: impl Into<Operand<'b>>) -> Tensor {
-        self.binary_as("clamp", BinaryOp::Maximum, lo.into()).binary_as("clamp", BinaryOp::Minimum, hi.into())
+        operation("clamp", || self.maximum(lo).minimum(hi))
     }
 
     /// `a` where `condition` holds, else `b`; all three broadcast.
@@ -229,33 +234,30 @@ impl Tensor {
     /// If the condition is not bool, shapes do not broadcast, or devices differ.
     #[track_caller]
     pub fn where_<'a, 'b>(condition: &Tensor, a: impl Into<Operand<'a>>, b: impl Into<Operand<'b>>) -> Tensor {
-        Tensor::where_as("where_", condition, a.into(), b.into())
-    }
-
-    #[track_caller]
-    fn where_as(op: &'static str, condition: &Tensor, a: Operand<'_>, b: Operand<'_>) -> Tensor {
-        if condition.dtype() != DType::Bool {
-            panic!("{op}: the condition is {}, not bool", condition.dtype());
-        }
-        let (a, b) = match (a, b) {
-            (Operand::Tensor(a), b) => align(op, a, b, result_dtype(a, b)),
-            (Operand::Scalar(a), Operand::Tensor(b)) => {
-                let (b, a) = align(op, b, Operand::Scalar(a), result_dtype(b, Operand::Scalar(a)));
-                (a, b)
+        operation("where_", || {
+            if condition.dtype() != DType::Bool {
+                refuse!("the condition is {}, not bool", condition.dtype());
             }
-            (Operand::Scalar(a), b) => {
-                let a = Tensor::scalar(a, a.default_dtype(), condition.device());
-                align(op, &a, b, result_dtype(&a, b))
+            let (a, b) = match (a.into(), b.into()) {
+                (Operand::Tensor(a), b) => align(a, b, result_dtype(a, b)),
+                (Operand::Scalar(a), Operand::Tensor(b)) => {
+                    let (b, a) = align(b, Operand::Scalar(a), result_dtype(b, Operand::Scalar(a)));
+                    (a, b)
+                }
+                (Operand::Scalar(a), b) => {
+                    let a = Tensor::scalar(a, a.default_dtype(), condition.device());
+                    align(&a, b, result_dtype(&a, b))
+                }
+            };
+            if condition.device() != a.device() {
+                refuse!("operands on {} and {}", condition.device(), a.device());
             }
-        };
-        if condition.device() != a.device() {
-            panic!("{op}: operands on {} and {}", condition.device(), a.device());
-        }
-        let Some(shape) = condition.shape().broadcast(a.shape()) else {
-            panic!("{op}: shapes {} and {} do not broadcast", condition.shape(), a.shape());
-        };
-        let at = |t: &Tensor| t.broadcast_to(&shape);
-        a.device().run(op, |d| d.where_(&at(condition), &at(&a), &at(&b)))
+            let Some(shape) = condition.shape().broadcast(a.shape()) else {
+                refuse!("shapes {} and {} do not broadcast", condition.shape(), a.shape());
+            };
+            let at = |t: &Tensor| t.broadcast_to(&shape);
+            a.device().where_(&at(condition), &at(&a), &at(&b))
+        })
     }
 
     /// `value` (a number or a 0-d tensor) where `mask` (bool) holds; tensor and mask broadcast to each other.
@@ -264,14 +266,16 @@ impl Tensor {
     /// If the mask is not bool, the shapes do not broadcast, or the value has dimensions.
     #[track_caller]
     pub fn masked_fill<'a>(&self, mask: &Tensor, value: impl Into<Operand<'a>>) -> Tensor {
-        let value = match value.into() {
-            Operand::Tensor(t) if t.rank() > 0 => {
-                panic!("masked_fill: the value has shape {}, expected a number or a 0-d tensor", t.shape())
-            }
-            Operand::Tensor(t) => t.to_dtype(self.dtype()),
-            Operand::Scalar(s) => Tensor::scalar(s, self.dtype(), self.device()),
-        };
-        Tensor::where_as("masked_fill", mask, Operand::Tensor(&value), Operand::Tensor(self))
+        operation("masked_fill", || {
+            let value = match value.into() {
+                Operand::Tensor(t) if t.rank() > 0 => {
+                    refuse!("the value has shape {}, expected a number or a 0-d tensor", t.shape())
+                }
+                Operand::Tensor(t) => t.to_dtype(self.dtype()),
+                Operand::Scalar(s) => Tensor::scalar(s, self.dtype(), self.device()),
+            };
+            Tensor::where_(mask, &value, self)
+        })
     }
 }
 
@@ -320,8 +324,8 @@ pub(crate) mod cpu {
                 };
                 binary(op, &a, &b).reinterpret(DType::Bool)
             }
-            t if op.is_predicate() => dispatch!(op.name(), t, T => predicate::<T>(op, a, b)),
-            t => dispatch!(op.name(), t, T => arithmetic::<T>(op, a, b)),
+            t if op.is_predicate() => dispatch!(t, T => predicate::<T>(op, a, b)),
+            t => dispatch!(t, T => arithmetic::<T>(op, a, b)),
         }
     }
 

@@ -1,5 +1,8 @@
 //! Filling, drawing, copying, joining: operations that move or make elements without arithmetic on them.
 
+use crate::operation::operation;
+use crate::refuse;
+use crate::shape::resolve_dim;
 use crate::tensor::Tensor;
 
 impl Tensor {
@@ -9,32 +12,26 @@ impl Tensor {
     /// If there is none, or sizes of the other dimensions or devices differ.
     #[track_caller]
     pub fn cat(parts: &[Tensor], dim: isize) -> Tensor {
-        Tensor::cat_as("cat", parts, dim)
-    }
-
-    #[track_caller]
-    pub(crate) fn cat_as(op: &'static str, parts: &[Tensor], dim: isize) -> Tensor {
-        let Some(first) = parts.first() else { panic!("{op}: no tensors given") };
-        let dtype = parts.iter().fold(first.dtype(), |t, p| t.promote(p.dtype()));
-        let mut kept = Vec::new();
-        for p in parts.iter().filter(|p| p.dims() != [0]) {
-            kept.push(p.to_dtype(dtype));
-        }
-        let Some(first) = kept.first() else { return first.to_dtype(dtype) };
-        if first.rank() == 0 {
-            panic!("{op}: 0-d tensors cannot be joined (stack them)");
-        }
-        let dim = crate::shape::resolve_dim(op, dim, first.rank());
-        for p in &kept {
-            let same = p.rank() == first.rank() && (0..p.rank()).all(|d| d == dim || p.dims()[d] == first.dims()[d]);
-            if !same {
-                panic!("{op}: shapes {} and {} differ outside dimension {dim}", first.shape(), p.shape());
+        operation("cat", || {
+            let Some(first) = parts.first() else { refuse!("no tensors given") };
+            let dtype = parts.iter().fold(first.dtype(), |t, p| t.promote(p.dtype()));
+            let kept: Vec<Tensor> = parts.iter().filter(|p| p.dims() != [0]).map(|p| p.to_dtype(dtype)).collect();
+            let Some(first) = kept.first() else { return first.to_dtype(dtype) };
+            if first.rank() == 0 {
+                refuse!("0-d tensors cannot be joined (stack them)");
             }
-            if p.device() != first.device() {
-                panic!("{op}: tensors on {} and {}", first.device(), p.device());
+            let dim = resolve_dim(dim, first.rank());
+            for p in &kept {
+                let same = p.rank() == first.rank() && (0..p.rank()).all(|d| d == dim || p.dims()[d] == first.dims()[d]);
+                if !same {
+                    refuse!("shapes {} and {} differ outside dimension {dim}", first.shape(), p.shape());
+                }
+                if p.device() != first.device() {
+                    refuse!("tensors on {} and {}", first.device(), p.device());
+                }
             }
-        }
-        first.device().run(op, |b| b.cat(&kept, dim))
+            first.device().cat(&kept, dim)
+        })
     }
 
     /// Joins tensors of one shape along a new dimension.
@@ -43,15 +40,15 @@ impl Tensor {
     /// If there is none or shapes differ.
     #[track_caller]
     pub fn stack(parts: &[Tensor], dim: isize) -> Tensor {
-        let Some(first) = parts.first() else { panic!("stack: no tensors given") };
-        if let Some(other) = parts.iter().find(|p| p.shape() != first.shape()) {
-            panic!("stack: shapes {} and {} differ", first.shape(), other.shape());
-        }
-        let rank = first.rank() as isize + 1;
-        assert!((-rank..rank).contains(&dim), "stack: dimension {dim} is out of range for {} dimensions", rank);
-        let dim = dim.rem_euclid(rank);
-        let parts: Vec<Tensor> = parts.iter().map(|p| p.unsqueeze(dim)).collect();
-        Tensor::cat_as("stack", &parts, dim)
+        operation("stack", || {
+            let Some(first) = parts.first() else { refuse!("no tensors given") };
+            if let Some(other) = parts.iter().find(|p| p.shape() != first.shape()) {
+                refuse!("shapes {} and {} differ", first.shape(), other.shape());
+            }
+            let dim = resolve_dim(dim, first.rank() + 1) as isize;
+            let parts: Vec<Tensor> = parts.iter().map(|p| p.unsqueeze(dim)).collect();
+            Tensor::cat(&parts, dim)
+        })
     }
 
     /// Keeps the elements on and below the `k`-th diagonal of the last two dimensions; zeroes the rest.
@@ -60,7 +57,7 @@ impl Tensor {
     /// If there are fewer than two dimensions.
     #[track_caller]
     pub fn tril(&self, k: i64) -> Tensor {
-        self.tri("tril", k, false)
+        operation("tril", || self.tri(k, false))
     }
 
     /// Keeps the elements on and above the `k`-th diagonal of the last two dimensions; zeroes the rest.
@@ -69,15 +66,14 @@ impl Tensor {
     /// If there are fewer than two dimensions.
     #[track_caller]
     pub fn triu(&self, k: i64) -> Tensor {
-        self.tri("triu", k, true)
+        operation("triu", || self.tri(k, true))
     }
 
-    #[track_caller]
-    fn tri(&self, op: &'static str, k: i64, upper: bool) -> Tensor {
+    fn tri(&self, k: i64, upper: bool) -> Tensor {
         if self.rank() < 2 {
-            panic!("{op}: expected at least two dimensions, got shape {}", self.shape());
+            refuse!("expected at least two dimensions, got shape {}", self.shape());
         }
-        self.device().run(op, |b| b.tri(self, k, upper))
+        self.device().tri(self, k, upper)
     }
 }
 

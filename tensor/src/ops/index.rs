@@ -2,7 +2,9 @@
 
 use crate::device::Device;
 use crate::dtype::{DType, Scalar};
+use crate::operation::operation;
 use crate::ops::Operand;
+use crate::refuse;
 use crate::shape::{Shape, resolve_dim};
 use crate::tensor::Tensor;
 
@@ -33,23 +35,27 @@ impl Repeats<'_> {
     /// If the counts are not one an element, or negative.
     #[track_caller]
     pub fn positions(&self, n: usize, device: &Device) -> Tensor {
-        let counts = match self {
-            Repeats::Each(c) => {
-                Shape::from([n, *c]).expect_fits("repeat_interleave");
-                let once = Tensor::arange(0, n as i64, 1, DType::I64, device);
-                return once.unsqueeze(1).broadcast_to([n, *c]).flatten(0, -1);
-            }
-            Repeats::Counts(t) => {
-                if !t.dtype().is_int() || t.rank() > 1 || (t.numel() != n && t.numel() != 1) {
-                    panic!("repeat_interleave: repeats {t:?} for {n} elements");
+        operation("positions", || {
+            let counts = match self {
+                Repeats::Each(c) => {
+                    Shape::from([n, *c]).expect_fits();
+                    let once = Tensor::arange(0, n as i64, 1, DType::I64, device);
+                    return once.unsqueeze(1).broadcast_to([n, *c]).flatten(0, -1);
                 }
-                let counts = t.to_dtype(DType::I64).to_vec::<i64>();
-                if counts.len() == n { counts } else { vec![counts[0]; n] }
+                Repeats::Counts(t) => {
+                    if !t.dtype().is_int() || t.rank() > 1 || (t.numel() != n && t.numel() != 1) {
+                        refuse!("repeats {t:?} for {n} elements");
+                    }
+                    let counts = t.to_dtype(DType::I64).to_vec::<i64>();
+                    if counts.len() == n { counts } else { vec![counts[0]; n] }
+                }
+            };
+            if counts.iter().any(|&c| c < 0) {
+                refuse!("a count is negative");
             }
-        };
-        assert!(counts.iter().all(|&c| c >= 0), "repeat_interleave: a count is negative");
-        let positions: Vec<i64> = counts.iter().enumerate().flat_map(|(i, &c)| (0..c).map(move |_| i as i64)).collect();
-        Tensor::from_slice(&positions, positions.len(), device)
+            let positions: Vec<i64> = counts.iter().enumerate().flat_map(|(i, &c)| (0..c).map(move |_| i as i64)).collect();
+            Tensor::from_slice(&positions, positions.len(), device)
+        })
     }
 }
 
@@ -61,18 +67,15 @@ impl Tensor {
     /// that does not exist.
     #[track_caller]
     pub fn gather(&self, dim: isize, index: &Tensor) -> Tensor {
-        self.gather_as("gather", dim, index)
-    }
-
-    #[track_caller]
-    fn gather_as(&self, op: &'static str, dim: isize, index: &Tensor) -> Tensor {
-        let shape = index.shape();
-        let (x, index, d) = self.prepare(op, dim, index);
-        if index.numel() == 0 {
-            // As in PyTorch, of any rank.
-            return Tensor::zeros(shape.clone(), self.dtype(), self.device());
-        }
-        x.device().run(op, |b| b.gather(&x, d, &index)).reshape_to(shape)
+        operation("gather", || {
+            let shape = index.shape();
+            let (x, index, d) = self.prepare(dim, index);
+            if index.numel() == 0 {
+                // As in PyTorch, of any rank.
+                return Tensor::zeros(shape.clone(), self.dtype(), self.device());
+            }
+            x.device().gather(&x, d, &index).reshape_to(shape)
+        })
     }
 
     /// `x` with `src` (a tensor, or one number for all) written at `index`: `out[index[i][j]][j] = src[i][j]` for `dim` 0. Where
@@ -82,13 +85,13 @@ impl Tensor {
     /// If `index` is larger than `x` (outside `dim`) or than `src`, dtypes differ, or a position does not exist.
     #[track_caller]
     pub fn scatter<'a>(&self, dim: isize, index: &Tensor, src: impl Into<Operand<'a>>) -> Tensor {
-        match src.into() {
-            Operand::Tensor(src) => self.scatter_as("scatter", dim, index, src, false),
+        operation("scatter", || match src.into() {
+            Operand::Tensor(src) => self.scattered(dim, index, src, false),
             Operand::Scalar(s) => {
-                let src = Tensor::filled("scatter", index.shape().clone(), s, self.dtype(), self.device());
-                self.scatter_as("scatter", dim, index, &src, false)
+                let src = Tensor::full(index.shape().clone(), s, self.dtype(), self.device());
+                self.scattered(dim, index, &src, false)
             }
-        }
+        })
     }
 
     /// `x` with `src` added at `index`, in ascending order of `src`'s elements: deterministic. Integers wrap; of bools, or. Along a
@@ -98,30 +101,29 @@ impl Tensor {
     /// As [`Tensor::scatter`].
     #[track_caller]
     pub fn scatter_add(&self, dim: isize, index: &Tensor, src: &Tensor) -> Tensor {
-        self.scatter_as("scatter_add", dim, index, src, true)
+        operation("scatter_add", || self.scattered(dim, index, src, true))
     }
 
-    #[track_caller]
-    pub(crate) fn scatter_as(&self, op: &'static str, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
+    fn scattered(&self, dim: isize, index: &Tensor, src: &Tensor, add: bool) -> Tensor {
         if src.dtype() != self.dtype() {
-            panic!("{op}: src is {}, expected {}", src.dtype(), self.dtype());
+            refuse!("src is {}, expected {}", src.dtype(), self.dtype());
         }
         if index.numel() == 0 {
             return self.clone();
         }
         if add && self.dtype() == DType::Bool {
             let [x, src] = [self, src].map(|t| t.to_dtype(DType::I64));
-            return x.scatter_as(op, dim, index, &src, add).to_dtype(DType::Bool);
+            return x.scattered(dim, index, &src, add).to_dtype(DType::Bool);
         }
-        let (x, index, d) = self.prepare(op, dim, index);
+        let (x, index, d) = self.prepare(dim, index);
         let mut src = if src.rank() == 0 { src.unsqueeze(0) } else { src.clone() };
         if src.rank() != index.rank() || (0..src.rank()).any(|i| index.dims()[i] > src.dims()[i]) {
-            panic!("{op}: index of shape {} is larger than src of shape {}", index.shape(), src.shape());
+            refuse!("index of shape {} is larger than src of shape {}", index.shape(), src.shape());
         }
         for i in 0..src.rank() {
             src = src.narrow(i as isize, 0, index.dims()[i]);
         }
-        x.device().run(op, |b| b.scatter(&x, d, &index, &src, add)).reshape_to(self.shape())
+        x.device().scatter(&x, d, &index, &src, add).reshape_to(self.shape())
     }
 
     /// The slices of `x` along `dim` at the positions of a 1-d (or 0-d) integer `index`.
@@ -130,18 +132,15 @@ impl Tensor {
     /// If `index` is not such a tensor or holds a position that does not exist.
     #[track_caller]
     pub fn index_select(&self, dim: isize, index: &Tensor) -> Tensor {
-        self.index_select_as("index_select", dim, index)
-    }
-
-    #[track_caller]
-    pub(crate) fn index_select_as(&self, op: &'static str, dim: isize, index: &Tensor) -> Tensor {
-        let index = self.positions(op, index);
-        let d = resolve_dim(op, dim, self.rank());
-        if self.rank() == 0 {
-            return self.unsqueeze(0).index_select_as(op, 0, &index).squeeze(0);
-        }
-        self.check_range(op, &index, d);
-        self.device().run(op, |b| b.index_select(self, d, &index))
+        operation("index_select", || {
+            let index = positions(index);
+            let d = resolve_dim(dim, self.rank());
+            if self.rank() == 0 {
+                return self.unsqueeze(0).index_select(0, &index).squeeze(0);
+            }
+            self.check_range(&index, d);
+            self.device().index_select(self, d, &index)
+        })
     }
 
     /// `x` with `alpha` times the slices of `src` added along `dim` at the positions of a 1-d (or 0-d) integer `index`, in
@@ -153,33 +152,35 @@ impl Tensor {
     /// position does not exist.
     #[track_caller]
     pub fn index_add(&self, dim: isize, index: &Tensor, src: &Tensor, alpha: impl Into<Scalar>) -> Tensor {
-        let index = self.positions("index_add", index);
-        if src.dtype() != self.dtype() {
-            panic!("index_add: src is {}, expected {}", src.dtype(), self.dtype());
-        }
-        let alpha = alpha.into();
-        if self.dtype() == DType::Bool {
-            let src = src.mul(alpha).to_dtype(DType::Bool).to_dtype(DType::I64);
-            return self.to_dtype(DType::I64).index_add(dim, &index, &src, 1).to_dtype(DType::Bool);
-        }
-        if self.rank() == 0 {
+        operation("index_add", || {
+            let index = positions(index);
+            if src.dtype() != self.dtype() {
+                refuse!("src is {}, expected {}", src.dtype(), self.dtype());
+            }
+            let alpha = alpha.into();
+            if self.dtype() == DType::Bool {
+                let src = src.mul(alpha).to_dtype(DType::Bool).to_dtype(DType::I64);
+                return self.to_dtype(DType::I64).index_add(dim, &index, &src, 1).to_dtype(DType::Bool);
+            }
+            if self.rank() == 0 {
+                let src = if src.rank() == 0 { src.unsqueeze(0) } else { src.clone() };
+                return self.unsqueeze(0).index_add(0, &index, &src, alpha).squeeze(0);
+            }
+            let d = resolve_dim(dim, self.rank());
             let src = if src.rank() == 0 { src.unsqueeze(0) } else { src.clone() };
-            return self.unsqueeze(0).index_add(0, &index, &src, alpha).squeeze(0);
-        }
-        let d = resolve_dim("index_add", dim, self.rank());
-        let src = if src.rank() == 0 { src.unsqueeze(0) } else { src.clone() };
-        let fits = src.rank() == self.rank()
-            && (0..self.rank()).all(|i| src.dims()[i] == if i == d { index.numel() } else { self.dims()[i] });
-        if !fits {
-            panic!(
-                "index_add: src of shape {} does not fit {} positions along dimension {d} of {}",
-                src.shape(),
-                index.numel(),
-                self.shape()
-            );
-        }
-        self.check_range("index_add", &index, d);
-        self.device().run("index_add", |b| b.index_add(self, d, &index, &src, alpha))
+            let fits = src.rank() == self.rank()
+                && (0..self.rank()).all(|i| src.dims()[i] == if i == d { index.numel() } else { self.dims()[i] });
+            if !fits {
+                refuse!(
+                    "src of shape {} does not fit {} positions along dimension {d} of {}",
+                    src.shape(),
+                    index.numel(),
+                    self.shape()
+                );
+            }
+            self.check_range(&index, d);
+            self.device().index_add(self, d, &index, &src, alpha)
+        })
     }
 
     /// As [`Tensor::gather`], with `x` and `index` broadcast to each other outside `dim`; on the flattened tensors for `None`. Negative
@@ -189,38 +190,42 @@ impl Tensor {
     /// As [`Tensor::gather`].
     #[track_caller]
     pub fn take_along_dim(&self, index: &Tensor, dim: Option<isize>) -> Tensor {
-        let Some(dim) = dim else {
-            return self.flatten(0, -1).take_along_dim(&index.flatten(0, -1), Some(0));
-        };
-        let (x, index) = self.align_along("take_along_dim", dim, index);
-        x.gather_as("take_along_dim", dim, &index)
+        operation("take_along_dim", || {
+            let Some(dim) = dim else {
+                return self.flatten(0, -1).take_along_dim(&index.flatten(0, -1), Some(0));
+            };
+            let (x, index) = self.align_along(dim, index);
+            x.gather(dim, &index)
+        })
     }
 
     /// `x` and `index` broadcast to each other in every dimension but `dim`; negative positions become those they stand for.
     ///
     /// # Panics
-    /// In the name of `op`, if `index` is not an integer tensor of as many dimensions, or the shapes do not broadcast.
+    /// If `index` is not an integer tensor of as many dimensions, or the shapes do not broadcast.
     #[track_caller]
-    pub fn align_along(&self, op: &str, dim: isize, index: &Tensor) -> (Tensor, Tensor) {
-        if !index.dtype().is_int() {
-            panic!("{op}: the index is {}, expected integers", index.dtype());
-        }
-        if self.rank() != index.rank() {
-            panic!("{op}: index of shape {} for a tensor of shape {}", index.shape(), self.shape());
-        }
-        let d = resolve_dim(op, dim, self.rank());
-        let n = self.dims().get(d).copied().unwrap_or(1) as i64;
-        // One that does not exist stays as it was given, and is named so.
-        let from_end = index.add(n);
-        let index = &Tensor::where_(&index.lt(0).logical_and(&from_end.ge(0)), &from_end, index);
-        if self.rank() == 0 {
-            return (self.clone(), index.clone());
-        }
-        let one = |t: &Tensor| t.shape().with(d, 1);
-        let Some(common) = one(self).broadcast(&one(index)) else {
-            panic!("{op}: shapes {} and {} do not broadcast outside dimension {d}", self.shape(), index.shape());
-        };
-        (self.broadcast_to(common.with(d, self.dims()[d])), index.broadcast_to(common.with(d, index.dims()[d])))
+    pub fn align_along(&self, dim: isize, index: &Tensor) -> (Tensor, Tensor) {
+        operation("align_along", || {
+            if !index.dtype().is_int() {
+                refuse!("the index is {}, expected integers", index.dtype());
+            }
+            if self.rank() != index.rank() {
+                refuse!("index of shape {} for a tensor of shape {}", index.shape(), self.shape());
+            }
+            let d = resolve_dim(dim, self.rank());
+            let n = self.dims().get(d).copied().unwrap_or(1) as i64;
+            // One that does not exist stays as it was given, and is named so.
+            let from_end = index.add(n);
+            let index = &Tensor::where_(&index.lt(0).logical_and(&from_end.ge(0)), &from_end, index);
+            if self.rank() == 0 {
+                return (self.clone(), index.clone());
+            }
+            let one = |t: &Tensor| t.shape().with(d, 1);
+            let Some(common) = one(self).broadcast(&one(index)) else {
+                refuse!("shapes {} and {} do not broadcast outside dimension {d}", self.shape(), index.shape());
+            };
+            (self.broadcast_to(common.with(d, self.dims()[d])), index.broadcast_to(common.with(d, index.dims()[d])))
+        })
     }
 
     /// Rows of `weight` `[vocabulary, dim]` at integer `ids` of any shape: `[…ids, dim]`.
@@ -229,11 +234,13 @@ impl Tensor {
     /// If `weight` is not a matrix, or an id does not exist.
     #[track_caller]
     pub fn embedding(weight: &Tensor, ids: &Tensor) -> Tensor {
-        if weight.rank() != 2 {
-            panic!("embedding: expected a weight matrix, got shape {}", weight.shape());
-        }
-        let rows = weight.index_select_as("embedding", 0, &ids.flatten(0, -1));
-        rows.reshape_to(&ids.dims().iter().copied().chain([weight.dims()[1]]).collect())
+        operation("embedding", || {
+            if weight.rank() != 2 {
+                refuse!("expected a weight matrix, got shape {}", weight.shape());
+            }
+            let rows = weight.index_select(0, &ids.flatten(0, -1));
+            rows.reshape_to(&ids.dims().iter().copied().chain([weight.dims()[1]]).collect())
+        })
     }
 
     /// Writes `src` `[batch, heads, len, dim]` into this tensor `[batch, heads, capacity, dim]` at
@@ -244,53 +251,53 @@ impl Tensor {
     /// If shapes or dtypes do not fit, or a position lies beyond the capacity.
     #[track_caller]
     pub fn write_rows(&mut self, positions: &[usize], src: &Tensor) {
-        let fits = self.rank() == 4
-            && src.rank() == 4
-            && src.dtype() == self.dtype()
-            && [0, 1, 3].iter().all(|&d| src.dims()[d] == self.dims()[d])
-            && positions.len() == src.dims()[0];
-        if !fits {
-            panic!("write_rows: src {src:?} with {} positions does not fit {self:?}", positions.len());
-        }
-        let room = self.dims()[2].checked_sub(src.dims()[2]);
-        if let Some(p) = positions.iter().find(|&&p| room.is_none_or(|room| p > room)) {
-            panic!("write_rows: {} rows from {p} exceed the capacity {}", src.dims()[2], self.dims()[2]);
-        }
-        let device = self.device().clone();
-        device.run("write_rows", |b| b.write_rows(self, positions, src));
+        operation("write_rows", || {
+            let fits = self.rank() == 4
+                && src.rank() == 4
+                && src.dtype() == self.dtype()
+                && [0, 1, 3].iter().all(|&d| src.dims()[d] == self.dims()[d])
+                && positions.len() == src.dims()[0];
+            if !fits {
+                refuse!("src {src:?} with {} positions does not fit {self:?}", positions.len());
+            }
+            let room = self.dims()[2].checked_sub(src.dims()[2]);
+            if let Some(p) = positions.iter().find(|&&p| room.is_none_or(|room| p > room)) {
+                refuse!("{} rows from {p} exceed the capacity {}", src.dims()[2], self.dims()[2]);
+            }
+            let device = self.device().clone();
+            device.write_rows(self, positions, src);
+        })
     }
 
     /// Ranks made equal (a 0-d tensor counts as one element), index as i64 and checked.
-    #[track_caller]
-    fn prepare(&self, op: &str, dim: isize, index: &Tensor) -> (Tensor, Tensor, usize) {
+    fn prepare(&self, dim: isize, index: &Tensor) -> (Tensor, Tensor, usize) {
         if !index.dtype().is_int() {
-            panic!("{op}: the index is {}, expected integers", index.dtype());
+            refuse!("the index is {}, expected integers", index.dtype());
         }
         let lift = |t: &Tensor| if t.rank() == 0 { t.unsqueeze(0) } else { t.clone() };
         let (x, index) = (lift(self), lift(&index.to_dtype(DType::I64)));
-        let d = resolve_dim(op, dim, x.rank());
+        let d = resolve_dim(dim, x.rank());
         let fits = x.rank() == index.rank() && (0..x.rank()).all(|i| i == d || index.dims()[i] <= x.dims()[i]);
         if !fits && index.numel() > 0 {
-            panic!("{op}: index of shape {} does not fit a tensor of shape {} along dimension {d}", index.shape(), x.shape());
+            refuse!("index of shape {} does not fit a tensor of shape {} along dimension {d}", index.shape(), x.shape());
         }
-        x.check_range(op, &index, d);
+        x.check_range(&index, d);
         (x, index, d)
     }
 
-    #[track_caller]
-    fn positions(&self, op: &str, index: &Tensor) -> Tensor {
-        if !index.dtype().is_int() || index.rank() > 1 {
-            panic!("{op}: expected a 1-d integer index, got {index:?}");
-        }
-        index.to_dtype(DType::I64).reshape(&[-1])
-    }
-
-    #[track_caller]
-    fn check_range(&self, op: &str, index: &Tensor, dim: usize) {
+    fn check_range(&self, index: &Tensor, dim: usize) {
         if let Some(bad) = index.device().position_outside(index, self.dims()[dim]) {
-            panic!("{op}: position {bad} does not exist in dimension {dim} of shape {}", self.shape());
+            refuse!("position {bad} does not exist in dimension {dim} of shape {}", self.shape());
         }
     }
+}
+
+/// A 1-d (or 0-d) index as 1-d i64.
+fn positions(index: &Tensor) -> Tensor {
+    if !index.dtype().is_int() || index.rank() > 1 {
+        refuse!("expected a 1-d integer index, got {index:?}");
+    }
+    index.to_dtype(DType::I64).reshape(&[-1])
 }
 
 pub(crate) mod cpu {
@@ -346,7 +353,7 @@ pub(crate) mod cpu {
             index.dims()[dim],
             x,
             src,
-            |x, src| dispatch!("scatter_add", x.dtype(), T => scatter_into::<T>(x, dim, index, src, |o, v| *o = o.plus(v))),
+            |x, src| dispatch!(x.dtype(), T => scatter_into::<T>(x, dim, index, src, |o, v| *o = o.plus(v))),
         )
     }
 
@@ -399,7 +406,7 @@ pub(crate) mod cpu {
         in_f64(index.numel(), x, src, |x, src| {
             let (x, src) = (x.contiguous(), src.contiguous());
             let scaled = if alpha.as_f64() == 1.0 { src } else { src.mul(alpha).to_dtype(x.dtype()) };
-            dispatch!("index_add", x.dtype(), T => add_slices::<T>(&x, dim, &index.contiguous(), &scaled))
+            dispatch!(x.dtype(), T => add_slices::<T>(&x, dim, &index.contiguous(), &scaled))
         })
     }
 

@@ -1,6 +1,7 @@
 //! Matrix products.
 
-use crate::ops::BinaryOp;
+use crate::operation::operation;
+use crate::refuse;
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -13,7 +14,7 @@ impl Tensor {
     /// If an operand is 0-d, inner sizes, dtypes or devices differ, or leading dimensions do not broadcast.
     #[track_caller]
     pub fn matmul(&self, rhs: &Tensor) -> Tensor {
-        self.product("matmul", rhs)
+        operation("matmul", || self.product(rhs))
     }
 
     /// Matrix product of two matrices; see [`Tensor::matmul`].
@@ -22,10 +23,10 @@ impl Tensor {
     /// If one of them does not have two dimensions.
     #[track_caller]
     pub fn mm(&self, rhs: &Tensor) -> Tensor {
-        if self.rank() != 2 || rhs.rank() != 2 {
-            panic!("mm: expected two matrices, got shapes {} and {}", self.shape(), rhs.shape());
-        }
-        self.product("mm", rhs)
+        operation("mm", || match (self.rank(), rhs.rank()) {
+            (2, 2) => self.product(rhs),
+            _ => refuse!("expected two matrices, got shapes {} and {}", self.shape(), rhs.shape()),
+        })
     }
 
     /// Products of two batches of matrices `[b, m, k] × [b, k, n]`; see [`Tensor::matmul`].
@@ -34,10 +35,12 @@ impl Tensor {
     /// If one of them does not have three dimensions or the batch sizes differ.
     #[track_caller]
     pub fn bmm(&self, rhs: &Tensor) -> Tensor {
-        if self.rank() != 3 || rhs.rank() != 3 || self.dims()[0] != rhs.dims()[0] {
-            panic!("bmm: expected two equal batches of matrices, got shapes {} and {}", self.shape(), rhs.shape());
-        }
-        self.product("bmm", rhs)
+        operation("bmm", || {
+            if self.rank() != 3 || rhs.rank() != 3 || self.dims()[0] != rhs.dims()[0] {
+                refuse!("expected two equal batches of matrices, got shapes {} and {}", self.shape(), rhs.shape());
+            }
+            self.product(rhs)
+        })
     }
 
     /// `x·Wᵀ + b` for `x` `[…, in]`, `weight` `[out, in]` (or `[in]`) and `bias` `[out]`. bf16 and f16 round once, after the bias.
@@ -46,50 +49,50 @@ impl Tensor {
     /// If the shapes do not fit.
     #[track_caller]
     pub fn linear(&self, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let turned = if weight.rank() == 2 { weight.t() } else { weight.clone() };
-        match bias {
-            Some(b) if [weight.dtype(), b.dtype()] == [self.dtype(); 2] => {
-                let y = self.to_accumulator().product("linear", &turned.to_accumulator());
-                y.binary_as("linear", BinaryOp::Add, (&b.to_accumulator()).into()).to_dtype(self.dtype())
+        operation("linear", || {
+            let turned = weight.t();
+            match bias {
+                Some(b) if [weight.dtype(), b.dtype()] == [self.dtype(); 2] => {
+                    let y = self.to_accumulator().product(&turned.to_accumulator());
+                    y.add(&b.to_accumulator()).to_dtype(self.dtype())
+                }
+                Some(b) => self.product(&turned).add(b),
+                None => self.product(&turned),
             }
-            Some(b) => self.product("linear", &turned).binary_as("linear", BinaryOp::Add, b.into()),
-            None => self.product("linear", &turned),
-        }
+        })
     }
 
-    #[track_caller]
-    fn product(&self, op: &'static str, rhs: &Tensor) -> Tensor {
+    fn product(&self, rhs: &Tensor) -> Tensor {
         let (a, b) = (self, rhs);
         if a.rank() == 0 || b.rank() == 0 {
-            panic!("{op}: 0-d operands (shapes {} and {})", a.shape(), b.shape());
+            refuse!("0-d operands (shapes {} and {})", a.shape(), b.shape());
         }
         if a.dtype() != b.dtype() || a.device() != b.device() {
-            panic!("{op}: operands {a:?} and {b:?} differ in dtype or device");
+            refuse!("operands {a:?} and {b:?} differ in dtype or device");
         }
         let a2 = if a.rank() == 1 { a.unsqueeze(0) } else { a.clone() };
         let b2 = if b.rank() == 1 { b.unsqueeze(1) } else { b.clone() };
         if a2.dim(-1) != b2.dim(-2) {
-            panic!("{op}: inner sizes of shapes {} and {} differ ({} and {})", a.shape(), b.shape(), a2.dim(-1), b2.dim(-2));
+            refuse!("inner sizes of shapes {} and {} differ ({} and {})", a.shape(), b.shape(), a2.dim(-1), b2.dim(-2));
         }
         let (ra, rb) = (a2.rank(), b2.rank());
         let out = if rb == 2 && ra > 2 {
             // One matrix for all rows: fold the batch into them.
             let shape = a2.shape().with(ra - 1, b2.dim(-1));
-            shape.expect_fits(op);
-            let rows = a2.flatten(0, -2);
-            a.device().run(op, |d| d.matmul(&rows, &b2)).reshape_to(&shape)
+            shape.expect_fits();
+            a.device().matmul(&a2.flatten(0, -2), &b2).reshape_to(&shape)
         } else {
             let batch = |t: &Tensor| Shape::from(&t.dims()[..t.rank() - 2]);
             let Some(lead) = batch(&a2).broadcast(&batch(&b2)) else {
-                panic!("{op}: leading dimensions of shapes {} and {} do not broadcast", a.shape(), b.shape());
+                refuse!("leading dimensions of shapes {} and {} do not broadcast", a.shape(), b.shape());
             };
             let shape: Shape = lead.iter().copied().chain([a2.dim(-2), b2.dim(-1)]).collect();
-            shape.expect_fits(op);
+            shape.expect_fits();
             let spread = |t: &Tensor| {
                 let shape: Shape = lead.iter().chain(&t.dims()[t.rank() - 2..]).copied().collect();
                 t.broadcast_to(&shape)
             };
-            a.device().run(op, |d| d.matmul(&spread(&a2), &spread(&b2)))
+            a.device().matmul(&spread(&a2), &spread(&b2))
         };
         let out = if a.rank() == 1 { out.squeeze(-2) } else { out };
         if b.rank() == 1 { out.squeeze(-1) } else { out }
@@ -107,7 +110,7 @@ pub(crate) mod cpu {
         let (m, k, n) = (a.dim(-2), a.dim(-1), b.dim(-1));
         let shape: Shape = a.dims()[..rank - 1].iter().copied().chain([n]).collect();
         let (starts_a, starts_b) = (starts(a), starts(b));
-        dispatch!("matmul", a.dtype(), T => {
+        dispatch!(a.dtype(), T => {
             let (xa, xb) = (a.raw::<T>(), b.raw::<T>());
             build(shape, a.dtype(), |out: &mut [T]| {
                 gemm::gemm_batch(starts_a.len(), (m, n, k), |i| matrix(xa, starts_a[i], a), |i| matrix(xb, starts_b[i], b), out, false);

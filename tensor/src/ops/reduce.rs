@@ -1,6 +1,8 @@
 //! Reductions, positions of extremes and running sums.
 
 use crate::dtype::DType;
+use crate::operation::operation;
+use crate::refuse;
 use crate::shape::{Dims, resolve_dim};
 use crate::tensor::Tensor;
 
@@ -23,7 +25,7 @@ impl Tensor {
     /// If a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn sum(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
-        self.reduce("sum", ReduceOp::Sum, &dims.into(), keepdim)
+        operation("sum", || self.reduce(ReduceOp::Sum, &dims.into(), keepdim))
     }
 
     /// Mean over `dims`; NaN of nothing.
@@ -32,10 +34,11 @@ impl Tensor {
     /// If a dimension is out of range or named twice, or the dtype is not f32, f64, bf16 or f16.
     #[track_caller]
     pub fn mean(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
-        self.expect_float("mean");
-        let dims = dims.into();
-        let n: usize = dims.resolve("mean", self.rank()).iter().map(|&d| self.dims()[d]).product();
-        self.to_accumulator().sum(dims, keepdim).div(n as f64).to_dtype(self.dtype())
+        operation("mean", || {
+            self.expect_float();
+            let dims = dims.into();
+            self.to_accumulator().sum(dims.clone(), keepdim).div(self.count(&dims) as f64).to_dtype(self.dtype())
+        })
     }
 
     /// Largest element over `dims`; NaN wins.
@@ -44,7 +47,7 @@ impl Tensor {
     /// If there is nothing to choose from, a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn amax(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
-        self.reduce("amax", ReduceOp::Max, &dims.into(), keepdim)
+        operation("amax", || self.reduce(ReduceOp::Max, &dims.into(), keepdim))
     }
 
     /// Smallest element over `dims`; NaN wins.
@@ -53,7 +56,7 @@ impl Tensor {
     /// If there is nothing to choose from, a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn amin(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
-        self.reduce("amin", ReduceOp::Min, &dims.into(), keepdim)
+        operation("amin", || self.reduce(ReduceOp::Min, &dims.into(), keepdim))
     }
 
     /// Variance over `dims`: the squared distances from the mean, summed and divided by `n − correction` (at least 0).
@@ -62,13 +65,22 @@ impl Tensor {
     /// If a dimension is out of range or named twice, the dtype is not f32, f64, bf16 or f16, or `correction` is NaN.
     #[track_caller]
     pub fn var(&self, dims: impl Into<Dims>, correction: f64, keepdim: bool) -> Tensor {
-        self.expect_float("var");
-        assert!(!correction.is_nan(), "var: the correction is NaN");
-        let dims = dims.into();
-        let n: usize = dims.resolve("var", self.rank()).iter().map(|&d| self.dims()[d]).product();
-        let x = self.to_accumulator();
-        let centred = x.sub(&x.mean(dims.clone(), true));
-        centred.square().sum(dims, keepdim).div((n as f64 - correction).max(0.0)).to_dtype(self.dtype())
+        operation("var", || {
+            self.expect_float();
+            if correction.is_nan() {
+                refuse!("the correction is NaN");
+            }
+            let dims = dims.into();
+            let freedom = (self.count(&dims) as f64 - correction).max(0.0);
+            let x = self.to_accumulator();
+            let centred = x.sub(&x.mean(dims.clone(), true));
+            centred.square().sum(dims, keepdim).div(freedom).to_dtype(self.dtype())
+        })
+    }
+
+    /// How many elements each result of a reduction is made of.
+    fn count(&self, dims: &Dims) -> usize {
+        dims.resolve(self.rank()).iter().map(|&d| self.dims()[d]).product()
     }
 
     /// `log Σ eˣ` over `dims`, without overflow.
@@ -77,19 +89,21 @@ impl Tensor {
     /// If a dimension is out of range or named twice, or the dtype is f8e4m3.
     #[track_caller]
     pub fn logsumexp(&self, dims: impl Into<Dims>, keepdim: bool) -> Tensor {
-        self.expect_arithmetic("logsumexp");
-        let dims = dims.into();
-        let dtype = if self.dtype().is_float() { self.dtype() } else { DType::F32 };
-        let x = self.to_dtype(dtype.accumulator());
-        let over = dims.resolve("logsumexp", x.rank());
-        if over.iter().any(|&d| x.dims()[d] == 0) {
-            return x.exp().sum(dims, keepdim).log().to_dtype(dtype);
-        }
-        let max = x.amax(dims.clone(), true);
-        let finite = max.abs().lt(f64::INFINITY);
-        let shift = Tensor::where_(&finite, &max, 0.0);
-        let sum = x.sub(&shift).exp().sum(dims, true).log().add(&shift).to_dtype(dtype);
-        if keepdim { sum } else { sum.squeeze_resolved(&over) }
+        operation("logsumexp", || {
+            self.expect_arithmetic();
+            let dims = dims.into();
+            let dtype = if self.dtype().is_float() { self.dtype() } else { DType::F32 };
+            let x = self.to_dtype(dtype.accumulator());
+            let over = dims.resolve(x.rank());
+            if over.iter().any(|&d| x.dims()[d] == 0) {
+                return x.exp().sum(dims, keepdim).log().to_dtype(dtype);
+            }
+            let max = x.amax(dims.clone(), true);
+            let finite = max.abs().lt(f64::INFINITY);
+            let shift = Tensor::where_(&finite, &max, 0.0);
+            let sum = x.sub(&shift).exp().sum(dims, true).log().add(&shift).to_dtype(dtype);
+            if keepdim { sum } else { sum.squeeze_resolved(&over) }
+        })
     }
 
     /// Position (i64) of the largest element along `dim`, or in the flattened tensor for `None`; the first of equals.
@@ -98,7 +112,7 @@ impl Tensor {
     /// If there is nothing to choose from, the dimension is out of range, or the dtype is f8e4m3.
     #[track_caller]
     pub fn argmax(&self, dim: Option<isize>, keepdim: bool) -> Tensor {
-        self.arg("argmax", true, dim, keepdim)
+        operation("argmax", || self.arg(true, dim, keepdim))
     }
 
     /// Position (i64) of the smallest element along `dim`, or in the flattened tensor for `None`; the first of equals.
@@ -107,7 +121,7 @@ impl Tensor {
     /// If there is nothing to choose from, the dimension is out of range, or the dtype is f8e4m3.
     #[track_caller]
     pub fn argmin(&self, dim: Option<isize>, keepdim: bool) -> Tensor {
-        self.arg("argmin", false, dim, keepdim)
+        operation("argmin", || self.arg(false, dim, keepdim))
     }
 
     /// Running sum along `dim`; integers and bool add up as i64. Floats are carried in f64 together with what its additions round off,
@@ -117,53 +131,52 @@ impl Tensor {
     /// If the dimension is out of range, or the dtype is f8e4m3.
     #[track_caller]
     pub fn cumsum(&self, dim: isize) -> Tensor {
-        self.expect_arithmetic("cumsum");
-        let dim = resolve_dim("cumsum", dim, self.rank());
-        let x = if self.dtype().is_float() { self.clone() } else { self.to_accumulator() };
-        if x.rank() == 0 { x } else { self.device().run("cumsum", |b| b.cumsum(&x, dim)) }
+        operation("cumsum", || {
+            self.expect_arithmetic();
+            let dim = resolve_dim(dim, self.rank());
+            let x = if self.dtype().is_float() { self.clone() } else { self.to_accumulator() };
+            if x.rank() == 0 { x } else { self.device().cumsum(&x, dim) }
+        })
     }
 
-    #[track_caller]
-    fn reduce(&self, name: &'static str, op: ReduceOp, dims: &Dims, keepdim: bool) -> Tensor {
-        self.expect_arithmetic(name);
-        let over = dims.resolve(name, self.rank());
+    fn reduce(&self, op: ReduceOp, dims: &Dims, keepdim: bool) -> Tensor {
+        self.expect_arithmetic();
+        let over = dims.resolve(self.rank());
         if op != ReduceOp::Sum && over.iter().any(|&d| self.dims()[d] == 0) {
-            panic!("{name}: nothing to choose from over dimensions {over:?} of shape {}", self.shape());
+            refuse!("nothing to choose from over dimensions {over:?} of shape {}", self.shape());
         }
-        let out = self.device().run(name, |b| b.reduce(op, self, &over));
+        let out = self.device().reduce(op, self, &over);
         if keepdim { out } else { out.squeeze_resolved(&over) }
     }
 
-    #[track_caller]
-    fn arg(&self, name: &'static str, largest: bool, dim: Option<isize>, keepdim: bool) -> Tensor {
-        self.expect_arithmetic(name);
+    fn arg(&self, largest: bool, dim: Option<isize>, keepdim: bool) -> Tensor {
+        self.expect_arithmetic();
         let Some(dim) = dim else {
-            let flat = self.flatten(0, -1).arg(name, largest, Some(0), false);
+            let flat = self.flatten(0, -1).arg(largest, Some(0), false);
             return if keepdim { flat.reshape(&vec![1; self.rank()]) } else { flat };
         };
-        let d = resolve_dim(name, dim, self.rank());
+        let d = resolve_dim(dim, self.rank());
         if self.rank() == 0 {
             return Tensor::zeros((), DType::I64, self.device());
         }
         if self.dims()[d] == 0 {
-            panic!("{name}: nothing to choose from along dimension {d} of shape {}", self.shape());
+            refuse!("nothing to choose from along dimension {d} of shape {}", self.shape());
         }
-        let out = self.device().run(name, |b| b.arg_reduce(largest, self, d));
+        let out = self.device().arg_reduce(largest, self, d);
         if keepdim { out } else { out.squeeze_resolved(&[d]) }
     }
 
-    /// Panics in the name of `op` for the dtype that is for storage only.
-    #[track_caller]
-    pub(crate) fn expect_arithmetic(&self, op: &str) {
+    /// Refuses the dtype that is for storage only.
+    pub(crate) fn expect_arithmetic(&self) {
         if self.dtype() == DType::F8E4M3 {
-            panic!("{op}: f8e4m3 is for storage only (cast first)");
+            refuse!("f8e4m3 is for storage only (cast first)");
         }
     }
 
-    #[track_caller]
-    pub(crate) fn expect_float(&self, op: &str) {
+    /// Refuses what is not a float to compute with.
+    pub(crate) fn expect_float(&self) {
         if !self.dtype().is_float() || self.dtype() == DType::F8E4M3 {
-            panic!("{op}: expected f32, f64, bf16 or f16, got {}", self.dtype());
+            refuse!("expected f32, f64, bf16 or f16, got {}", self.dtype());
         }
     }
 }
@@ -180,10 +193,10 @@ pub(crate) mod cpu {
             (ReduceOp::Sum, DType::I64) => reduce_with::<i64>(x, dims, 0, |a, b| a.wrapping_add(b)),
             (ReduceOp::Sum, _) => reduce(op, &x.to_accumulator(), dims),
             (ReduceOp::Max, t) => {
-                dispatch!("amax", t, T => reduce_with::<T>(x, dims, T::LOWEST, |a, b| if a > b || is_nan(a) { a } else { b }))
+                dispatch!(t, T => reduce_with::<T>(x, dims, T::LOWEST, |a, b| if a > b || is_nan(a) { a } else { b }))
             }
             (ReduceOp::Min, t) => {
-                dispatch!("amin", t, T => reduce_with::<T>(x, dims, T::HIGHEST, |a, b| if a < b || is_nan(a) { a } else { b }))
+                dispatch!(t, T => reduce_with::<T>(x, dims, T::HIGHEST, |a, b| if a < b || is_nan(a) { a } else { b }))
             }
         }
     }
@@ -233,7 +246,7 @@ pub(crate) mod cpu {
         let rows = last(x, dim);
         let n = x.dims()[dim];
         let shape = rows.shape().with(x.rank() - 1, 1);
-        let out = dispatch!("argmax", x.dtype(), T => {
+        let out = dispatch!(x.dtype(), T => {
             let source = rows.data::<T>();
             build(shape, DType::I64, |out: &mut [i64]| {
                 par_chunks(out, 1, |start, out| {

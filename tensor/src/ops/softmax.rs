@@ -1,6 +1,7 @@
 //! Softmax and its logarithm.
 
 use crate::dtype::DType;
+use crate::operation::operation;
 use crate::shape::resolve_dim;
 use crate::tensor::Tensor;
 
@@ -11,7 +12,7 @@ impl Tensor {
     /// If there is no such dimension.
     #[track_caller]
     pub fn softmax(&self, dim: isize) -> Tensor {
-        self.softmax_along("softmax", dim, false)
+        operation("softmax", || self.softmax_along(dim, false))
     }
 
     /// Logarithm of [`Tensor::softmax`] along `dim`, without underflow.
@@ -20,16 +21,15 @@ impl Tensor {
     /// If there is no such dimension.
     #[track_caller]
     pub fn log_softmax(&self, dim: isize) -> Tensor {
-        self.softmax_along("log_softmax", dim, true)
+        operation("log_softmax", || self.softmax_along(dim, true))
     }
 
-    #[track_caller]
-    fn softmax_along(&self, op: &'static str, dim: isize, log: bool) -> Tensor {
-        let dim = resolve_dim(op, dim, self.rank()) as isize;
+    fn softmax_along(&self, dim: isize, log: bool) -> Tensor {
+        let dim = resolve_dim(dim, self.rank()) as isize;
         let x = if self.dtype().is_float() { self.clone() } else { self.to_dtype(DType::F32) };
-        x.expect_float(op);
+        x.expect_float();
         let rows = if x.rank() == 0 { x.unsqueeze(0) } else { x.transpose(dim, -1) };
-        let y = x.device().run(op, |b| b.softmax(&rows, log));
+        let y = x.device().softmax(&rows, log);
         if x.rank() == 0 { y.squeeze(0) } else { y.transpose(dim, -1) }
     }
 }

@@ -1,6 +1,8 @@
 //! Sorting and choosing the largest.
 
 use crate::dtype::DType;
+use crate::operation::operation;
+use crate::refuse;
 use crate::shape::resolve_dim;
 use crate::tensor::Tensor;
 
@@ -11,17 +13,14 @@ impl Tensor {
     /// If there is no such dimension, or the dtype is f8e4m3.
     #[track_caller]
     pub fn sort(&self, dim: isize, descending: bool) -> (Tensor, Tensor) {
-        self.sort_as("sort", dim, descending)
-    }
-
-    #[track_caller]
-    fn sort_as(&self, op: &'static str, dim: isize, descending: bool) -> (Tensor, Tensor) {
-        self.expect_arithmetic(op);
-        let d = resolve_dim(op, dim, self.rank());
-        if self.rank() == 0 {
-            return (self.clone(), Tensor::zeros((), DType::I64, self.device()));
-        }
-        self.device().run(op, |b| b.sort(self, d, descending))
+        operation("sort", || {
+            self.expect_arithmetic();
+            let d = resolve_dim(dim, self.rank());
+            if self.rank() == 0 {
+                return (self.clone(), Tensor::zeros((), DType::I64, self.device()));
+            }
+            self.device().sort(self, d, descending)
+        })
     }
 
     /// The positions of [`Tensor::sort`].
@@ -30,7 +29,7 @@ impl Tensor {
     /// As [`Tensor::sort`].
     #[track_caller]
     pub fn argsort(&self, dim: isize, descending: bool) -> Tensor {
-        self.sort_as("argsort", dim, descending).1
+        operation("argsort", || self.sort(dim, descending).1)
     }
 
     /// The `k` largest (or smallest) elements along `dim` and their positions (i64). They always come sorted, which is one of
@@ -41,13 +40,15 @@ impl Tensor {
     #[track_caller]
     pub fn topk(&self, k: usize, dim: isize, largest: bool, sorted: bool) -> (Tensor, Tensor) {
         let _ = sorted;
-        let d = resolve_dim("topk", dim, self.rank());
-        let size = if self.rank() == 0 { 1 } else { self.dims()[d] };
-        if k > size {
-            panic!("topk: {k} of {size} elements along dimension {dim} of shape {}", self.shape());
-        }
-        let (values, positions) = self.sort_as("topk", dim, largest);
-        if self.rank() == 0 { (values, positions) } else { (values.narrow(dim, 0, k), positions.narrow(dim, 0, k)) }
+        operation("topk", || {
+            let d = resolve_dim(dim, self.rank());
+            let size = if self.rank() == 0 { 1 } else { self.dims()[d] };
+            if k > size {
+                refuse!("{k} of {size} elements along dimension {dim} of shape {}", self.shape());
+            }
+            let (values, positions) = self.sort(dim, largest);
+            if self.rank() == 0 { (values, positions) } else { (values.narrow(dim, 0, k), positions.narrow(dim, 0, k)) }
+        })
     }
 }
 
@@ -62,7 +63,7 @@ pub(crate) mod cpu {
         let rows = last(x, dim);
         let n = x.dims()[dim].max(1);
         let mut positions = None;
-        let values = dispatch!("sort", x.dtype(), T => build(rows.shape().clone(), x.dtype(), |values: &mut [T]| {
+        let values = dispatch!(x.dtype(), T => build(rows.shape().clone(), x.dtype(), |values: &mut [T]| {
             positions = Some(build(rows.shape().clone(), DType::I64, |positions: &mut [i64]| {
                 let source = rows.data::<T>();
                 par_chunks2(values, n, positions, n, |row, values, positions| {

@@ -1,6 +1,8 @@
 //! Elementwise operations of one operand.
 
 use crate::dtype::DType;
+use crate::operation::operation;
+use crate::refuse;
 use crate::tensor::Tensor;
 
 /// How [`Tensor::gelu`] is computed.
@@ -134,16 +136,18 @@ impl Tensor {
     /// If the dtype is f8e4m3, or bool for [`UnaryOp::Neg`].
     #[track_caller]
     pub fn unary(&self, op: UnaryOp) -> Tensor {
-        if self.dtype() == DType::F8E4M3 || (self.dtype() == DType::Bool && op == UnaryOp::Neg) {
-            panic!("{}: not defined for {} tensors (cast first)", op.name(), self.dtype());
-        }
-        if let UnaryOp::Softplus { beta, threshold } = op
-            && (beta == 0.0 || !beta.is_finite() || threshold.is_nan())
-        {
-            panic!("softplus: beta {beta} and threshold {threshold}, expected a finite beta but 0, and a number");
-        }
-        let x = if op.makes_float() && !self.dtype().is_float() { self.to_dtype(DType::F32) } else { self.clone() };
-        self.device().run(op.name(), |b| b.unary(op, &x))
+        operation(op.name(), || {
+            if self.dtype() == DType::F8E4M3 || (self.dtype() == DType::Bool && op == UnaryOp::Neg) {
+                refuse!("not defined for {} tensors (cast first)", self.dtype());
+            }
+            if let UnaryOp::Softplus { beta, threshold } = op
+                && (beta == 0.0 || !beta.is_finite() || threshold.is_nan())
+            {
+                refuse!("beta {beta} and threshold {threshold}, expected a finite beta but 0, and a number");
+            }
+            let x = if op.makes_float() && !self.dtype().is_float() { self.to_dtype(DType::F32) } else { self.clone() };
+            self.device().unary(op, &x)
+        })
     }
 }
 

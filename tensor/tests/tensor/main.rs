@@ -1,5 +1,6 @@
 //! The tests of the `tensor` crate that see it from outside.
 
+mod blame;
 mod casts;
 mod checker;
 mod determinism;

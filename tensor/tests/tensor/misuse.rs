@@ -1,41 +1,19 @@
 //! Misuse panics at the caller's line and names the operation and what did not fit.
 
-use std::cell::Cell;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Mutex;
-use tensor::{AdamW, Attention, CrossEntropy, DType, Device, Fused, Generator, Tensor};
-
-static LAST: Mutex<Option<(String, u32)>> = Mutex::new(None);
-
-thread_local! {
-    /// Whether this thread is about to panic on purpose.
-    static EXPECTED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Message, and file and line, of the panic of `f`.
-fn panic_of(f: impl FnOnce()) -> Option<(String, String, u32)> {
-    EXPECTED.set(true);
-    let result = panic::catch_unwind(AssertUnwindSafe(f));
-    EXPECTED.set(false);
-    let payload = result.err()?;
-    let text = payload.downcast_ref::<String>().cloned().or_else(|| payload.downcast_ref::<&str>().map(|s| s.to_string()));
-    let (file, line) = LAST.lock().unwrap().take().expect("the hook ran");
-    Some((text.unwrap(), file, line))
-}
+use crate::blame::{Walk, public_functions, refuses};
+use std::path::Path;
+use tensor::cpu::CpuBackend;
+use tensor::{
+    AdamW, Attention, BinaryOp, CrossEntropy, DType, Device, Dims, Fused, Gelu, Generator, Layout, Repeats, Shape, Tensor,
+    UnaryOp,
+};
 
 #[test]
 fn panics_name_the_operation_and_the_callers_line() {
-    let old = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        if EXPECTED.get() {
-            *LAST.lock().unwrap() = info.location().map(|l| (l.file().to_string(), l.line()));
-        } else {
-            old(info);
-        }
-    }));
     let cpu = Device::cpu();
     let f = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &cpu);
     let ids = |v: &[i64]| Tensor::from_slice(v, v.len(), &cpu);
+    let x8 = f(&[2, 3]).to_dtype(DType::F8E4M3);
     let (x, y, one) = (f(&[2, 3]), f(&[4, 3]), f(&[1, 1]));
     // Three queries and four keys; the gradient, or the keys and values, are what the calls vary.
     let (q, k, lse) = (f(&[1, 2, 3, 5]), f(&[1, 2, 4, 5]), f(&[1, 2, 3]));
@@ -49,22 +27,8 @@ fn panics_name_the_operation_and_the_callers_line() {
         let mask = mask.narrow(1, 0, 2);
         Tensor::scaled_dot_product_attention(x, x, x, &Attention { mask: Some(&mask), ..Default::default() })
     }
-    let mut wrong = Vec::new();
-    /// The call, and what its message must hold.
-    macro_rules! refuses {
-        ($($call:expr => $($part:literal),+;)*) => {$(
-            let call = stringify!($call);
-            let silent = || ("silence".to_string(), String::new(), 0);
-            let (text, file, at) = panic_of(|| { let _ = $call; }).unwrap_or_else(silent);
-            $(if !text.contains($part) {
-                wrong.push(format!("{call}: {text:?} does not say {:?}", $part));
-            })+
-            if !file.ends_with("misuse.rs") {
-                wrong.push(format!("{call}: {text:?} is blamed on {file}:{at}"));
-            }
-        )*};
-    }
-    refuses! {
+    let (mut refused, mut wrong) = (Vec::new(), Vec::new());
+    refuses! { (refused, wrong)
         x.add(&y) => "add", "[2, 3]", "[4, 3]";
         &x * &y => "mul", "[2, 3]", "[4, 3]";
         x.matmul(&y) => "matmul", "[2, 3]", "[4, 3]";
@@ -96,7 +60,7 @@ fn panics_name_the_operation_and_the_callers_line() {
         one.broadcast_to([1 << 47, 2]) => "broadcast_to", "[140737488355328, 2]";
         one.expand(&[1 << 40, 1]).matmul(&one.expand(&[1, 1 << 40])) => "matmul", "[1099511627776, 1099511627776]";
         one.expand(&[1 << 40, 1, 1]).matmul(&one.expand(&[1, 1 << 40])) => "matmul", "[1099511627776, 1, 1099511627776]";
-        f(&[1 << 40, 1 << 40]) => "zeros", "[1099511627776, 1099511627776]";
+        Tensor::zeros([1 << 40, 1 << 40], DType::F32, &cpu) => "[1099511627776, 1099511627776]";
         Tensor::full([1 << 40, 1 << 40, 0], 1.0, DType::F32, &cpu) => "full", "[1099511627776, 1099511627776, 0]";
         Tensor::from_slice(&[0f32; 0], [1 << 40, 1 << 40], &cpu) => "from_slice", "[1099511627776, 1099511627776]";
         x.select(0, 2) => "select", "position 2", "[2, 3]";
@@ -148,8 +112,8 @@ fn panics_name_the_operation_and_the_callers_line() {
         x.masked_fill(&x, 1.0) => "bool";
         Tensor::scaled_dot_product_attention(&x, &f(&[2, 4]), &x, &Attention::default()) => "scaled_dot_product_attention", "[2, 4]";
         Tensor::attention_causal(&x, &x, &x, None, 1.0) => "attention_causal", "[2, 3]";
-        masked(&x, &x.to_dtype(DType::I64)) => "scaled_dot_product_attention: mask", "i64";
-        masked(&x, &x.to_dtype(DType::F8E4M3)) => "scaled_dot_product_attention: mask", "f8e4m3";
+        masked(&x, &x.to_dtype(DType::I64)) => "scaled_dot_product_attention: the mask is ", "i64";
+        masked(&x, &x.to_dtype(DType::F8E4M3)) => "scaled_dot_product_attention: the mask is ", "f8e4m3";
         x.item::<f32>() => "item", "6 elements";
         Generator::new(0).uniform([2], 3.0, 1.0, DType::F32, &cpu) => "uniform", "3", "1";
         Generator::new(0).uniform([2], f64::NAN, 1.0, DType::F32, &cpu) => "uniform", "NaN";
@@ -185,14 +149,86 @@ fn panics_name_the_operation_and_the_callers_line() {
         x.flip(&[2]) => "2";
         x.repeat(&[2]) => "repeat", "[2, 3]";
     }
+    refuses! { (refused, wrong)
+        x8.neg() => "f8e4m3";
+        x8.abs() => "f8e4m3";
+        x8.exp() => "f8e4m3";
+        x8.log() => "f8e4m3";
+        x8.sqrt() => "f8e4m3";
+        x8.rsqrt() => "f8e4m3";
+        x8.sin() => "f8e4m3";
+        x8.cos() => "f8e4m3";
+        x8.tanh() => "f8e4m3";
+        x8.sigmoid() => "f8e4m3";
+        x8.silu() => "f8e4m3";
+        x8.relu() => "f8e4m3";
+        x8.reciprocal() => "f8e4m3";
+        x8.square() => "f8e4m3";
+        x8.sign() => "f8e4m3";
+        x8.floor() => "f8e4m3";
+        x8.erf() => "f8e4m3";
+        x8.logical_not() => "f8e4m3";
+        x8.gelu(Gelu::None) => "f8e4m3";
+        x8.unary(UnaryOp::Exp) => "exp: ";
+        x.sub(&y) => "shapes [2, 3] and [4, 3]";
+        x.mul(&y) => "shapes [2, 3] and [4, 3]";
+        x.div(&y) => "shapes [2, 3] and [4, 3]";
+        x.pow(&y) => "shapes [2, 3] and [4, 3]";
+        x.maximum(&y) => "shapes [2, 3] and [4, 3]";
+        x.minimum(&y) => "shapes [2, 3] and [4, 3]";
+        x.eq(&y) => "shapes [2, 3] and [4, 3]";
+        x.ne(&y) => "shapes [2, 3] and [4, 3]";
+        x.lt(&y) => "shapes [2, 3] and [4, 3]";
+        x.le(&y) => "shapes [2, 3] and [4, 3]";
+        x.gt(&y) => "shapes [2, 3] and [4, 3]";
+        x.ge(&y) => "shapes [2, 3] and [4, 3]";
+        x.logical_and(&y) => "shapes [2, 3] and [4, 3]";
+        x.logical_or(&y) => "shapes [2, 3] and [4, 3]";
+        x.binary(BinaryOp::Add, (&y).into()) => "add: shapes";
+        x.clamp_max(&y) => "shapes [2, 3] and [4, 3]";
+        x.clamp(1.0, &y) => "shapes [2, 3] and [4, 3]";
+        x.sub_alpha(&y, 2.0) => "shapes [2, 3] and [4, 3]";
+        Tensor::from_bytes(vec![0; 5], [2], DType::F32, &cpu) => "5 bytes", "8";
+        Tensor::ones([1 << 40, 1 << 40], DType::F32, &cpu) => "[1099511627776, 1099511627776]";
+        x.dim(2) => "dimension 2";
+        x.sum((), false).dim(0) => "0-d";
+        x.mean(2, false) => "dimension 2";
+        x.var(2, 0.0, false) => "dimension 2";
+        x.logsumexp([0, 0], false) => "twice";
+        x.logsumexp(-3, false) => "dimension -3";
+        x.amin(2, false) => "dimension 2";
+        f(&[0]).argmax(None, false) => "nothing";
+        x.argsort(2, false) => "dimension 2";
+        x.log_softmax(2) => "dimension 2";
+        x.scatter(1, &ids(&[3]).unsqueeze(0), 1.0) => "position 3";
+        x8.scatter_add(1, &ids(&[0]).unsqueeze(0), &x8) => "f8e4m3";
+        x8.index_add(0, &ids(&[0, 1]), &x8, 1) => "f8e4m3";
+        x.index_add(0, &ids(&[0, 2]), &x, 1.0) => "position 2";
+        x.take_along_dim(&ids(&[6]), None) => "position 6";
+        x.align_along(0, &x) => "f32";
+        x.squeeze([0, 2]) => "dimension 2";
+        x.flatten(1, 0) => "dimension 1 lies behind 0";
+        x.slice(0, 0, 1, 0) => "step is 0";
+        x.slice(2, 0, 1, 1) => "dimension 2";
+        x.triu(0).select(0, 0).triu(0) => "[3]";
+        x.roll(&[1, 2], &[]) => "2 shifts";
+        Tensor::stack(&[x.clone(), x.clone()], 3) => "dimension 3";
+        Tensor::attention_weights(&x.select(0, 0), &Attention::default()) => "dimension -2";
+        x.weighted_sum(&y) => "[2, 3]", "[4, 3]";
+        CrossEntropy::default().coefficients(&x, &ids(&[0, 3])) => "position 3";
+        Dims::from([0, 0]).resolve(2) => "twice";
+        Repeats::from(&ids(&[-1])).positions(1, &cpu) => "negative";
+        Shape::from([1 << 40, 1 << 40]).numel() => "[1099511627776, 1099511627776]";
+        Layout::contiguous([1 << 40, 1 << 40]) => "[1099511627776, 1099511627776]";
+    }
     let mut cache = f(&[1, 1, 2, 3]);
-    refuses! {
+    refuses! { (refused, wrong)
         cache.write_rows(&[1], &f(&[1, 1, 2, 3])) => "write_rows", "capacity 2";
         cache.write_rows(&[0], &f(&[1, 1, 3, 3])) => "write_rows", "capacity 2";
         cache.write_rows(&[usize::MAX], &f(&[1, 1, 1, 3])) => "write_rows", "capacity 2";
     }
     // What is called is what is named, not a part of it.
-    refuses! {
+    refuses! { (refused, wrong)
         x.permute(&[0, 5]) => "permute: dimension 5";
         x.roll(&[1], &[5]) => "roll: dimension 5";
         x.flip(&[5]) => "flip: dimension 5";
@@ -211,11 +247,30 @@ fn panics_name_the_operation_and_the_callers_line() {
     }
     // 256 TiB of one element, which every result would have to hold.
     let huge = f(&[1]).broadcast_to([1 << 46]);
-    refuses! {
-        f(&[1 << 44]) => "zeros: out of memory", "70368744177664 bytes", "[17592186044416] of f32";
+    let small = Tensor::zeros([1], DType::BF16, &cpu).broadcast_to([1 << 46]);
+    let elsewhere = Device::new(CpuBackend);
+    refuses! { (refused, wrong)
+        Tensor::zeros([1 << 44], DType::F32, &cpu) => "zeros: out of memory", "70368744177664 bytes", "[17592186044416] of f32";
         Tensor::full([1 << 44], 1.0, DType::F64, &cpu) => "full: out of memory", "f64";
         huge.contiguous() => "contiguous: out of memory", "[70368744177664]";
         huge.to_dtype(DType::F64) => "to_dtype: out of memory";
+        huge.zeros_like() => "zeros_like: out of memory";
+        huge.ones_like() => "ones_like: out of memory";
+        huge.full_like(1.0) => "full_like: out of memory";
+        huge.to_device(&elsewhere) => "to_device: out of memory";
+        huge.to_f64_vec() => "to_f64_vec: out of memory";
+        huge.gt(0.0).to_accumulator() => "gt: out of memory";
+        small.to_accumulator() => "to_accumulator: out of memory";
+        small.unsqueeze(1).mean(1, false) => "mean: out of memory";
+        huge.unsqueeze(1).var(1, 0.0, false) => "var: out of memory";
+        huge.unsqueeze(1).logsumexp(1, false) => "logsumexp: out of memory";
+        huge.clamp(0.0, 1.0) => "clamp: out of memory";
+        huge.argsort(0, false) => "argsort: out of memory";
+        huge.roll(&[1], &[0]) => "roll: out of memory";
+        huge.flip(&[0]) => "flip: out of memory";
+        huge.repeat_interleave(2, None) => "repeat_interleave: out of memory";
+        huge.unsqueeze(1).linear(&one, None) => "linear: out of memory";
+        huge.unsqueeze(1).cross_entropy(&huge.unsqueeze(1), &CrossEntropy::default()) => "cross_entropy: out of memory";
         huge.to_bytes() => "to_bytes: out of memory";
         huge.exp() => "exp: out of memory";
         huge.add(1.0) => "add: out of memory";
@@ -234,5 +289,105 @@ fn panics_name_the_operation_and_the_callers_line() {
         Generator::new(0).normal([1 << 45], 0.0, 1.0, DType::F32, &cpu) => "normal: out of memory";
         Tensor::arange(0, 1 << 46, 1, DType::F32, &cpu) => "arange: out of memory";
     }
+    let walk = Walk {
+        functions: public_functions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")),
+        refused: &refused,
+        file: "misuse.rs",
+        source: include_str!("misuse.rs"),
+        aliases: &[
+            ("mul", " * "),
+            ("add", "binary("),
+            ("exp", "unary("),
+            ("swiglu", ".apply("),
+            ("swiglu_backward", ".apply("),
+            ("rms_norm", ".apply("),
+            ("rms_norm_backward", ".apply("),
+            ("attention_causal_backward", "backward("),
+            ("scaled_dot_product_attention", "masked("),
+            ("adamw", ".apply("),
+            ("adamw", ".check("),
+        ],
+        sound: &[
+            ("reads what is there", READERS),
+            ("arithmetic that is defined for all operands", ARITHMETIC),
+            ("makes a handle, or finds what one stands for", HANDLES),
+            ("returns a `Result`", &["Device::synchronize"]),
+            ("a view of what it is given, that always fits", &["Tensor::t", "Tensor::from_parts"]),
+        ],
+        unreachable: &[
+            ("only if a device has no memory for a single element", &["Tensor::scalar"]),
+            ("panics in the name that it is given", &["operation.rs: operation", "operation.rs: refuse"]),
+        ],
+    };
+    wrong.extend(walk.complaints());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+const READERS: &[&str] = &[
+    "BinaryOp::is_predicate",
+    "binary.rs: name",
+    "DType::accumulator",
+    "Scalar::default_dtype",
+    "DType::epsilon",
+    "DType::is_float",
+    "DType::is_int",
+    "DType::size",
+    "fused.rs: name",
+    "Layout::is_contiguous",
+    "Layout::offset",
+    "Layout::shape",
+    "Layout::strides",
+    "operation.rs: running_operation",
+    "AdamW::moments",
+    "profile.rs: report",
+    "profile.rs: start",
+    "Generator::state",
+    "Shape::fits",
+    "Storage::device",
+    "Storage::same",
+    "Tensor::device",
+    "Tensor::dims",
+    "Tensor::dtype",
+    "Tensor::is_contiguous",
+    "Tensor::layout",
+    "Tensor::numel",
+    "Tensor::rank",
+    "Tensor::shape",
+    "Tensor::storage",
+    "Tensor::storage_mut",
+    "Tensor::strides",
+    "unary.rs: name",
+];
+
+const ARITHMETIC: &[&str] = &[
+    "Scalar::as_f32",
+    "Scalar::as_f64",
+    "Scalar::as_i64",
+    "F8E4M3::from_f32",
+    "DType::promote",
+    "Scalar::to_bits",
+    "F8E4M3::to_f32",
+    "AdamW::corrections",
+    "random.rs: integer",
+    "random.rs: last_below",
+    "Generator::next_f64",
+    "Generator::next_u64",
+    "random.rs: normal",
+    "Generator::permutation",
+    "random.rs: philox",
+    "random.rs: uniform",
+    "Shape::broadcast",
+    "Shape::contiguous_strides",
+];
+
+const HANDLES: &[&str] = &[
+    "Device::backend",
+    "Device::new",
+    "Device::new_cyclic",
+    "WeakDevice::upgrade",
+    "Generator::from_state",
+    "Generator::new",
+    "Storage::buffer",
+    "Storage::buffer_mut",
+    "Storage::new",
+];

@@ -4,6 +4,7 @@ use super::block::{Out, Right, block};
 use super::kernel::{Kernels, Micro, Mode};
 use super::pack::{Scratch, left_room, pack_left, pack_right};
 use super::{KC, View};
+use crate::operation::interruptible;
 use rayon::prelude::*;
 
 /// Rows of C in a task, at most: few enough for tasks to even out, and a copy of the left operand's block, `MC` x `KC`
@@ -131,7 +132,7 @@ impl<T: Micro> Product<T> {
         };
         let count = row_tasks * col_tasks;
         if threads > 1 && count > 1 {
-            (0..count).into_par_iter().for_each(region);
+            interruptible(|| (0..count).into_par_iter().for_each(region));
         } else {
             (0..count).for_each(region);
         }

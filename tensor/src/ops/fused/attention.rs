@@ -2,6 +2,7 @@
 
 use crate::dtype::DType;
 use crate::fused::Fused;
+use crate::refuse;
 use crate::tensor::Tensor;
 
 impl Tensor {
@@ -21,45 +22,42 @@ impl Tensor {
     }
 }
 
-#[track_caller]
 pub(super) fn apply(op: &Fused, x: &[&Tensor], visible: Option<&[usize]>) -> Vec<Tensor> {
-    expect_heads(op, x);
+    expect_heads(x);
     if let Some(n) = visible {
         let (seq, keys) = (x[0].dims()[2], x[1].dims()[2]);
         if n.len() != x[0].dims()[0] || n.iter().any(|&n| n < seq || n > keys) {
-            panic!("attention_causal: visible {n:?} for {} sequences of {seq} queries and {keys} keys", x[0].dims()[0]);
+            refuse!("visible {n:?} for {} sequences of {seq} queries and {keys} keys", x[0].dims()[0]);
         }
     }
     op.run(x)
 }
 
-#[track_caller]
 pub(super) fn apply_backward(op: &Fused, x: &[&Tensor]) -> Vec<Tensor> {
     let &[grad, q, k, v, out, lse] = x else { unreachable!("operands were counted") };
-    expect_heads(op, &[q, k, v]);
+    expect_heads(&[q, k, v]);
     let wide = q.dtype().accumulator();
     let is = |t: &Tensor, last: &[usize], dtype: DType| t.dims() == [&q.dims()[..3], last].concat() && t.dtype() == dtype;
     let width = &v.dims()[3..];
     if !is(grad, width, q.dtype()) || !is(out, width, q.dtype()) || !is(lse, &[], wide) {
-        panic!("attention_causal_backward: gradient {grad:?}, output {out:?} and log-sum-exp {lse:?} do not fit {q:?} and {v:?}");
+        refuse!("gradient {grad:?}, output {out:?} and log-sum-exp {lse:?} do not fit {q:?} and {v:?}");
     }
     op.run(x)
 }
 
-/// Panics where queries, keys and values are not those of one causal attention.
-#[track_caller]
-fn expect_heads(op: &Fused, x: &[&Tensor]) {
-    let (name, q, k, v) = (op.name(), x[0], x[1], x[2]);
+/// Refuses queries, keys and values that are not those of one causal attention.
+fn expect_heads(x: &[&Tensor]) {
+    let (q, k, v) = (x[0], x[1], x[2]);
     let fit = x.iter().all(|t| t.rank() == 4 && t.dtype() == q.dtype())
         && q.dims()[..2] == k.dims()[..2]
         && q.dims()[3] == k.dims()[3]
         && k.dims()[..3] == v.dims()[..3];
     if !fit {
-        panic!("{name}: queries {q:?}, keys {k:?} and values {v:?} do not fit");
+        refuse!("queries {q:?}, keys {k:?} and values {v:?} do not fit");
     }
     let (seq, keys) = (q.dims()[2], k.dims()[2]);
     if seq > keys {
-        panic!("{name}: {seq} queries and {keys} keys: the last query sees the last key, so the first would see none");
+        refuse!("{seq} queries and {keys} keys: the last query sees the last key, so the first would see none");
     }
 }
 

@@ -7,9 +7,10 @@ mod optim;
 mod rope;
 mod swiglu;
 
-use crate::backend::Backend;
 use crate::dtype::DType;
 use crate::fused::Fused;
+use crate::operation::operation;
+use crate::refuse;
 use crate::tensor::Tensor;
 
 impl Fused {
@@ -19,21 +20,24 @@ impl Fused {
     /// If the number of operands, their shapes, dtypes or devices do not fit.
     #[track_caller]
     pub fn apply(&self, x: &[&Tensor]) -> Vec<Tensor> {
-        let name = self.name();
-        assert!(self.operands().contains(&x.len()), "{name}: {} operands, expected {:?}", x.len(), self.operands());
-        x[0].expect_float(name);
-        if let Some(other) = x.iter().find(|t| t.device() != x[0].device()) {
-            panic!("{name}: operands on {} and {}", x[0].device(), other.device());
-        }
-        match self {
-            Fused::Swiglu | Fused::SwigluBackward => swiglu::apply(self, x),
-            Fused::RmsNorm { dims, eps } => norm::apply(x, *dims, *eps),
-            Fused::RmsNormBackward => norm::apply_backward(self, x),
-            Fused::Rope { .. } => rope::apply(self, x),
-            Fused::AttentionCausal { visible, .. } => attention::apply(self, x, visible.as_deref()),
-            Fused::AttentionCausalBackward { .. } => attention::apply_backward(self, x),
-            Fused::AdamW(step) => optim::apply(self, x, step),
-        }
+        operation(self.name(), || {
+            if !self.operands().contains(&x.len()) {
+                refuse!("{} operands, expected {:?}", x.len(), self.operands());
+            }
+            x[0].expect_float();
+            if let Some(other) = x.iter().find(|t| t.device() != x[0].device()) {
+                refuse!("operands on {} and {}", x[0].device(), other.device());
+            }
+            match self {
+                Fused::Swiglu | Fused::SwigluBackward => swiglu::apply(self, x),
+                Fused::RmsNorm { dims, eps } => norm::apply(x, *dims, *eps),
+                Fused::RmsNormBackward => norm::apply_backward(self, x),
+                Fused::Rope { .. } => rope::apply(self, x),
+                Fused::AttentionCausal { visible, .. } => attention::apply(self, x, visible.as_deref()),
+                Fused::AttentionCausalBackward { .. } => attention::apply_backward(self, x),
+                Fused::AdamW(step) => optim::apply(self, x, step),
+            }
+        })
     }
 
     /// [`Fused::apply`] where it has `N` results.
@@ -42,15 +46,9 @@ impl Fused {
         self.apply(x).try_into().expect("as many results as the operation has")
     }
 
-    /// Applies it to operands that fit.
-    #[track_caller]
+    /// Applies it to operands that fit: by the device's kernel, else by the definition, which half types compute in f32.
     fn run(&self, x: &[&Tensor]) -> Vec<Tensor> {
-        x[0].device().run(self.name(), |backend| self.compute(backend, x))
-    }
-
-    /// By the device's kernel, else by the definition, which half types compute in f32.
-    fn compute(&self, backend: &dyn Backend, x: &[&Tensor]) -> Vec<Tensor> {
-        if let Some(results) = backend.fused(self, x) {
+        if let Some(results) = x[0].device().fused(self, x) {
             return results;
         }
         let dtype = x[0].dtype();
@@ -58,7 +56,7 @@ impl Fused {
             return self.definition(x);
         }
         let wide: Vec<Tensor> = x.iter().map(|t| t.to_accumulator()).collect();
-        let results = self.compute(backend, &wide.iter().collect::<Vec<_>>()).into_iter().enumerate();
+        let results = self.run(&wide.iter().collect::<Vec<_>>()).into_iter().enumerate();
         results.map(|(i, y)| if self.is_statistic(i) { y } else { y.to_dtype(dtype) }).collect()
     }
 

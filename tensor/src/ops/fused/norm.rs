@@ -2,6 +2,8 @@
 
 use crate::dtype::DType;
 use crate::fused::Fused;
+use crate::operation::operation;
+use crate::refuse;
 use crate::tensor::Tensor;
 
 impl Tensor {
@@ -13,27 +15,28 @@ impl Tensor {
     /// taken, as PyTorch takes it.)
     #[track_caller]
     pub fn rms_norm(&self, normalized_shape: &[usize], weight: Option<&Tensor>, eps: Option<f64>) -> Tensor {
-        if !self.dims().ends_with(normalized_shape) {
-            panic!("rms_norm: shape {} does not end in {normalized_shape:?}", self.shape());
-        }
-        let op = Fused::RmsNorm { dims: normalized_shape.len(), eps: eps.unwrap_or(self.dtype().epsilon()) };
-        let [y, _] = op.results(&[Some(self), weight].into_iter().flatten().collect::<Vec<_>>());
-        y
+        operation("rms_norm", || {
+            if !self.dims().ends_with(normalized_shape) {
+                refuse!("shape {} does not end in {normalized_shape:?}", self.shape());
+            }
+            let op = Fused::RmsNorm { dims: normalized_shape.len(), eps: eps.unwrap_or(self.dtype().epsilon()) };
+            let [y, _] = op.results(&[Some(self), weight].into_iter().flatten().collect::<Vec<_>>());
+            y
+        })
     }
 }
 
-#[track_caller]
 pub(super) fn apply(x: &[&Tensor], dims: usize, eps: f64) -> Vec<Tensor> {
     let (x, weight) = (x[0], x.get(1));
     if dims == 0 || dims > x.rank() {
-        panic!("rms_norm: over {dims} dimensions of shape {}", x.shape());
+        refuse!("over {dims} dimensions of shape {}", x.shape());
     }
     if !eps.is_finite() {
-        panic!("rms_norm: eps is {eps}, expected a finite number");
+        refuse!("eps is {eps}, expected a finite number");
     }
     let (lead, row) = x.dims().split_at(x.rank() - dims);
     if let Some(w) = weight.filter(|w| w.dims() != row || w.dtype() != x.dtype()) {
-        panic!("rms_norm: weight {w:?} for rows {row:?} of {}", x.dtype());
+        refuse!("weight {w:?} for rows {row:?} of {}", x.dtype());
     }
     let flat = x.reshape_to(&[lead.iter().product(), row.iter().product()].into());
     let weight = weight.map(|w| w.flatten(0, -1));
@@ -43,7 +46,6 @@ pub(super) fn apply(x: &[&Tensor], dims: usize, eps: f64) -> Vec<Tensor> {
     results
 }
 
-#[track_caller]
 pub(super) fn apply_backward(op: &Fused, x: &[&Tensor]) -> Vec<Tensor> {
     let (grad, value, rstd, weight) = (x[0], x[1], x[2], x.get(3));
     let rows = rstd.numel();
@@ -54,7 +56,7 @@ pub(super) fn apply_backward(op: &Fused, x: &[&Tensor]) -> Vec<Tensor> {
         && (grad.shape(), grad.dtype()) == (value.shape(), value.dtype())
         && weight.is_none_or(|w| value.dims().ends_with(w.dims()) && w.dtype() == value.dtype());
     if !fits {
-        panic!("rms_norm_backward: gradient {grad:?}, weight {weight:?} and rstd {rstd:?} for {value:?}");
+        refuse!("gradient {grad:?}, weight {weight:?} and rstd {rstd:?} for {value:?}");
     }
     let [grad, flat] = [grad, value].map(|t| t.reshape_to(&[rows, n].into()));
     let row = weight.map(|w| w.flatten(0, -1));

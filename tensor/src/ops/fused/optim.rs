@@ -2,6 +2,8 @@
 
 use crate::dtype::DType;
 use crate::fused::{AdamW, Fused};
+use crate::operation::operation;
+use crate::refuse;
 use crate::tensor::Tensor;
 
 impl AdamW {
@@ -36,29 +38,32 @@ impl AdamW {
     /// least 0 and below 1.
     #[track_caller]
     pub fn check(&self) {
-        for (name, value) in [("lr", self.lr), ("eps", self.eps), ("weight_decay", self.weight_decay)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                panic!("adamw: {name} is {value}, expected a finite number that is not negative");
+        operation("adamw", || {
+            for (name, value) in [("lr", self.lr), ("eps", self.eps), ("weight_decay", self.weight_decay)] {
+                if !(value >= 0.0 && value.is_finite()) {
+                    refuse!("{name} is {value}, expected a finite number that is not negative");
+                }
             }
-        }
-        for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            if !(0.0..1.0).contains(&value) {
-                panic!("adamw: {name} is {value}, expected at least 0 and less than 1");
+            for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+                if !(0.0..1.0).contains(&value) {
+                    refuse!("{name} is {value}, expected at least 0 and less than 1");
+                }
             }
-        }
+        })
     }
 }
 
-#[track_caller]
 pub(super) fn apply(op: &Fused, x: &[&Tensor], s: &AdamW) -> Vec<Tensor> {
     s.check();
-    assert!(s.step > 0, "adamw: steps count from 1");
+    if s.step == 0 {
+        refuse!("steps count from 1");
+    }
     let (param, dtype) = (x[0], x[0].dtype());
     let moments = s.moments(dtype);
     let expected = [("gradient", dtype), ("first moment", moments), ("second moment", moments)];
     for ((name, expected), t) in expected.iter().zip(&x[1..]) {
         if t.shape() != param.shape() || t.dtype() != *expected {
-            panic!("adamw: {name} {t:?} for parameter {param:?} (expected {expected})");
+            refuse!("{name} {t:?} for parameter {param:?} (expected {expected})");
         }
     }
     let lifted = if moments == DType::F64 { moments } else { dtype };

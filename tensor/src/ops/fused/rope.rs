@@ -1,6 +1,7 @@
 //! Rotary position embedding (Su et al., "RoFormer", 2021) over adjacent pairs, as DeepSeek's checkpoints have it.
 
 use crate::fused::Fused;
+use crate::refuse;
 use crate::tensor::Tensor;
 
 impl Tensor {
@@ -16,11 +17,10 @@ impl Tensor {
     }
 }
 
-#[track_caller]
 pub(super) fn apply(op: &Fused, x: &[&Tensor]) -> Vec<Tensor> {
     let (x, cos, sin) = (x[0], x[1], x[2]);
     if x.rank() < 2 || !x.dim(-1).is_multiple_of(2) {
-        panic!("rope: expected [..., seq, dim] with an even dim, got shape {}", x.shape());
+        refuse!("expected [..., seq, dim] with an even dim, got shape {}", x.shape());
     }
     let half = x.shape().with(x.rank() - 1, x.dim(-1) / 2);
     if cos.shape() != sin.shape()
@@ -28,7 +28,7 @@ pub(super) fn apply(op: &Fused, x: &[&Tensor]) -> Vec<Tensor> {
         || cos.dtype() != x.dtype()
         || sin.dtype() != x.dtype()
     {
-        panic!("rope: angles {cos:?} and {sin:?} do not broadcast to {half} of {}", x.dtype());
+        refuse!("angles {cos:?} and {sin:?} do not broadcast to {half} of {}", x.dtype());
     }
     op.run(&[x, &cos.broadcast_to(&half), &sin.broadcast_to(&half)])
 }
