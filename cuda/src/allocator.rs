@@ -4,7 +4,7 @@
 //! that was given back is used again at once: its next user comes later on the same stream, so that whatever still reads it is
 //! done by then. Sizes are rounded up to one of four steps between powers of two, so that slightly different shapes share blocks.
 
-use crate::driver::{DevicePtr, Driver, DriverError};
+use ptx::driver::{DevicePtr, Driver, DriverError};
 use std::collections::HashMap;
 
 /// What the allocator holds, in bytes.

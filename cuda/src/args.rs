@@ -1,8 +1,8 @@
 //! [`Args`]: the parameters of a launch, and where the elements lie that they point at.
 
 use crate::context::{Context, CudaBuffer};
-use crate::driver::DevicePtr;
 use bytemuck::{NoUninit, bytes_of};
+use ptx::driver::DevicePtr;
 use tensor::Tensor;
 use tensor::layout::{Loops, Strides};
 

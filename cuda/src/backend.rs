@@ -1,4 +1,4 @@
-//! [`Cuda`]: the operations of the tensor crate, a file a family beside its kernels.
+//! [`Cuda`]: the operations of the tensor crate, a file per family beside its kernels.
 
 mod binary;
 mod create;
@@ -13,7 +13,6 @@ mod unary;
 use crate::allocator::Memory;
 use crate::args::{Args, buffer};
 use crate::context::{Context, Start, Transfers};
-use crate::driver::Driver;
 use crate::kernels::Family;
 use std::sync::Arc;
 use tensor::shape::Shape;
@@ -30,9 +29,9 @@ pub struct Cuda {
 }
 
 impl Cuda {
-    /// A device over a driver.
-    pub(crate) fn device_over(driver: Box<dyn Driver>) -> Device {
-        let context = Arc::new(Context::new(driver));
+    /// A device whose work goes through `context`.
+    pub(crate) fn device_over(context: Context) -> Device {
+        let context = Arc::new(context);
         Device::new_cyclic(|device| Cuda { context, device })
     }
 
@@ -41,19 +40,9 @@ impl Cuda {
         self.context.transfers()
     }
 
-    /// Kernels started so far.
-    pub fn launches(&self) -> u64 {
-        self.context.launches()
-    }
-
     /// What the allocator holds.
     pub fn memory(&self) -> Memory {
         self.context.memory()
-    }
-
-    /// The card's name and what it has, in words.
-    pub fn description(&self) -> String {
-        self.context.description()
     }
 
     fn handle(&self) -> Device {
@@ -78,7 +67,7 @@ impl Cuda {
             return;
         }
         if args.lost {
-            self.context.fail(start.kernel, "an operand was lost to a fault that was told before");
+            self.context.fail(start.kernel, "an operand was lost to a fault that was reported before");
         }
         if !self.context.start(start, args.bytes()) {
             outs.iter().for_each(|t| buffer(&self.context, t).lose());
@@ -90,13 +79,13 @@ impl Cuda {
         self.start(&Start::new(family, kernel, grid, block), &args, outs);
     }
 
-    /// One thread an element.
+    /// One thread per element.
     fn each(&self, family: Family, kernel: &str, elements: usize, args: Args<'_>, outs: &[&Tensor]) {
         let block = elements_block(elements);
         self.launch(family, kernel, elements.div_ceil(block as usize), [block, 1], args, outs);
     }
 
-    /// One block a row, whose size depends on the row's length alone, as the order of summation does.
+    /// One block per row, whose size depends on the row's length alone, as the order of summation does.
     fn rows(&self, family: Family, kernel: &str, rows: usize, length: usize, args: Args<'_>, outs: &[&Tensor]) {
         self.launch(family, kernel, rows, [row_block(length), 1], args, outs);
     }
@@ -107,12 +96,12 @@ fn operation() -> &'static str {
     tensor::running_operation().unwrap_or("operation")
 }
 
-/// Threads a block where each does one element.
+/// Threads per block where each does one element.
 fn elements_block(elements: usize) -> u32 {
     elements.next_multiple_of(32).clamp(32, 256) as u32
 }
 
-/// Threads a block that works on one row.
+/// Threads of a block that works on one row.
 fn row_block(length: usize) -> u32 {
     if length <= 512 { 32 } else { 256 }
 }

@@ -1,13 +1,18 @@
 //! What the backend and its buffers share: a driver with its allocator, the kernels loaded so far, and the fault that waits to
-//! be told.
+//! be reported.
 //!
 //! **Faults.** An operation returns a tensor, not a `Result`. What goes wrong (no memory, a kernel that faults, a position that
-//! does not exist) sticks here: until it is told, nothing more is started, and what would have been computed is *lost*. It is
-//! told once, by the next synchronisation or read-back; a lost tensor stays lost and says so wherever it is used.
+//! does not exist) sticks here: until it is reported, nothing more is started, and what would have been computed is *lost*. It is
+//! reported once, by the next synchronisation or read-back; a lost tensor stays lost and says so wherever it is used.
+
+#[cfg(test)]
+mod mutants;
 
 use crate::allocator::{Allocator, Memory};
-use crate::driver::{DevicePtr, Driver, DriverError, Kernel, Launch, Module, Properties, Stream, TensorMap};
 use crate::kernels::Family;
+use ptx::driver::{DevicePtr, Driver, DriverError, Properties};
+use ptx::tensor_map::TensorMap;
+use ptx::{Launch, ModuleHandle};
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -40,10 +45,8 @@ pub(crate) struct Context {
 struct State {
     driver: Box<dyn Driver>,
     allocator: Allocator,
-    modules: HashMap<&'static str, Module>,
-    kernels: HashMap<String, Kernel>,
+    modules: HashMap<&'static str, ModuleHandle>,
     transfers: Transfers,
-    launches: u64,
     fault: Option<String>,
     /// Where kernels report faults, once one that can was started.
     words: Option<DevicePtr>,
@@ -126,38 +129,30 @@ impl State {
         self.fault.get_or_insert_with(|| format!("{what}: {error}"));
     }
 
-    fn kernel(&mut self, family: Family, name: &str) -> Result<Kernel, DriverError> {
-        if let Some(&kernel) = self.kernels.get(name) {
-            return Ok(kernel);
+    /// A family's kernels, loaded by the first that asks.
+    fn module(&mut self, family: Family) -> Result<ModuleHandle, DriverError> {
+        if let Some(&module) = self.modules.get(family.name) {
+            return Ok(module);
         }
-        let module = match self.modules.get(family.name) {
-            Some(&module) => module,
-            None => {
-                let module = self.driver.load(family.name, family.ptx)?;
-                self.modules.insert(family.name, module);
-                module
-            }
-        };
-        let kernel = self.driver.kernel(module, name)?;
-        self.kernels.insert(name.to_string(), kernel);
-        Ok(kernel)
+        let module = self.driver.load(&format!("{}.ptx", family.name), family.ptx)?;
+        self.modules.insert(family.name, module);
+        Ok(module)
     }
 
     fn start(&mut self, start: &Start<'_>, args: &[u8]) -> Result<(), DriverError> {
-        let kernel = self.kernel(start.family, start.kernel)?;
+        let module = self.module(start.family)?;
         let Ok(grid) = u32::try_from(start.grid) else {
             return Err(DriverError::Failed { what: "launch".into(), reason: format!("{} blocks are too many", start.grid) });
         };
-        let launch = Launch {
-            kernel,
+        self.driver.launch(&Launch {
+            module,
+            entry: start.kernel.to_string(),
             grid: [grid, 1, 1],
             block: [start.block[0], start.block[1], 1],
             cluster: [start.cluster, 1, 1],
-            shared: start.shared,
-            args,
-        };
-        self.driver.launch(&launch, Stream::DEFAULT)?;
-        self.launches += 1;
+            shared_bytes: start.shared,
+            params: args.to_vec(),
+        })?;
         self.reporting |= start.reports;
         Ok(())
     }
@@ -176,11 +171,11 @@ impl State {
 
     fn read_words(&mut self, ptr: DevicePtr) -> Result<(), DriverError> {
         let mut words = [0u64; FAULT_BYTES / 8];
-        self.driver.download(bytemuck::cast_slice_mut(&mut words), ptr, Stream::DEFAULT)?;
+        self.driver.download(bytemuck::cast_slice_mut(&mut words), ptr)?;
         if let Some(&op) = self.reporters.get((words[0] as usize).wrapping_sub(1)) {
             let (position, size) = (words[1] as i64, words[2]);
             self.fail(op, &format!("position {position} does not exist in a dimension of size {size}"));
-            self.driver.fill(ptr, 0, FAULT_BYTES as u64, Stream::DEFAULT)?;
+            self.driver.fill(ptr, 0, FAULT_BYTES as u64)?;
         }
         Ok(())
     }
@@ -191,9 +186,7 @@ impl Context {
         let state = State {
             allocator: Allocator::default(),
             modules: HashMap::new(),
-            kernels: HashMap::new(),
             transfers: Transfers::default(),
-            launches: 0,
             fault: None,
             words: None,
             reporters: Vec::new(),
@@ -244,7 +237,7 @@ impl Context {
         if state.fault.is_some() {
             return false;
         }
-        state.driver.copy(to, from, bytes as u64, Stream::DEFAULT).map_err(|e| state.fail("copy", &e)).is_ok()
+        state.driver.copy(to, from, bytes as u64).map_err(|e| state.fail("copy", &e)).is_ok()
     }
 
     /// Notes a fault found before anything was started.
@@ -253,7 +246,7 @@ impl Context {
     }
 
     /// The 128 bytes by which a kernel's copy engine knows a tensor. Encoding takes less than a launch, so none is kept.
-    pub fn tensor_map(&self, map: &TensorMap<'_>) -> Result<[u8; 128], DriverError> {
+    pub fn tensor_map(&self, map: &TensorMap) -> Result<[u8; 128], DriverError> {
         self.lock().driver.tensor_map(map)
     }
 
@@ -269,7 +262,7 @@ impl Context {
             return (words, code as u64);
         }
         let made = state.allocator.alloc(&mut *state.driver, FAULT_BYTES as u64).and_then(|words| {
-            state.driver.fill(words, 0, FAULT_BYTES as u64, Stream::DEFAULT)?;
+            state.driver.fill(words, 0, FAULT_BYTES as u64)?;
             Ok(words)
         });
         match made {
@@ -287,7 +280,7 @@ impl Context {
         if !bytes.is_empty() {
             let made = state.allocator.alloc(&mut *state.driver, bytes.len() as u64);
             ptr = made.map_err(|e| self.error(e))?;
-            state.driver.upload(ptr, bytes, Stream::DEFAULT).map_err(|e| self.error(e))?;
+            state.driver.upload(ptr, bytes).map_err(|e| self.error(e))?;
             state.transfers.uploads += 1;
             state.transfers.uploaded += bytes.len() as u64;
         }
@@ -298,7 +291,7 @@ impl Context {
         let state = &mut *self.lock();
         let mut to = vec![0; bytes];
         if bytes > 0 && state.fault.is_none() && !buffer.is_lost() {
-            match state.driver.download(&mut to, buffer.ptr, Stream::DEFAULT) {
+            match state.driver.download(&mut to, buffer.ptr) {
                 Ok(()) => {
                     state.transfers.downloads += 1;
                     state.transfers.downloaded += bytes as u64;
@@ -308,7 +301,7 @@ impl Context {
         }
         match state.take_fault() {
             Some(fault) => Err(self.error(fault)),
-            None if buffer.is_lost() => Err(self.error("this tensor was lost to a fault that was told before")),
+            None if buffer.is_lost() => Err(self.error("this tensor was lost to a fault that was reported before")),
             None => Ok(to),
         }
     }
@@ -325,16 +318,8 @@ impl Context {
         self.lock().transfers
     }
 
-    pub fn launches(&self) -> u64 {
-        self.lock().launches
-    }
-
     pub fn memory(&self) -> Memory {
         self.lock().allocator.memory()
-    }
-
-    pub fn description(&self) -> String {
-        self.lock().driver.description()
     }
 }
 

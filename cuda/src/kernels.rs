@@ -12,11 +12,8 @@ pub struct Family {
 macro_rules! families {
     ($($constant:ident $name:literal),*) => {
         $(
-            #[doc = concat!("`cuda/kernels/", $name, ".cu`.")]
             pub const $constant: Family = Family { name: $name, ptx: include_str!(concat!("../kernels/", $name, ".ptx")) };
         )*
-        /// All of them.
-        pub const ALL: &[Family] = &[$($constant),*];
     };
 }
 

@@ -40,10 +40,9 @@
 //! assert_eq!(gpu.read(buffer, 8).unwrap(), [2, 0, 0, 0, 4, 0, 0, 0]);
 //! ```
 
-#[cfg(feature = "card")]
-pub mod card;
 pub mod cfg;
 pub mod counters;
+pub mod driver;
 pub mod exec;
 pub mod gpu;
 pub mod hazard;

@@ -60,7 +60,7 @@ pub struct Launch {
 }
 
 /// What came of a launch that ran to its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// Instructions executed, summed over threads.
     pub instructions: u64,

@@ -102,7 +102,7 @@ fn adamw(cuda: &Cuda, x: &[&Tensor], s: &AdamW) -> Vec<Tensor> {
     vec![p1, m1, v1]
 }
 
-/// Warps a block, and sequences that one launch serves: `WARPS` and `SEQUENCES` in `kernels/attention.cu`.
+/// Warps per block, and sequences that one launch serves: `WARPS` and `SEQUENCES` in `kernels/attention.cu`.
 const WARPS: usize = 4;
 const SEQUENCES: usize = 256;
 
@@ -112,7 +112,7 @@ fn shape(q: &Tensor, k: &Tensor, v: &Tensor, rows: usize) -> [usize; 6] {
 }
 
 impl Cuda {
-    /// One warp a row, each with room for `numbers` of the wide dtype in shared memory.
+    /// One warp per row, each with room for `numbers` of the wide dtype in shared memory.
     fn warps(&self, kernel: &str, like: &Tensor, rows: usize, numbers: usize, args: Args<'_>, outs: &[&Tensor]) {
         let shared = WARPS * numbers * like.dtype().accumulator().size();
         let block = [32 * WARPS as u32, 1];

@@ -11,7 +11,7 @@ use tensor::layout::Loops;
 use tensor::shape::Shape;
 use tensor::{DType, Tensor};
 
-/// Side of a tile and threads a block: large tiles, or small ones where large ones would be less than a third full. The sums are
+/// Side of a tile and threads per block: large tiles, or small ones where large ones would be less than a third full. The sums are
 /// the same, bit for bit.
 fn tile(m: usize, n: usize, half: bool) -> (usize, u32) {
     let full = m.div_ceil(64) * n.div_ceil(64) * 64 * 64;

@@ -11,7 +11,7 @@ use tensor::{DType, ReduceOp, Tensor};
 const ROW_PART: usize = 1 << 16;
 /// The same where neighbouring threads take neighbouring output elements.
 const COLUMN_PART: usize = 1 << 11;
-/// Below this many terms a block a row would be mostly idle.
+/// Below this many terms, one block per row would be mostly idle.
 const FEW: usize = 32;
 
 /// The kernels' `Op`.

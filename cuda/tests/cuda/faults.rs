@@ -1,4 +1,4 @@
-//! What goes wrong sticks to the stream, is told at the next synchronisation or read-back, once, and nothing is computed from it.
+//! What goes wrong sticks to the stream, is reported at the next synchronisation or read-back, once, and nothing is computed from it.
 
 use crate::{device, panic_of};
 use cuda::Options;
@@ -10,15 +10,15 @@ fn at(position: i64, gpu: &Device) -> Tensor {
 }
 
 #[test]
-fn a_position_that_does_not_exist_is_told_by_the_next_synchronisation() {
+fn a_position_that_does_not_exist_is_reported_by_the_next_synchronisation() {
     let gpu = device(1);
     let x = Tensor::ones([3, 2], DType::F32, &gpu);
     for (bad, size) in [(3, 3), (-1, 3)] {
         let y = x.index_select(0, &at(bad, &gpu)).add(1.0);
-        let told = gpu.synchronize().unwrap_err().to_string();
-        assert!(told.contains(&format!("position {bad} does not exist in a dimension of size {size}")), "{told}");
-        assert!(told.contains("index_select: "), "{told} names the operation");
-        gpu.synchronize().expect("a fault is told once");
+        let message = gpu.synchronize().unwrap_err().to_string();
+        assert!(message.contains(&format!("position {bad} does not exist in a dimension of size {size}")), "{message}");
+        assert!(message.contains("index_select: "), "{message} names the operation");
+        gpu.synchronize().expect("a fault is reported once");
         drop(y);
     }
     let index = Tensor::from_slice(&[0i64, 7], [1, 2], &gpu);
@@ -34,15 +34,15 @@ fn a_position_that_does_not_exist_is_told_by_the_next_synchronisation() {
     for (name, op) in &ops {
         let y = op();
         let _later = x.index_select(0, &at(0, &gpu));
-        let told = panic_of(|| drop(y.to_vec::<f32>()));
-        assert!(told.contains(&format!("{name}: position 7 ")), "{told}");
+        let message = panic_of(|| drop(y.to_vec::<f32>()));
+        assert!(message.contains(&format!("{name}: position 7 ")), "{message}");
     }
     // From the end: as it was given, not as what it would stand for.
-    let told = panic_of(|| drop(x.take_along_dim(&at(-5, &gpu).unsqueeze(1), Some(0)).to_vec::<f32>()));
-    assert!(told.contains("take_along_dim: position -5 does not exist in a dimension of size 3"), "{told}");
+    let message = panic_of(|| drop(x.take_along_dim(&at(-5, &gpu).unsqueeze(1), Some(0)).to_vec::<f32>()));
+    assert!(message.contains("take_along_dim: position -5 does not exist in a dimension of size 3"), "{message}");
     let loss = x.cross_entropy(&Tensor::from_slice(&[0i64, 1, 9], 3, &gpu), &Default::default());
-    let told = panic_of(|| drop(loss.to_vec::<f32>()));
-    assert!(told.contains("cross_entropy: position 9 "), "{told}");
+    let message = panic_of(|| drop(loss.to_vec::<f32>()));
+    assert!(message.contains("cross_entropy: position 9 "), "{message}");
     assert_eq!(x.sum((), false).item::<f32>(), 6.0, "the device goes on");
 }
 
@@ -52,25 +52,25 @@ fn out_of_memory_says_what_was_asked_and_what_is_free() {
     let small = Tensor::ones([1 << 10], DType::F32, &gpu);
     let lost = Tensor::zeros([1 << 20], DType::F32, &gpu);
     let after = small.add(1.0);
-    let told = panic_of(|| drop(small.to_vec::<f32>()));
+    let message = panic_of(|| drop(small.to_vec::<f32>()));
     let free = (1 << 20) - (1 << 12);
-    assert!(told.contains(&format!("out of memory: {} bytes were asked for, {free} of 1048576 are free", 1 << 22)), "{told}");
-    assert!(told.starts_with("to_vec: interpreted: zeros: a tensor of shape [1048576] of f32: out of memory"), "{told}");
-    // It was told. What was not computed stays lost, and so does what is made of it.
+    assert!(message.contains(&format!("out of memory: {} bytes were asked for, {free} of 1048576 are free", 1 << 22)), "{message}");
+    assert!(message.starts_with("to_vec: interpreted: zeros: a tensor of shape [1048576] of f32: out of memory"), "{message}");
+    // It was reported. What was not computed stays lost, and so does what is made of it.
     assert_eq!(small.to_vec::<f32>(), [1.0; 1 << 10]);
     for t in [&lost, &after] {
-        assert!(panic_of(|| drop(t.to_bytes())).contains("was lost to a fault that was told before"));
+        assert!(panic_of(|| drop(t.to_bytes())).contains("was lost to a fault that was reported before"));
     }
-    let told = panic_of(|| drop(after.exp().to_vec::<f32>()));
-    assert!(told.contains("unary_f32: an operand was lost to a fault"), "{told}");
+    let message = panic_of(|| drop(after.exp().to_vec::<f32>()));
+    assert!(message.contains("unary_f32: an operand was lost to a fault"), "{message}");
     gpu.synchronize().unwrap();
-    // From the host it is told at once.
-    let told = panic_of(|| drop(Tensor::from_vec(vec![0f32; 1 << 20], 1 << 20, &gpu)));
-    assert!(told.contains("out of memory: 4194304 bytes"), "{told}");
+    // From the host it is reported at once.
+    let message = panic_of(|| drop(Tensor::from_vec(vec![0f32; 1 << 20], 1 << 20, &gpu)));
+    assert!(message.contains("out of memory: 4194304 bytes"), "{message}");
 }
 
 #[test]
-fn the_first_fault_is_the_one_told() {
+fn the_first_fault_is_the_one_reported() {
     let gpu = device(2);
     let x = Tensor::ones([4], DType::F32, &gpu);
     let _first = x.index_select(0, &at(9, &gpu));

@@ -2,10 +2,9 @@
 
 mod allocator;
 mod determinism;
-mod driver;
 mod faults;
 mod gradients;
-mod mutants;
+mod hidden;
 #[path = "../../../autograd/tests/autograd/operations.rs"]
 mod operations;
 mod specs;

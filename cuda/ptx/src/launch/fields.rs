@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
 use serde_json::{Map, Value};
 
 use super::LaunchError;
@@ -149,15 +151,8 @@ impl<'a> Field<'a> {
         self.items()?.iter().map(read).collect()
     }
 
-    /// One of some words.
-    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, LaunchError> {
-        let text = self.text()?;
-        match words.iter().find(|(word, _)| *word == text) {
-            Some((_, value)) => Ok(*value),
-            None => {
-                let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                self.expected(&format!("one of {}", known.join(", ")))
-            }
-        }
+    /// One of the words of an enum.
+    pub(super) fn word<T: Deserialize<'a>>(&self) -> Result<T, LaunchError> {
+        T::deserialize(self.text()?.into_deserializer()).map_err(|e: serde::de::value::Error| self.error(e.to_string()))
     }
 }

@@ -5,14 +5,14 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::fields::Field;
 use super::fill::Random;
-use super::{Arg, Bound, BufferSpec, Contents, LaunchError, LaunchFile, LaunchSpec, MapSpec, Number};
-use crate::matrix::swizzle::Swizzle;
+use super::{Arg, Bound, BufferSpec, Contents, LaunchError, LaunchFile, LaunchSpec, MapSpec};
 use crate::mem::MAX_ALLOCATION;
-use crate::tensor_map::{ElementType, Interleave, L2Promotion, OobFill, TensorMap};
+use crate::tensor_map::TensorMap;
 
 const FILE_KEYS: [&str; 5] = ["launches", "buffers", "tensor_maps", "dump", "compare"];
 const LAUNCH_KEYS: [&str; 7] = ["ptx", "entry", "grid", "block", "cluster", "shared_bytes", "args"];
@@ -145,10 +145,7 @@ fn shared(field: &Field, file: &mut LaunchFile) -> Result<(), LaunchError> {
         let number = |name: &str| entry.optional(name)?.map_or(Ok(0.0), |f| f.f64());
         let (abs, rel) = (number("abs")?, number("rel")?);
         let bound = match entry.optional("dtype")? {
-            Some(dtype) => {
-                let known = [("f16", Number::F16), ("bf16", Number::Bf16), ("f32", Number::F32), ("f64", Number::F64)];
-                Some(Bound { number: dtype.word(&known)?, abs, rel })
-            }
+            Some(dtype) => Some(Bound { number: dtype.word()?, abs, rel }),
             None if abs == 0.0 && rel == 0.0 => None,
             None => return Err(entry.error("a bound needs the \"dtype\" of the numbers")),
         };
@@ -175,7 +172,7 @@ fn spec(launch: &Field, root: &Field) -> Result<LaunchSpec, LaunchError> {
         entry: need("entry")?.text()?.to_string(),
         grid: need("grid")?.extent()?,
         block: need("block")?.extent()?,
-        cluster: find("cluster")?.map(|f| f.extent()).transpose()?,
+        cluster: find("cluster")?.map_or(Ok([1, 1, 1]), |f| f.extent())?,
         shared_bytes: find("shared_bytes")?.map_or(Ok(0), |f| f.u32())?,
         args: need("args")?.list(arg)?,
     })
@@ -243,47 +240,25 @@ fn tensor_map(field: &Field) -> Result<MapSpec, LaunchError> {
         return Err(field.error(format!("{name} has {len} entries, and dims of rank {rank} need {want}")));
     }
     let map = TensorMap {
-        element: field.required("dtype")?.word(&ELEMENT_TYPES)?,
+        element: field.required("dtype")?.word()?,
         // The buffer's address is known only when it is allocated.
         address: 0,
         dims,
         strides,
         box_dims,
         element_strides,
-        interleave: default_word(field, "interleave", &INTERLEAVES)?,
-        swizzle: default_word(field, "swizzle", &SWIZZLES)?,
-        l2_promotion: default_word(field, "l2_promotion", &L2_PROMOTIONS)?,
-        oob_fill: default_word(field, "oob_fill", &OOB_FILLS)?,
+        interleave: default_word(field, "interleave")?,
+        swizzle: default_word(field, "swizzle")?,
+        l2_promotion: default_word(field, "l2_promotion")?,
+        oob_fill: default_word(field, "oob_fill")?,
     };
     map.check().map_err(|e| field.error(e.to_string()))?;
     Ok(MapSpec { buffer: field.required("buffer")?.text()?.to_string(), map })
 }
 
-const ELEMENT_TYPES: [(&str, ElementType); 13] = [
-    ("u8", ElementType::U8),
-    ("u16", ElementType::U16),
-    ("u32", ElementType::U32),
-    ("i32", ElementType::I32),
-    ("u64", ElementType::U64),
-    ("i64", ElementType::I64),
-    ("f16", ElementType::F16),
-    ("bf16", ElementType::Bf16),
-    ("f32", ElementType::F32),
-    ("f32_ftz", ElementType::F32Ftz),
-    ("f64", ElementType::F64),
-    ("tf32", ElementType::Tf32),
-    ("tf32_ftz", ElementType::Tf32Ftz),
-];
-const SWIZZLES: [(&str, Swizzle); 4] =
-    [("none", Swizzle::None), ("32B", Swizzle::B32), ("64B", Swizzle::B64), ("128B", Swizzle::B128)];
-const INTERLEAVES: [(&str, Interleave); 3] = [("none", Interleave::None), ("16B", Interleave::B16), ("32B", Interleave::B32)];
-const L2_PROMOTIONS: [(&str, L2Promotion); 4] =
-    [("none", L2Promotion::None), ("64B", L2Promotion::B64), ("128B", L2Promotion::B128), ("256B", L2Promotion::B256)];
-const OOB_FILLS: [(&str, OobFill); 2] = [("zero", OobFill::Zero), ("nan", OobFill::Nan)];
-
 /// One of some words, the first if the key is not there.
-fn default_word<T: Copy>(field: &Field, name: &str, words: &[(&str, T)]) -> Result<T, LaunchError> {
-    field.optional(name)?.map_or(Ok(words[0].1), |f| f.word(words))
+fn default_word<T: Default + for<'a> Deserialize<'a>>(field: &Field, name: &str) -> Result<T, LaunchError> {
+    field.optional(name)?.map_or(Ok(T::default()), |f| f.word())
 }
 
 /// Every name that is used exists.

@@ -1,6 +1,7 @@
 //! Pseudo-random contents of buffers, so that a launch file needs no file of bytes beside it.
 
 use half::{bf16, f16};
+use serde::Deserialize;
 
 use super::LaunchError;
 use super::fields::Field;
@@ -14,7 +15,8 @@ pub(super) struct Random {
     high: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Dtype {
     U8,
     U32,
@@ -29,16 +31,7 @@ enum Dtype {
 impl Random {
     pub(super) fn read(field: &Field) -> Result<Random, LaunchError> {
         field.only(&["dtype", "seed", "low", "high"])?;
-        let dtype = field.required("dtype")?.word(&[
-            ("u8", Dtype::U8),
-            ("u32", Dtype::U32),
-            ("i32", Dtype::I32),
-            ("f16", Dtype::F16),
-            ("bf16", Dtype::Bf16),
-            ("f32", Dtype::F32),
-            ("f64", Dtype::F64),
-            ("e4m3", Dtype::E4m3),
-        ])?;
+        let dtype = field.required("dtype")?.word()?;
         let number = |name: &str, default: f64| field.optional(name)?.map_or(Ok(default), |f| f.f64());
         let (low, high) = (number("low", -1.0)?, number("high", 1.0)?);
         if low >= high {

@@ -1,4 +1,4 @@
-//! Running a launch file on a machine, interpreted or real.
+//! Running a launch file on a GPU, interpreted or real.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,98 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Arg, Bound, Contents, LaunchError, LaunchFile, LaunchSpec, Number, file};
+use crate::counters::Counters;
+use crate::driver::interpreted::parsed;
+use crate::driver::{Driver, DriverError};
+use crate::hazard::Hazard;
+use crate::ir::Module;
 use crate::mem::MAX_ALLOCATION;
+use crate::request::{Fault, FaultKind, Launch, Report};
 use crate::tensor_map::TensorMap;
-use crate::{Counters, Fault, FaultKind, Gpu, Hazard, Launch, Module, ModuleHandle, Report};
-
-/// What a launch file runs on: the interpreter, or a card. A refusal is a sentence.
-pub trait Machine {
-    /// Memory, uninitialised.
-    fn alloc(&mut self, bytes: u64) -> Result<u64, String>;
-    /// Host to device.
-    fn write(&mut self, ptr: u64, bytes: &[u8]) -> Result<(), String>;
-    /// Device to host.
-    fn read(&mut self, ptr: u64, len: usize) -> Result<Vec<u8>, String>;
-    /// A tensor map's 128 bytes.
-    fn encode(&mut self, map: &TensorMap) -> Result<[u8; 128], String>;
-    /// A module, given parsed and as text.
-    fn load(&mut self, module: &Arc<Module>, source: &str) -> Result<usize, String>;
-    /// Runs a kernel to its end.
-    fn launch(&mut self, module: usize, launch: &KernelLaunch) -> Result<Report, Fault>;
-}
-
-/// One kernel launch.
-pub struct KernelLaunch {
-    /// The kernel's name.
-    pub entry: String,
-    /// CTAs.
-    pub grid: [u32; 3],
-    /// Threads a CTA.
-    pub block: [u32; 3],
-    /// CTAs a cluster, if the launch says.
-    pub cluster: Option<[u32; 3]>,
-    /// Dynamic shared memory.
-    pub shared_bytes: u32,
-    /// The parameters as the ABI lays them out.
-    pub params: Vec<u8>,
-    /// Offset and size of each.
-    pub layout: Vec<(usize, usize)>,
-}
-
-/// The interpreter as a [`Machine`].
-pub struct Interpreter {
-    gpu: Gpu,
-    modules: Vec<ModuleHandle>,
-}
-
-impl Interpreter {
-    /// A machine of its own for each run.
-    pub fn new(gpu: Gpu) -> Interpreter {
-        Interpreter { gpu, modules: Vec::new() }
-    }
-}
-
-impl Machine for Interpreter {
-    fn alloc(&mut self, bytes: u64) -> Result<u64, String> {
-        self.gpu.alloc(bytes).map_err(|e| e.to_string())
-    }
-
-    fn write(&mut self, ptr: u64, bytes: &[u8]) -> Result<(), String> {
-        self.gpu.write(ptr, bytes).map_err(|e| e.to_string())
-    }
-
-    fn read(&mut self, ptr: u64, len: usize) -> Result<Vec<u8>, String> {
-        self.gpu.read(ptr, len).map_err(|e| e.to_string())
-    }
-
-    fn encode(&mut self, map: &TensorMap) -> Result<[u8; 128], String> {
-        map.encode().map_err(|e| e.to_string())
-    }
-
-    fn load(&mut self, module: &Arc<Module>, _: &str) -> Result<usize, String> {
-        self.modules.push(self.gpu.load(module.clone()).map_err(|e| e.to_string())?);
-        Ok(self.modules.len() - 1)
-    }
-
-    fn launch(&mut self, module: usize, launch: &KernelLaunch) -> Result<Report, Fault> {
-        self.gpu.launch(&Launch {
-            module: self.modules[module],
-            entry: launch.entry.clone(),
-            grid: launch.grid,
-            block: launch.block,
-            cluster: launch.cluster.unwrap_or([1, 1, 1]),
-            shared_bytes: launch.shared_bytes,
-            params: launch.params.clone(),
-        })
-    }
-}
 
 /// A launch file whose modules are parsed and whose buffers are read: it can be run again and again.
 pub struct Prepared {
     file: LaunchFile,
     modules: BTreeMap<PathBuf, (Arc<Module>, String)>,
     contents: BTreeMap<String, (u64, Option<Vec<u8>>)>,
-    layouts: Vec<Vec<(usize, usize)>>,
 }
 
 /// What a run of a launch file gave.
@@ -119,13 +41,6 @@ pub struct Outcome {
     pub dumps: BTreeMap<String, Vec<u8>>,
 }
 
-impl Outcome {
-    /// Nothing wrong was found.
-    pub fn clean(&self) -> bool {
-        self.fault.is_none() && self.hazards.is_empty()
-    }
-}
-
 impl LaunchFile {
     /// Reads a launch file, or all that it includes.
     pub fn read(path: &Path) -> Result<Vec<LaunchFile>, LaunchError> {
@@ -137,25 +52,14 @@ impl LaunchFile {
         &self.path
     }
 
-    /// How many launches it has.
-    pub fn len(&self) -> usize {
-        self.launches.len()
-    }
-
-    /// Whether it has none; a file that was read has at least one.
-    pub fn is_empty(&self) -> bool {
-        self.launches.is_empty()
-    }
-
     /// Reads and checks all that it names.
     pub fn prepare(self) -> Result<Prepared, LaunchError> {
         let mut modules = BTreeMap::new();
         for launch in &self.launches {
             if !modules.contains_key(&launch.ptx) {
                 let text = file::read_text(&launch.ptx)?;
-                let module =
-                    Module::parse(&launch.ptx.display().to_string(), &text).map_err(|e| LaunchError::Ptx(e.to_string()))?;
-                modules.insert(launch.ptx.clone(), (Arc::new(module), text));
+                let module = parsed(&launch.ptx.display().to_string(), &text).map_err(|e| LaunchError::Ptx(e.to_string()))?;
+                modules.insert(launch.ptx.clone(), (module, text));
             }
         }
         let mut contents = BTreeMap::new();
@@ -170,16 +74,15 @@ impl LaunchFile {
             let len = len.or(bytes.as_ref().map(|b| b.len() as u64)).unwrap_or(0);
             contents.insert(name.clone(), (len, bytes));
         }
-        let mut layouts = Vec::new();
         for (i, launch) in self.launches.iter().enumerate() {
-            layouts.push(layout(&self, i, launch, &modules[&launch.ptx].0)?);
+            check_args(&self, i, launch, &modules[&launch.ptx].0)?;
         }
-        Ok(Prepared { file: self, modules, contents, layouts })
+        Ok(Prepared { file: self, modules, contents })
     }
 }
 
-/// Offset and size of each parameter, after checking that the arguments fit them.
-fn layout(file: &LaunchFile, index: usize, launch: &LaunchSpec, module: &Module) -> Result<Vec<(usize, usize)>, LaunchError> {
+/// The arguments are as many and as long as the kernel's parameters.
+fn check_args(file: &LaunchFile, index: usize, launch: &LaunchSpec, module: &Module) -> Result<(), LaunchError> {
     let error = |key: &str, message: String| {
         let key = if file.launches.len() > 1 { format!("launches[{index}].{key}") } else { key.to_string() };
         LaunchError::Field { file: file.path.clone(), key, message }
@@ -193,8 +96,6 @@ fn layout(file: &LaunchFile, index: usize, launch: &LaunchSpec, module: &Module)
         let message = format!("{} takes {} parameters, found {}", launch.entry, params.len(), launch.args.len());
         return Err(error("args", message));
     }
-    let mut offsets = Vec::new();
-    let mut end = 0usize;
     for (i, (param, arg)) in params.iter().zip(&launch.args).enumerate() {
         let size = match arg {
             Arg::Buffer(_) | Arg::TensorMapPointer(_) => 8,
@@ -207,11 +108,8 @@ fn layout(file: &LaunchFile, index: usize, launch: &LaunchSpec, module: &Module)
                 format!("parameter {i} of {} takes {} bytes, found {size}", launch.entry, param.size),
             ));
         }
-        let offset = end.next_multiple_of(param.align.max(1) as usize);
-        offsets.push((offset, size));
-        end = offset + size;
     }
-    Ok(offsets)
+    Ok(())
 }
 
 impl Prepared {
@@ -220,38 +118,40 @@ impl Prepared {
         &self.file
     }
 
-    /// Runs every launch in order on a fresh `machine`, until one faults.
-    pub fn run(&self, machine: &mut dyn Machine) -> Result<Outcome, LaunchError> {
-        let refused = |key: String| {
-            let file = self.file.path.clone();
-            move |message: String| LaunchError::Field { file, key, message }
+    /// Runs every launch in order on a GPU without other work, until one faults.
+    pub fn run(&self, gpu: &mut dyn Driver) -> Result<Outcome, LaunchError> {
+        let error = |key: String, message: String| LaunchError::Field { file: self.file.path.clone(), key, message };
+        let refused = |section: &str, name: &str| {
+            let key = format!("{section}.{name}");
+            move |e: DriverError| error(key, e.to_string())
         };
         let mut pointers = BTreeMap::new();
         for (name, (len, bytes)) in &self.contents {
-            let ptr = machine.alloc((*len).max(1)).map_err(refused(format!("buffers.{name}")))?;
+            let ptr = gpu.alloc((*len).max(1)).map_err(refused("buffers", name))?;
             if let Some(bytes) = bytes {
-                machine.write(ptr, bytes).map_err(refused(format!("buffers.{name}")))?;
+                gpu.upload(ptr, bytes).map_err(refused("buffers", name))?;
             }
             pointers.insert(name.as_str(), ptr);
         }
         let mut maps = BTreeMap::new();
         for (name, spec) in &self.file.tensor_maps {
             let map = TensorMap { address: pointers[spec.buffer.as_str()], ..spec.map.clone() };
-            let encoded = machine.encode(&map).map_err(refused(format!("tensor_maps.{name}")))?;
-            let ptr = machine.alloc(128).map_err(refused(format!("tensor_maps.{name}")))?;
-            machine.write(ptr, &encoded).map_err(refused(format!("tensor_maps.{name}")))?;
+            let encoded = gpu.tensor_map(&map).map_err(refused("tensor_maps", name))?;
+            let ptr = gpu.alloc(encoded.len() as u64).map_err(refused("tensor_maps", name))?;
+            gpu.upload(ptr, &encoded).map_err(refused("tensor_maps", name))?;
             maps.insert(name.as_str(), (encoded, ptr));
         }
         let mut handles = BTreeMap::new();
-        for (path, (module, source)) in &self.modules {
-            handles.insert(path, machine.load(module, source).map_err(LaunchError::Card)?);
+        for (path, (_, text)) in &self.modules {
+            handles.insert(path, gpu.load(&path.display().to_string(), text)?);
         }
 
         let mut outcome = Outcome::default();
-        for (launch, layout) in self.file.launches.iter().zip(&self.layouts) {
-            let mut params = vec![0u8; layout.last().map_or(0, |(offset, size)| offset + size)];
-            for (arg, &(offset, size)) in launch.args.iter().zip(layout) {
-                let slot = &mut params[offset..offset + size];
+        for launch in &self.file.launches {
+            let layout = self.modules[&launch.ptx].0.params(&launch.entry).unwrap_or_default();
+            let mut params = vec![0u8; layout.last().map_or(0, |p| (p.offset + p.size) as usize)];
+            for (arg, param) in launch.args.iter().zip(layout) {
+                let slot = &mut params[param.offset as usize..][..param.size as usize];
                 match arg {
                     Arg::Buffer(name) => slot.copy_from_slice(&pointers[name.as_str()].to_le_bytes()),
                     Arg::TensorMap(name) => slot.copy_from_slice(&maps[name.as_str()].0),
@@ -259,16 +159,22 @@ impl Prepared {
                     Arg::Bytes(bytes) => slot.copy_from_slice(bytes),
                 }
             }
-            let kernel = KernelLaunch {
+            let done = gpu.launch(&Launch {
+                module: handles[&launch.ptx],
                 entry: launch.entry.clone(),
                 grid: launch.grid,
                 block: launch.block,
                 cluster: launch.cluster,
                 shared_bytes: launch.shared_bytes,
                 params,
-                layout: layout.clone(),
+            });
+            let done = done.and_then(|()| gpu.synchronize());
+            // A card says whether it failed, and no more.
+            let alone = || match done {
+                Ok(()) => Ok(Report::default()),
+                Err(e) => Err(Fault::new(FaultKind::IllegalInstruction, e.to_string(), None)),
             };
-            match machine.launch(handles[&launch.ptx], &kernel) {
+            match gpu.report().unwrap_or_else(alone) {
                 Ok(report) => {
                     outcome.launches += 1;
                     outcome.instructions += report.instructions;
@@ -277,7 +183,7 @@ impl Prepared {
                     outcome.printed.push_str(&report.printed);
                 }
                 Err(fault) if fault.kind == FaultKind::InvalidLaunch => {
-                    return Err(refused(format!("launch of {}", launch.entry))(fault.message));
+                    return Err(error(format!("launch of {}", launch.entry), fault.message));
                 }
                 Err(fault) => {
                     outcome.hazards.extend(fault.hazards.iter().cloned());
@@ -288,8 +194,9 @@ impl Prepared {
             }
         }
         for name in self.file.dump.keys().chain(self.file.compare.keys()) {
-            let read = machine.read(pointers[name.as_str()], self.contents[name].0 as usize);
-            outcome.dumps.insert(name.clone(), read.map_err(refused(format!("dump.{name}")))?);
+            let mut bytes = vec![0; self.contents[name].0 as usize];
+            gpu.download(&mut bytes, pointers[name.as_str()]).map_err(refused("dump", name))?;
+            outcome.dumps.insert(name.clone(), bytes);
         }
         Ok(outcome)
     }

@@ -1,16 +1,22 @@
 //! The swizzles of shared memory that TMA and wgmma agree on.
 
+use serde::Deserialize;
+
 /// A permutation of 16-byte chunks inside a span of so many bytes, by the number of the 128-byte line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub enum Swizzle {
     /// No permutation.
     #[default]
+    #[serde(rename = "none")]
     None,
     /// Pairs of chunks, alternating each line: repeats after 256 bytes.
+    #[serde(rename = "32B")]
     B32,
     /// Groups of four chunks: repeats after 512 bytes.
+    #[serde(rename = "64B")]
     B64,
     /// All eight chunks of a line: repeats after 1024 bytes.
+    #[serde(rename = "128B")]
     B128,
 }
 

@@ -12,6 +12,7 @@
 
 mod bugs;
 mod cases;
+mod driver;
 mod floats;
 mod flow;
 mod harness;

@@ -8,8 +8,9 @@
 use super::super::{Cuda, typed};
 use crate::args::address;
 use crate::context::Start;
-use crate::driver::{DriverError, MapType, Properties, Swizzle, TensorMap};
 use crate::kernels::Family;
+use ptx::driver::{DriverError, Properties};
+use ptx::tensor_map::{ElementType, L2Promotion, Swizzle, TensorMap};
 use tensor::layout::Loops;
 use tensor::{DType, Tensor};
 
@@ -174,18 +175,11 @@ fn map(cuda: &Cuda, t: &Tensor, o: &Operand, count: usize, p: &Product, rows: u6
     };
     // A stride over one matrix is read by nobody, but has to be one.
     let batch_stride = if o.batch_stride == 0 { stride } else { o.batch_stride };
-    cuda.context.tensor_map(&TensorMap {
-        dtype: map_type(p.dtype),
-        base: address(&cuda.context, t),
-        sizes: &[inner as u64, outer as u64, batch as u64],
-        strides: &[2 * stride as u64, 2 * batch_stride as u64],
-        window: &[DEPTH as u32, window as u32, 1],
-        swizzle: Swizzle::B128,
-    })
-}
-
-fn map_type(dtype: DType) -> MapType {
-    if dtype == DType::BF16 { MapType::BF16 } else { MapType::F16 }
+    let element = if p.dtype == DType::BF16 { ElementType::Bf16 } else { ElementType::F16 };
+    let dims = [inner, outer, batch].map(|n| n as u64);
+    let dense = TensorMap::dense(element, address(&cuda.context, t), &dims, &[DEPTH as u32, window as u32, 1]);
+    let strides = vec![2 * stride as u64, 2 * batch_stride as u64];
+    cuda.context.tensor_map(&TensorMap { strides, swizzle: Swizzle::B128, l2_promotion: L2Promotion::B128, ..dense })
 }
 
 /// Fills `y` with the product by one tile's kernel of a family.

@@ -3,10 +3,10 @@
 
 use super::hopper::{Major, Operand, Product, TILES, Tile, accepts, choose, start};
 use crate::backend::Cuda;
-use crate::driver::Properties;
 use crate::kernels::{Family, MATMUL_HOPPER};
 use crate::{Options, interpreted_with};
 use proptest::prelude::*;
+use ptx::driver::Properties;
 use tensor::layout::Loops;
 use tensor::{DType, Device, Generator, Tensor};
 

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use ptx::matrix::swizzle::Swizzle;
-use ptx::tensor_map::{ElementType, TensorMap};
+use ptx::tensor_map::{ElementType, Swizzle, TensorMap};
 use ptx::{Gpu, Launch, Module, Options};
 
 use crate::{Verdict, say};
@@ -93,7 +92,7 @@ fn pack(pointers: &[u64], words: &[u32]) -> Vec<u8> {
     pointers.chain(words.iter().flat_map(|w| w.to_le_bytes())).collect()
 }
 
-/// Runs each kernel on `threads` threads at once, each with a seed and a machine of its own.
+/// Runs each kernel on `threads` threads at once, each with a seed and a GPU of its own.
 pub fn bench(threads: u64) -> Result<Verdict, String> {
     say(format_args!("{threads} schedules on {threads} threads, all hazard detection on"))?;
     say(format_args!("{:<44} {:>14} {:>9} {:>12}", "", "thread instr.", "seconds", "M instr./s"))?;

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use ptx::launch::{Interpreter, LaunchError, LaunchFile, Outcome, Prepared};
-use ptx::{Gpu, Options};
+use ptx::driver::interpreted::{Interpreted, Options};
+use ptx::launch::{LaunchError, LaunchFile, Outcome, Prepared};
 use serde_json::{Value, json};
 
 use crate::{On, Run, Verdict, note, say};
@@ -60,7 +60,7 @@ fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String>
         for (seed, outcome) in &outcomes {
             total.launches += outcome.launches;
             total.instructions += outcome.instructions;
-            // A hazard that every seed meets is told once.
+            // A hazard that every seed meets is reported once.
             for hazard in &outcome.hazards {
                 if seen.insert((hazard.kind, hazard.at.ptx_line)) {
                     note(format_args!("{path}: seed {seed}: {hazard}\n"));
@@ -110,7 +110,7 @@ fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String>
     Ok(())
 }
 
-/// Runs every seed, some of them at the same time, each on a machine of its own; in order of seeds.
+/// Runs every seed, some of them at the same time, each on a GPU of its own; in order of seeds.
 fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, LaunchError> {
     let available = || std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let threads = args.threads.unwrap_or_else(available).min(args.schedules);
@@ -127,8 +127,9 @@ fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, Lau
                     let seed = args.seed.wrapping_add(seed);
                     // Counters do not depend on the seed enough to be worth their time more than once.
                     let counters = args.counters && seed == args.seed;
-                    let gpu = Gpu::new(Options { seed, counters, ..Options::default() });
-                    let mut outcome = prepared.run(&mut Interpreter::new(gpu));
+                    // A kernel need not write the whole of a buffer that is dumped.
+                    let options = Options { seed, counters, unwritten: true, ..Options::default() };
+                    let mut outcome = prepared.run(&mut Interpreted::new(options));
                     // Only the first seed's buffers are compared or written.
                     if let Ok(outcome) = &mut outcome
                         && seed != args.seed
@@ -147,8 +148,9 @@ fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, Lau
 
 #[cfg(feature = "card")]
 fn on_card(prepared: &Prepared) -> Result<Outcome, String> {
-    let mut card = ptx::card::Card::open().map_err(|e| e.to_string())?;
-    note(format_args!("on {}\n", card.name()));
+    use ptx::driver::Driver;
+    let mut card = ptx::driver::card::Card::open(0).map_err(|e| e.to_string())?;
+    note(format_args!("on {}\n", card.description()));
     prepared.run(&mut card).map_err(|e| e.to_string())
 }
 

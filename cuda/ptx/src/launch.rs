@@ -28,7 +28,7 @@
 //! | `grid`, `block`, `cluster` | three positive integers each; `cluster` is what the kernel demands, or `[1, 1, 1]`, if not given |
 //! | `shared_bytes` | dynamic shared memory; 0 if not given |
 //! | `buffers` | global memory: the bytes of a `file`, or so many `bytes`, which are uninitialised unless they have a `fill` (a byte) or are `random` (`low` ≤ x < `high`, by default -1 and 1, in one of `u8`, `u32`, `i32`, `f16`, `bf16`, `f32`, `f64`, `e4m3`) |
-//! | `tensor_maps` | as for `cuTensorMapEncodeTiled`, innermost dimension first: `dims` and `box` and `element_strides` (1 if not given) have an entry a dimension, `strides_bytes` one fewer; `swizzle` is `none`, `32B`, `64B` or `128B`; `interleave` `none`, `16B` or `32B`; `l2_promotion` `none`, `64B`, `128B` or `256B`; `oob_fill` `zero` or `nan` |
+//! | `tensor_maps` | as for `cuTensorMapEncodeTiled`, innermost dimension first: `dims` and `box` and `element_strides` (1 if not given) have an entry per dimension, `strides_bytes` one fewer; `swizzle` is `none`, `32B`, `64B` or `128B`; `interleave` `none`, `16B` or `32B`; `l2_promotion` `none`, `64B`, `128B` or `256B`; `oob_fill` `zero` or `nan` |
 //! | `args` | the parameters in order: a buffer's address, a tensor map by value (128 bytes), the address of a copy of it in global memory, or a number, or bytes in hexadecimal |
 //! | `dump` | buffers to write to files afterwards |
 //! | `compare` | how far a buffer may be from the card's with `--on both`: \|x − y\| ≤ `abs` + `rel` · \|y\|; bit for bit without a `dtype` |
@@ -45,11 +45,13 @@ mod run;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use thiserror::Error;
 
 pub use file::read_text;
-pub use run::{Interpreter, KernelLaunch, Machine, Outcome, Prepared};
+pub use run::{Outcome, Prepared};
 
+use crate::driver::DriverError;
 use crate::tensor_map::TensorMap;
 
 /// What is wrong with a launch file.
@@ -84,9 +86,9 @@ pub enum LaunchError {
     /// The PTX is not what the interpreter knows.
     #[error("{0}")]
     Ptx(String),
-    /// The card or its driver refuses.
-    #[error("{0}")]
-    Card(String),
+    /// The GPU refuses.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
 }
 
 /// A launch file, read and checked.
@@ -106,7 +108,7 @@ struct LaunchSpec {
     entry: String,
     grid: [u32; 3],
     block: [u32; 3],
-    cluster: Option<[u32; 3]>,
+    cluster: [u32; 3],
     shared_bytes: u32,
     args: Vec<Arg>,
 }
@@ -147,7 +149,8 @@ struct Bound {
     rel: f64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Number {
     F16,
     Bf16,
