@@ -54,7 +54,10 @@ fn out_of_memory_says_what_was_asked_and_what_is_free() {
     let after = small.add(1.0);
     let message = panic_of(|| drop(small.to_vec::<f32>()));
     let free = (1 << 20) - (1 << 12);
-    assert!(message.contains(&format!("out of memory: {} bytes were asked for, {free} of 1048576 are free", 1 << 22)), "{message}");
+    assert!(
+        message.contains(&format!("out of memory: {} bytes were asked for, {free} of 1048576 are free", 1 << 22)),
+        "{message}"
+    );
     assert!(message.starts_with("to_vec: interpreted: zeros: a tensor of shape [1048576] of f32: out of memory"), "{message}");
     // It was reported. What was not computed stays lost, and so does what is made of it.
     assert_eq!(small.to_vec::<f32>(), [1.0; 1 << 10]);

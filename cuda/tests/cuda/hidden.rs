@@ -38,8 +38,7 @@ fn a_cache_beyond_what_is_visible_has_no_say() {
         let (q, k, v) = (rows(3, 5, dtype, &gpu), rows(KEYS, 5, dtype, &gpu), rows(KEYS, 3, dtype, &gpu));
         for seen in [3, 31, 32, 33, KEYS - 1] {
             let attend = |k: &Tensor, v: &Tensor| Tensor::attention_causal(&q, k, v, Some(&[seen, seen]), 0.4);
-            let ((out, lse), (sound, sound_lse)) =
-                (attend(&spoiled(&k, seen..KEYS), &spoiled(&v, seen..KEYS)), attend(&k, &v));
+            let ((out, lse), (sound, sound_lse)) = (attend(&spoiled(&k, seen..KEYS), &spoiled(&v, seen..KEYS)), attend(&k, &v));
             same(&out, &sound, 0..3, &format!("{dtype}, {seen} keys"));
             same(&lse, &sound_lse, 0..3, &format!("log-sum-exp of {dtype}, {seen} keys"));
         }

@@ -89,10 +89,8 @@ impl Card {
         // SAFETY: the pointer is valid for the call.
         unsafe { sys::cuDriverGetVersion(&mut version) }.result().named("cuDriverGetVersion")?;
         let (release, update) = (version / 1000, version % 1000 / 10);
-        let description =
-            format!("{name}, compute capability {major}.{minor}, {processors} SMs, CUDA driver {release}.{update}");
-        let mut card =
-            Card { ordinal, device, context, stream: null_mut(), description, properties, modules: vec![] };
+        let description = format!("{name}, compute capability {major}.{minor}, {processors} SMs, CUDA driver {release}.{update}");
+        let mut card = Card { ordinal, device, context, stream: null_mut(), description, properties, modules: vec![] };
         card.enter()?;
         card.stream = result::stream::create(result::stream::StreamKind::NonBlocking).named("cuStreamCreate")?;
         Ok(card)
@@ -231,9 +229,7 @@ impl Driver for Card {
         ];
         // SAFETY: everything pointed to lives until the call returns, and the driver has copied the arguments by then. That
         // they fit the kernel is the caller's part.
-        unsafe { sys::cuLaunchKernelEx(&config, function, null_mut(), extra.as_mut_ptr()) }
-            .result()
-            .named("cuLaunchKernelEx")
+        unsafe { sys::cuLaunchKernelEx(&config, function, null_mut(), extra.as_mut_ptr()) }.result().named("cuLaunchKernelEx")
     }
 
     fn tensor_map(&mut self, map: &TensorMap) -> Result<[u8; MAP_BYTES], DriverError> {
