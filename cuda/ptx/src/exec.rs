@@ -41,8 +41,10 @@
 pub mod atomics;
 pub mod barriers;
 pub mod bits;
+mod build;
 pub mod bulk;
 pub mod calls;
+mod cfg;
 pub mod compare;
 pub mod control;
 pub mod cvt;
@@ -52,7 +54,9 @@ pub mod lanes;
 pub mod launch;
 pub mod matrix;
 pub mod memory;
+pub mod module;
 pub mod moves;
+pub mod op;
 pub mod printf;
 pub mod rng;
 mod schedule;
@@ -63,9 +67,10 @@ pub mod wgmma;
 
 use crate::counters::Recorder;
 use crate::hazard::{Hazard, HazardKind, Place, Site};
-use crate::ir::{Entry, Module, Reg};
+use crate::ir::{Entry, Reg};
 use crate::mem::Memory;
 use crate::request::{Fault, FaultKind, Launch, Options};
+use module::Module;
 use rng::Rng;
 use step::After;
 use warp::Warp;
@@ -143,8 +148,6 @@ pub enum Wait {
 
 /// A CTA that is resident.
 pub struct Cta {
-    /// Linear number in the grid.
-    pub linear: u32,
     /// `%ctaid`
     pub id: [u32; 3],
     /// Its warps; the one that runs is taken out.
@@ -268,14 +271,12 @@ impl<'g> Machine<'g> {
 
     /// Registers that the instruction reads.
     pub fn uses(&self, pc: u32) -> &'g [Reg] {
-        let inst = &self.module.code[pc as usize];
-        &self.module.refs[inst.refs as usize..][..inst.uses as usize]
+        self.module.code[pc as usize].registers(&self.module.refs).0
     }
 
     /// Registers that the instruction writes.
     pub fn defs(&self, pc: u32) -> &'g [Reg] {
-        let inst = &self.module.code[pc as usize];
-        &self.module.refs[inst.refs as usize + inst.uses as usize..][..inst.defs as usize]
+        self.module.code[pc as usize].registers(&self.module.refs).1
     }
 
     /// Reports the lanes of `mask` in which `undef` says that `what` is undefined.
@@ -295,7 +296,7 @@ impl<'g> Machine<'g> {
 
     /// Turns a site into lines, thread and CTA.
     pub fn place(&self, site: Site) -> Place {
-        let (_, ptx_line, source) = self.module.line(site.pc);
+        let (_, ptx_line, source) = self.module.program.line(site.pc);
         let (cta, warp) = (site.warp / self.shape.warps, site.warp % self.shape.warps);
         let thread = warp * 32 + u32::from(site.lane);
         Place { ptx_line, source, thread: launch::unlinear(thread, self.launch.block), cta: self.shape.cta_id(cta) }

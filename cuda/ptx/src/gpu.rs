@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::exec;
-use crate::ir::Module;
-use crate::ir::module::RelocationTarget;
+use crate::exec::module::Module;
+use crate::ir::program::{RelocationTarget, handle};
 use crate::mem::{Global, MemoryError};
 use crate::request::{Fault, FaultKind, Launch, ModuleHandle, Options, Report};
 use crate::text::ast::Space;
@@ -60,16 +60,16 @@ impl Gpu {
 
     /// Places a module's variables in memory.
     pub fn load(&mut self, module: Arc<Module>) -> Result<ModuleHandle, MemoryError> {
-        let mut globals = Vec::with_capacity(module.globals.len());
-        for g in &module.globals {
+        let mut globals = Vec::with_capacity(module.program.globals.len());
+        for g in &module.program.globals {
             globals.push(self.memory.alloc(g.bytes.max(1))?);
         }
-        for (g, &at) in module.globals.iter().zip(&globals) {
+        for (g, &at) in module.program.globals.iter().zip(&globals) {
             let mut bytes = g.init.clone();
             for r in &g.relocations {
                 let address = match r.target {
                     RelocationTarget::Global(v) => globals[v as usize],
-                    RelocationTarget::Function(f) => exec::calls::handle(f),
+                    RelocationTarget::Function(f) => handle(f),
                 }
                 .wrapping_add(r.offset as u64);
                 let value = (address & r.mask).checked_shr(r.mask.trailing_zeros()).unwrap_or(0);
@@ -91,8 +91,8 @@ impl Gpu {
     /// Address and size of a module's global variable.
     pub fn global(&self, module: ModuleHandle, name: &str) -> Option<(u64, u64)> {
         let loaded = self.modules.get(module.0)?;
-        let i = loaded.module.globals.iter().position(|g| g.name == name)?;
-        Some((loaded.globals[i], loaded.module.globals[i].bytes))
+        let i = loaded.module.program.globals.iter().position(|g| g.name == name)?;
+        Some((loaded.globals[i], loaded.module.program.globals[i].bytes))
     }
 
     /// Runs a kernel to its end. Each launch of a GPU has a stream of choices of its own, drawn from the seed.

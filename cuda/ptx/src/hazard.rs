@@ -195,16 +195,6 @@ impl Hazards {
         Self::default()
     }
 
-    /// Whether nothing was met.
-    pub fn is_empty(&self) -> bool {
-        self.found.is_empty()
-    }
-
-    /// Number of entries.
-    pub fn len(&self) -> usize {
-        self.found.len()
-    }
-
     /// Records a hazard at `at`. The message is only made for the first of a kind at an instruction.
     pub fn report(&mut self, kind: HazardKind, at: Site, address: Option<u64>, message: impl FnOnce() -> String) {
         self.report_pair(kind, at, None, address, message);

@@ -40,26 +40,26 @@
 //! assert_eq!(gpu.read(buffer, 8).unwrap(), [2, 0, 0, 0, 4, 0, 0, 0]);
 //! ```
 
-pub mod cfg;
-pub mod counters;
+mod counters;
 pub mod driver;
-pub mod exec;
-pub mod gpu;
-pub mod hazard;
-pub mod ir;
+mod exec;
+mod gpu;
+mod hazard;
+mod ir;
 pub mod launch;
 pub mod matrix;
-pub mod mbarrier;
-pub mod mem;
+mod mbarrier;
+mod mem;
 pub mod num;
-pub mod request;
+mod request;
 pub mod tensor_map;
-pub mod text;
+mod text;
 
 pub use counters::Counters;
+pub use exec::module::Module;
 pub use gpu::Gpu;
 pub use hazard::{Hazard, HazardKind};
-pub use ir::{Module, ParamInfo};
+pub use ir::ParamInfo;
 pub use mem::MemoryError;
 pub use request::{Asynchrony, Fault, FaultKind, Launch, ModuleHandle, Options, Report};
 pub use text::{Error, Errors};

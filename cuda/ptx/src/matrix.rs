@@ -1,5 +1,5 @@
 //! Where the elements of a matrix lie: in a warp's registers ([`fragment`]), and in shared memory ([`descriptor`], [`swizzle`]).
-//! Pure functions of indices; [`crate::exec::matrix`] moves the data.
+//! Pure functions of indices; the instructions move the data.
 
 pub mod descriptor;
 pub mod fragment;

@@ -8,9 +8,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{DevicePtr, Driver, DriverError, Properties, failed};
+use crate::exec::module::Module;
 use crate::gpu::Gpu;
 use crate::hazard::Hazard;
-use crate::ir::Module;
 use crate::request::{self, Fault, Launch, ModuleHandle, Report};
 use crate::tensor_map::{MAP_BYTES, TensorMap};
 use crate::text::Errors;

@@ -4,7 +4,7 @@ use super::lanes::lanes_of;
 use super::memory::{Strength, addresses, check_address, count, modifiers, place, refused};
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop};
-use crate::ir::{Addr, Class, Cx, Decode, Op, Reg};
+use crate::ir::{Addr, Class, Cx, Reg};
 use crate::mem::{Sem, Space};
 use crate::num::half::{self, Kind};
 use crate::num::{Mode, Rounding, double, single};
@@ -42,11 +42,8 @@ pub struct Atomic {
 }
 
 /// The decoder of this family.
-pub fn decode(cx: &mut Cx<'_>) -> Decode {
+pub fn decode(cx: &mut Cx<'_>) -> Result<Atomic, String> {
     let red = cx.head() == "red";
-    if cx.has("async") {
-        return super::bulk::decode(cx);
-    }
     let before = modifiers(cx)?;
     const ACTIONS: [(&str, Action); 10] = [
         ("add", Action::Add),
@@ -123,7 +120,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
         Some(crate::text::ast::Space::Global | crate::text::ast::Space::Shared) | None => place(before.space),
         _ => return cx.unknown(),
     };
-    Ok(Op::Atomic(Box::new(Atomic { addr, space, sem: strength.with(before.scope), action, ty, d, b, c })))
+    Ok(Atomic { addr, space, sem: strength.with(before.scope), action, ty, d, b, c })
 }
 
 /// The new value of one element.

@@ -94,7 +94,7 @@ pub struct ClusterBarrier {
 }
 
 /// The decoder of `bar` and `barrier`.
-pub(super) fn decode(cx: &mut Cx<'_>) -> Result<BarrierOp, String> {
+pub fn decode(cx: &mut Cx<'_>) -> Result<BarrierOp, String> {
     let bar = cx.head() == "bar";
     if bar && cx.eat("warp") {
         if !cx.eat("sync") {
@@ -162,7 +162,7 @@ pub(super) fn decode(cx: &mut Cx<'_>) -> Result<BarrierOp, String> {
 }
 
 /// The instruction's work.
-pub(super) fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &BarrierOp, at: At) -> Result<Flow, Stop> {
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &BarrierOp, at: At) -> Result<Flow, Stop> {
     match op {
         BarrierOp::Named(b) => barrier(m, warp, b, at),
         BarrierOp::WarpSync(members) => {

@@ -1,7 +1,7 @@
 //! Logic, shifts, bit fields and bit counts.
 
-use super::lanes::{LaneFn, Regs, lanes};
-use crate::ir::{Args, Cx, Decode, Op};
+use super::lanes::{Decode, LaneFn, Regs, lanes};
+use crate::ir::{Args, Cx};
 use crate::text::ast::Type;
 use Type::*;
 
@@ -17,7 +17,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
         "brev" | "clz" | "popc" => count(cx),
         "fns" => {
             cx.ty_of(&[B32])?;
-            Ok(Op::Lane(lanes!(u32 = |a: u32, b: u32, c: i32| fns(a, b, c)), cx.args(U32, &[B32, B32, S32])?))
+            Ok((lanes!(u32 = |a: u32, b: u32, c: i32| fns(a, b, c)), cx.args(U32, &[B32, B32, S32])?))
         }
         "szext" | "bmsk" => extend_mask(cx),
         _ => cx.unknown(),
@@ -38,7 +38,7 @@ fn logic(cx: &mut Cx<'_>) -> Decode {
             (_, B64) => lanes!(u64 = |a: u64| u64::from(a == 0)),
             _ => return cx.unknown(),
         };
-        return Ok(Op::Lane(f, cx.args(ty, &[ty])?));
+        return Ok((f, cx.args(ty, &[ty])?));
     }
     // A negated predicate operand is allowed by no assembler, so none is here.
     let f: LaneFn = match (head, ty) {
@@ -52,7 +52,7 @@ fn logic(cx: &mut Cx<'_>) -> Decode {
         ("or", _) => lanes!(u32 = |a: u32, b: u32| a | b),
         _ => lanes!(u32 = |a: u32, b: u32| a ^ b),
     };
-    Ok(Op::Lane(f, cx.args(ty, &[ty, ty])?))
+    Ok((f, cx.args(ty, &[ty, ty])?))
 }
 
 /// The function of three bits whose truth table is `lut`, on all bits at once.
@@ -73,7 +73,7 @@ fn lop3(cx: &mut Cx<'_>) -> Decode {
             cx.end(5)?;
             let lut = lut_operand(cx)?;
             let args = Args { d: cx.dst(0, B32)?, how: lut, ..sources(cx)? };
-            return Ok(Op::Lane(lanes!(how; u32 = |a: u32, b: u32, c: u32| lut3(a, b, c, how)), args));
+            return Ok((lanes!(how; u32 = |a: u32, b: u32, c: u32| lut3(a, b, c, how)), args));
         }
         Some(or) => or,
     };
@@ -95,7 +95,7 @@ fn lop3(cx: &mut Cx<'_>) -> Decode {
         regs.put32(args.d, &out, mask);
         regs.put_pred(args.e, if args.how >> 8 & 1 != 0 { nonzero | q } else { nonzero & q }, mask);
     }
-    Ok(Op::Lane(run, args))
+    Ok((run, args))
 }
 
 fn sources(cx: &mut Cx<'_>) -> Result<Args, String> {
@@ -122,7 +122,7 @@ fn shift(cx: &mut Cx<'_>) -> Decode {
         (false, S32) => lanes!(i32 = |a: i32, b: u32| a >> b.min(31)),
         (false, _) => lanes!(i64 = |a: i64, b: u32| a >> b.min(63)),
     };
-    Ok(Op::Lane(f, cx.args(ty, &[ty, U32])?))
+    Ok((f, cx.args(ty, &[ty, U32])?))
 }
 
 fn funnel(cx: &mut Cx<'_>) -> Decode {
@@ -144,7 +144,7 @@ fn funnel(cx: &mut Cx<'_>) -> Decode {
         (false, true) => lanes!(u32 = |a: u32, b: u32, c: u32| (pair(a, b) >> c.min(32)) as u32),
         (false, false) => lanes!(u32 = |a: u32, b: u32, c: u32| (pair(a, b) >> (c & 31)) as u32),
     };
-    Ok(Op::Lane(f, cx.args(B32, &[B32, B32, U32])?))
+    Ok((f, cx.args(B32, &[B32, B32, U32])?))
 }
 
 #[inline(always)]
@@ -157,7 +157,7 @@ fn prmt(cx: &mut Cx<'_>) -> Decode {
     let mode = cx.pick(&[("f4e", 1), ("b4e", 2), ("rc8", 3), ("ecl", 4), ("ecr", 5), ("rc16", 6)]).unwrap_or(0);
     let mut args = cx.args(B32, &[B32, B32, B32])?;
     args.how = mode;
-    Ok(Op::Lane(lanes!(how; u32 = |a: u32, b: u32, c: u32| permute(a, b, c, how)), args))
+    Ok((lanes!(how; u32 = |a: u32, b: u32, c: u32| permute(a, b, c, how)), args))
 }
 
 #[inline(always)]
@@ -195,7 +195,7 @@ fn field(cx: &mut Cx<'_>) -> Decode {
                 U64 => lanes!(u64 = |a: u64, b: u32, c: u32| extract(a, b, c, 64, false)),
                 _ => lanes!(u64 = |a: u64, b: u32, c: u32| extract(a, b, c, 64, true)),
             };
-            Ok(Op::Lane(f, cx.args(ty, &[ty, U32, U32])?))
+            Ok((f, cx.args(ty, &[ty, U32, U32])?))
         }
         "bfi" => {
             let ty = cx.ty_of(&[B32, B64])?;
@@ -203,7 +203,7 @@ fn field(cx: &mut Cx<'_>) -> Decode {
                 B32 => lanes!(u32 = |a: u32, b: u32, c: u32, f: u32| insert(u64::from(a), u64::from(b), c, f, 32) as u32),
                 _ => lanes!(u64 = |a: u64, b: u64, c: u32, f: u32| insert(a, b, c, f, 64)),
             };
-            Ok(Op::Lane(f, cx.args(ty, &[ty, ty, U32, U32])?))
+            Ok((f, cx.args(ty, &[ty, ty, U32, U32])?))
         }
         _ => {
             let amount = cx.eat("shiftamt");
@@ -216,7 +216,7 @@ fn field(cx: &mut Cx<'_>) -> Decode {
                 U64 => lanes!(how; u32 = |a: u64| find(a, 64, how)),
                 _ => lanes!(how; u32 = |a: u64| find(if (a as i64) < 0 { !a } else { a }, 64, how)),
             };
-            Ok(Op::Lane(f, args))
+            Ok((f, args))
         }
     }
 }
@@ -265,7 +265,7 @@ fn count(cx: &mut Cx<'_>) -> Decode {
         (_, B32) => (U32, lanes!(u32 = |a: u32| a.count_ones())),
         _ => (U32, lanes!(u32 = |a: u64| a.count_ones())),
     };
-    Ok(Op::Lane(f, cx.args(d, &[ty])?))
+    Ok((f, cx.args(d, &[ty])?))
 }
 
 /// `fns`: the n-th set bit from `base`, upwards for a positive n (which counts from 1), downwards for a negative one.
@@ -317,5 +317,5 @@ fn extend_mask(cx: &mut Cx<'_>) -> Decode {
             (((1_u64 << len) - 1) << pos) as u32
         })
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }

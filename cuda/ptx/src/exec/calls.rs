@@ -4,18 +4,10 @@ use super::lanes::lanes_of;
 use super::warp::{Split, Warp};
 use super::{After, Machine, Stop, printf};
 use crate::ir::decode::Name;
-use crate::ir::module::Function;
-use crate::ir::{Cx, Decode, NO_PC, Op};
+use crate::ir::program::Function;
+use crate::ir::{Cx, NO_PC};
 use crate::request::FaultKind;
 use crate::text::ast::{Operand, Space, Type};
-
-/// Handles of functions lie where no memory is.
-const HANDLES: u64 = 0x00f0_0000_0000;
-
-/// The value of a pointer to function `f`.
-pub fn handle(f: u32) -> u64 {
-    HANDLES + 16 * u64::from(f)
-}
 
 /// Whom a call calls.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +29,7 @@ pub struct Call {
 }
 
 /// The decoder of this family.
-pub fn decode(cx: &mut Cx<'_>) -> Decode {
+pub fn decode(cx: &mut Cx<'_>) -> Result<Call, String> {
     cx.eat("uni");
     cx.no_more_parts()?;
     let mut at = 0;
@@ -85,7 +77,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
     if next != cx.count() {
         return Err(format!("`{}` has too many operands", cx.inst.opcode));
     }
-    Ok(Op::Call(Box::new(Call { callee, arguments, results })))
+    Ok(Call { callee, arguments, results })
 }
 
 fn frame_places(cx: &Cx<'_>, list: &[Operand]) -> Result<Vec<(u32, u32)>, String> {
@@ -126,21 +118,15 @@ pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call
             let pointers = warp.regs.r64[r as usize];
             let first = pointers[mask.trailing_zeros() as usize];
             group = lanes_of(mask).filter(|&l| pointers[l] == first).fold(0, |g, l| g | 1 << l);
-            let f = first.wrapping_sub(HANDLES) / 16;
-            if first < HANDLES || f >= m.module.functions.len() as u64 || !first.is_multiple_of(16) {
-                return m.fault(
-                    warp,
-                    pc,
-                    group,
-                    FaultKind::IllegalAddress,
-                    format!("indirect call of {first:#x}, which is no function"),
-                );
-            }
-            f as u32
+            let Some(f) = m.module.program.function_of(first) else {
+                let message = format!("indirect call of {first:#x}, which is no function");
+                return m.fault(warp, pc, group, FaultKind::IllegalAddress, message);
+            };
+            f
         }
     };
-    let module = m.module;
-    let function = &module.functions[f as usize];
+    let program = &m.module.program;
+    let function = &program.functions[f as usize];
     if function.start == NO_PC {
         if group == mask {
             split.pc += 1;
@@ -148,7 +134,7 @@ pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call
             // The others are still to call.
             warp.fork(split, group, pc + 1, pc + 1, split.calls.clone());
         }
-        printf::builtin(m, warp, &function.name, call, pc, group)?;
+        printf::builtin(m, warp, &function.name, (&call.arguments, &call.results), pc, group)?;
         return Ok(After::Go);
     }
     if function.entry {
@@ -158,7 +144,7 @@ pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call
         let message = format!("the call's arguments or results do not fit `{}`", function.name);
         return m.fault(warp, pc, group, FaultKind::IllegalInstruction, message);
     }
-    let inside = |p: &u32| module.function_at(*p).is_some_and(|g| std::ptr::eq(g, function));
+    let inside = |p: &u32| program.function_at(*p).is_some_and(|g| std::ptr::eq(g, function));
     if split.calls.iter().chain([&pc]).any(inside) {
         let message = format!("recursion through a pointer: `{}` is already active", function.name);
         return m.fault(warp, pc, group, FaultKind::IllegalInstruction, message);
@@ -174,12 +160,31 @@ pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call
     Ok(After::Go)
 }
 
+/// `ret` of the function that `call` called.
+pub(super) fn return_from(m: &Machine<'_>, warp: &mut Warp, split: &mut Split, call: &Call, mask: u32) {
+    let next = split.calls.last().expect("a function was called") + 1;
+    if mask != split.mask {
+        let mut outer = split.calls.clone();
+        outer.pop();
+        let pc = split.pc;
+        warp.fork(split, mask, pc, next, outer);
+        split.pc = pc + 1;
+        std::mem::swap(split, warp.splits.last_mut().expect("fork pushed a split"));
+    }
+    take_results(m, warp, call, mask);
+    split.calls.pop();
+    split.pc = next;
+}
+
 /// At a return: the results go to where the call at `pc` wants them.
-pub(super) fn take_results(m: &Machine<'_>, warp: &mut Warp, pc: u32, mask: u32) {
-    let Op::Call(call) = &m.module.code[pc as usize].op else { unreachable!("a return address follows a call") };
+fn take_results(m: &Machine<'_>, warp: &mut Warp, call: &Call, mask: u32) {
+    let program = &m.module.program;
     let f = match call.callee {
-        Callee::Direct(f) => f as usize,
-        Callee::Indirect(r) => ((warp.regs.r64[r as usize][mask.trailing_zeros() as usize] - HANDLES) / 16) as usize,
+        Callee::Direct(f) => f,
+        Callee::Indirect(r) => {
+            let pointer = warp.regs.r64[r as usize][mask.trailing_zeros() as usize];
+            program.function_of(pointer).expect("the call went through this pointer")
+        }
     };
-    copy(warp, &m.module.functions[f].signature.returns, &call.results, mask);
+    copy(warp, &program.functions[f as usize].signature.returns, &call.results, mask);
 }

@@ -1,7 +1,7 @@
 //! `setp`, `set`, `selp`, `slct`.
 
-use super::lanes::{LaneFn, Regs, blend, lanes};
-use crate::ir::{Args, Class, Cx, Decode, Op, Reg};
+use super::lanes::{Decode, LaneFn, Regs, blend, lanes};
+use crate::ir::{Args, Class, Cx, Reg};
 use crate::num::half::Kind;
 use crate::num::single;
 use crate::text::ast::Type::{self, *};
@@ -11,7 +11,6 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
     match cx.head() {
         "setp" => setp(cx),
         "set" => set(cx),
-        "selp" => selp(cx),
         _ => slct(cx),
     }
 }
@@ -248,7 +247,7 @@ fn setp(cx: &mut Cx<'_>) -> Decode {
         BF16x2 => setp_packed!(Kind::Bf16),
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 /// `set`: all ones or zero, or 1.0 or 0.0.
@@ -296,7 +295,7 @@ fn set(cx: &mut Cx<'_>) -> Decode {
         BF16 => set!(BF16),
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 /// The two halves' tests of packed operands.
@@ -311,7 +310,8 @@ fn packed_test(kind: Kind, regs: &Regs, args: &Args) -> (u32, u32) {
     (half(0), half(16))
 }
 
-fn selp(cx: &mut Cx<'_>) -> Decode {
+/// `selp`, which says itself what is undefined.
+pub fn selp(cx: &mut Cx<'_>) -> Decode {
     let ty = cx.ty_of(&[B16, B32, B64, U16, U32, U64, S16, S32, S64, F32, F64])?;
     cx.end(4)?;
     let mut args = Args { d: cx.dst(0, ty)?, a: cx.src(1, ty)?, b: cx.src(2, ty)?, ..Args::default() };
@@ -341,7 +341,7 @@ fn selp(cx: &mut Cx<'_>) -> Decode {
         blend(&mut out, &regs.r64[args.a as usize], p);
         regs.put64(args.d, &out, mask);
     }
-    Ok(Op::LaneExact(if ty.bits() == 64 { run64 } else { run32 }, args))
+    Ok((if ty.bits() == 64 { run64 } else { run32 }, args))
 }
 
 /// `slct`: `a` where `c` is not negative, else `b`; a NaN chooses `b`.
@@ -362,5 +362,5 @@ fn slct(cx: &mut Cx<'_>) -> Decode {
         }
         _ => lanes!(how; u64 = |a: u64, b: u64, c: u32| if f32_outcome(c, 0, how) & (EQUAL | GREATER) != 0 { a } else { b }),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }

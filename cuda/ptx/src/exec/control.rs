@@ -1,17 +1,60 @@
-//! Control flow: branches, returns, exits, traps; named barriers and `barrier.cluster`; clocks, sleep, and instructions that only
-//! tune a real card.
+//! Control flow: branches, exits, traps; clocks, sleep, and instructions that only tune a real card.
 
 use smallvec::SmallVec;
 
-use super::barriers::BarrierOp;
 use super::lanes::lanes_of;
 use super::warp::{Split, Warp};
-use super::{After, At, Flow, Machine, Stop, Wait, barriers, calls};
+use super::{After, At, Flow, Machine, Stop, Wait};
 use crate::hazard::HazardKind;
 use crate::ir::decode::Name;
-use crate::ir::{Cx, Decode, NO_PC, Op};
+use crate::ir::{Cx, NO_PC};
 use crate::request::FaultKind;
 use crate::text::ast::{Operand, Type};
+
+/// A transfer of control, but for calls.
+pub enum Transfer {
+    /// `bra`.
+    Branch {
+        /// A label until the function is linked.
+        target: u32,
+        /// Immediate post-dominator; [`NO_PC`] when it is the function's end.
+        join: u32,
+    },
+    Indexed(Box<BranchIndexed>),
+    /// `ret` of a function.
+    Return,
+    /// `exit`, and `ret` of a kernel.
+    Exit,
+    Trap,
+}
+
+impl Transfer {
+    /// Where lanes may go: labels until the function is linked.
+    pub fn targets(&self) -> &[u32] {
+        match self {
+            Transfer::Branch { target, .. } => std::slice::from_ref(target),
+            Transfer::Indexed(b) => &b.targets,
+            _ => &[],
+        }
+    }
+
+    pub fn targets_mut(&mut self) -> &mut [u32] {
+        match self {
+            Transfer::Branch { target, .. } => std::slice::from_mut(target),
+            Transfer::Indexed(b) => &mut b.targets,
+            _ => &mut [],
+        }
+    }
+
+    /// Says where all paths meet.
+    pub fn set_join(&mut self, pc: u32) {
+        match self {
+            Transfer::Branch { join, .. } => *join = pc,
+            Transfer::Indexed(b) => b.join = pc,
+            _ => {}
+        }
+    }
+}
 
 /// `brx.idx`: a jump through a table.
 pub struct BranchIndexed {
@@ -25,19 +68,12 @@ pub struct BranchIndexed {
 
 /// Instructions of this family that are no transfers.
 pub enum Control {
-    /// A barrier.
-    Barrier(BarrierOp),
-    /// Reads a clock into a register.
-    Clock {
-        /// Destination.
-        d: u16,
-        /// Which.
-        which: Clock,
-    },
+    /// Reads a clock into register `d`.
+    Clock { d: u16, which: Clock },
     /// `nanosleep`.
     Sleep,
-    /// `setmaxnreg`: registers, and whether it asks for more.
-    SetMaxRegisters(u32),
+    /// `setmaxnreg`
+    SetMaxRegisters,
     /// `griddepcontrol`, `pmevent`: nothing to do where launches run one after the other.
     Hint,
 }
@@ -54,13 +90,13 @@ pub enum Clock {
     GlobalHi,
 }
 
-/// The decoder of this family.
-pub fn decode(cx: &mut Cx<'_>) -> Decode {
+/// The decoder of `bra`, `brx`, `ret`, `exit`, `trap` and `brkpt`.
+pub fn decode_transfer(cx: &mut Cx<'_>) -> Result<Transfer, String> {
     match cx.head() {
         "bra" => {
             cx.eat("uni");
             cx.end(1)?;
-            Ok(Op::Branch { target: cx.label(0)?, join: NO_PC })
+            Ok(Transfer::Branch { target: cx.label(0)?, join: NO_PC })
         }
         "brx" => {
             if !cx.eat("idx") {
@@ -74,21 +110,26 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
                 return Err(format!("there is no .branchtargets list `{list}`"));
             };
             let targets = names.iter().map(|n| cx.label_named(n)).collect::<Result<_, _>>()?;
-            Ok(Op::BranchIndexed(Box::new(BranchIndexed { index, targets, join: NO_PC })))
+            Ok(Transfer::Indexed(Box::new(BranchIndexed { index, targets, join: NO_PC })))
         }
         "ret" => {
             cx.eat("uni");
             cx.end(0)?;
-            Ok(if cx.scopes.entry { Op::Exit } else { Op::Return })
+            Ok(if cx.scopes.entry { Transfer::Exit } else { Transfer::Return })
         }
-        "exit" => cx.end(0).map(|()| Op::Exit),
-        "trap" | "brkpt" => cx.end(0).map(|()| Op::Trap),
-        "bar" | "barrier" => barriers::decode(cx).map(|b| Op::Control(Box::new(Control::Barrier(b)))),
+        "exit" => cx.end(0).map(|()| Transfer::Exit),
+        _ => cx.end(0).map(|()| Transfer::Trap),
+    }
+}
+
+/// The decoder of the others.
+pub fn decode(cx: &mut Cx<'_>) -> Result<Control, String> {
+    match cx.head() {
         "nanosleep" => {
             cx.ty_of(&[Type::U32])?;
             cx.end(1)?;
             cx.src(0, Type::U32)?;
-            Ok(Op::Control(Box::new(Control::Sleep)))
+            Ok(Control::Sleep)
         }
         "setmaxnreg" => {
             if !(cx.eat("inc") || cx.eat("dec")) || !cx.eat("sync") || !cx.eat("aligned") {
@@ -100,27 +141,44 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
             if !(24..=256).contains(&n) || n % 8 != 0 {
                 return Err(format!("setmaxnreg: {n} is not a multiple of 8 from 24 to 256"));
             }
-            Ok(Op::Control(Box::new(Control::SetMaxRegisters(n as u32))))
+            Ok(Control::SetMaxRegisters)
         }
         "griddepcontrol" => {
             if !(cx.eat("launch_dependents") || cx.eat("wait")) {
                 return cx.unknown();
             }
             cx.end(0)?;
-            Ok(Op::Control(Box::new(Control::Hint)))
+            Ok(Control::Hint)
         }
         "pmevent" => {
             let _ = cx.eat("mask");
             cx.end(1)?;
             cx.int(0)?;
-            Ok(Op::Control(Box::new(Control::Hint)))
+            Ok(Control::Hint)
         }
         _ => cx.unknown(),
     }
 }
 
+/// Whether a `mov` reads a special register that changes while a thread lives.
+pub fn reads_clock(cx: &Cx<'_>) -> bool {
+    matches!(cx.operand(1), Ok(Operand::Name(name)) if clock(name).is_some())
+}
+
+/// The decoder of such a `mov`.
+pub fn decode_clock(cx: &mut Cx<'_>) -> Result<Control, String> {
+    let ty = cx.ty()?;
+    cx.end(2)?;
+    let Operand::Name(name) = cx.operand(1)? else { return cx.unknown() };
+    let Some((which, clock_ty)) = clock(name) else { return cx.unknown() };
+    if clock_ty.bits() != ty.bits() {
+        return Err(format!("`{name}` has {} bits, `{}` reads .{}", clock_ty.bits(), cx.inst.opcode, ty.name()));
+    }
+    Ok(Control::Clock { d: cx.dst(0, ty)?, which })
+}
+
 /// The clock that a special register reads, if it is one.
-pub fn clock(name: &str) -> Option<(Clock, Type)> {
+fn clock(name: &str) -> Option<(Clock, Type)> {
     Some(match name {
         "%clock" => (Clock::Clock32, Type::U32),
         "%clock_hi" => (Clock::ClockHi, Type::U32),
@@ -132,11 +190,11 @@ pub fn clock(name: &str) -> Option<(Clock, Type)> {
     })
 }
 
-/// Branches, calls, returns, exits, traps.
-pub(super) fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, mask: u32) -> Result<After, Stop> {
+/// Branches, exits, traps.
+pub(super) fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, op: &Transfer, mask: u32) -> Result<After, Stop> {
     let pc = split.pc;
-    match &m.module.code[pc as usize].op {
-        Op::Branch { target, join } => {
+    match op {
+        Transfer::Branch { target, join } => {
             let other = split.mask & !mask;
             if other == 0 {
                 split.pc = *target;
@@ -146,7 +204,7 @@ pub(super) fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, 
                 if let Some(c) = &mut m.counters {
                     c.diverge(pc);
                 }
-                let (join, calls) = meeting(m, split, *join);
+                let (join, calls) = meeting(split, *join);
                 warp.fork(split, mask, *target, join, calls);
                 split.pc = pc + 1;
                 // Which side goes first is the seed's choice.
@@ -157,7 +215,7 @@ pub(super) fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, 
             }
             Ok(After::Go)
         }
-        Op::BranchIndexed(b) => {
+        Transfer::Indexed(b) => {
             let undef = warp.regs.undef32(b.index);
             m.demand(warp, pc, mask, undef, "the index of a jump table");
             let index = warp.regs.r32[b.index as usize];
@@ -165,7 +223,7 @@ pub(super) fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, 
                 let message = format!("brx.idx: index {} of a table of {}", index[lane], b.targets.len());
                 return m.fault(warp, pc, 1 << lane, FaultKind::IllegalInstruction, message);
             }
-            let (join, calls) = meeting(m, split, b.join);
+            let (join, calls) = meeting(split, b.join);
             let mut left = mask;
             let whole = split.mask;
             let mut forked = false;
@@ -188,34 +246,20 @@ pub(super) fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, 
             split.pc = pc + 1;
             Ok(After::Go)
         }
-        Op::Exit => {
+        Transfer::Exit => {
             split.mask &= !mask;
             split.pc = pc + 1;
-            leave(m, warp, mask);
+            warp.leave(mask);
+            m.effect();
             Ok(if split.mask == 0 { After::Gone } else { After::Go })
         }
-        Op::Return => {
-            let call = split.calls.last().copied().expect("a function was called");
-            if mask != split.mask {
-                let mut outer = split.calls.clone();
-                outer.pop();
-                warp.fork(split, mask, pc, call + 1, outer);
-                split.pc = pc + 1;
-                std::mem::swap(split, warp.splits.last_mut().expect("fork pushed a split"));
-            }
-            calls::take_results(m, warp, call, mask);
-            split.calls.pop();
-            split.pc = call + 1;
-            Ok(After::Go)
-        }
-        Op::Call(call) => calls::call(m, warp, split, call, mask),
-        Op::Trap => m.fault(warp, pc, mask, FaultKind::Trap, "trap"),
-        _ => unreachable!("not a transfer"),
+        Transfer::Trap => m.fault(warp, pc, mask, FaultKind::Trap, "trap"),
+        Transfer::Return => unreachable!("a return is its call's business"),
     }
 }
 
 /// Where the sides of a branch meet, with the call stack there: the static point, or the return to the caller.
-fn meeting(_m: &Machine<'_>, split: &Split, join: u32) -> (u32, SmallVec<[u32; 4]>) {
+fn meeting(split: &Split, join: u32) -> (u32, SmallVec<[u32; 4]>) {
     let mut calls = split.calls.clone();
     if join != NO_PC {
         return (join, calls);
@@ -226,15 +270,9 @@ fn meeting(_m: &Machine<'_>, split: &Split, join: u32) -> (u32, SmallVec<[u32; 4
     }
 }
 
-fn leave(m: &mut Machine<'_>, warp: &mut Warp, mask: u32) {
-    warp.leave(mask);
-    m.effect();
-}
-
 /// The instruction's work, but for transfers.
 pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Control, at: At) -> Result<Flow, Stop> {
     match op {
-        Control::Barrier(op) => barriers::execute(m, warp, op, at),
         Control::Clock { d, which } => {
             // A warp instruction of the whole machine is taken as a nanosecond and two cycles.
             let (cycles, nanoseconds) = (m.steps * 2, 1_700_000_000_000_000_000 + m.steps);
@@ -251,7 +289,7 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Control, at: At) -> Re
             Ok(Flow::Next)
         }
         Control::Sleep => Ok(Flow::Block(Wait::Sleep { until: m.steps + u64::from(m.rng.below(256)) })),
-        Control::SetMaxRegisters(_) => {
+        Control::SetMaxRegisters => {
             if !at.is_converged(warp) {
                 return Ok(Flow::Converge);
             }

@@ -1,7 +1,7 @@
 //! `cvt`: every pair of types, every rounding. The numbers come from [`crate::num::convert`].
 
-use super::lanes::{LaneFn, lanes};
-use crate::ir::{Args, Class, Cx, Decode, Op};
+use super::lanes::{Decode, LaneFn, lanes};
+use crate::ir::{Args, Class, Cx};
 use crate::num::convert::{How, Type as Num, convert};
 use crate::num::{Rounding, lanes as warp};
 use crate::text::ast::Type::{self, *};
@@ -138,7 +138,7 @@ fn scalar(cx: &mut Cx<'_>, to: Type, from: Type, how: How, rounding: Option<(Rou
     let args = Args { d: d.index, a: a.index, how: pack(how) | t << TO | f << FROM, ..Args::default() };
     let plain = how == How { integral: how.integral, rounding: how.rounding, ..How::default() };
     if plain && let Some(f) = quick(to, from, d.class, a.class) {
-        return Ok(Op::Lane(f, args));
+        return Ok((f, args));
     }
     let f: LaneFn = match (d.class, a.class) {
         (Class::B32, Class::B32) if !to.is_signed() || to == S32 => |r, x, m| {
@@ -150,7 +150,7 @@ fn scalar(cx: &mut Cx<'_>, to: Type, from: Type, how: How, rounding: Option<(Rou
         (_, Class::B32) => lanes!(how; u64 = |a: u32| wide(how, u64::from(a))),
         _ => lanes!(how; u64 = |a: u64| wide(how, a)),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 /// tf32 and 8-bit numbers live in registers of untyped bits.
@@ -211,7 +211,7 @@ fn pair_of_floats(cx: &mut Cx<'_>, to: Type, how: How, rounding: Option<(Roundin
             r.put32(x.d, &out, m);
         }
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 /// Conversions from and to pairs of 8-bit floats.
@@ -245,7 +245,7 @@ fn bytes(cx: &mut Cx<'_>, to: Type, from: Type, how: How, rounding: Option<(Roun
             one(a as u16) | one((a >> 16) as u16) << 8
         }),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 /// `cvt.pack.sat`: two integers clamped and packed, over the low part of `c` if there is one.
@@ -277,5 +277,5 @@ fn decode_pack(cx: &mut Cx<'_>) -> Decode {
             }
         ),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }

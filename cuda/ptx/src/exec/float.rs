@@ -1,7 +1,7 @@
 //! Floating-point arithmetic: f32, f64, f16, bf16 and the packed halves. The numbers themselves come from [`crate::num`].
 
-use super::lanes::{LaneFn, Regs, V32, lanes};
-use crate::ir::{Args, Cx, Decode, Op};
+use super::lanes::{Decode, LaneFn, Regs, V32, lanes};
+use crate::ir::{Args, Cx};
 use crate::num::half::{self, Kind};
 use crate::num::single::{Extremum, Property};
 use crate::num::{Mode, Rounding, approx, double, lanes as warp, single};
@@ -25,7 +25,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
             } else {
                 lanes!(u64 = |a: u64, b: u64| double::copysign(a, b))
             };
-            Ok(Op::Lane(f, cx.args(ty, &[ty, ty])?))
+            Ok((f, cx.args(ty, &[ty, ty])?))
         }
         _ => cx.unknown(),
     }
@@ -110,7 +110,7 @@ fn binary(cx: &mut Cx<'_>) -> Decode {
         ("sub", _) => lanes!(u32 = |a: u32, b: u32| half::packed([a, b], |[a, b]| Kind::Bf16.add(a, b ^ 0x8000, half_mode(0)))),
         _ => lanes!(u32 = |a: u32, b: u32| half::packed([a, b], |[a, b]| Kind::Bf16.mul(a, b, half_mode(0)))),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 fn fused(cx: &mut Cx<'_>) -> Decode {
@@ -145,7 +145,7 @@ fn fused(cx: &mut Cx<'_>) -> Decode {
             half::packed([a, b, c], |[a, b, c]| Kind::Bf16.fma(a, b, c, half_mode(how)))
         }),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 const MAXIMUM: u32 = 1;
@@ -184,7 +184,7 @@ fn extremum(cx: &mut Cx<'_>) -> Decode {
         }
         _ => lanes!(how; u32 = |a: u32, b: u32| half::packed([a, b], |[a, b]| Kind::Bf16.extremum(a, b, extremum_of(how)))),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 fn sign(cx: &mut Cx<'_>) -> Decode {
@@ -210,7 +210,7 @@ fn sign(cx: &mut Cx<'_>) -> Decode {
         (_, true) => lanes!(u32 = |a: u32| half::packed([a], |[a]| Kind::Bf16.abs(a, false))),
         (_, false) => lanes!(u32 = |a: u32| half::packed([a], |[a]| Kind::Bf16.neg(a, false))),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 fn div(cx: &mut Cx<'_>) -> Decode {
@@ -237,7 +237,7 @@ fn div(cx: &mut Cx<'_>) -> Decode {
     };
     let rounding = if let Kind::Exact(r) = kind { Some(r) } else { None };
     args.how = how(rounding, ftz, false, false);
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 fn root(cx: &mut Cx<'_>) -> Decode {
@@ -261,7 +261,7 @@ fn root(cx: &mut Cx<'_>) -> Decode {
         (false, F64, false) if !ftz => lanes!(how; u64 = |a: u64| double::sqrt(a, rounding_of(how))),
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 fn approximate(cx: &mut Cx<'_>) -> Decode {
@@ -291,7 +291,7 @@ fn approximate(cx: &mut Cx<'_>) -> Decode {
         ("tanh", BF16x2) if !ftz => lanes!(u32 = |a: u32| half::packed([a], |[a]| Kind::Bf16.tanh(a))),
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 fn testp(cx: &mut Cx<'_>) -> Decode {
@@ -307,5 +307,5 @@ fn testp(cx: &mut Cx<'_>) -> Decode {
     } else {
         lanes!(how; bool = |a: u64| double::testp(a, PROPERTIES[how as usize]))
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }

@@ -1,7 +1,7 @@
 //! Integer arithmetic.
 
-use super::lanes::{LaneFn, Regs, lanes};
-use crate::ir::{Args, Class, Cx, Decode, Op, Reg};
+use super::lanes::{Decode, LaneFn, Regs, lanes};
+use crate::ir::{Args, Class, Cx, Reg};
 use crate::text::ast::Type;
 use Type::*;
 
@@ -54,7 +54,7 @@ fn add_sub(cx: &mut Cx<'_>) -> Decode {
         (S32, true, true) => lanes!(i32 = |a: i32, b: i32| a.saturating_sub(b)),
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, cx.args(ty, &[ty, ty])?))
+    Ok((f, cx.args(ty, &[ty, ty])?))
 }
 
 /// `f` on both halves.
@@ -75,7 +75,7 @@ fn with_carry(cx: &mut Cx<'_>, ty: Type, reads: bool, writes: bool, sub: bool) -
     args.e = note_carry(cx, reads, writes);
     args.how = (u32::from(reads) * READS) | (u32::from(writes) * WRITES) | (u32::from(sub) * SUBTRACTS);
     let f: LaneFn = if ty.bits() == 32 { add32 } else { add64 };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 fn note_carry(cx: &mut Cx<'_>, reads: bool, writes: bool) -> u16 {
@@ -139,7 +139,7 @@ fn mul(cx: &mut Cx<'_>) -> Decode {
         ("wide", S32) => (S64, lanes!(i64 = |a: i32, b: i32| i64::from(a) * i64::from(b))),
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, cx.args(d, &[ty, ty])?))
+    Ok((f, cx.args(d, &[ty, ty])?))
 }
 
 fn high_unsigned(a: u64, b: u64) -> u64 {
@@ -167,7 +167,7 @@ fn mad(cx: &mut Cx<'_>) -> Decode {
             | (u32::from(part == "hi") * HIGH)
             | (u32::from(ty.is_signed()) * SIGNED);
         let f: LaneFn = if ty.bits() == 32 { mad32 } else { mad64 };
-        return Ok(Op::Lane(f, args));
+        return Ok((f, args));
     }
     let (wide, f) = match (part, ty, saturate) {
         ("lo", U16 | S16, false) => (ty, lanes!(u16 = |a: u16, b: u16, c: u16| a.wrapping_mul(b).wrapping_add(c))),
@@ -196,7 +196,7 @@ fn mad(cx: &mut Cx<'_>) -> Decode {
         ("wide", S32, false) => (S64, lanes!(i64 = |a: i32, b: i32, c: i64| (i64::from(a) * i64::from(b)).wrapping_add(c))),
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, cx.args(wide, &[ty, ty, wide])?))
+    Ok((f, cx.args(wide, &[ty, ty, wide])?))
 }
 
 macro_rules! mad_with_carry {
@@ -245,11 +245,11 @@ fn mul24(cx: &mut Cx<'_>) -> Decode {
         _ => return cx.unknown(),
     };
     if add {
-        return Ok(Op::Lane(f, cx.args(ty, &[ty, ty, ty])?));
+        return Ok((f, cx.args(ty, &[ty, ty, ty])?));
     }
     let zero = cx.constant(ty, 0);
     let args = cx.args(ty, &[ty, ty])?;
-    Ok(Op::Lane(f, Args { c: zero, ..args }))
+    Ok((f, Args { c: zero, ..args }))
 }
 
 fn product24(a: u32, b: u32) -> u64 {
@@ -278,7 +278,7 @@ fn div_rem(cx: &mut Cx<'_>) -> Decode {
         (S32, false) => lanes!(i32 = |a: i32, b: i32| if b == 0 { a } else { a.wrapping_rem(b) }),
         _ => lanes!(i64 = |a: i64, b: i64| if b == 0 { a } else { a.wrapping_rem(b) }),
     };
-    Ok(Op::Lane(f, cx.args(ty, &[ty, ty])?))
+    Ok((f, cx.args(ty, &[ty, ty])?))
 }
 
 fn min_max(cx: &mut Cx<'_>) -> Decode {
@@ -309,7 +309,7 @@ fn min_max(cx: &mut Cx<'_>) -> Decode {
         (S16x2, true, true) => lanes!(u32 = |a: u32, b: u32| halves(a, b, |x, y| (x as i16).max(y as i16).max(0) as u16)),
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, cx.args(ty, &[ty, ty])?))
+    Ok((f, cx.args(ty, &[ty, ty])?))
 }
 
 fn abs_neg(cx: &mut Cx<'_>) -> Decode {
@@ -323,7 +323,7 @@ fn abs_neg(cx: &mut Cx<'_>) -> Decode {
         (S32, false) => lanes!(i32 = |a: i32| a.wrapping_neg()),
         _ => lanes!(i64 = |a: i64| a.wrapping_neg()),
     };
-    Ok(Op::Lane(f, cx.args(ty, &[ty])?))
+    Ok((f, cx.args(ty, &[ty])?))
 }
 
 fn sad(cx: &mut Cx<'_>) -> Decode {
@@ -336,7 +336,7 @@ fn sad(cx: &mut Cx<'_>) -> Decode {
         S32 => lanes!(u32 = |a: i32, b: i32, c: u32| a.abs_diff(b).wrapping_add(c)),
         _ => lanes!(u64 = |a: i64, b: i64, c: u64| a.abs_diff(b).wrapping_add(c)),
     };
-    Ok(Op::Lane(f, cx.args(ty, &[ty, ty, ty])?))
+    Ok((f, cx.args(ty, &[ty, ty, ty])?))
 }
 
 fn dot(cx: &mut Cx<'_>) -> Decode {
@@ -365,7 +365,7 @@ fn dot(cx: &mut Cx<'_>) -> Decode {
             s.wrapping_add(half.wrapping_mul(byte(b, i + (how >> 1 & 2), how & 2)))
         }))
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 #[inline(always)]

@@ -10,6 +10,9 @@ pub type V64 = [u64; 32];
 /// A lane-wise instruction: reads and writes registers as [`Args`] say, in the lanes of the mask.
 pub type LaneFn = fn(&mut Regs, &Args, u32);
 
+/// What the decoder of a lane-wise family gives.
+pub type Decode = Result<(LaneFn, Args), String>;
+
 /// All lanes.
 pub const ALL: u32 = u32::MAX;
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::barriers::{ClusterBarrier, NamedBarrier};
 use super::lanes::{ALL, Regs};
+use super::module::Module;
 use super::rng::Rng;
 use super::warp::Warp;
 use super::wgmma::Warpgroup;
 use super::{Cluster, Cta, Machine, bulk};
 use crate::counters::Recorder;
-use crate::ir::{Class, Constant, Entry, Module, Special};
+use crate::ir::program::handle;
+use crate::ir::{Class, Constant, Entry, Special};
 use crate::mem::{Global, Home, Local, Memory, Order, Tracker};
 use crate::request::{Fault, FaultKind, Launch, Options, Report};
 
@@ -134,7 +136,7 @@ pub(crate) fn launch(
     (number, seed): (u32, u64),
 ) -> Result<Report, Fault> {
     let bad = |message: String| Fault::new(FaultKind::InvalidLaunch, message, None);
-    let entry = module.entry(&launch.entry).ok_or_else(|| bad(format!("there is no kernel `{}`", launch.entry)))?;
+    let entry = module.program.entry(&launch.entry).ok_or_else(|| bad(format!("there is no kernel `{}`", launch.entry)))?;
     let shape = Shape::new(launch, entry).map_err(bad)?;
     let wanted = entry.params.last().map_or(0, |p| p.offset + p.size);
     if launch.params.len() != wanted as usize {
@@ -185,7 +187,7 @@ pub(crate) fn launch(
     let result = machine.run();
     bulk::end_launch(&mut machine, result.is_ok());
     let hazards = machine.resolved();
-    let counters = machine.counters.take().map(|c| c.finish(&entry.name, machine.shape.ctas(), |pc| module.line(pc)));
+    let counters = machine.counters.take().map(|c| c.finish(&entry.name, machine.shape.ctas(), |pc| module.program.line(pc)));
     let report = Report { instructions: machine.instructions, hazards, counters, printed: std::mem::take(&mut machine.printed) };
     *global = machine.mem.global;
     global.free(params).expect("the parameters were allocated here");
@@ -222,7 +224,7 @@ impl Machine<'_> {
         let warps = (0..self.shape.warps).map(|w| Some(Box::new(self.new_warp(slot, linear, id, w)))).collect();
         let barriers = (0..16).map(|_| NamedBarrier::default()).collect();
         let warpgroups = (0..self.shape.warps / 4).map(|_| Warpgroup::default()).collect();
-        self.ctas[slot as usize] = Some(Cta { linear, id, warps, alive: self.shape.warps, barriers, warpgroups });
+        self.ctas[slot as usize] = Some(Cta { id, warps, alive: self.shape.warps, barriers, warpgroups });
         for w in 0..self.shape.warps {
             self.wake(slot, w);
         }
@@ -254,7 +256,7 @@ impl Machine<'_> {
             Constant::Shared(v, offset) => u64::from(self.entry.shared[&v]).wrapping_add_signed(offset),
             Constant::Global(v, offset) => self.globals[v as usize].wrapping_add(offset as u64),
             Constant::KernelParam(offset) => self.params + u64::from(offset),
-            Constant::Function(f) => super::calls::handle(f),
+            Constant::Function(f) => handle(f),
             Constant::Special(s) => self.special(s, slot, cta, warp, lane),
         }
     }

@@ -8,11 +8,10 @@ use smallvec::SmallVec;
 
 use super::lanes::V32;
 use super::warp::Warp;
-use super::wgmma::{self, Wgmma};
 use super::{At, Flow, Machine, Stop, memory};
 use crate::counters::TensorKind;
 use crate::hazard::HazardKind;
-use crate::ir::{Addr, Class, Cx, Decode, Op, Reg};
+use crate::ir::{Addr, Class, Cx, Reg};
 use crate::matrix::fragment;
 use crate::mem::{Block, SHARED_BASE, Sem, Space as Where, WINDOW};
 use crate::num::half::Kind;
@@ -38,22 +37,6 @@ pub enum Matrix {
     Multiply(Multiply),
     /// `mma.sync` on f64.
     MultiplyF64(MultiplyF64),
-    /// `wgmma.mma_async`.
-    Wgmma(Wgmma),
-    /// `wgmma.fence`.
-    WgmmaFence,
-    /// `wgmma.commit_group`.
-    WgmmaCommit,
-    /// `wgmma.wait_group` with the number of groups that may stay pending.
-    WgmmaWait(u32),
-}
-
-impl Matrix {
-    /// Registers that the instruction works on in its own time: A and D of wgmma.
-    pub fn asynchronous(&self) -> impl Iterator<Item = Reg> + '_ {
-        let wgmma = if let Matrix::Wgmma(x) = self { Some(x) } else { None };
-        wgmma.into_iter().flat_map(Wgmma::registers)
-    }
 }
 
 /// One, two or four 8×8 matrices of 16-bit elements between shared memory and registers.
@@ -156,10 +139,10 @@ pub(super) fn combine(a: Element, b: Element, accumulator: Accumulator) -> bool 
     }
 }
 
-/// Decodes `ldmatrix`, `stmatrix`, `movmatrix`, `mma` and `wgmma`.
-pub fn decode(cx: &mut Cx<'_>) -> Decode {
-    let matrix = match cx.head() {
-        "ldmatrix" | "stmatrix" => eights(cx)?,
+/// The decoder of this family.
+pub fn decode(cx: &mut Cx<'_>) -> Result<Matrix, String> {
+    match cx.head() {
+        "ldmatrix" | "stmatrix" => eights(cx),
         "movmatrix" => {
             for part in ["sync", "aligned", "m8n8", "trans", "b16"] {
                 if !cx.eat(part) {
@@ -167,13 +150,10 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
                 }
             }
             cx.end(2)?;
-            Matrix::Transpose { d: cx.dst(0, Type::B32)?, a: cx.src(1, Type::B32)? }
+            Ok(Matrix::Transpose { d: cx.dst(0, Type::B32)?, a: cx.src(1, Type::B32)? })
         }
-        "mma" => multiply(cx)?,
-        "wgmma" => wgmma::decode(cx)?,
-        _ => return cx.unknown(),
-    };
-    Ok(Op::Matrix(Box::new(matrix)))
+        _ => multiply(cx),
+    }
 }
 
 fn eights(cx: &mut Cx<'_>) -> Result<Matrix, String> {
@@ -297,17 +277,22 @@ where
     elements.iter().map(|e| if write { cx.dst_of(e, ty) } else { cx.src_of(e, ty) }).collect()
 }
 
-/// Executes one.
-pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At) -> Result<Flow, Stop> {
-    if !at.is_converged(warp) {
-        return Ok(Flow::Converge);
-    }
-    if warp.live != u32::MAX && m.options.hazards {
+/// Whether every live lane is here; that a warp has fewer than 32 is a hazard.
+pub(super) fn whole_warp(m: &mut Machine<'_>, warp: &Warp, at: At) -> bool {
+    if at.is_converged(warp) && warp.live != u32::MAX && m.options.hazards {
         let site = m.site(warp, at.pc, warp.live.trailing_zeros() as usize & 31);
         let hazards = &mut m.mem.tracker.hazards;
         hazards.report(HazardKind::UndefinedBehavior, site, None, || {
             "an instruction of all 32 lanes in a warp that has fewer".into()
         });
+    }
+    at.is_converged(warp)
+}
+
+/// Executes one.
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At) -> Result<Flow, Stop> {
+    if !whole_warp(m, warp, at) {
+        return Ok(Flow::Converge);
     }
     match op {
         Matrix::Load(x) => load(m, warp, x, at)?,
@@ -328,10 +313,6 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At) -> Res
             }
             x.run(warp);
         }
-        Matrix::Wgmma(x) => wgmma::issue(m, warp, x, at)?,
-        Matrix::WgmmaFence => wgmma::fence(warp),
-        Matrix::WgmmaCommit => wgmma::commit(m, warp),
-        Matrix::WgmmaWait(pending) => return wgmma::wait(m, warp, *pending),
     }
     Ok(Flow::Next)
 }

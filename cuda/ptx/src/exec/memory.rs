@@ -1,9 +1,10 @@
 //! `ld`, `st` and their like in every space; local frames.
 
-use super::lanes::{lanes, lanes_of};
+use super::lanes::lanes_of;
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop};
-use crate::ir::{Addr, Args, Class, Cx, Decode, Op, Reg};
+use crate::ir::decode::Name;
+use crate::ir::{Addr, Class, Cx, Reg};
 use crate::mem::Space as Where;
 use crate::mem::{Block, GLOBAL_BASE, MemoryFault, SHARED_BASE, Scope, Sem, WINDOW};
 use crate::request::FaultKind;
@@ -175,10 +176,9 @@ const TYPES: [Type; 15] = [
 ];
 
 /// The decoder of this family.
-pub fn decode(cx: &mut Cx<'_>) -> Decode {
+pub fn decode(cx: &mut Cx<'_>) -> Result<MemoryOp, String> {
     let head = cx.head();
     match head {
-        "st" if cx.has("async") || cx.has("bulk") => super::bulk::decode(cx),
         "ld" | "ldu" | "st" => decode_access(cx),
         "prefetch" | "prefetchu" => {
             cx.pick(&SPACES);
@@ -188,7 +188,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
             }
             cx.end(1)?;
             cx.address(0)?;
-            Ok(Op::Memory(Box::new(MemoryOp::Hint)))
+            Ok(MemoryOp::Hint)
         }
         "discard" | "applypriority" => {
             cx.eat("global");
@@ -200,31 +200,10 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
             if cx.int(1)? != 128 {
                 return Err(format!("`{head}` takes 128 bytes only"));
             }
-            Ok(Op::Memory(Box::new(if head == "discard" { MemoryOp::Discard(addr, 128) } else { MemoryOp::Hint })))
+            Ok(if head == "discard" { MemoryOp::Discard(addr, 128) } else { MemoryOp::Hint })
         }
-        "createpolicy" => decode_policy(cx),
         _ => cx.unknown(),
     }
-}
-
-/// A cache policy is an opaque number, and nothing here depends on it.
-fn decode_policy(cx: &mut Cx<'_>) -> Decode {
-    const POLICY: u64 = 0x14f0_0000_0000_0000;
-    let kind = cx.part("fractional, range or cvt")?;
-    cx.eat("global");
-    let priorities = ["L2::evict_last", "L2::evict_normal", "L2::evict_first", "L2::evict_unchanged"];
-    let rest: Vec<&str> = std::iter::from_fn(|| cx.peek().filter(|p| *p != "b64").map(|p| (p, cx.part("").is_ok()).0)).collect();
-    let sources = match kind {
-        "fractional" if rest.iter().all(|r| priorities.contains(r)) => cx.count().saturating_sub(1),
-        "range" if rest.iter().all(|r| priorities.contains(r)) => 3,
-        "cvt" if rest == ["L2"] => 1,
-        _ => return cx.unknown(),
-    };
-    cx.ty_of(&[Type::B64])?;
-    cx.end(1 + sources)?;
-    let d = cx.dst(0, Type::B64)?;
-    let a = cx.constant(Type::B64, POLICY);
-    Ok(Op::Lane(lanes!(u64 = |a: u64| a), Args { d, a, ..Args::default() }))
 }
 
 /// The memory that a named space lies in. A function's parameters lie in its frame.
@@ -237,7 +216,7 @@ pub(super) fn place(space: Option<Space>) -> Where {
     }
 }
 
-fn decode_access(cx: &mut Cx<'_>) -> Decode {
+fn decode_access(cx: &mut Cx<'_>) -> Result<MemoryOp, String> {
     let load = cx.head() != "st";
     let m = modifiers(cx)?;
     let ty = cx.ty_of(&TYPES)?;
@@ -285,15 +264,15 @@ fn decode_access(cx: &mut Cx<'_>) -> Decode {
             if addr.offset < 0 || addr.offset > end - total as i64 {
                 return Err(format!("ld.param reads {total} bytes at offset {} of a parameter of {end}", addr.offset));
             }
-            return Ok(Op::Memory(Box::new(MemoryOp::Param { offset: from as u32, ty, d })));
+            return Ok(MemoryOp::Param { offset: from as u32, ty, d });
         }
-        Ok(Op::Memory(Box::new(MemoryOp::Load(Load { addr, space, ty, d, sem }))))
+        Ok(MemoryOp::Load(Load { addr, space, ty, d, sem }))
     } else {
         if kernel_param(cx, at).is_some() {
             return Err("st.param: a kernel's parameters cannot be written".into());
         }
         let sources = elements.iter().map(|e| cx.src_wide(e, ty)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Op::Memory(Box::new(MemoryOp::Store(Store { addr, space, ty, sources, sem }))))
+        Ok(MemoryOp::Store(Store { addr, space, ty, sources, sem }))
     }
 }
 
@@ -302,7 +281,7 @@ fn kernel_param(cx: &Cx<'_>, i: usize) -> Option<(u32, u32)> {
     let Ok(Operand::Address { base, .. }) = cx.operand(i) else { return None };
     let Operand::Name(name) = &**base else { return None };
     match cx.scopes.find(name) {
-        Some(crate::ir::decode::Name::KernelParam { offset, bytes }) => Some((*offset, *bytes)),
+        Some(Name::KernelParam { offset, bytes }) => Some((*offset, *bytes)),
         _ => None,
     }
 }

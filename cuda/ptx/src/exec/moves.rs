@@ -1,7 +1,7 @@
 //! `mov` with its packing and unpacking; address conversions: `cvta`, `isspacep`, `mapa`, `getctarank`.
 
-use super::lanes::{LaneFn, Regs, lanes};
-use crate::ir::{Args, Class, Constant, Cx, Decode, Op};
+use super::lanes::{Decode, LaneFn, Regs, lanes};
+use crate::ir::{Args, Class, Constant, Cx};
 use crate::mem::{GLOBAL_BASE, LOCAL_BASE, SHARED_BASE, WINDOW};
 use crate::text::ast::{Operand, Type};
 
@@ -15,17 +15,9 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
     match (cx.operand(0)?, cx.operand(1)?) {
         (Operand::Vector(d), source) => unpack(cx, ty, d, source),
         (_, Operand::Vector(s)) => pack(cx, ty, s),
-        (_, Operand::Name(name)) if super::control::clock(name).is_some() => {
-            let (which, clock_ty) = super::control::clock(name).expect("just seen");
-            if clock_ty.bits() != ty.bits() {
-                return Err(format!("`{name}` has {} bits, `{}` reads .{}", clock_ty.bits(), cx.inst.opcode, ty.name()));
-            }
-            let d = cx.dst(0, ty)?;
-            Ok(Op::Control(Box::new(super::control::Control::Clock { d, which })))
-        }
         _ => {
             let args = cx.args(ty, &[ty])?;
-            Ok(Op::Lane(
+            Ok((
                 match ty.bits() {
                     1 => lanes!(bool = |a: bool| a),
                     8..=32 => lanes!(u32 = |a: u32| a),
@@ -68,7 +60,7 @@ fn pack(cx: &mut Cx<'_>, ty: Type, parts: &[Operand]) -> Decode {
         },
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 fn unpack(cx: &mut Cx<'_>, ty: Type, parts: &[Operand], source: &Operand) -> Decode {
@@ -92,7 +84,7 @@ fn unpack(cx: &mut Cx<'_>, ty: Type, parts: &[Operand], source: &Operand) -> Dec
         },
         _ => return cx.unknown(),
     };
-    Ok(Op::Lane(f, args))
+    Ok((f, args))
 }
 
 fn split32(regs: &mut Regs, a: u16, d: &[u16], bits: u32, mask: u32) {
@@ -119,6 +111,26 @@ fn element_type(cx: &Cx<'_>, ty: Type, n: usize) -> Result<Type, String> {
     }
 }
 
+/// `createpolicy`: a cache policy is an opaque number, and nothing here depends on it.
+pub fn decode_policy(cx: &mut Cx<'_>) -> Decode {
+    const POLICY: u64 = 0x14f0_0000_0000_0000;
+    let kind = cx.part("fractional, range or cvt")?;
+    cx.eat("global");
+    let priorities = ["L2::evict_last", "L2::evict_normal", "L2::evict_first", "L2::evict_unchanged"];
+    let rest: Vec<&str> = std::iter::from_fn(|| cx.peek().filter(|p| *p != "b64").map(|p| (p, cx.part("").is_ok()).0)).collect();
+    let sources = match kind {
+        "fractional" if rest.iter().all(|r| priorities.contains(r)) => cx.count().saturating_sub(1),
+        "range" if rest.iter().all(|r| priorities.contains(r)) => 3,
+        "cvt" if rest == ["L2"] => 1,
+        _ => return cx.unknown(),
+    };
+    cx.ty_of(&[Type::B64])?;
+    cx.end(1 + sources)?;
+    let d = cx.dst(0, Type::B64)?;
+    let a = cx.constant(Type::B64, POLICY);
+    Ok((lanes!(u64 = |a: u64| a), Args { d, a, ..Args::default() }))
+}
+
 /// `cvta`, `isspacep`, `mapa`, `getctarank`.
 pub fn decode_address(cx: &mut Cx<'_>) -> Decode {
     let u = [Type::U64];
@@ -143,14 +155,14 @@ pub fn decode_address(cx: &mut Cx<'_>) -> Decode {
                 ("param" | "param::entry", true) => lanes!(u64 = |a: u64| a),
                 _ => return cx.unknown(),
             };
-            Ok(Op::Lane(f, args))
+            Ok((f, args))
         }
         "isspacep" => {
             let space = cx.part("a space")?;
             let mut args = cx.args(Type::Pred, &[Type::U64])?;
             if matches!(space, "param" | "param::entry") {
                 args.b = cx.scopes.numbering.constant(Class::B64, Constant::KernelParam(0)).index;
-                return Ok(Op::Lane(lanes!(bool = |a: u64, b: u64| a.wrapping_sub(b) < MAX_PARAMS), args));
+                return Ok((lanes!(bool = |a: u64, b: u64| a.wrapping_sub(b) < MAX_PARAMS), args));
             }
             let f = match space {
                 "global" => lanes!(bool = |a: u64| a >= GLOBAL_BASE),
@@ -160,7 +172,7 @@ pub fn decode_address(cx: &mut Cx<'_>) -> Decode {
                 "shared::cluster" => lanes!(bool = |a: u64| a >> 32 == SHARED_BASE >> 32),
                 _ => return cx.unknown(),
             };
-            Ok(Op::Lane(f, args))
+            Ok((f, args))
         }
         "mapa" => {
             let shared = cx.eat("shared::cluster");
@@ -171,7 +183,7 @@ pub fn decode_address(cx: &mut Cx<'_>) -> Decode {
                 (Type::U64, _) => lanes!(u64 = |a: u64, b: u32| a & !0xff00_0000 | u64::from(b.wrapping_add(1)) << 24),
                 _ => return cx.unknown(),
             };
-            Ok(Op::Lane(f, args))
+            Ok((f, args))
         }
         "getctarank" => {
             let shared = cx.eat("shared::cluster");
@@ -194,7 +206,7 @@ pub fn decode_address(cx: &mut Cx<'_>) -> Decode {
                     }
                 ),
             };
-            Ok(Op::Lane(f, args))
+            Ok((f, args))
         }
         _ => cx.unknown(),
     }

@@ -1,25 +1,34 @@
 //! The functions that the machine itself provides: `vprintf` and `__assertfail`.
 
-use super::calls::Call;
 use super::lanes::lanes_of;
 use super::warp::Warp;
 use super::{Machine, Stop, memory};
 use crate::mem::{Block, Sem, Space};
 use crate::request::FaultKind;
 
+/// Places in the frame and sizes of a call's arguments or results.
+type Places = [(u32, u32)];
+
 /// Runs builtin `name` for the lanes of `mask`.
-pub(super) fn builtin(m: &mut Machine<'_>, warp: &mut Warp, name: &str, call: &Call, pc: u32, mask: u32) -> Result<(), Stop> {
+pub(super) fn builtin(
+    m: &mut Machine<'_>,
+    warp: &mut Warp,
+    name: &str,
+    (arguments, results): (&Places, &Places),
+    pc: u32,
+    mask: u32,
+) -> Result<(), Stop> {
     match name {
-        "vprintf" if sizes(&call.arguments) == [8, 8] && sizes(&call.results) == [4] => {
+        "vprintf" if sizes(arguments) == [8, 8] && sizes(results) == [4] => {
             for lane in lanes_of(mask) {
-                let format = argument(m, warp, call, 0, lane, pc)?;
-                let values = argument(m, warp, call, 1, lane, pc)?;
+                let format = argument(m, warp, arguments[0], lane, pc)?;
+                let values = argument(m, warp, arguments[1], lane, pc)?;
                 let text = formatted(m, warp, pc, lane, format, values)?;
                 let count = text.len() as u32;
                 m.printed.push_str(&text);
                 let mut block = Block::default();
                 block.bytes[lane][..4].copy_from_slice(&count.to_le_bytes());
-                let at = [u64::from(call.results[0].0); 32];
+                let at = [u64::from(results[0].0); 32];
                 if let Err(fault) = m.mem.store(&mut warp.by(pc), Space::Local, &at, 1 << lane, 4, Sem::Weak, &block) {
                     return memory::refused(m, warp, pc, fault);
                 }
@@ -27,9 +36,9 @@ pub(super) fn builtin(m: &mut Machine<'_>, warp: &mut Warp, name: &str, call: &C
             m.effect();
             Ok(())
         }
-        "__assertfail" if sizes(&call.arguments) == [8, 8, 4, 8, 8] => {
+        "__assertfail" if sizes(arguments) == [8, 8, 4, 8, 8] => {
             let lane = mask.trailing_zeros() as usize;
-            let [what, file, line, function] = [0, 1, 2, 3].map(|i| argument(m, warp, call, i, lane, pc));
+            let [what, file, line, function] = [0, 1, 2, 3].map(|i| argument(m, warp, arguments[i], lane, pc));
             let (what, file, line, function) = (what?, file?, line?, function?);
             let [what, file, function] = [what, file, function].map(|p| string(m, warp, pc, lane, p));
             let message = format!("{}:{line}: {}: assertion `{}` failed", file?, function?, what?);
@@ -39,14 +48,13 @@ pub(super) fn builtin(m: &mut Machine<'_>, warp: &mut Warp, name: &str, call: &C
     }
 }
 
-fn sizes(places: &[(u32, u32)]) -> Vec<u32> {
+fn sizes(places: &Places) -> Vec<u32> {
     places.iter().map(|p| p.1).collect()
 }
 
-/// Argument `i` of the call in `lane`.
-fn argument(m: &mut Machine<'_>, warp: &mut Warp, call: &Call, i: usize, lane: usize, pc: u32) -> Result<u64, Stop> {
-    let (offset, bytes) = call.arguments[i];
-    read(m, warp, pc, lane, Space::Local, u64::from(offset), bytes as usize)
+/// A lane's argument of the call.
+fn argument(m: &mut Machine<'_>, warp: &mut Warp, place: (u32, u32), lane: usize, pc: u32) -> Result<u64, Stop> {
+    read(m, warp, pc, lane, Space::Local, place.0.into(), place.1 as usize)
 }
 
 /// `bytes` (up to 8) of memory, as a number.

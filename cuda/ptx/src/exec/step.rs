@@ -1,8 +1,10 @@
 //! One instruction of a group of lanes.
 
+use super::control::Transfer;
+use super::module::Module;
+use super::op::{Inst, Op};
 use super::warp::{Split, Warp};
-use super::{At, Flow, Machine, Stop, Wait, atomics, bulk, control, matrix, memory, warp_ops, wgmma};
-use crate::ir::{Inst, Module, Op};
+use super::{At, Flow, Machine, Stop, Wait, atomics, barriers, bulk, calls, control, matrix, memory, warp_ops, wgmma};
 
 /// What a step leaves to do.
 pub(super) enum After {
@@ -14,11 +16,6 @@ pub(super) enum After {
     Blocked,
     /// Its lanes have left, or are elsewhere.
     Gone,
-}
-
-/// Instructions that look after registers in flight themselves.
-pub fn touches_flight(op: &Op) -> bool {
-    matches!(op, Op::Matrix(x) if matches!(**x, matrix::Matrix::Wgmma(_)))
 }
 
 impl<'g> Machine<'g> {
@@ -42,15 +39,16 @@ impl<'g> Machine<'g> {
         if let Some(c) = &mut self.counters {
             c.issue(pc, mask);
         }
-        if mask == 0 && !matches!(inst.op, Op::Branch { .. }) {
+        if mask == 0 && !matches!(inst.op, Op::Transfer(Transfer::Branch { .. })) {
             split.pc += 1;
             return Ok(After::Go);
         }
         if inst.touches_wgmma && self.options.hazards {
-            let refs = &module.refs[inst.refs as usize..][..inst.uses as usize + inst.defs as usize];
-            refs.iter().for_each(|reg| warp.touches.touch(*reg));
+            let (uses, defs) = inst.registers(&module.refs);
+            uses.iter().chain(defs).for_each(|reg| warp.touches.touch(*reg));
         }
-        if warp.regs.any_in_flight() && !touches_flight(&inst.op) {
+        // A product of its own looks after its registers in flight itself.
+        if warp.regs.any_in_flight() && !matches!(inst.op, Op::Wgmma(wgmma::WgmmaOp::Multiply(_))) {
             self.check_flight(warp, pc, mask);
         }
         match &inst.op {
@@ -65,13 +63,14 @@ impl<'g> Machine<'g> {
                 split.pc += 1;
                 Ok(After::Go)
             }
-            Op::Nop => {
-                split.pc += 1;
+            Op::Transfer(Transfer::Return) => {
+                let at = *split.calls.last().expect("a function was called");
+                let Op::Call(call) = &module.code[at as usize].op else { unreachable!("a return address follows a call") };
+                calls::return_from(self, warp, split, call, mask);
                 Ok(After::Go)
             }
-            Op::Branch { .. } | Op::BranchIndexed(_) | Op::Call(_) | Op::Return | Op::Exit | Op::Trap => {
-                control::transfer(self, warp, split, mask)
-            }
+            Op::Transfer(op) => control::transfer(self, warp, split, op, mask),
+            Op::Call(op) => calls::call(self, warp, split, op, mask),
             op => {
                 let at = At { pc, mask, timed_out: std::mem::take(&mut split.timed_out) };
                 let flow = self.execute(warp, op, at)?;
@@ -83,8 +82,7 @@ impl<'g> Machine<'g> {
     /// A result is undefined where an operand is.
     #[inline]
     fn pass_undef(&self, warp: &mut Warp, inst: &Inst, mask: u32) {
-        let refs = &self.module.refs[inst.refs as usize..][..inst.uses as usize + inst.defs as usize];
-        let (uses, defs) = refs.split_at(inst.uses as usize);
+        let (uses, defs) = inst.registers(&self.module.refs);
         let undef = uses.iter().fold(0, |u, r| u | warp.regs.undef(*r));
         for d in defs {
             warp.regs.set_undef(*d, undef, mask);
@@ -98,7 +96,9 @@ impl<'g> Machine<'g> {
             Op::Atomic(x) => atomics::execute(self, warp, x, at),
             Op::Warp(x) => warp_ops::execute(self, warp, x, at),
             Op::Control(x) => control::execute(self, warp, x, at),
+            Op::Barrier(x) => barriers::execute(self, warp, x, at),
             Op::Matrix(x) => matrix::execute(self, warp, x, at),
+            Op::Wgmma(x) => wgmma::execute(self, warp, x, at),
             Op::Bulk(x) => bulk::execute(self, warp, x, at),
             _ => unreachable!("handled by step"),
         }

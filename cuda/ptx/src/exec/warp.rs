@@ -61,8 +61,6 @@ pub struct Warp {
     pub slot: u32,
     /// Number in the CTA.
     pub index: u32,
-    /// Linear number of its CTA in the grid.
-    pub cta: u32,
     /// Lanes that exist and have not left.
     pub live: u32,
     /// Registers.
@@ -99,7 +97,6 @@ impl Warp {
             id: order.agent,
             slot,
             index,
-            cta: order.cta,
             live,
             regs,
             home,

@@ -4,7 +4,7 @@ use super::lanes::lanes_of;
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop};
 use crate::hazard::HazardKind;
-use crate::ir::{Class, Cx, Decode, Op, Reg};
+use crate::ir::{Class, Cx, Reg};
 use crate::text::ast::Type::{self, *};
 
 /// An instruction of this family. `members` is the register that names the lanes.
@@ -51,12 +51,12 @@ enum Reduce {
     Xor,
 }
 
-fn op(kind: Kind, members: Option<u16>) -> Decode {
-    Ok(Op::Warp(Box::new(WarpOp { kind, members })))
+fn op(kind: Kind, members: Option<u16>) -> Result<WarpOp, String> {
+    Ok(WarpOp { kind, members })
 }
 
 /// The decoder of this family.
-pub fn decode(cx: &mut Cx<'_>) -> Decode {
+pub fn decode(cx: &mut Cx<'_>) -> Result<WarpOp, String> {
     let head = cx.head();
     if head == "activemask" {
         cx.ty_of(&[B32])?;
@@ -102,7 +102,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
     }
 }
 
-fn shuffle(cx: &mut Cx<'_>) -> Decode {
+fn shuffle(cx: &mut Cx<'_>) -> Result<WarpOp, String> {
     cx.eat("sync");
     let modes = [("up", Shuffle::Up), ("down", Shuffle::Down), ("bfly", Shuffle::Bfly), ("idx", Shuffle::Idx)];
     let Some(how) = cx.pick(&modes) else { return cx.unknown() };
@@ -116,7 +116,7 @@ fn shuffle(cx: &mut Cx<'_>) -> Decode {
     op(Kind::Shuffle { how, d, p, a, b, c }, Some(members))
 }
 
-fn vote(cx: &mut Cx<'_>) -> Decode {
+fn vote(cx: &mut Cx<'_>) -> Result<WarpOp, String> {
     cx.eat("sync");
     let modes = [("all", Vote::All), ("any", Vote::Any), ("uni", Vote::Uni), ("ballot", Vote::Ballot)];
     let Some(how) = cx.pick(&modes) else { return cx.unknown() };
@@ -129,7 +129,7 @@ fn vote(cx: &mut Cx<'_>) -> Decode {
     op(Kind::Vote { how, d, a, negated }, Some(members))
 }
 
-fn matching(cx: &mut Cx<'_>) -> Decode {
+fn matching(cx: &mut Cx<'_>) -> Result<WarpOp, String> {
     let all = match cx.part("all or any")? {
         "all" => true,
         "any" => false,

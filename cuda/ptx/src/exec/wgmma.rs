@@ -19,24 +19,22 @@ mod chain;
 mod multiply;
 mod op;
 
-pub use op::{Wgmma, decode};
+pub use op::{WgmmaOp, decode};
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::lanes::ALL;
-use super::matrix::{self, Accumulator, Matrix};
+use super::matrix::{self, Accumulator};
 use super::warp::Warp;
 use super::{At, Flow, Machine, Stop, Wait};
 use crate::hazard::HazardKind;
-use crate::ir::{Class, Op, Reg};
+use crate::ir::{Class, Reg};
 use crate::mem::WarpOrder;
 use crate::request::{Asynchrony, FaultKind};
 use chain::{Chain, POISON};
 use multiply::run;
-use op::Source;
-
-/// Rows of A and D.
-const M: usize = 64;
+use op::{M, Source, Wgmma};
 
 /// What one warp contributed to a wgmma when it issued it.
 struct Call {
@@ -52,6 +50,7 @@ struct Call {
 /// A wgmma that some warp has issued and not every warp has waited for.
 struct Pending {
     pc: u32,
+    op: Arc<Wgmma>,
     chain: usize,
     calls: [Option<Call>; 4],
     /// Runs as soon as it can.
@@ -136,8 +135,8 @@ pub struct Touches {
     fences: u32,
     /// For each 32-bit register, the number of fences when something else last touched it, plus one.
     touched: Vec<u32>,
-    /// For each 32-bit register, the number of fences when a wgmma last accumulated into it, plus one, and its instruction.
-    accumulated: Vec<(u32, u32)>,
+    /// For each 32-bit register, the number of fences when a wgmma last accumulated into it, plus one, and its shape.
+    accumulated: Vec<(u32, Option<(usize, usize, Accumulator)>)>,
 }
 
 impl Touches {
@@ -157,16 +156,6 @@ fn at<T: Clone + Default>(list: &mut Vec<T>, index: u16) -> &mut T {
     &mut list[index]
 }
 
-fn wgmma_at<'g>(m: &Machine<'g>, pc: u32) -> &'g Wgmma {
-    match &m.module.code[pc as usize].op {
-        Op::Matrix(x) => match &**x {
-            Matrix::Wgmma(w) => w,
-            _ => unreachable!("a queue holds wgmma only"),
-        },
-        _ => unreachable!("a queue holds wgmma only"),
-    }
-}
-
 fn take(m: &mut Machine<'_>, slot: u32, group: usize) -> Warpgroup {
     let cta = m.ctas[slot as usize].as_mut().expect("a warp's CTA is resident");
     std::mem::take(&mut cta.warpgroups[group])
@@ -181,13 +170,22 @@ fn place_of(warp: &Warp) -> (usize, usize) {
     (warp.index as usize / 4, warp.index as usize % 4)
 }
 
-/// `wgmma.fence`.
-pub fn fence(warp: &mut Warp) {
-    warp.touches.fences += 1;
+/// Executes one.
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &WgmmaOp, at: At) -> Result<Flow, Stop> {
+    if !matrix::whole_warp(m, warp, at) {
+        return Ok(Flow::Converge);
+    }
+    match op {
+        WgmmaOp::Multiply(x) => issue(m, warp, x, at)?,
+        WgmmaOp::Fence => warp.touches.fences += 1,
+        WgmmaOp::Commit => commit(m, warp),
+        WgmmaOp::Wait(pending) => return wait(m, warp, *pending),
+    }
+    Ok(Flow::Next)
 }
 
 /// `wgmma.commit_group`.
-pub fn commit(m: &mut Machine<'_>, warp: &Warp) {
+fn commit(m: &mut Machine<'_>, warp: &Warp) {
     let (group, w) = place_of(warp);
     if let Some(state) = m.ctas[warp.slot as usize].as_mut().and_then(|c| c.warpgroups.get_mut(group)) {
         let progress = &mut state.warps[w];
@@ -197,7 +195,7 @@ pub fn commit(m: &mut Machine<'_>, warp: &Warp) {
 }
 
 /// Issues a wgmma for one warp.
-pub fn issue(m: &mut Machine<'_>, warp: &mut Warp, op: &Wgmma, at: At) -> Result<(), Stop> {
+fn issue(m: &mut Machine<'_>, warp: &mut Warp, op: &Arc<Wgmma>, at: At) -> Result<(), Stop> {
     let (group, w) = place_of(warp);
     if warp.live != ALL || m.shape.warps < 4 * (group as u32 + 1) {
         return m.fault(
@@ -218,7 +216,7 @@ pub fn issue(m: &mut Machine<'_>, warp: &mut Warp, op: &Wgmma, at: At) -> Result
         state.agent.get_or_insert_with(|| order.agent(false));
         let stamp = order.tick();
         let chain = state.chain(op);
-        state.queue.push_back(Pending { pc: at.pc, chain, calls: [None, None, None, None], early, stamp });
+        state.queue.push_back(Pending { pc: at.pc, op: op.clone(), chain, calls: [None, None, None, None], early, stamp });
     }
     let pending = state.pending(number);
     if pending.pc != at.pc {
@@ -306,10 +304,10 @@ fn call(m: &mut Machine<'_>, warp: &mut Warp, op: &Wgmma, at: At) -> Call {
     }
     for &d in &op.d {
         let before = self::at(&mut touches.accumulated, d);
-        if before.0 == now && before.1 != at.pc && !wgmma_at(m, before.1).same_shape(op) {
+        if before.0 == now && before.1 != Some(op.shape()) {
             why.get_or_insert_with(|| "a wgmma of another shape accumulated into D after the last wgmma.fence".into());
         }
-        *before = (now, at.pc);
+        *before = (now, Some(op.shape()));
     }
     // Sums in flight may be accumulated on as they are, but not be an operand, or part of another list.
     let crossing = op.a_registers().iter().any(|&index| warp.regs.flight(Reg { class: Class::B32, index }) == 2)
@@ -334,7 +332,7 @@ fn accumulates(m: &Machine<'_>, warp: &Warp, op: &Wgmma) -> bool {
 }
 
 /// `wgmma.wait_group`: all but the last `pending` groups of the warp are complete.
-pub fn wait(m: &mut Machine<'_>, warp: &mut Warp, pending: u32) -> Result<Flow, Stop> {
+fn wait(m: &mut Machine<'_>, warp: &mut Warp, pending: u32) -> Result<Flow, Stop> {
     let (group, w) = place_of(warp);
     if m.shape.warps < 4 * (group as u32 + 1) {
         return Ok(Flow::Next);
@@ -366,8 +364,7 @@ pub fn is_over(m: &Machine<'_>, slot: u32, warp: u32, target: u64) -> bool {
 fn retire(m: &mut Machine<'_>, warp: &mut Warp, state: &mut Warpgroup, w: usize, target: u64) {
     let (from, issued) = (state.warps[w].retired, state.warps[w].issued);
     for number in from..issued {
-        let pc = state.pending(number).pc;
-        for &index in wgmma_at(m, pc).a_registers() {
+        for &index in state.pending(number).op.a_registers() {
             let reg = Reg { class: Class::B32, index };
             // Those of later ones stay in flight.
             if warp.regs.flight(reg) != 2 {
@@ -429,9 +426,9 @@ pub fn blame(m: &Machine<'_>, warp: &Warp, reg: Reg) -> (HazardKind, String) {
     if let Some(state) = m.ctas[warp.slot as usize].as_ref().and_then(|c| c.warpgroups.get(group)) {
         let progress = &state.warps[w];
         for number in (progress.retired..progress.issued).rev() {
-            let pc = state.queue[(number - state.first) as usize].pc;
-            if wgmma_at(m, pc).registers().any(|r| r == reg) {
-                let line = m.place(m.site(warp, pc, 0)).ptx_line;
+            let pending = &state.queue[(number - state.first) as usize];
+            if pending.op.registers().any(|r| r == reg) {
+                let line = m.place(m.site(warp, pending.pc, 0)).ptx_line;
                 return if number >= progress.committed {
                     (
                         HazardKind::MissingCommit,

@@ -8,9 +8,6 @@ use smallvec::SmallVec;
 use super::operand::{Addr, Args, Class, Constant, Reg, Special};
 use crate::text::ast::{self, Literal, Operand, Space, Type};
 
-/// What a family's decoder returns.
-pub type Decode = Result<super::Op, String>;
-
 /// What a name stands for.
 #[derive(Clone, Debug)]
 pub(crate) enum Name {
@@ -371,11 +368,6 @@ impl<'a> Cx<'a> {
     /// A register (of the class that `ty` asks for) that holds `bits`.
     pub fn constant(&mut self, ty: Type, bits: u64) -> u16 {
         self.scopes.numbering.constant(class_of(ty), Constant::Bits(bits)).index
-    }
-
-    /// A register of the instruction's own, for a result that nobody wants.
-    pub fn scratch(&mut self, ty: Type) -> u16 {
-        self.scopes.numbering.fresh(class_of(ty), ty.bits().div_ceil(64)).index
     }
 
     /// Notes a register as read.

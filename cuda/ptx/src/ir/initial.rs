@@ -3,7 +3,7 @@
 use crate::text::ast::{self, Init, Type};
 
 /// An initial value on its way to bytes.
-pub(super) struct Fill {
+pub struct Fill {
     pub ty: Type,
     pub element: usize,
     pub bytes: Vec<u8>,

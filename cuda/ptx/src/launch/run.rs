@@ -9,8 +9,8 @@ use super::{Arg, Bound, Contents, LaunchError, LaunchFile, LaunchSpec, Number, f
 use crate::counters::Counters;
 use crate::driver::interpreted::parsed;
 use crate::driver::{Driver, DriverError};
+use crate::exec::module::Module;
 use crate::hazard::Hazard;
-use crate::ir::Module;
 use crate::mem::MAX_ALLOCATION;
 use crate::request::{Fault, FaultKind, Launch, Report};
 use crate::tensor_map::TensorMap;

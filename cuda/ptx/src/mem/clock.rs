@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-pub use super::known::{Clock, Known};
+pub use super::known::Clock;
 use super::known::{Times, join};
 
 /// Number of an interval between two synchronisations; 0 is "never".

@@ -65,12 +65,11 @@ pub struct Global {
     allocations: Vec<Allocation>,
     next: u64,
     last: usize,
-    live: u64,
 }
 
 impl Default for Global {
     fn default() -> Self {
-        Self { allocations: Vec::new(), next: GLOBAL_BASE, last: 0, live: 0 }
+        Self { allocations: Vec::new(), next: GLOBAL_BASE, last: 0 }
     }
 }
 
@@ -84,7 +83,6 @@ impl Global {
         self.next = (base + bytes).next_multiple_of(ALIGN) + GAP;
         let segment = Segment::new(base, bytes as usize, false);
         self.allocations.push(Allocation { segment, len: bytes, read_only: false, freed: false });
-        self.live += bytes;
         Ok(base)
     }
 
@@ -96,14 +94,8 @@ impl Global {
             return Err(MemoryError::NotAStart { address });
         }
         allocation.freed = true;
-        self.live -= allocation.len;
         allocation.segment = Segment::new(address, 0, false);
         Ok(())
-    }
-
-    /// Bytes allocated and not freed.
-    pub fn live_bytes(&self) -> u64 {
-        self.live
     }
 
     /// Makes the allocation at `address` one that kernels may only read (constants, parameters).
@@ -171,17 +163,6 @@ impl Global {
         Ok((segment, at))
     }
 
-    /// Copies bytes within global memory, and with them which are initialised. The ranges may overlap.
-    pub fn copy(&mut self, to: u64, from: u64, len: u64) -> Result<(), MemoryError> {
-        let (bytes, mask) = self.read_with_mask(from, len as usize)?;
-        self.write(to, &bytes)?;
-        let (segment, at) = self.range(to, len)?;
-        for (i, _) in mask.iter().enumerate().filter(|(_, written)| !**written) {
-            segment.set_initialized(at + i, 1, false);
-        }
-        Ok(())
-    }
-
     /// Reads bytes to the host; those never written read as 0xFF.
     pub fn read(&self, address: u64, len: usize) -> Result<Vec<u8>, MemoryError> {
         let a = &self.allocations[self.find(address, len as u64)?];
@@ -216,15 +197,12 @@ mod tests {
         assert_eq!(g.read(a + 101, 0), Err(MemoryError::NotAllocated { address: a + 101 }));
         assert_eq!(g.read(8, 1), Err(MemoryError::NotAllocated { address: 8 }));
         assert_eq!(g.free(a + 4), Err(MemoryError::NotAStart { address: a + 4 }));
-        assert_eq!(g.live_bytes(), 108);
         g.free(a).unwrap();
         assert_eq!(g.free(a), Err(MemoryError::Freed { address: a }));
         assert_eq!(g.read(a, 1), Err(MemoryError::Freed { address: a }));
         assert!(matches!(g.alloc(1 << 40), Err(MemoryError::OutOfMemory { .. })));
         let d = g.alloc(4).unwrap();
-        g.copy(d, c, 4).unwrap();
-        g.write(c, &[7]).unwrap();
-        g.copy(d + 1, c, 2).unwrap();
+        g.write(d + 1, &[7]).unwrap();
         assert_eq!(g.read_with_mask(d, 4).unwrap().1, [false, true, false, false]);
     }
 }

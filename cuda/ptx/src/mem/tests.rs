@@ -252,7 +252,6 @@ impl Both {
     fn act(&mut self, act: &Act) -> ((bool, bool), (bool, bool)) {
         self.pc += 1;
         let pc = self.pc;
-        let before = self.memory.tracker.hazards.len();
         let mut expected = (false, false);
         match *act {
             Act::Access { warp, mask, memory, bytes, pattern, from, write, sem, value } => {
@@ -473,7 +472,6 @@ impl Both {
             thread: [0; 3],
             cta: [0; 3],
         });
-        let _ = before;
         let new = found.iter().filter(|h| h.at.ptx_line == pc);
         let mut ours = (false, false);
         for h in new {

@@ -285,8 +285,6 @@ pub struct Function {
     pub explicit_cluster: bool,
     /// Body; a declaration has none.
     pub body: Option<Vec<Statement>>,
-    /// Linkage.
-    pub linkage: Linkage,
     /// Line of its name.
     pub line: u32,
 }

@@ -266,7 +266,7 @@ impl<'a> Parser<'a> {
         match self.peek() {
             Some(Kind::Word(w @ (".entry" | ".func"))) => {
                 self.at += 1;
-                let f = self.function(w == ".entry", linkage)?;
+                let f = self.function(w == ".entry")?;
                 self.module.functions.push(f);
                 Ok(())
             }
@@ -480,7 +480,7 @@ impl<'a> Parser<'a> {
         Ok(t)
     }
 
-    pub(super) fn function(&mut self, entry: bool, linkage: Linkage) -> Result_<Function> {
+    pub(super) fn function(&mut self, entry: bool) -> Result_<Function> {
         let returns = if !entry && self.peek() == Some(Kind::Punct('(')) { self.parameters()? } else { Vec::new() };
         let line = self.line();
         let name = self.word("a function's name")?.to_string();
@@ -497,7 +497,6 @@ impl<'a> Parser<'a> {
             maxnreg: None,
             explicit_cluster: false,
             body: None,
-            linkage,
             line,
         };
         self.loc = None;

@@ -4,10 +4,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ptx::hazard::HazardKind;
 use ptx::matrix::fragment;
 use ptx::num::convert::{How, Type, convert};
-use ptx::{Gpu, Launch, Module, Options};
+use ptx::{Gpu, HazardKind, Launch, Module, Options};
 
 /// Runs `kernel(in, out)` and returns what it wrote and the hazards it met.
 fn run(ptx: &str, threads: u32, input: &[u8], output: usize, seed: u64) -> (Vec<u8>, Vec<HazardKind>) {

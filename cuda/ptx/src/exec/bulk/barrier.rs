@@ -368,7 +368,7 @@ fn wait(m: &mut Machine<'_>, warp: &mut Warp, op: &Wait, at: At) -> Result<Flow,
             key = find(m, warp, at, lane, op.space, address)?;
         }
         let site = m.site(warp, at.pc, first as usize);
-        let Some(parity) = object(m, key).map(|o| o.parity) else { continue };
+        let Some(object) = object(m, key) else { continue };
         let bar = &m.asyncs.bars[&key];
         let past = if op.parity {
             if wanted > 1 {
@@ -376,7 +376,7 @@ fn wait(m: &mut Machine<'_>, warp: &mut Warp, op: &Wait, at: At) -> Result<Flow,
                     format!("a phase parity is 0 or 1, not {wanted}")
                 });
             }
-            parity != (wanted & 1 == 1)
+            object.is_past_parity(wanted & 1 == 1)
         } else {
             let phase = State::decode(wanted).phase;
             if phase > bar.phase || phase + 1 < bar.phase {

@@ -6,7 +6,7 @@ use super::reduce::{Reduce, ReduceType};
 use super::{Bulk, Fence};
 use crate::ir::Addr;
 use crate::ir::decode::class_of;
-use crate::ir::{Class, Cx, Decode, Op};
+use crate::ir::{Class, Cx};
 use crate::mem::{FencedSpace, Scope, Space};
 use crate::tensor_map::Field;
 use crate::text::ast::{self, Operand, Type};
@@ -14,18 +14,17 @@ use crate::text::ast::{self, Operand, Type};
 const SCOPES: [(&str, Scope); 4] = [("cta", Scope::Cta), ("cluster", Scope::Cluster), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
 
 /// The decoder of this family.
-pub fn decode(cx: &mut Cx<'_>) -> Decode {
-    let op = match cx.head() {
-        "fence" if cx.has("tensormap::generic") => fence_map(cx)?,
-        "fence" => Bulk::Fence(fence(cx)?),
-        "membar" => Bulk::Fence(membar(cx)?),
-        "mbarrier" => mbarrier(cx)?,
-        "cp" => copy(cx)?,
-        "st" | "red" => store(cx)?,
-        "tensormap" => replace(cx)?,
-        _ => return cx.unknown(),
-    };
-    Ok(Op::Bulk(Box::new(op)))
+pub fn decode(cx: &mut Cx<'_>) -> Result<Bulk, String> {
+    match cx.head() {
+        "fence" if cx.has("tensormap::generic") => fence_map(cx),
+        "fence" => fence(cx).map(Bulk::Fence),
+        "membar" => membar(cx).map(Bulk::Fence),
+        "mbarrier" => mbarrier(cx),
+        "cp" => copy(cx),
+        "st" | "red" => store(cx),
+        "tensormap" => replace(cx),
+        _ => cx.unknown(),
+    }
 }
 
 fn membar(cx: &mut Cx<'_>) -> Result<Fence, String> {

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use crate::exec::module::Module;
 use crate::gpu::Gpu;
 use crate::hazard::HazardKind;
-use crate::ir::Module;
 use crate::matrix::swizzle::Swizzle;
 use crate::request::{Asynchrony, FaultKind, Launch, Options};
 use crate::tensor_map::{ElementType, OobFill, TensorMap};

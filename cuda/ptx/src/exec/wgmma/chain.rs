@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::M;
+use super::op::M;
 use crate::exec::lanes::ALL;
 use crate::exec::matrix::Accumulator;
 use crate::exec::warp::Warp;

@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::op::Source;
-use super::{M, Pending, Warpgroup, wgmma_at};
+use super::op::{M, Source};
+use super::{Pending, Warpgroup};
 use crate::exec::Machine;
 use crate::exec::matrix::Accumulator;
 use crate::exec::warp::Warp;
@@ -25,7 +25,7 @@ pub(super) fn run(m: &mut Machine<'_>, warp: &Warp, state: &mut Warpgroup, targe
 fn multiply_add(m: &mut Machine<'_>, warp: &Warp, state: &mut Warpgroup, number: u64) {
     let pending = &state.queue[(number - state.first) as usize];
     let chain = &mut state.chains[pending.chain];
-    let op = wgmma_at(m, pending.pc);
+    let op = &pending.op;
     let (n, k) = (op.n, op.k());
     for (w, call) in pending.calls.iter().enumerate() {
         let call = call.as_ref().expect("all warps have issued it");

@@ -1,12 +1,34 @@
 //! `wgmma.mma_async` as an instruction: its operands, and which forms there are.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
-use crate::exec::matrix::{self, Accumulator, Matrix};
+use crate::exec::matrix::{self, Accumulator};
 use crate::ir::{Class, Cx, Reg};
 use crate::matrix::Major;
 use crate::num::tensor::Element;
 use crate::text::ast::{Operand, Type};
+
+/// Rows of A and D.
+pub(super) const M: usize = 64;
+
+/// An instruction of this family.
+pub enum WgmmaOp {
+    Multiply(Arc<Wgmma>),
+    Fence,
+    Commit,
+    /// `wgmma.wait_group` with the number of groups that may stay pending.
+    Wait(u32),
+}
+
+impl WgmmaOp {
+    /// Registers that the instruction works on in its own time: A and D.
+    pub fn asynchronous(&self) -> impl Iterator<Item = Reg> + '_ {
+        let multiply = if let WgmmaOp::Multiply(x) = self { Some(x) } else { None };
+        multiply.into_iter().flat_map(|x| x.registers())
+    }
+}
 
 /// `wgmma.mma_async`.
 pub struct Wgmma {
@@ -51,14 +73,14 @@ impl Wgmma {
         self.d.iter().chain(self.a_registers()).map(|&index| Reg { class: Class::B32, index })
     }
 
-    /// Whether the ISA lets the other accumulate into the same registers without a fence.
-    pub(super) fn same_shape(&self, other: &Wgmma) -> bool {
-        self.n == other.n && self.k() == other.k() && self.accumulator == other.accumulator
+    /// Those of one shape may accumulate into the same registers without a fence between them.
+    pub(super) fn shape(&self) -> (usize, usize, Accumulator) {
+        (self.n, self.k(), self.accumulator)
     }
 }
 
 /// Decodes `wgmma.…`.
-pub fn decode(cx: &mut Cx<'_>) -> Result<Matrix, String> {
+pub fn decode(cx: &mut Cx<'_>) -> Result<WgmmaOp, String> {
     let operation = cx.part("an operation")?;
     if operation == "mma_async" && cx.has("sp") {
         return Err(format!("`{}`: sparse forms are not supported", cx.inst.opcode));
@@ -67,14 +89,14 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Matrix, String> {
         return cx.unknown();
     }
     match operation {
-        "fence" => cx.end(0).map(|()| Matrix::WgmmaFence),
-        "commit_group" => cx.end(0).map(|()| Matrix::WgmmaCommit),
+        "fence" => cx.end(0).map(|()| WgmmaOp::Fence),
+        "commit_group" => cx.end(0).map(|()| WgmmaOp::Commit),
         "wait_group" => {
             cx.end(1)?;
             let n = cx.int(0)?;
-            u32::try_from(n).map(Matrix::WgmmaWait).map_err(|_| format!("`{}` cannot wait for {n} groups", cx.inst.opcode))
+            u32::try_from(n).map(WgmmaOp::Wait).map_err(|_| format!("`{}` cannot wait for {n} groups", cx.inst.opcode))
         }
-        "mma_async" => multiply(cx).map(Matrix::Wgmma),
+        "mma_async" => multiply(cx).map(|x| WgmmaOp::Multiply(Arc::new(x))),
         _ => cx.unknown(),
     }
 }

@@ -3,24 +3,38 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::decode::{Cx, Name, Numbering, Scopes, class_of};
-use super::initial::Fill;
-use super::module::{
-    BUILTINS, Entry, Function, Global, Inst, Module, ParamInfo, Relocation, RelocationTarget, SharedVariable, Signature, Source,
+use super::cfg;
+use super::control::Transfer;
+use super::module::Module;
+use super::op::{self, Inst, Op};
+use crate::ir::decode::{Cx, Name, Numbering, Scopes, class_of};
+use crate::ir::initial::Fill;
+use crate::ir::program::{
+    BUILTINS, Entry, Function, Global, ParamInfo, Program, Relocation, RelocationTarget, SharedVariable, Signature, Source,
 };
-use super::{Guard, NO_PC, Op, Reg};
-use crate::cfg;
+use crate::ir::{Guard, NO_PC, Reg};
 use crate::text::ast::{self, Linkage, Operand, Space, Statement, Type, Variable};
-use crate::text::{Error, Errors};
+use crate::text::{Error, Errors, parser};
 
 /// The most bytes of parameters that a kernel takes, and of local memory that the functions of a module may need together.
 const MAX_PARAMS: u32 = 32_764;
 const MAX_FRAME: u32 = 1 << 24;
 
-pub(super) struct Builder {
+impl Module {
+    /// Parses and decodes PTX text; `name` is what errors call the file.
+    pub fn parse(name: &str, source: &str) -> Result<Module, Errors> {
+        let tree = parser::parse(name, source)?;
+        Builder { file: name.to_string(), ..Builder::default() }.build(&tree)
+    }
+}
+
+#[derive(Default)]
+struct Builder {
     file: String,
     errors: Vec<Error>,
-    module: Module,
+    program: Program,
+    code: Vec<Inst>,
+    refs: Vec<Reg>,
     names: HashMap<String, Name>,
     /// Per function: direct callees, indirect calls, shared variables named.
     callees: Vec<Vec<u32>>,
@@ -29,6 +43,7 @@ pub(super) struct Builder {
 }
 
 /// What a function's body decodes to, before it is placed.
+#[derive(Default)]
 struct Body {
     code: Vec<Inst>,
     sources: Vec<Source>,
@@ -38,35 +53,12 @@ struct Body {
 }
 
 impl Builder {
-    pub(super) fn new(name: &str) -> Builder {
-        let module = Module {
-            name: name.to_string(),
-            code: Vec::new(),
-            refs: Vec::new(),
-            sources: Vec::new(),
-            entries: Vec::new(),
-            functions: Vec::new(),
-            globals: Vec::new(),
-            shared: Vec::new(),
-            files: HashMap::new(),
-        };
-        Builder {
-            file: name.to_string(),
-            errors: Vec::new(),
-            module,
-            names: HashMap::new(),
-            callees: Vec::new(),
-            indirect: Vec::new(),
-            shared_used: Vec::new(),
-        }
-    }
-
     fn error(&mut self, line: u32, message: impl Into<String>) {
         self.errors.push(Error { file: self.file.clone(), line, message: message.into() });
     }
 
-    pub(super) fn build(mut self, tree: &ast::Module) -> Result<Module, Errors> {
-        self.module.files = tree.files.iter().cloned().collect();
+    fn build(mut self, tree: &ast::Module) -> Result<Module, Errors> {
+        self.program.files = tree.files.iter().cloned().collect();
         self.declare(tree);
         for v in &tree.variables {
             self.initialise(v);
@@ -90,7 +82,7 @@ impl Builder {
         self.check_recursion();
         self.place_shared();
         if self.errors.is_empty() {
-            Ok(self.module)
+            Ok(Module { program: self.program, code: self.code, refs: self.refs })
         } else {
             self.errors.sort_by_key(|e| e.line);
             Err(Errors(self.errors))
@@ -110,15 +102,14 @@ impl Builder {
                     if self.names.contains_key(&v.name) {
                         continue;
                     }
-                    let index = self.module.globals.len() as u32;
+                    let index = self.program.globals.len() as u32;
                     if v.linkage == Linkage::Extern {
                         self.error(v.line, format!("`{}` is extern and nothing defines it", v.name));
                     }
-                    self.module.globals.push(Global {
+                    self.program.globals.push(Global {
                         name: v.name.clone(),
                         space: v.space,
                         bytes: v.bytes(),
-                        align: v.alignment(),
                         init: Vec::new(),
                         relocations: Vec::new(),
                     });
@@ -148,9 +139,9 @@ impl Builder {
             if aliased && !defined {
                 continue;
             }
-            let index = self.module.functions.len() as u32;
+            let index = self.program.functions.len() as u32;
             self.names.insert(f.name.clone(), Name::Function(index));
-            self.module.functions.push(Function {
+            self.program.functions.push(Function {
                 name: f.name.clone(),
                 entry: f.entry,
                 start: NO_PC,
@@ -163,7 +154,7 @@ impl Builder {
                 self.names.insert(new.clone(), n);
             }
         }
-        let n = self.module.functions.len();
+        let n = self.program.functions.len();
         self.callees = vec![Vec::new(); n];
         self.indirect = vec![false; n];
         self.shared_used = vec![Vec::new(); n];
@@ -177,8 +168,8 @@ impl Builder {
         if !dynamic && v.dims.first() == Some(&None) {
             self.error(v.line, format!("shared variable `{}` of open size must be .extern", v.name));
         }
-        let index = self.module.shared.len() as u32;
-        self.module.shared.push(SharedVariable { name: v.name.clone(), bytes: v.bytes(), align: v.alignment(), dynamic });
+        let index = self.program.shared.len() as u32;
+        self.program.shared.push(SharedVariable { bytes: v.bytes(), align: v.alignment(), dynamic });
         Name::Shared(index)
     }
 
@@ -207,9 +198,9 @@ impl Builder {
                 self.error(v.line, format!("initial value of `{}`: an address has 64 bits at most", v.name));
                 continue;
             }
-            self.module.globals[index].relocations.push(Relocation { at, size, target, offset, mask });
+            self.program.globals[index].relocations.push(Relocation { at, size, target, offset, mask });
         }
-        self.module.globals[index].init = bytes;
+        self.program.globals[index].init = bytes;
     }
 
     /// Decodes a body and appends it to the code. Takes and returns the numbering and the frame's end.
@@ -224,7 +215,7 @@ impl Builder {
             indirect: false,
             shared: Vec::new(),
         };
-        let mut body = Body { code: Vec::new(), sources: Vec::new(), labels: Vec::new(), frame };
+        let mut body = Body { frame, ..Body::default() };
         let mut signature = Signature::default();
         let mut offset = 0;
         for (list, out) in [(&f.returns, &mut signature.returns), (&f.params, &mut signature.params)] {
@@ -248,26 +239,26 @@ impl Builder {
         self.statements(f.body.as_deref().unwrap_or(&[]), &mut scopes, &mut body);
         // Falling off the end returns.
         let end_line = body.sources.last().map_or(f.line, |s| s.line);
-        let end_op = if f.entry { Op::Exit } else { Op::Return };
+        let end = if f.entry { Transfer::Exit } else { Transfer::Return };
         body.code.push(Inst {
             guard: Guard::ALWAYS,
-            op: end_op,
-            refs: self.module.refs.len() as u32,
+            op: Op::Transfer(end),
+            refs: self.refs.len() as u32,
             uses: 0,
             defs: 0,
             touches_wgmma: false,
         });
         body.sources.push(Source { line: end_line, loc: None, opcode: "ret".into() });
 
-        let start = self.module.code.len() as u32;
+        let start = self.code.len() as u32;
         let labels: Vec<u32> = body.labels.iter().map(|l| l.unwrap_or(0)).collect();
         cfg::link(&mut body.code, &labels, start);
         self.mark_wgmma(&mut body.code);
-        self.module.code.append(&mut body.code);
-        self.module.sources.append(&mut body.sources);
-        let function = &mut self.module.functions[index as usize];
+        self.code.append(&mut body.code);
+        self.program.sources.append(&mut body.sources);
+        let function = &mut self.program.functions[index as usize];
         function.start = start;
-        function.end = self.module.code.len() as u32;
+        function.end = self.code.len() as u32;
         function.signature = signature;
         self.callees[index as usize] = scopes.callees;
         self.indirect[index as usize] = scopes.indirect;
@@ -282,7 +273,7 @@ impl Builder {
     /// Finds the instructions that access registers which a wgmma of the same function works on.
     fn mark_wgmma(&self, code: &mut [Inst]) {
         let asynchronous = |inst: &Inst| match &inst.op {
-            Op::Matrix(x) => x.asynchronous().collect(),
+            Op::Wgmma(x) => x.asynchronous().collect(),
             _ => Vec::new(),
         };
         let registers: HashSet<Reg> = code.iter().flat_map(asynchronous).collect();
@@ -290,8 +281,8 @@ impl Builder {
             return;
         }
         for inst in code {
-            let refs = &self.module.refs[inst.refs as usize..][..usize::from(inst.uses + inst.defs)];
-            inst.touches_wgmma = asynchronous(inst).is_empty() && refs.iter().any(|r| registers.contains(r));
+            let (uses, defs) = inst.registers(&self.refs);
+            inst.touches_wgmma = asynchronous(inst).is_empty() && uses.iter().chain(defs).any(|r| registers.contains(r));
         }
     }
 
@@ -392,11 +383,6 @@ impl Builder {
     }
 
     fn instruction(&mut self, i: &ast::Instruction, scopes: &mut Scopes, body: &mut Body) {
-        let head = i.opcode.split('.').next().unwrap_or("");
-        let Some(decode) = super::family(head) else {
-            self.error(i.line, format!("unknown instruction `{}`", i.opcode));
-            return;
-        };
         let mut cx = Cx::new(i, scopes);
         let guard = match &i.guard {
             None => Ok(Guard::ALWAYS),
@@ -404,7 +390,7 @@ impl Builder {
         };
         // The guard decides, it is no operand: its undefinedness is checked, not passed on.
         cx.uses.clear();
-        let (op, guard) = match (decode(&mut cx), guard) {
+        let (op, guard) = match (op::decode(&mut cx), guard) {
             (Ok(op), Ok(guard)) => (op, guard),
             (Err(m), _) | (_, Err(m)) => {
                 self.error(i.line, m);
@@ -412,19 +398,19 @@ impl Builder {
             }
         };
         let (uses, defs) = (std::mem::take(&mut cx.uses), std::mem::take(&mut cx.defs));
-        let refs = self.module.refs.len() as u32;
-        self.module.refs.extend(uses.iter().chain(&defs));
+        let refs = self.refs.len() as u32;
+        self.refs.extend(uses.iter().chain(&defs));
         body.code.push(Inst { guard, op, refs, uses: uses.len() as u16, defs: defs.len() as u16, touches_wgmma: false });
         body.sources.push(Source { line: i.line, loc: i.loc, opcode: i.opcode.clone() });
     }
 
     fn entry(&mut self, f: &ast::Function, registers: Numbering, frame: u32) {
         let Some(Name::Function(index)) = self.names.get(&f.name) else { return };
-        let function = &self.module.functions[*index as usize];
+        let function = &self.program.functions[*index as usize];
         let params = (function.signature.params.iter().zip(&f.params))
             .map(|(&(offset, size), p)| ParamInfo { offset, size, align: p.alignment() as u32 })
             .collect();
-        self.module.entries.push(Entry {
+        self.program.entries.push(Entry {
             name: f.name.clone(),
             start: function.start,
             params,
@@ -444,9 +430,9 @@ impl Builder {
     fn check_recursion(&mut self) {
         for f in 0..self.callees.len() {
             if self.reach(f).contains(&f) {
-                let name = self.module.functions[f].name.clone();
-                let start = self.module.functions[f].start as usize;
-                let line = self.module.sources.get(start).map_or(1, |s| s.line);
+                let name = self.program.functions[f].name.clone();
+                let start = self.program.functions[f].start as usize;
+                let line = self.program.sources.get(start).map_or(1, |s| s.line);
                 self.error(line, format!("recursion: `{name}` calls itself, directly or through others, which is not supported"));
             }
         }
@@ -469,14 +455,14 @@ impl Builder {
 
     /// Each kernel gets the shared variables that it and what it calls name.
     fn place_shared(&mut self) {
-        for e in 0..self.module.entries.len() {
-            let name = self.module.entries[e].name.clone();
+        for e in 0..self.program.entries.len() {
+            let name = self.program.entries[e].name.clone();
             let Some(Name::Function(f)) = self.names.get(&name) else { continue };
             let mut reached = self.reach(*f as usize);
             reached.push(*f as usize);
             if reached.iter().any(|&g| self.indirect[g]) {
                 // Any function that is not a kernel may be the target.
-                reached.extend((0..self.module.functions.len()).filter(|&g| !self.module.functions[g].entry));
+                reached.extend((0..self.program.functions.len()).filter(|&g| !self.program.functions[g].entry));
             }
             let mut used: Vec<u32> = reached.iter().flat_map(|&g| self.shared_used[g].iter().copied()).collect();
             used.sort_unstable();
@@ -484,7 +470,7 @@ impl Builder {
             let (mut end, mut dynamic_align) = (0_u64, 1);
             let mut places = HashMap::new();
             for &v in &used {
-                let var = &self.module.shared[v as usize];
+                let var = &self.program.shared[v as usize];
                 if var.dynamic {
                     dynamic_align = dynamic_align.max(var.align);
                 } else {
@@ -495,12 +481,80 @@ impl Builder {
             }
             // What no CTA can have is refused at the launch.
             let dynamic_start = u32::try_from(end.next_multiple_of(dynamic_align)).unwrap_or(u32::MAX);
-            for &v in used.iter().filter(|&&v| self.module.shared[v as usize].dynamic) {
+            for &v in used.iter().filter(|&&v| self.program.shared[v as usize].dynamic) {
                 places.insert(v, dynamic_start);
             }
-            let entry = &mut self.module.entries[e];
+            let entry = &mut self.program.entries[e];
             entry.shared = places;
             entry.static_shared = dynamic_start;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_allocated_for_what_is_only_declared() {
+        let text = ".version 8.4\n.target sm_90a\n.address_size 64\n.global .b8 a[4294967295];";
+        assert!(Module::parse("k.ptx", text).unwrap().program.globals[0].init.is_empty());
+    }
+
+    #[test]
+    fn what_compilers_write_is_understood() {
+        let text = r#"
+            .file 1 "kernel.cu"
+            .extern .func (.param .b32 func_retval0) vprintf(.param .b64 vprintf_param_0, .param .b64 vprintf_param_1);
+            .extern .shared .align 128 .b8 dynamic[];
+            .global .align 1 .b8 $str[4] = {37, 100, 10, 0};
+            .global .align 4 .f32 table[2][2] = {{0f3F800000, 2.5}, {0f00000000}};
+            .global .align 8 .u64 addresses[2] = {$str, generic($str)+1};
+            .visible .const .align 4 .u32 constants[3] = {1, 2, 0x3};
+            .weak .func (.param .b32 r) helper(.param .b32 x) .noreturn { ret; }
+            .visible .entry k(.param .u64 .ptr .global .align 16 p, .param .align 64 .b8 map[128], .param .f32 scale)
+            .maxntid 256, 1, 1
+            .minnctapersm 1
+            .reqnctapercluster 2, 1, 1
+            .pragma "used_bytes_mask 0xff";
+            {
+                .local .align 8 .b8 __local_depot0[16];
+                .reg .b64 %SP, %SPL;
+                .reg .pred %p<3>;
+                .reg .b32 %r<10>;
+                .reg .b64 %rd<4>;
+                .loc 1 10 5
+            $L__func_begin0:
+                mov.u64 %SPL, __local_depot0;
+                cvta.local.u64 %SP, %SPL;
+                .loc 1 12 3, function_name $L__info_string0, inlined_at 1 10 5
+                .pragma "nounroll";
+                mov.u32 %r1, dynamic;
+                mov.b64 %rd1, table+4;
+                // an inline-asm block, twice: its names are its own
+                { .reg .pred P1; .reg .b32 a; mov.u32 a, 1; setp.ne.b32 P1, a, 0; @P1 bra DONE; DONE: }
+                { .reg .pred P1; .reg .b32 a; mov.u32 a, 2; setp.ne.b32 P1, a, 0; @!P1 bra DONE; DONE: }
+                ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%r2, %r3}, [%rd1+-4];
+                mov.u32 %r4, %cluster_ctarank; mov.u32 %r5, %dynamic_smem_size; mov.u64 %rd2, %globaltimer; mov.u32 %r6, WARP_SZ;
+                setp.lt.s32 %p1|%p2, %r1, -1;
+            $L__tmp0:
+                ret;
+            $L__func_end0:
+            }
+            .section .debug_str { $L__info_string0: .b8 102,111,0 }
+            .section .debug_loc { }
+        "#;
+        let module = Module::parse("k.ptx", &format!(".version 8.4\n.target sm_90a\n.address_size 64\n{text}")).unwrap();
+        assert_eq!(module.kernels().collect::<Vec<_>>(), ["k"]);
+        let sizes: Vec<_> = module.params("k").unwrap().iter().map(|p| (p.offset, p.size, p.align)).collect();
+        assert_eq!(sizes, [(0, 8, 8), (64, 128, 64), (192, 4, 4)]);
+        let entry = module.program.entry("k").unwrap();
+        assert_eq!((entry.maxntid, entry.reqnctapercluster), (Some([256, 1, 1]), Some([2, 1, 1])));
+        let table = module.program.globals.iter().find(|g| g.name == "table").unwrap();
+        let floats: Vec<f32> = table.init.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect();
+        assert_eq!(floats, [1.0, 2.5, 0.0, 0.0]);
+        // The innermost place counts.
+        let at = (0..module.code.len()).find_map(|pc| module.program.line(pc as u32).2.filter(|s| s.line == 12)).unwrap();
+        assert_eq!(at.file, "kernel.cu");
     }
 }

@@ -1,29 +1,10 @@
-//! A decoded module: code, kernels, variables.
+//! A decoded module without its code: kernels, functions, variables, and where each instruction comes from.
 
 use std::collections::HashMap;
 
-use super::build::Builder;
 use super::decode::Numbering;
-use super::{Guard, Op, Reg};
 use crate::hazard::SourceLine;
 use crate::text::ast::{Loc, Space};
-use crate::text::{Errors, parser};
-
-/// An instruction, ready to run.
-pub struct Inst {
-    /// Its guard.
-    pub guard: Guard,
-    /// What it does.
-    pub op: Op,
-    /// Where in [`Module::refs`] its registers start: first those read, then those written.
-    pub refs: u32,
-    /// How many it reads.
-    pub uses: u16,
-    /// How many it writes.
-    pub defs: u16,
-    /// It is no wgmma, but accesses registers that a wgmma of its function works on in its own time.
-    pub touches_wgmma: bool,
-}
 
 /// Where an instruction comes from.
 #[derive(Clone, Debug)]
@@ -106,8 +87,6 @@ pub struct Global {
     pub space: Space,
     /// Size in bytes.
     pub bytes: u64,
-    /// Alignment.
-    pub align: u64,
     /// Initial bytes; empty where all are zeros.
     pub init: Vec<u8>,
     /// Addresses to fill in.
@@ -138,8 +117,6 @@ pub enum RelocationTarget {
 
 /// A shared variable.
 pub struct SharedVariable {
-    /// Its name.
-    pub name: String,
     /// Size in bytes.
     pub bytes: u64,
     /// Alignment.
@@ -148,14 +125,9 @@ pub struct SharedVariable {
     pub dynamic: bool,
 }
 
-/// A parsed and decoded module: immutable, shareable between threads.
-pub struct Module {
-    /// Name of the file.
-    pub name: String,
-    /// All instructions.
-    pub code: Vec<Inst>,
-    /// Registers read and written, see [`Inst::refs`].
-    pub refs: Vec<Reg>,
+/// All of a module but its code.
+#[derive(Default)]
+pub struct Program {
     /// Where each instruction comes from.
     pub sources: Vec<Source>,
     /// Kernels.
@@ -173,26 +145,24 @@ pub struct Module {
 /// Functions that the machine itself provides.
 pub const BUILTINS: [&str; 2] = ["vprintf", "__assertfail"];
 
-impl Module {
-    /// Parses and decodes PTX text; `name` is what errors call the file.
-    pub fn parse(name: &str, source: &str) -> Result<Module, Errors> {
-        let tree = parser::parse(name, source)?;
-        Builder::new(name).build(&tree)
-    }
+/// Handles of functions lie where no memory is.
+const HANDLES: u64 = 0x00f0_0000_0000;
 
-    /// Names of the kernels.
-    pub fn kernels(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|e| e.name.as_str())
+/// The value of a pointer to function `f`.
+pub fn handle(f: u32) -> u64 {
+    HANDLES + 16 * u64::from(f)
+}
+
+impl Program {
+    /// The function that a pointer points to: its number.
+    pub fn function_of(&self, handle: u64) -> Option<u32> {
+        let f = handle.checked_sub(HANDLES).filter(|at| at.is_multiple_of(16))? / 16;
+        (f < self.functions.len() as u64).then_some(f as u32)
     }
 
     /// A kernel by name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.name == name)
-    }
-
-    /// The parameters of a kernel.
-    pub fn params(&self, entry: &str) -> Option<&[ParamInfo]> {
-        self.entry(entry).map(|e| e.params.as_slice())
     }
 
     /// Opcode, PTX line and source line of instruction `pc`.

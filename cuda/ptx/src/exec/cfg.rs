@@ -3,7 +3,9 @@
 //! The meeting point is the branch's immediate post-dominator, taken over the paths that go on: a lane that traps or leaves the
 //! kernel early waits for nobody and nobody waits for it, so such paths are left out.
 
-use crate::ir::{Inst, NO_PC, Op};
+use super::control::Transfer;
+use super::op::{Inst, Op};
+use crate::ir::NO_PC;
 
 /// A basic block: instructions `start..end` and the blocks that may follow.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,26 +19,17 @@ struct Block {
 /// meeting point of each branch.
 pub fn link(code: &mut [Inst], labels: &[u32], base: u32) {
     for inst in code.iter_mut() {
-        match &mut inst.op {
-            Op::Branch { target, .. } => *target = labels[*target as usize],
-            Op::BranchIndexed(b) => b.targets.iter_mut().for_each(|t| *t = labels[*t as usize]),
-            _ => {}
+        if let Op::Transfer(op) = &mut inst.op {
+            op.targets_mut().iter_mut().for_each(|t| *t = labels[*t as usize]);
         }
     }
     let blocks = blocks(code);
     let joins = meeting_points(code, &blocks);
     for (block, meet) in blocks.iter().zip(joins) {
         let meet = meet.map_or(NO_PC, |m| base + blocks[m].start as u32);
-        match &mut code[block.end - 1].op {
-            Op::Branch { target, join } => {
-                *target += base;
-                *join = meet;
-            }
-            Op::BranchIndexed(b) => {
-                b.targets.iter_mut().for_each(|t| *t += base);
-                b.join = meet;
-            }
-            _ => {}
+        if let Op::Transfer(op) = &mut code[block.end - 1].op {
+            op.targets_mut().iter_mut().for_each(|t| *t += base);
+            op.set_join(meet);
         }
     }
 }
@@ -49,12 +42,8 @@ fn blocks(code: &[Inst]) -> Vec<Block> {
     let mut leader = vec![false; code.len() + 1];
     leader[0] = true;
     for (pc, inst) in code.iter().enumerate() {
-        match &inst.op {
-            Op::Branch { target, .. } => leader[*target as usize] = true,
-            Op::BranchIndexed(b) => b.targets.iter().for_each(|t| leader[*t as usize] = true),
-            Op::Return | Op::Exit | Op::Trap => {}
-            _ => continue,
-        }
+        let Op::Transfer(op) = &inst.op else { continue };
+        op.targets().iter().for_each(|t| leader[*t as usize] = true);
         leader[pc + 1] = true;
     }
     let starts: Vec<usize> = (0..code.len()).filter(|&pc| leader[pc]).collect();
@@ -67,12 +56,12 @@ fn blocks(code: &[Inst]) -> Vec<Block> {
         let end = starts.get(b + 1).copied().unwrap_or(code.len());
         let last = &code[end - 1];
         let mut next = Vec::new();
-        match &last.op {
-            Op::Branch { target, .. } => next.push(index[*target as usize]),
-            Op::BranchIndexed(x) => next.extend(x.targets.iter().map(|t| index[*t as usize])),
-            _ => {}
-        }
-        let stops = matches!(last.op, Op::Branch { .. } | Op::BranchIndexed(_) | Op::Return | Op::Exit | Op::Trap);
+        let stops = if let Op::Transfer(op) = &last.op {
+            next.extend(op.targets().iter().map(|t| index[*t as usize]));
+            true
+        } else {
+            false
+        };
         if end < code.len() && !(stops && unguarded(last)) {
             next.push(b + 1);
         }
@@ -88,9 +77,10 @@ fn meeting_points(code: &[Inst], blocks: &[Block]) -> Vec<Option<usize>> {
     let n = blocks.len();
     // The function's end is node n. Every `ret` of a function leads there; of a kernel's exits, only the last.
     let mut next: Vec<Vec<usize>> = blocks.iter().map(|b| b.next.clone()).collect();
-    let exits: Vec<usize> = (0..n).filter(|&b| matches!(code[blocks[b].end - 1].op, Op::Return | Op::Exit)).collect();
+    let exits: Vec<usize> =
+        (0..n).filter(|&b| matches!(code[blocks[b].end - 1].op, Op::Transfer(Transfer::Return | Transfer::Exit))).collect();
     for (i, &b) in exits.iter().enumerate() {
-        let kernel = matches!(code[blocks[b].end - 1].op, Op::Exit);
+        let kernel = matches!(code[blocks[b].end - 1].op, Op::Transfer(Transfer::Exit));
         // The implicit exit after the last statement is only an exit if something reaches it.
         let reached = |b: usize| b == 0 || blocks.iter().any(|x| x.next.contains(&b));
         let last_reached = exits[i + 1..].iter().all(|&x| !reached(x));

@@ -1,0 +1,29 @@
+//! A decoded module: the program and its code.
+
+use super::op::Inst;
+use crate::ir::{ParamInfo, Program, Reg};
+
+/// A parsed and decoded PTX file: immutable, shareable between threads.
+pub struct Module {
+    pub(crate) program: Program,
+    pub(crate) code: Vec<Inst>,
+    /// Registers read and written, see [`Inst::refs`].
+    pub(crate) refs: Vec<Reg>,
+}
+
+impl Module {
+    /// Names of the kernels.
+    pub fn kernels(&self) -> impl Iterator<Item = &str> {
+        self.program.entries.iter().map(|e| e.name.as_str())
+    }
+
+    /// The parameters of a kernel, in order; `None` if there is no such kernel.
+    pub fn params(&self, kernel: &str) -> Option<&[ParamInfo]> {
+        self.program.entry(kernel).map(|e| e.params.as_slice())
+    }
+
+    /// Names and bytes of the global and constant variables.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.program.globals.iter().map(|g| (g.name.as_str(), g.bytes))
+    }
+}
