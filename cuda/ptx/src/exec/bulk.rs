@@ -51,9 +51,9 @@ pub enum Bulk {
     /// `cp.async.bulk.prefetch…`: nothing but its checks.
     Prefetch,
     /// `cp.async.bulk.commit_group`
-    CommitBulk,
+    CommitGroup,
     /// `cp.async.bulk.wait_group`: how many groups may be pending, and whether only their reads are waited for.
-    WaitBulk(u32, bool),
+    WaitGroup(u32, bool),
     /// `st.async`, `red.async`
     StoreAsync(StoreAsync),
     /// `fence.proxy.tensormap`: scope, and for an acquire the map's address.
@@ -109,11 +109,11 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Bulk, at: At) -> Resul
         Bulk::ArriveCopies(addr, space, noinc) => copy::arrive_copies(m, warp, addr, *space, *noinc, at),
         Bulk::CopyBulk(op) => copy::copy_bulk(m, warp, op, at),
         Bulk::Prefetch => Ok(Flow::Next),
-        Bulk::CommitBulk => {
+        Bulk::CommitGroup => {
             queue::commit_bulk(m, warp, at.mask);
             Ok(Flow::Next)
         }
-        Bulk::WaitBulk(pending, read) => {
+        Bulk::WaitGroup(pending, read) => {
             queue::wait_bulk(m, warp, at, *pending as usize, *read);
             Ok(Flow::Next)
         }

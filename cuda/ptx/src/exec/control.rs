@@ -82,12 +82,12 @@ pub enum Control {
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
 pub enum Clock {
-    Clock32,
-    ClockHi,
-    Clock64,
-    Global64,
-    GlobalLo,
-    GlobalHi,
+    CyclesLow,
+    CyclesHigh,
+    Cycles,
+    Time,
+    TimeLow,
+    TimeHigh,
 }
 
 /// The decoder of `bra`, `brx`, `ret`, `exit`, `trap` and `brkpt`.
@@ -180,12 +180,12 @@ pub fn decode_clock(cx: &mut Cx<'_>) -> Result<Control, String> {
 /// The clock that a special register reads, if it is one.
 fn clock(name: &str) -> Option<(Clock, Type)> {
     Some(match name {
-        "%clock" => (Clock::Clock32, Type::U32),
-        "%clock_hi" => (Clock::ClockHi, Type::U32),
-        "%clock64" => (Clock::Clock64, Type::U64),
-        "%globaltimer" => (Clock::Global64, Type::U64),
-        "%globaltimer_lo" => (Clock::GlobalLo, Type::U32),
-        "%globaltimer_hi" => (Clock::GlobalHi, Type::U32),
+        "%clock" => (Clock::CyclesLow, Type::U32),
+        "%clock_hi" => (Clock::CyclesHigh, Type::U32),
+        "%clock64" => (Clock::Cycles, Type::U64),
+        "%globaltimer" => (Clock::Time, Type::U64),
+        "%globaltimer_lo" => (Clock::TimeLow, Type::U32),
+        "%globaltimer_hi" => (Clock::TimeHigh, Type::U32),
         _ => return None,
     })
 }
@@ -278,12 +278,12 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Control, at: At) -> Re
             let (cycles, nanoseconds) = (m.steps * 2, 1_700_000_000_000_000_000 + m.steps);
             let d = *d;
             match which {
-                Clock::Clock32 => warp.regs.put32(d, &[cycles as u32; 32], at.mask),
-                Clock::ClockHi => warp.regs.put32(d, &[(cycles >> 32) as u32; 32], at.mask),
-                Clock::Clock64 => warp.regs.put64(d, &[cycles; 32], at.mask),
-                Clock::Global64 => warp.regs.put64(d, &[nanoseconds; 32], at.mask),
-                Clock::GlobalLo => warp.regs.put32(d, &[nanoseconds as u32; 32], at.mask),
-                Clock::GlobalHi => warp.regs.put32(d, &[(nanoseconds >> 32) as u32; 32], at.mask),
+                Clock::CyclesLow => warp.regs.put32(d, &[cycles as u32; 32], at.mask),
+                Clock::CyclesHigh => warp.regs.put32(d, &[(cycles >> 32) as u32; 32], at.mask),
+                Clock::Cycles => warp.regs.put64(d, &[cycles; 32], at.mask),
+                Clock::Time => warp.regs.put64(d, &[nanoseconds; 32], at.mask),
+                Clock::TimeLow => warp.regs.put32(d, &[nanoseconds as u32; 32], at.mask),
+                Clock::TimeHigh => warp.regs.put32(d, &[(nanoseconds >> 32) as u32; 32], at.mask),
             }
             m.define(warp, at.pc, at.mask);
             Ok(Flow::Next)

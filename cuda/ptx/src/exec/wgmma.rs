@@ -34,7 +34,7 @@ use crate::mem::WarpOrder;
 use crate::request::{Asynchrony, FaultKind};
 use chain::{Chain, POISON};
 use multiply::run;
-use op::{M, Source, Wgmma};
+use op::{M, Shape, Source, Wgmma};
 
 /// What one warp contributed to a wgmma when it issued it.
 struct Call {
@@ -136,7 +136,7 @@ pub struct Touches {
     /// For each 32-bit register, the number of fences when something else last touched it, plus one.
     touched: Vec<u32>,
     /// For each 32-bit register, the number of fences when a wgmma last accumulated into it, plus one, and its shape.
-    accumulated: Vec<(u32, Option<(usize, usize, Accumulator)>)>,
+    accumulated: Vec<(u32, Option<Shape>)>,
 }
 
 impl Touches {

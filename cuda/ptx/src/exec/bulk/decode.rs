@@ -299,11 +299,11 @@ fn bulk(cx: &mut Cx<'_>, reduce: bool) -> Result<Bulk, String> {
     if !reduce {
         if cx.eat("commit_group") {
             cx.end(0)?;
-            return Ok(Bulk::CommitBulk);
+            return Ok(Bulk::CommitGroup);
         }
         if cx.eat("wait_group") {
             let read = cx.eat("read");
-            return Ok(Bulk::WaitBulk(pending(cx)?, read));
+            return Ok(Bulk::WaitGroup(pending(cx)?, read));
         }
         if cx.eat("prefetch") {
             return prefetch(cx);

@@ -49,6 +49,9 @@ pub struct Wgmma {
     pub(super) negate_b: bool,
 }
 
+/// Columns, products of an element of D, and what D consists of.
+pub(super) type Shape = (usize, usize, Accumulator);
+
 /// Where A comes from.
 pub(super) enum Source {
     Registers(SmallVec<[u16; 4]>),
@@ -74,7 +77,7 @@ impl Wgmma {
     }
 
     /// Those of one shape may accumulate into the same registers without a fence between them.
-    pub(super) fn shape(&self) -> (usize, usize, Accumulator) {
+    pub(super) fn shape(&self) -> Shape {
         (self.n, self.k(), self.accumulator)
     }
 }
