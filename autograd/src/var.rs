@@ -160,6 +160,15 @@ impl Var {
         }
     }
 
+    /// What tells parameters apart that exist at one time, whatever their values: a clone has the same. `None` if this is not a
+    /// parameter.
+    pub fn id(&self) -> Option<usize> {
+        match &self.0 {
+            Repr::Parameter(node) => Some(Arc::as_ptr(node).addr()),
+            _ => None,
+        }
+    }
+
     /// Where a gradient of this value goes.
     pub(crate) fn edge(&self) -> Option<Edge> {
         match &self.0 {

@@ -1,6 +1,6 @@
 //! The policy: a DeepSeek-V3 model of the run's configuration, and what a pass through it costs.
 
-use nn::{Config, ConfigError, DeepseekV3ForCausalLM, Module, Slot};
+use nn::{Config, ConfigError, DeepseekV3ForCausalLM, Module, Named};
 use tensor::{DType, Device, Generator};
 
 /// A run's `[model]` as the config of a model that reads at most `max_length` tokens, or more if it says so itself.
@@ -26,12 +26,10 @@ pub fn fresh(config: Config, seed: u64, device: &Device) -> Result<DeepseekV3For
 /// # Panics
 /// If the models differ in shape.
 pub fn copy_weights(from: &DeepseekV3ForCausalLM, to: &DeepseekV3ForCausalLM) {
-    let mut values = from.state_dict().into_iter();
-    to.visit(&mut Default::default(), &mut |name, slot: Slot<'_>| {
-        let (source, value) = values.next().expect("models of one config");
-        assert_eq!(source, name, "models of one config");
-        slot.set_value(value);
-    });
+    let (from, to) = (from.walk(), to.walk());
+    let names = |all: &[Named]| all.iter().map(|named| named.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&from), names(&to), "models of one config");
+    from.iter().zip(&to).for_each(|(from, to)| to.slot.set_value(from.slot.value()));
 }
 
 /// Counts of a model's parameters and operations.

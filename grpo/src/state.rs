@@ -10,7 +10,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use nn::{AdamW, CheckpointError, DeepseekV3ForCausalLM, Module};
+use nn::{AdamW, CheckpointError, DeepseekV3ForCausalLM, Module, Named};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use tensor::{DType, Device, Tensor};
@@ -200,20 +200,19 @@ pub fn check(folder: &Path) -> Result<(RunState, Vec<u8>), StateError> {
 /// # Errors
 /// Names the first that is missing or of another shape.
 pub fn restore(folder: &Path, tensors: &BTreeMap<String, Tensor>, prefix: &str, module: &dyn Module) -> Result<(), StateError> {
-    let mut wrong = None;
-    module.visit(&mut Default::default(), &mut |name, slot| {
+    let invalid = |message: String| Err(StateError::Invalid { path: folder.join(STATE), message });
+    for Named { name, slot, .. } in module.walk() {
         let (key, own) = (format!("{prefix}/{name}"), slot.value());
         match tensors.get(&key) {
+            None => return invalid(format!("`{key}` is missing")),
             Some(t) if t.shape() == own.shape() && t.dtype() == own.dtype() => slot.set_value(t.clone()),
             Some(t) => {
                 let (found, expected) = ((t.dtype(), t.shape()), (own.dtype(), own.shape()));
-                wrong =
-                    wrong.take().or(Some(format!("`{key}` is {} {}, expected {} {}", found.0, found.1, expected.0, expected.1)));
+                return invalid(format!("`{key}` is {} {}, expected {} {}", found.0, found.1, expected.0, expected.1));
             }
-            None => wrong = wrong.take().or(Some(format!("`{key}` is missing"))),
         }
-    });
-    wrong.map_or(Ok(()), |message| Err(StateError::Invalid { path: folder.join(STATE), message }))
+    }
+    Ok(())
 }
 
 /// Gives an optimizer the moments under `optimizer/`.

@@ -4,7 +4,7 @@ use crate::config::{Config, ConfigError};
 use crate::files::{write_atomic, write_atomic_with};
 use crate::init::Init;
 use crate::model::DeepseekV3ForCausalLM;
-use crate::module::{Module, Slot};
+use crate::module::{Module, Named, Slot};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -168,10 +168,10 @@ impl DeepseekV3ForCausalLM {
     pub fn save_pretrained_as(&self, dir: &Path, dtype: DType) -> Result<(), CheckpointError> {
         fs::create_dir_all(dir).map_err(io(dir))?;
         let mut tensors = BTreeMap::new();
-        self.visit(&mut Default::default(), &mut |name, slot| {
+        for Named { name, slot, .. } in self.walk() {
             let to = if matches!(slot, Slot::Buffer(_)) { crate::init::accumulator(dtype) } else { dtype };
-            tensors.insert(name.to_owned(), slot.value().to_dtype(to));
-        });
+            tensors.insert(name, slot.value().to_dtype(to));
+        }
         let mut config = self.config().clone();
         config.other.remove("torch_dtype"); // the older name of the same key
         config.other.insert("dtype".into(), hub_dtype(dtype).into());
@@ -265,11 +265,10 @@ impl Weights {
 
     /// Gives each parameter and buffer of a module its value. Tensors without a place must be `ignored`; they are returned.
     fn load_into(&self, module: &dyn Module, ignored: impl Fn(&str) -> bool) -> Result<Vec<String>, CheckpointError> {
-        let mut names = BTreeSet::new();
-        module.visit(&mut Default::default(), &mut |name, _| {
-            names.insert(name.to_owned());
-        });
-        let missing: Vec<String> = names.iter().filter(|name| !self.keys.contains_key(*name)).cloned().collect();
+        let places = module.walk();
+        let names: BTreeSet<&String> = places.iter().map(|place| &place.name).collect();
+        let missing: Vec<String> =
+            names.iter().filter(|name| !self.keys.contains_key(**name)).map(|name| name.to_string()).collect();
         if !missing.is_empty() {
             return Err(CheckpointError::Missing { path: self.dir.clone(), keys: missing });
         }
@@ -278,17 +277,13 @@ impl Weights {
         if !unexpected.is_empty() {
             return Err(CheckpointError::Unexpected { path: self.dir.clone(), keys: unexpected });
         }
-        let files: BTreeSet<&PathBuf> = names.iter().map(|name| &self.keys[name]).collect();
+        let files: BTreeSet<&PathBuf> = names.iter().map(|name| &self.keys[*name]).collect();
         for path in files {
             let bytes = fs::read(path).map_err(io(path))?;
             let file = parse(path, &bytes)?;
-            let mut result = Ok(());
-            module.visit(&mut Default::default(), &mut |name, slot| {
-                if result.is_ok() && &self.keys[name] == path {
-                    result = load_one(path, &file, name, slot);
-                }
-            });
-            result?;
+            for Named { name, slot, .. } in places.iter().filter(|place| &self.keys[&place.name] == path) {
+                load_one(path, &file, name, slot)?;
+            }
         }
         Ok(left)
     }
@@ -306,7 +301,7 @@ impl Weights {
     }
 }
 
-fn load_one(path: &Path, file: &SafeTensors<'_>, name: &str, slot: Slot<'_>) -> Result<(), CheckpointError> {
+fn load_one(path: &Path, file: &SafeTensors<'_>, name: &str, slot: &Slot) -> Result<(), CheckpointError> {
     let (view, old) = (view(path, file, name)?, slot.value());
     if view.shape() != old.dims() {
         let (found, expected) = (view.shape().to_vec(), old.dims().to_vec());

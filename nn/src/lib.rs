@@ -37,7 +37,7 @@ pub use layers::{Embedding, Linear, Mlp, RmsNorm};
 pub use memory::{TooLittleMemory, available_memory, require_memory};
 pub use mla::Mla;
 pub use model::{DeepseekV3ForCausalLM, ForwardOptions, Output};
-pub use module::{Buffer, Module, Path, Slot, Visitor};
+pub use module::{Buffer, Module, Named, Path, Slot, Visitor};
 pub use moe::{Gate, Moe, Routing};
 pub use mtp::Mtp;
 pub use optim::{AdamW, AdamWConfig, OptimError, Schedule, clip_grad_norm, grad_norm};

@@ -59,8 +59,8 @@ pub struct DeepseekV3ForCausalLM {
     embed_tokens: Embedding,
     layers: Vec<Arc<DecoderLayer>>,
     norm: RmsNorm,
-    /// `None` where the embedding table is the output head.
-    lm_head: Option<Linear>,
+    /// Its weight is the embedding table where the config ties them.
+    lm_head: Linear,
     mtp: Vec<Mtp>,
 }
 
@@ -75,7 +75,7 @@ impl DeepseekV3ForCausalLM {
         let std = config.initializer_range;
         let model = Self::with_init(config, &mut Init::normal(rng, std, dtype, device))?;
         for mtp in &model.mtp {
-            mtp.copy_from(&model.embed_tokens, model.head_weight());
+            mtp.copy_from(&model.embed_tokens, &model.lm_head);
         }
         Ok(model)
     }
@@ -86,13 +86,17 @@ impl DeepseekV3ForCausalLM {
     /// If the config is refused.
     pub fn with_init(config: Config, init: &mut Init) -> Result<Self, ConfigError> {
         config.validate()?;
+        let embed_tokens = Embedding::new(init, config.vocab_size, config.hidden_size);
         Ok(DeepseekV3ForCausalLM {
             rope: Rope::new(&config, init.dtype(), init.device()),
-            embed_tokens: Embedding::new(init, config.vocab_size, config.hidden_size),
             layers: (0..config.num_hidden_layers).map(|i| Arc::new(DecoderLayer::new(init, &config, i))).collect(),
             mtp: (0..config.num_nextn_predict_layers).map(|_| Mtp::new(init, &config)).collect(),
             norm: RmsNorm::new(init, config.hidden_size, config.rms_norm_eps),
-            lm_head: (!config.tie_word_embeddings).then(|| Linear::new(init, config.hidden_size, config.vocab_size, false)),
+            lm_head: match config.tie_word_embeddings {
+                true => Linear { weight: embed_tokens.weight.clone(), bias: None },
+                false => Linear::new(init, config.hidden_size, config.vocab_size, false),
+            },
+            embed_tokens,
             config,
         })
     }
@@ -164,11 +168,7 @@ impl DeepseekV3ForCausalLM {
     /// If the last size is another.
     #[track_caller]
     pub fn logits(&self, hidden: &Var) -> Var {
-        hidden.linear(self.head_weight(), None)
-    }
-
-    fn head_weight(&self) -> &Var {
-        self.lm_head.as_ref().map_or(&self.embed_tokens.weight, |head| &head.weight)
+        self.lm_head.forward(hidden)
     }
 
     /// Of each token but the first, given those before it: log-probability (differentiable) and the entropy of the distribution
@@ -313,8 +313,6 @@ impl Module for DeepseekV3ForCausalLM {
             });
             path.module("norm", &self.norm, f);
         });
-        if let Some(head) = &self.lm_head {
-            path.module("lm_head", head, f);
-        }
+        path.module("lm_head", &self.lm_head, f);
     }
 }

@@ -1,6 +1,7 @@
 //! [`Module`]: something with named parameters, and the names are those of the Hugging Face hub.
 
 use autograd::Var;
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::{Arc, PoisonError, RwLock};
 use tensor::{DType, Shape, Tensor};
@@ -16,28 +17,50 @@ use tensor::{DType, Shape, Tensor};
 /// assert_eq!(names, ["weight", "bias"]);
 /// ```
 pub trait Module {
-    /// Calls `f` with the full name and the place of every parameter and buffer, always in the same order.
+    /// What makes a module: calls `f` with the full name and the place of every parameter and buffer, always in the same order.
+    /// A weight that two parts share is given under both names; [`Module::walk`] sees through that.
     fn visit(&self, path: &mut Path, f: &mut Visitor<'_>);
 
-    /// The parameters with their names, such as `model.layers.0.self_attn.o_proj.weight`.
-    fn named_parameters(&self) -> Vec<(String, Var)> {
+    /// Every parameter and buffer once, in the order of [`Module::visit`], under the first of its names. All that follows from a
+    /// module's names follows from this list: parameters that are *tied* are one parameter, counted, stepped and saved once.
+    ///
+    /// # Panics
+    /// If two different ones have the same name.
+    #[track_caller]
+    fn walk(&self) -> Vec<Named> {
         let mut all = Vec::new();
-        self.visit(&mut Path::default(), &mut |name, slot| {
-            if let Slot::Parameter(var) = slot {
-                all.push((name.to_owned(), var.clone()));
-            }
-        });
-        all
+        self.visit(&mut Path::default(), &mut |name, slot| all.push((name.to_owned(), slot)));
+        let named = |(mut names, slot): (Vec<String>, Slot)| Named { name: names.remove(0), tied_names: names, slot };
+        once("walk", all, Slot::id).into_iter().map(named).collect()
+    }
+
+    /// The parameters with their names, such as `model.layers.0.self_attn.o_proj.weight`.
+    ///
+    /// # Panics
+    /// As [`Module::walk`].
+    #[track_caller]
+    fn named_parameters(&self) -> Vec<(String, Var)> {
+        let parameter = |named: Named| match named.slot {
+            Slot::Parameter(var) => Some((named.name, var)),
+            Slot::Buffer(_) => None,
+        };
+        self.walk().into_iter().filter_map(parameter).collect()
     }
 
     /// The values of parameters and buffers with their names: what a checkpoint holds.
+    ///
+    /// # Panics
+    /// As [`Module::walk`].
+    #[track_caller]
     fn state_dict(&self) -> Vec<(String, Tensor)> {
-        let mut all = Vec::new();
-        self.visit(&mut Path::default(), &mut |name, slot| all.push((name.to_owned(), slot.value())));
-        all
+        self.walk().into_iter().map(|named| (named.name, named.slot.value())).collect()
     }
 
     /// Forgets every parameter's gradient.
+    ///
+    /// # Panics
+    /// As [`Module::walk`].
+    #[track_caller]
     fn zero_grad(&self) {
         for (_, var) in self.named_parameters() {
             var.zero_grad();
@@ -45,24 +68,63 @@ pub trait Module {
     }
 
     /// Number of trained values.
+    ///
+    /// # Panics
+    /// As [`Module::walk`].
+    #[track_caller]
     fn num_parameters(&self) -> usize {
         self.named_parameters().iter().map(|(_, var)| var.numel()).sum()
     }
 }
 
 /// What [`Module::visit`] calls.
-pub type Visitor<'a> = dyn FnMut(&str, Slot<'_>) + 'a;
+pub type Visitor<'a> = dyn FnMut(&str, Slot) + 'a;
 
-/// A place for a value in a module.
-#[derive(Clone, Copy, Debug)]
-pub enum Slot<'a> {
-    /// Trained by a gradient.
-    Parameter(&'a Var),
-    /// Saved and loaded, but not trained by a gradient.
-    Buffer(&'a Buffer),
+/// A parameter or buffer of a module with its names.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// The first that a visit gives it.
+    pub name: String,
+    /// The others.
+    pub tied_names: Vec<String>,
+    /// What bears them.
+    pub slot: Slot,
 }
 
-impl Slot<'_> {
+/// Each of these once with all its names, in the order of the first ones.
+#[track_caller]
+pub(crate) fn once<T>(op: &str, all: Vec<(String, T)>, id: impl Fn(&T) -> Option<usize>) -> Vec<(Vec<String>, T)> {
+    let (mut places, mut bearers) = (HashMap::new(), HashMap::new());
+    let mut out: Vec<(Vec<String>, T)> = Vec::new();
+    for (name, value) in all {
+        let place = id(&value).map_or(out.len(), |id| *places.entry(id).or_insert(out.len()));
+        match bearers.insert(name.clone(), place) {
+            None if place < out.len() => out[place].0.push(name),
+            None => out.push((vec![name], value)),
+            Some(other) if other == place => {}
+            Some(_) => panic!("{op}: two different parameters or buffers have the name `{name}`"),
+        }
+    }
+    out
+}
+
+/// A place for a value in a module. A clone is the same place.
+#[derive(Clone, Debug)]
+pub enum Slot {
+    /// Trained by a gradient.
+    Parameter(Var),
+    /// Saved and loaded, but not trained by a gradient.
+    Buffer(Buffer),
+}
+
+impl Slot {
+    fn id(&self) -> Option<usize> {
+        match self {
+            Slot::Parameter(var) => var.id(),
+            Slot::Buffer(buffer) => Some(Arc::as_ptr(&buffer.0).addr()),
+        }
+    }
+
     /// The value at present.
     pub fn value(&self) -> Tensor {
         match self {
@@ -126,12 +188,12 @@ impl Path {
 
     /// Visits a parameter that is called `name` here.
     pub fn parameter(&mut self, name: impl Display, var: &Var, f: &mut Visitor<'_>) {
-        self.within(name, |path| f(&path.0, Slot::Parameter(var)));
+        self.within(name, |path| f(&path.0, Slot::Parameter(var.clone())));
     }
 
     /// Visits a buffer that is called `name` here.
     pub fn buffer(&mut self, name: impl Display, buffer: &Buffer, f: &mut Visitor<'_>) {
-        self.within(name, |path| f(&path.0, Slot::Buffer(buffer)));
+        self.within(name, |path| f(&path.0, Slot::Buffer(buffer.clone())));
     }
 
     /// Visits several things under one more name.

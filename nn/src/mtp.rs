@@ -40,9 +40,9 @@ impl Mtp {
     }
 
     /// Starts from the model's embedding and output head.
-    pub(crate) fn copy_from(&self, embed_tokens: &Embedding, head: &Var) {
+    pub(crate) fn copy_from(&self, embed_tokens: &Embedding, lm_head: &Linear) {
         self.embed_tokens.weight.set_value(embed_tokens.weight.value());
-        self.shared_head.weight.set_value(head.value());
+        self.shared_head.weight.set_value(lm_head.weight.value());
     }
 
     /// From the hidden states of the model (normed) or of the module before, `[batch, seq, hidden_size]`, and each one's next

@@ -1,8 +1,9 @@
 //! [`AdamW`], gradient clipping and learning-rate schedules.
 
 use crate::init::accumulator;
+use crate::module::once;
 use autograd::Var;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use tensor::{DType, Tensor};
 
 /// Why an optimizer refuses.
@@ -92,20 +93,22 @@ impl Entry {
 }
 
 impl AdamW {
-    /// An optimizer of these parameters, as [`Module::named_parameters`](crate::Module::named_parameters) gives them.
+    /// An optimizer of these parameters, as [`Module::named_parameters`](crate::Module::named_parameters) gives them. One that is
+    /// listed twice (two modules share it) is stepped once and has the first name.
     ///
     /// # Panics
-    /// Names a setting that is out of its range: see [`tensor::AdamW::check`].
+    /// Names a setting that is out of its range (see [`tensor::AdamW::check`]), or a name that two different parameters have.
     #[track_caller]
     pub fn new(parameters: Vec<(String, Var)>, config: AdamWConfig) -> Self {
         let step = config.at(0.0, 1);
         step.check();
-        let entry = |(name, var): (String, Var)| {
+        let entry = |(mut names, var): (Vec<String>, Var)| {
+            let name = names.swap_remove(0);
             let master = var.value().to_dtype(accumulator(var.dtype()));
             let zeros = || Tensor::zeros(master.shape(), step.moments(master.dtype()), master.device());
             Entry { name, var, exp_avg: zeros(), exp_avg_sq: zeros(), master }
         };
-        AdamW { config, entries: parameters.into_iter().map(entry).collect(), steps: 0 }
+        AdamW { config, entries: once("AdamW", parameters, Var::id).into_iter().map(entry).collect(), steps: 0 }
     }
 
     /// Steps done.
@@ -204,13 +207,19 @@ impl AdamW {
     }
 }
 
-/// The Euclidean norm of all gradients together, summed in f64.
+/// Each parameter once, under the first of its names.
+fn distinct<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a Var)>) -> impl Iterator<Item = (&'a str, &'a Var)> {
+    let mut seen = HashSet::new();
+    parameters.into_iter().filter(move |(_, var)| seen.insert(var.id()))
+}
+
+/// The Euclidean norm of all gradients together, summed in f64. A parameter that is listed twice counts once.
 ///
 /// # Errors
 /// Names the first parameter without a gradient, or whose gradient is not finite.
 pub fn grad_norm<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a Var)>) -> Result<f64, OptimError> {
     let mut total = 0.0;
-    for (name, var) in parameters {
+    for (name, var) in distinct(parameters) {
         let grad = var.grad().ok_or_else(|| OptimError::NoGradient(name.into()))?;
         let square = grad.to_dtype(DType::F64).square().sum((), false).item::<f64>();
         if !square.is_finite() {
@@ -230,10 +239,11 @@ fn clip_factor(norm: f64, max_norm: f64) -> f64 {
 /// # Errors
 /// As [`grad_norm`].
 pub fn clip_grad_norm(parameters: &[(String, Var)], max_norm: f64) -> Result<f64, OptimError> {
-    let norm = grad_norm(parameters.iter().map(|(name, var)| (&**name, var)))?;
+    let named = || parameters.iter().map(|(name, var)| (&**name, var));
+    let norm = grad_norm(named())?;
     let factor = clip_factor(norm, max_norm);
     if factor < 1.0 {
-        for (_, var) in parameters {
+        for (_, var) in distinct(named()) {
             var.set_grad(var.grad().map(|g| g.mul(factor)));
         }
     }

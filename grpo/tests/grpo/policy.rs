@@ -2,6 +2,7 @@
 
 use grpo::policy::{self, Size};
 use nn::Module;
+use tensor::Device;
 
 use crate::common::{bits, copy_of, model, tiny};
 
@@ -48,6 +49,24 @@ fn a_copy_has_the_values_and_a_life_of_its_own() {
     assert_ne!(bits(&copy), before);
 }
 
+/// The head is the embedding: one parameter, counted, copied, saved and restored once.
+#[test]
+fn a_policy_with_a_tied_head_is_copied_and_restored_as_one() {
+    let tied = |seed| {
+        let config = nn::Config { tie_word_embeddings: true, ..model(0).config().clone() };
+        policy::fresh(config, seed, &Device::cpu()).unwrap()
+    };
+    let (original, copy, restored) = (tied(1), tied(2), tied(3));
+    policy::copy_weights(&original, &copy);
+    assert_eq!(bits(&copy), bits(&original));
+    let state = original.state_dict().into_iter().map(|(name, t)| (format!("policy/{name}"), t)).collect();
+    grpo::state::restore("FOLDER".as_ref(), &state, "policy", &restored).unwrap();
+    assert_eq!(bits(&restored), bits(&original));
+    let (size, free, config) = (Size::of(&original), Size::of(&model(0)), original.config());
+    assert_eq!(size.parameters + (config.vocab_size * config.hidden_size) as u64, free.parameters);
+    assert_eq!(size.forward_flops([5]), free.forward_flops([5]));
+}
+
 #[test]
 fn fresh_weights_are_a_function_of_the_seed() {
     assert_eq!(bits(&model(3)), bits(&model(3)));
@@ -58,6 +77,6 @@ fn fresh_weights_are_a_function_of_the_seed() {
 #[should_panic(expected = "models of one config")]
 fn models_of_different_configs_are_not_copied() {
     let other = nn::Config { num_hidden_layers: 1, ..model(0).config().clone() };
-    let other = policy::fresh(other, 0, &tensor::Device::cpu()).unwrap();
+    let other = policy::fresh(other, 0, &Device::cpu()).unwrap();
     policy::copy_weights(&model(0), &other);
 }

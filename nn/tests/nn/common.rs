@@ -70,12 +70,12 @@ pub fn model(config: Config, seed: u64, dtype: DType) -> DeepseekV3ForCausalLM {
 }
 
 pub fn randomise_buffers(module: &dyn Module, rng: &mut Generator) {
-    module.visit(&mut Default::default(), &mut |_, slot| {
-        if let Slot::Buffer(buffer) = slot {
+    for named in module.walk() {
+        if let Slot::Buffer(buffer) = named.slot {
             let old = buffer.value();
             buffer.set_value(rng.normal(old.shape().clone(), 0.0, 0.1, old.dtype(), &cpu()));
         }
-    });
+    }
 }
 
 pub fn ids(seed: u64, shape: [usize; 2], vocab_size: usize) -> Tensor {

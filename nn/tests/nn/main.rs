@@ -6,6 +6,7 @@ mod common;
 mod config;
 mod generation;
 mod gradients;
+mod module;
 mod optim;
 mod parity;
 mod rope;

@@ -137,7 +137,7 @@ fn a_resumed_run_is_the_same_bit_for_bit() {
         let (weights, state) = (first.state_dict(), adamw.state_dict());
         let second = model(tiny(), 2, dtype);
         let mut place = weights.iter();
-        second.visit(&mut Default::default(), &mut |_, slot| slot.set_value(place.next().unwrap().1.clone()));
+        second.walk().iter().for_each(|named| named.slot.set_value(place.next().unwrap().1.clone()));
         let mut adamw = AdamW::new(second.named_parameters(), CONFIG);
         adamw.load_state_dict(&state).unwrap();
         assert_eq!(adamw.steps(), 3);

@@ -114,11 +114,9 @@ fn groups_not_chosen_never_win() {
     let config = Config { n_group: 2, topk_group: 1, ..tiny() };
     let mut rng = Generator::new(0);
     let moe = Moe::new(&mut Init::normal(&mut rng, 0.1, DType::F32, &cpu()), &config);
-    moe.visit(&mut Default::default(), &mut |name, slot| {
-        if name.ends_with("e_score_correction_bias") {
-            slot.set_value(Tensor::from_slice(&[-2.0f32, -2.0, -2.0, -9.0, -9.0, -9.0], 6, &cpu()));
-        }
-    });
+    for named in moe.walk().iter().filter(|named| named.name.ends_with("e_score_correction_bias")) {
+        named.slot.set_value(Tensor::from_slice(&[-2.0f32, -2.0, -2.0, -9.0, -9.0, -9.0], 6, &cpu()));
+    }
     let (_, routing) = moe.forward(&rng.normal([5, 8], 0.0, 1.0, DType::F32, &cpu()).into());
     assert!(routing.experts.iter().all(|&e| e < 3), "{:?}", routing.experts);
 }
