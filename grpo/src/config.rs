@@ -18,6 +18,7 @@ use std::{
 use nn::Schedule;
 use serde::{Deserialize, Serialize};
 
+use crate::rundir::{Head, RunFormat};
 use crate::tokenizer::Tokenizer;
 
 pub use control::Control;
@@ -27,6 +28,8 @@ pub use rl::{ImportanceSampling, LengthLimit, LossType, RewardWeights, RlConfig,
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RunConfig {
+    /// Of the file that this is written to; a file without one is read as well.
+    pub format: RunFormat,
     /// Seeds the weights, the corpus, the problems and every sampled token.
     pub seed: u64,
     /// Dollars per hour of the device, for the cost table.
@@ -47,6 +50,7 @@ pub struct RunConfig {
 impl Default for RunConfig {
     fn default() -> Self {
         Self {
+            format: RunFormat,
             seed: 0,
             // What two cores of a rented machine cost, within a factor of two; DeepSeek counts 2 dollars per H800 hour.
             price: 0.10,
@@ -278,7 +282,9 @@ impl RunConfig {
     /// As [`RunConfig::overlay`].
     pub fn overlay_str(&self, text: &str, path: &Path) -> Result<Self, ConfigError> {
         let refuse = |e: toml::de::Error| ConfigError::Parse { path: path.into(), message: e.to_string() };
-        // Straight from the text first: only there does an error know its line.
+        // A newer file may hold what cannot be read here: its format is looked at first.
+        toml::from_str::<Head>(text).map_err(refuse)?;
+        // Straight from the text: only there does an error know its line.
         toml::from_str::<Self>(text).map_err(refuse)?;
         let mut merged = toml::Table::try_from(self).expect("a configuration is a TOML table");
         merge(&mut merged, toml::from_str(text).map_err(refuse)?);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::metrics::Scores;
+use crate::rundir::RunFormat;
 
 /// The bill of one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,6 +85,9 @@ pub struct BeforeAfter {
 /// `summary.json`: the run in one object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
+    /// Of the run folder; not in older files.
+    #[serde(default)]
+    pub format: RunFormat,
     /// The test set of Countdown, held out from every stage, as `"base"` and `"final"`.
     #[serde(flatten)]
     pub countdown: BeforeAfter,
@@ -129,6 +133,7 @@ mod tests {
         let mut ledger = Ledger::new(0.1);
         ledger.add("base", 60.0, 7, 9);
         let summary = Summary {
+            format: RunFormat,
             countdown: BeforeAfter { base: scores.clone(), last: scores },
             chain_sum: None,
             stages: ledger.stages,

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: a line per step, a line per evaluation.
+//! `metrics.jsonl`: a line with the format, then a line per step and a line per evaluation.
 //!
 //! A value that a stage does not have is `null` (pre-training has no reward); a value that is not finite is never written, the
 //! writer refuses the record and names the key. A record is one `write`, so a run killed at any moment leaves at most one broken
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::behaviour::Behaviour;
 use crate::checksum::checksum;
 use crate::eval_stats::{Estimate, Z};
+use crate::rundir::{Head, RunFormat};
 
 /// A stage of the recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -388,7 +389,7 @@ pub struct MetricsWriter {
 /// What a metrics file held when a state was saved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
-    /// Records.
+    /// The first, which holds the format, and one for each record.
     pub lines: usize,
     /// Their [`checksum`], line after line.
     pub checksum: u64,
@@ -402,13 +403,15 @@ impl Written {
 }
 
 impl MetricsWriter {
-    /// Starts a new, empty file.
+    /// Starts a new file, without records yet.
     ///
     /// # Errors
-    /// The file cannot be created.
+    /// The file cannot be created or written.
     pub fn create(path: &Path) -> Result<Self, MetricsError> {
         let file = File::create(path).map_err(at(path))?;
-        Ok(Self { path: path.into(), file, written: Written::default() })
+        let mut new = Self { path: path.into(), file, written: Written::default() };
+        new.append(&serde_json::json!({ "event": "format", "format": RunFormat }))?;
+        Ok(new)
     }
 
     /// Goes on after the records that were `written` when the resumed state was saved; what came later is dropped, for it will be
@@ -442,7 +445,11 @@ impl MetricsWriter {
     /// A value is not finite (nothing is written then), or the disk refuses.
     pub fn write(&mut self, record: &Record) -> Result<(), MetricsError> {
         record.check_finite()?;
-        let mut line = serde_json::to_vec(record).expect("a record is plain data");
+        self.append(record)
+    }
+
+    fn append(&mut self, line: &impl Serialize) -> Result<(), MetricsError> {
+        let mut line = serde_json::to_vec(line).expect("plain data");
         line.push(b'\n');
         self.file.write_all(&line).map_err(at(&self.path))?;
         self.written = self.written.and(&line);
@@ -463,17 +470,23 @@ impl MetricsWriter {
     }
 }
 
-/// Reads `metrics.jsonl`, without a last line that was cut while it was written.
+/// Reads the records of `metrics.jsonl`, without a last line that was cut while it was written.
 ///
 /// # Errors
-/// The file cannot be read, or a complete line is no record.
+/// The file cannot be read or has another format, or a complete line is no record.
 pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
     let text = fs::read(path).map_err(at(path))?;
     let complete = text.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     let parse = |(i, line)| {
-        serde_json::from_slice(line).map_err(|e| MetricsError::Parse { path: path.into(), line: i + 1, message: e.to_string() })
+        // In an older file the first line is a record.
+        let is_head = |head: Head| i == 0 && head.format.is_some();
+        let parsed = serde_json::from_slice(line).map(is_head).and_then(|is_head| match is_head {
+            true => Ok(None),
+            false => serde_json::from_slice(line).map(Some),
+        });
+        parsed.map_err(|e| MetricsError::Parse { path: path.into(), line: i + 1, message: e.to_string() }).transpose()
     };
-    text[..complete].split_inclusive(|b| *b == b'\n').enumerate().map(parse).collect()
+    text[..complete].split_inclusive(|b| *b == b'\n').enumerate().filter_map(parse).collect()
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> MetricsError {

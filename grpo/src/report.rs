@@ -17,7 +17,7 @@ use crate::chart;
 use crate::config::{ConfigError, RunConfig};
 use crate::cost::Summary;
 use crate::metrics::{self, EvalMetrics, EvalTask, MetricsError, Record, Stage, StepMetrics};
-use crate::rundir::EVAL;
+use crate::rundir::{CONFIG, EVAL, METRICS, SUMMARY, read_formatted};
 
 /// A run as its folder has recorded it.
 #[derive(Clone, Debug)]
@@ -65,12 +65,12 @@ impl Recorded {
     /// # Errors
     /// A file is missing or broken.
     pub fn load(dir: &Path) -> Result<Self, ReportError> {
-        let config = RunConfig::default().overlay(&dir.join("config.toml"))?;
-        let records = metrics::read(&dir.join("metrics.jsonl"))?;
-        let path = dir.join("summary.json");
+        let config = RunConfig::default().overlay(&dir.join(CONFIG))?;
+        let records = metrics::read(&dir.join(METRICS))?;
+        let path = dir.join(SUMMARY);
         let broken = |message: String| ReportError::Summary { path: path.clone(), message };
-        let summary = match fs::read(&path) {
-            Ok(text) => Some(serde_json::from_slice(&text).map_err(|e| broken(e.to_string()))?),
+        let summary = match fs::read_to_string(&path) {
+            Ok(text) => Some(read_formatted(&text).map_err(broken)?),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(broken(e.to_string())),
         };

@@ -26,7 +26,7 @@ use crate::report::{self, ReportError};
 use crate::reward::{Accuracy, Combined, Format};
 use crate::rng::Rng;
 use crate::rollout::{RolloutOptions, rollout};
-use crate::rundir::{FORMAT, METRICS, RunDir, RunDirError};
+use crate::rundir::{METRICS, RunDir, RunDirError, RunFormat, SUMMARY};
 use crate::setup::{self, Setup, SetupError};
 use crate::state::{self, RunState, Snapshot, StateError};
 use crate::step::StepError;
@@ -100,7 +100,7 @@ impl Run {
         setup.save(&dir)?;
         let metrics = MetricsWriter::create(&dir.join(METRICS))?;
         let done = RunState {
-            format: FORMAT,
+            format: RunFormat,
             files: state::files(path)?,
             stage: Stage::Base,
             step: 0,
@@ -368,6 +368,7 @@ impl Run {
             Some(BeforeAfter { base, last })
         };
         let summary = Summary {
+            format: RunFormat,
             countdown: both(EvalTask::Countdown).expect("every run measures Countdown"),
             chain_sum: both(EvalTask::ChainSum),
             stages: self.done.ledger.stages.clone(),
@@ -378,7 +379,7 @@ impl Run {
             control: self.setup.control.map(|c| c.name().into()),
             command: self.setup.command.clone(),
         };
-        self.dir.write("summary.json", &serde_json::to_vec_pretty(&summary).expect("plain data"))?;
+        self.dir.write(SUMMARY, &serde_json::to_vec_pretty(&summary).expect("plain data"))?;
         report::write(self.dir.path())?;
         Ok(summary)
     }

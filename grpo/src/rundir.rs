@@ -7,13 +7,13 @@ use std::{
 };
 
 use nn::write_atomic;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Marks a folder as a run's and is locked while the run lives. The lock is the operating system's: it goes with the process.
 const LOCK: &str = ".lock";
 
 /// The format of a run folder's files, raised whenever older ones are not understood any more.
-pub const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 /// The complete configuration.
 pub const CONFIG: &str = "config.toml";
@@ -25,24 +25,45 @@ pub const EVAL: &str = "eval.jsonl";
 pub const PROBLEMS: &str = "problems.jsonl";
 /// A record for each step and each evaluation.
 pub const METRICS: &str = "metrics.jsonl";
+/// The run in one object.
+pub const SUMMARY: &str = "summary.json";
 /// What a run goes on from.
 pub const STATE: &str = "state.safetensors";
 
-/// Reads a JSON object with a `format`, which must be this program's: it is looked at before everything else.
+/// The `format` of each file in a run folder: the number of this program's format. Any other is refused when it is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct RunFormat;
+
+impl From<RunFormat> for u32 {
+    fn from(_: RunFormat) -> u32 {
+        FORMAT
+    }
+}
+
+impl TryFrom<u32> for RunFormat {
+    type Error = String;
+
+    fn try_from(format: u32) -> Result<RunFormat, String> {
+        match format {
+            FORMAT => Ok(RunFormat),
+            _ => Err(format!("it has the format {format}, this program reads format {FORMAT}")),
+        }
+    }
+}
+
+/// What is looked at before everything else in a file. One that is older than such numbers has none.
+#[derive(Deserialize)]
+pub(crate) struct Head {
+    pub(crate) format: Option<RunFormat>,
+}
+
+/// Reads a JSON object of this program's format.
 ///
 /// # Errors
 /// What is wrong, in words.
 pub fn read_formatted<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    #[derive(Deserialize)]
-    struct Format {
-        #[serde(default)]
-        format: u32,
-    }
-    match serde_json::from_str(text) {
-        Ok(Format { format: FORMAT }) => serde_json::from_str(text).map_err(|e| e.to_string()),
-        Ok(Format { format }) => Err(format!("it has the format {format}, this program reads format {FORMAT}")),
-        Err(e) => Err(e.to_string()),
-    }
+    serde_json::from_str::<Head>(text).and_then(|_| serde_json::from_str(text)).map_err(|e| e.to_string())
 }
 
 /// A run folder that this process owns until it is dropped.

@@ -12,7 +12,7 @@ use crate::countdown::CountdownConfig;
 use crate::jsonl::{self, DataError, read_countdown};
 use crate::problem::{Problem, ProblemSet, TaskError};
 use crate::rng::Rng;
-use crate::rundir::{CONFIG, EVAL, FORMAT, PROBLEMS, RunDir, RunDirError, SETUP, check_resumable, read_formatted};
+use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, RunFormat, SETUP, check_resumable, read_formatted};
 use crate::state::{self, StateError};
 
 /// A setup that cannot be made.
@@ -106,7 +106,7 @@ pub struct Setup {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SetupFile {
-    format: u32,
+    format: RunFormat,
     base: Option<PathBuf>,
     control: Option<Control>,
     device: String,
@@ -233,7 +233,7 @@ impl Setup {
             }
         }
         let (base, device, command) = (self.base.clone(), self.device.name(), self.command.clone());
-        let file = SetupFile { format: FORMAT, base, control: self.control, device, command };
+        let file = SetupFile { format: RunFormat, base, control: self.control, device, command };
         dir.write(SETUP, &serde_json::to_vec_pretty(&file).expect("plain data"))
     }
 

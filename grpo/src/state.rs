@@ -18,7 +18,7 @@ use tensor::{DType, Device, Tensor};
 use crate::checksum::checksum;
 use crate::cost::Ledger;
 use crate::metrics::{EvalMetrics, Stage, Written};
-use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, SETUP, STATE, read_formatted};
+use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, RunFormat, SETUP, STATE, read_formatted};
 
 /// The tensor with the checksum: of the smallest dtype, so that it is stored last.
 const CHECKSUM: &str = "checksum";
@@ -31,8 +31,8 @@ pub type Files = BTreeMap<String, u64>;
 /// How far a run is, and what it must find to go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
-    /// [`FORMAT`](crate::rundir::FORMAT)
-    pub format: u32,
+    /// Of the run folder.
+    pub format: RunFormat,
     /// What was in the other files.
     pub files: Files,
     /// The stage it is in.

@@ -245,7 +245,7 @@ fn a_broken_state_is_refused_and_left_as_it_was() {
     }
     fs::write(&file, &good).unwrap();
     let metrics = fs::read_to_string(place.join("run/metrics.jsonl")).unwrap();
-    place.write("run/metrics.jsonl", metrics.lines().next().unwrap());
+    place.write("run/metrics.jsonl", metrics.lines().nth(1).unwrap());
     place.refuse_in_a_line("--resume run", &["run/metrics.jsonl"]);
     place.write("run/metrics.jsonl", metrics);
     place.write("run/config.toml", "[rl]\nsteps = \"few\"");
@@ -272,8 +272,8 @@ fn a_killed_run_goes_on_bit_for_bit() {
     let all = place.metrics("whole").len();
     assert!(place.metrics("whole").iter().any(|r| r["reward_std"].as_f64() > Some(0.0)), "RL has something to learn");
     let mut kills = 0;
-    // Killed as soon as so many records are there: before the first saved step, after it, in RL, and then let go.
-    for lines in [2, 27, 63, 65, usize::MAX] {
+    // Killed as soon as so many lines are there: before the first saved step, after it, in RL, and then let go.
+    for lines in [3, 28, 64, 66, usize::MAX] {
         let args = if kills == 0 { "--config micro.toml --out cut" } else { "--resume cut" };
         let mut child = place.command(args.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let written = || fs::read(place.join("cut/metrics.jsonl")).map_or(0, |b| b.iter().filter(|&&b| b == b'\n').count());

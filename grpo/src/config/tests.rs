@@ -33,6 +33,15 @@ fn a_file_is_laid_over_what_is_there() {
 }
 
 #[test]
+fn a_file_of_another_format_is_refused_as_such() {
+    assert!(RunConfig::default().to_toml().starts_with("format = 1\n"));
+    for newer in ["format = 2\ntemperament = 1", "temperament = 1\nformat = 2"] {
+        let said = over(newer).unwrap_err().to_string();
+        assert!(said.contains("my.toml") && said.contains("it has the format 2, this program reads format 1"), "{said}");
+    }
+}
+
+#[test]
 fn unknown_keys_and_bad_values_are_named() {
     for (text, said) in [
         ("[rl]\nlearning_rate = 1e-4", ["my.toml", "line 2", "`learning_rate`", "`num_generations`"]),

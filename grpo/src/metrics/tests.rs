@@ -74,11 +74,11 @@ fn a_mean_has_an_interval_over_problems() {
 fn a_killed_run_goes_on_where_its_state_was_saved() {
     let temp = Temp::new("resume");
     let mut w = MetricsWriter::create(&temp.path()).unwrap();
-    let mut at_three = w.written();
+    let mut at_three_records = w.written();
     for record in [step(1), eval(), step(2), step(3)] {
         w.write(&record).unwrap();
-        if w.written().lines == 3 {
-            at_three = w.written();
+        if w.written().lines == 4 {
+            at_three_records = w.written();
         }
     }
     // Killed while writing.
@@ -87,20 +87,20 @@ fn a_killed_run_goes_on_where_its_state_was_saved() {
     fs::write(temp.path(), &bytes).unwrap();
     assert_eq!(read(&temp.path()).unwrap(), [step(1), eval(), step(2), step(3)]);
 
-    let mut w = MetricsWriter::resume(&temp.path(), at_three).unwrap();
+    let mut w = MetricsWriter::resume(&temp.path(), at_three_records).unwrap();
     w.write(&step(3)).unwrap();
     let all = w.written();
-    assert_eq!(all.lines, 4);
+    assert_eq!(all.lines, 5);
     assert_eq!(read(&temp.path()).unwrap(), [step(1), eval(), step(2), step(3)]);
     let e = MetricsWriter::resume(&temp.path(), Written { lines: 9, ..all }).unwrap_err().to_string();
-    assert!(e.contains("has 4 lines") && e.contains("after 9"), "{e}");
+    assert!(e.contains("has 5 lines") && e.contains("after 9"), "{e}");
 
     // Another digit, two lines in another order, a line that was put in: none is taken for what was written.
     let text = fs::read_to_string(temp.path()).unwrap();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let changed = [
         text.replacen("\"step\":2", "\"step\":1", 1),
-        [lines[0], lines[2], lines[1], lines[3]].concat(),
+        [lines[0], lines[2], lines[1], lines[3], lines[4]].concat(),
         "\n".to_owned() + &text,
     ];
     for changed in changed {
@@ -130,7 +130,22 @@ fn values_that_are_not_finite_are_refused_by_name() {
         let e = w.write(&record).unwrap_err().to_string();
         assert!(e.contains(key), "{key:?} is not in {e:?}");
     }
-    assert_eq!(fs::read(temp.path()).unwrap(), b"");
+    assert_eq!(read(&temp.path()).unwrap(), []);
+}
+
+#[test]
+fn a_file_of_another_format_is_refused_and_an_older_one_is_read() {
+    let temp = Temp::new("format");
+    MetricsWriter::create(&temp.path()).unwrap().write(&eval()).unwrap();
+    let text = fs::read_to_string(temp.path()).unwrap();
+    let (head, rest) = text.split_once('\n').unwrap();
+    assert_eq!(head, r#"{"event":"format","format":1}"#);
+    fs::write(temp.path(), rest).unwrap();
+    assert_eq!(read(&temp.path()).unwrap(), [eval()]);
+    // It may hold records that are not known here.
+    fs::write(temp.path(), head.replace("\":1", "\":2") + "\n{\"event\":\"upload\"}\n").unwrap();
+    let e = read(&temp.path()).unwrap_err().to_string();
+    assert!(e.contains("metrics.jsonl, line 1: it has the format 2, this program reads format 1"), "{e}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::env;
 use super::*;
 use crate::cost::{BeforeAfter, Ledger};
 use crate::metrics::{Answer, MetricsWriter, Score, Scores};
+use crate::rundir::RunFormat;
 
 /// A reproducible wobble in −1…1.
 fn wobble(i: usize) -> f64 {
@@ -133,6 +134,7 @@ fn summary() -> Summary {
     ledger.add("r1_zero", 610.0, 9_600_000, 41_000_000_000_000);
     ledger.add("evaluation", 31.0, 1_040_000, 1_500_000_000_000);
     Summary {
+        format: RunFormat,
         countdown: BeforeAfter { base: scores(0), last: scores(80) },
         chain_sum: Some(BeforeAfter { base: chain_sums(0), last: chain_sums(80) }),
         stages: ledger.stages,
@@ -218,6 +220,19 @@ fn a_finished_run_makes_a_whole_page() {
     let svg = fs::read_to_string(folder.path.join("curve.svg")).unwrap();
     assert_well_formed(&svg);
     assert!(svg.contains("prefers-color-scheme") && svg.contains("held out"));
+}
+
+#[test]
+fn a_summary_of_another_format_is_refused_and_an_older_one_is_read() {
+    let folder = Folder::new("format", &records(), Some(&summary()));
+    let path = folder.path.join(SUMMARY);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"format\":1,", "")).unwrap();
+    assert_eq!(Recorded::load(&folder.path).unwrap().summary, Some(summary()));
+    // It may lack what is asked for here.
+    fs::write(&path, "{\"format\": 2}").unwrap();
+    let said = Recorded::load(&folder.path).unwrap_err().to_string();
+    assert!(said.contains("summary.json: it has the format 2, this program reads format 1"), "{said}");
 }
 
 #[test]

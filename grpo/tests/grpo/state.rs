@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use grpo::checksum::checksum;
 use grpo::cost::Ledger;
 use grpo::metrics::{EvalMetrics, EvalTask, Scores, Stage, Written};
 use grpo::policy;
-use grpo::rundir::{FORMAT, RunDir, STATE as FILE};
+use grpo::rundir::{RunDir, RunFormat, STATE as FILE};
 use grpo::state::{self, RunState, Snapshot};
 use nn::{AdamW, AdamWConfig, DeepseekV3ForCausalLM, Module};
 use tensor::{DType, Device, Generator, Tensor};
@@ -37,7 +38,7 @@ fn run_state() -> RunState {
     };
     let (base_evals, last_evals) = (vec![eval.clone()], vec![eval]);
     let metrics = Written { lines: 8, checksum: u64::MAX - 1 };
-    let (format, files) = (FORMAT, state::Files::new());
+    let (format, files) = (RunFormat, state::Files::new());
     RunState { format, files, stage: Stage::R1Zero, step: 5, metrics, ledger, base_evals, last_evals }
 }
 
@@ -195,10 +196,17 @@ fn any_flipped_bit_is_noticed() {
 
 #[test]
 fn a_state_of_another_format_is_refused() {
-    let (temp, policy) = (Temp::new(), model(1));
-    let dir = RunDir::create(&temp.join("run")).unwrap().0;
-    let newer = RunState { format: FORMAT + 1, ..run_state() };
-    Snapshot::of(&newer, &policy, None, &adamw(&policy)).write(&dir).unwrap();
-    let said = refusal(dir.path());
-    assert!(said.contains(&format!("it has the format {}, this program reads format {FORMAT}", FORMAT + 1)), "{said}");
+    let Saved { temp, .. } = saved();
+    let (folder, file) = (temp.join("run"), temp.join("run").join(FILE));
+    let mut bytes = fs::read(&file).unwrap();
+    let key = br#"\"format\":"#;
+    let at = bytes.windows(key.len()).position(|part| part == key).unwrap() + key.len();
+    assert_eq!(bytes[at], b'1');
+    bytes[at] = b'2';
+    let end = bytes.len() - 8;
+    let sum = checksum(0, &bytes[..end]);
+    bytes[end..].copy_from_slice(&sum.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    let said = refusal(&folder);
+    assert!(said.contains("it has the format 2, this program reads format 1"), "{said}");
 }
