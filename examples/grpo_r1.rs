@@ -132,11 +132,7 @@ fn setup(args: &Args, device: Device) -> Result<Setup, Box<dyn std::error::Error
         setup = setup.evaluated_on(file)?;
     }
     if let Some(file) = &args.problems {
-        let (with, left_out) = setup.trained_on(file)?;
-        if left_out > 0 {
-            say(format_args!("note: {left_out} problems of {} are held out and were left out", file.display()));
-        }
-        setup = with;
+        setup = setup.trained_on(file)?;
     }
     Ok(setup)
 }

@@ -1,6 +1,5 @@
 //! Measuring a policy on held-out problems.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use nn::DeepseekV3ForCausalLM;
@@ -46,7 +45,7 @@ pub fn shown(problem: &Problem, sample: &Sample) -> Answer {
 pub struct Evaluation<'a> {
     /// What they are.
     pub task: EvalTask,
-    /// The problems.
+    /// The problems, each once: copies would make an interval as of so many problems.
     pub problems: &'a [Problem],
     /// How many samples, which k.
     pub config: &'a EvalConfig,
@@ -58,9 +57,8 @@ pub struct Evaluation<'a> {
     pub at: (Stage, usize),
 }
 
-/// Samples answers at temperature 1 and estimates pass@k, and cons@k where a problem has one right answer. A problem that is listed
-/// several times is measured once: copies would make an interval as of so many problems. Also returns the sequences' lengths, for
-/// the bill. `ended` hears of answers that have ended, as in [`rollout_with`].
+/// Samples answers at temperature 1 and estimates pass@k, and cons@k where a problem has one right answer. Also returns the sequences'
+/// lengths, for the bill. `ended` hears of answers that have ended, as in [`rollout_with`].
 ///
 /// # Errors
 /// If the policy gives logits that are not finite.
@@ -74,9 +72,8 @@ pub fn evaluate(
     let n = e.config.samples;
     let options = RolloutOptions { num_generations: n, max_completion_length: e.limit, temperature: 1.0, seed: e.seed };
     let accuracy = Accuracy::default();
-    let mut seen = HashSet::new();
-    let problems: Vec<Problem> = e.problems.iter().filter(|&p| seen.insert(p)).cloned().collect();
-    let samples = rollout_with(policy, tokenizer, &problems, (&accuracy, &accuracy), &options, ended)?;
+    let problems = e.problems;
+    let samples = rollout_with(policy, tokenizer, problems, (&accuracy, &accuracy), &options, ended)?;
     let by_problem: Vec<&[Sample]> = samples.chunks(n).collect();
     let mut scores = Scores::default();
     let outcomes: Vec<Vec<bool>> = by_problem.iter().map(|g| g.iter().map(|s| s.correct).collect()).collect();

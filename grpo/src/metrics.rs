@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::behaviour::Behaviour;
 use crate::checksum::checksum;
 use crate::eval_stats::{Estimate, Z};
-use crate::rundir::{Head, RunFormat};
+use crate::rundir::RunFormat;
 
 /// A stage of the recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -292,6 +292,17 @@ pub enum Record {
     Eval(EvalMetrics),
 }
 
+/// What a line is. The first holds the format; in older files none does.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line {
+    Format {
+        format: RunFormat,
+    },
+    #[serde(other)]
+    Record,
+}
+
 /// What is wrong with a metrics file, or with a record for one.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
@@ -410,7 +421,7 @@ impl MetricsWriter {
     pub fn create(path: &Path) -> Result<Self, MetricsError> {
         let file = File::create(path).map_err(at(path))?;
         let mut new = Self { path: path.into(), file, written: Written::default() };
-        new.append(&serde_json::json!({ "event": "format", "format": RunFormat }))?;
+        new.append(&Line::Format { format: RunFormat })?;
         Ok(new)
     }
 
@@ -478,11 +489,9 @@ pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
     let text = fs::read(path).map_err(at(path))?;
     let complete = text.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     let parse = |(i, line)| {
-        // In an older file the first line is a record.
-        let is_head = |head: Head| i == 0 && head.format.is_some();
-        let parsed = serde_json::from_slice(line).map(is_head).and_then(|is_head| match is_head {
-            true => Ok(None),
-            false => serde_json::from_slice(line).map(Some),
+        let parsed = serde_json::from_slice(line).and_then(|kind| match kind {
+            Line::Format { .. } => Ok(None),
+            Line::Record => serde_json::from_slice(line).map(Some),
         });
         parsed.map_err(|e| MetricsError::Parse { path: path.into(), line: i + 1, message: e.to_string() }).transpose()
     };

@@ -18,6 +18,7 @@ use crate::config::{ConfigError, RunConfig};
 use crate::cost::Summary;
 use crate::metrics::{self, EvalMetrics, EvalTask, MetricsError, Record, Stage, StepMetrics};
 use crate::rundir::{CONFIG, EVAL, METRICS, SUMMARY, read_formatted};
+use crate::setup::{SetupError, SetupFile};
 
 /// A run as its folder has recorded it.
 #[derive(Clone, Debug)]
@@ -30,6 +31,19 @@ pub struct Recorded {
     pub summary: Option<Summary>,
     /// Whether the problems it is measured on are the user's own: the folder holds them then.
     pub own_eval: bool,
+    /// Where its base model is from.
+    pub base: Base,
+}
+
+/// Where the base model of a run is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Stage *base* of this run, on the corpus of its configuration.
+    Trained,
+    /// Its weights are random.
+    Untrained,
+    /// Another place: about what it has learned from nothing is recorded here.
+    Given,
 }
 
 /// Why there is no report.
@@ -41,6 +55,9 @@ pub enum ReportError {
     /// `config.toml` is missing or broken.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// `setup.json` is missing or broken.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// `summary.json` is broken.
     #[error("{}: {message}", path.display())]
     Summary {
@@ -60,7 +77,7 @@ pub enum ReportError {
 }
 
 impl Recorded {
-    /// Reads `config.toml`, `metrics.jsonl` and, if there is one, `summary.json` of a run folder.
+    /// Reads `config.toml`, `setup.json`, `metrics.jsonl` and, if there is one, `summary.json` of a run folder.
     ///
     /// # Errors
     /// A file is missing or broken.
@@ -74,7 +91,12 @@ impl Recorded {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(broken(e.to_string())),
         };
-        Ok(Self { config, records, summary, own_eval: dir.join(EVAL).is_file() })
+        let base = match SetupFile::read(dir)?.base {
+            Some(_) => Base::Given,
+            None if config.base.steps == 0 => Base::Untrained,
+            None => Base::Trained,
+        };
+        Ok(Self { config, records, summary, own_eval: dir.join(EVAL).is_file(), base })
     }
 
     /// The steps of a stage.
@@ -84,12 +106,6 @@ impl Recorded {
             Record::Eval(_) => None,
         });
         steps.filter(move |s| s.stage == stage)
-    }
-
-    /// Whether this run has trained its base model itself, on the corpus of its configuration. About one that was given nothing is
-    /// recorded here.
-    pub fn trained_its_base(&self) -> bool {
-        self.steps(Stage::Base).next().is_some()
     }
 
     /// The RL steps in which the answers to each question all got the same reward, and those of them in which that was 0.

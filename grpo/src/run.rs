@@ -88,7 +88,8 @@ impl Run {
     /// # Errors
     /// The folder cannot be used, the base model does not fit, or there is too little memory.
     pub fn create(setup: Setup, path: &Path) -> Result<(Run, Vec<Notice>), RunError> {
-        let mut notices = Vec::from_iter(setup.check_base()?);
+        let mut notices = setup.notices.clone();
+        notices.extend(setup.check_base()?);
         let tokenizer = Tokenizer::new();
         let policy = policy::fresh(hub_config(&setup.config), row_seed(setup.config.seed, 0), &setup.device)?;
         if let Some(base) = &setup.base {
@@ -301,8 +302,8 @@ impl Run {
             clipped_ratio: Some(share(&samples, |s| !s.completion.finished())),
             kl: update.kl,
             entropy: Some(entropy / generated.max(1) as f64),
-            clip_ratio: Some(update.clip_ratio),
-            logprob_max_diff: Some(update.logprob_max_diff),
+            clip_ratio: update.clip_ratio,
+            logprob_max_diff: update.logprob_max_diff,
             loss: update.loss,
             grad_norm: update.grad_norm,
             lr: rl.lr_at(step),

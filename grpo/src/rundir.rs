@@ -55,7 +55,8 @@ impl TryFrom<u32> for RunFormat {
 /// What is looked at before everything else in a file. One that is older than such numbers has none.
 #[derive(Deserialize)]
 pub(crate) struct Head {
-    pub(crate) format: Option<RunFormat>,
+    #[serde(default, rename = "format")]
+    _format: RunFormat,
 }
 
 /// Reads a JSON object of this program's format.

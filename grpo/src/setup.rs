@@ -1,5 +1,6 @@
 //! What a run is made of, and how a run folder remembers it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -100,21 +101,24 @@ pub struct Setup {
     pub device: Device,
     /// The program and its arguments, for the record.
     pub command: String,
+    /// What the user should know of the files given.
+    pub notices: Vec<Notice>,
 }
 
 /// `setup.json`: what the folder remembers beside configuration and problems.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SetupFile {
+pub(crate) struct SetupFile {
+    #[serde(default)]
     format: RunFormat,
-    base: Option<PathBuf>,
+    pub(crate) base: Option<PathBuf>,
     control: Option<Control>,
     device: String,
     command: String,
 }
 
 impl SetupFile {
-    fn read(folder: &Path) -> Result<SetupFile, SetupError> {
+    pub(crate) fn read(folder: &Path) -> Result<SetupFile, SetupError> {
         let path = folder.join(SETUP);
         let text = fs::read_to_string(&path).map_err(|e| e.to_string());
         text.and_then(|text| read_formatted(&text)).map_err(|message| SetupError::File { path, message })
@@ -147,28 +151,35 @@ impl Setup {
         }
         config.validate()?;
         let problems = ProblemSet::from_config(&config.task)?;
-        let command = String::new();
-        Ok(Setup { config, problems, eval_file: None, rl_problems: None, base, control, device, command })
+        let (command, notices) = (String::new(), Vec::new());
+        Ok(Setup { config, problems, eval_file: None, rl_problems: None, base, control, device, command, notices })
     }
 
-    /// The same, measured on the Countdown problems of a file, which pre-training, drills and RL then never see.
+    /// The same, measured on the Countdown problems of a file, which pre-training, drills and RL then never see. One that is listed
+    /// several times is measured once: copies would make an interval as of so many problems.
     ///
     /// # Errors
     /// The first line that is no such problem, by its number.
     pub fn evaluated_on(mut self, path: &Path) -> Result<Setup, SetupError> {
         let text = jsonl::load(path)?;
-        let problems = read_countdown(&text, path, self.problems.countdown_config())?;
+        let mut problems = read_countdown(&text, path, self.problems.countdown_config())?;
+        let (listed, mut seen) = (problems.len(), HashSet::new());
+        problems.retain(|problem| seen.insert(problem.clone()));
+        if problems.len() < listed {
+            let copies = listed - problems.len();
+            self.notice(format!("{}: {copies} of {listed} problems are copies of others and are left out", path.display()));
+        }
         self.problems = self.problems.evaluated_on(problems)?;
         self.eval_file = Some(text);
         Ok(self)
     }
 
     /// The same with RL on the Countdown problems of a file, without those held out; call it after
-    /// [`evaluated_on`](Setup::evaluated_on). Says how many were left out.
+    /// [`evaluated_on`](Setup::evaluated_on).
     ///
     /// # Errors
     /// The first line that is no such problem, by its number, or a file whose problems are all held out.
-    pub fn trained_on(mut self, path: &Path) -> Result<(Setup, usize), SetupError> {
+    pub fn trained_on(mut self, path: &Path) -> Result<Setup, SetupError> {
         let text = jsonl::load(path)?;
         let given = read_countdown(&text, path, &CountdownConfig::try_from(&self.config.task)?)?;
         let all = given.len();
@@ -176,9 +187,16 @@ impl Setup {
         if kept.is_empty() {
             return Err(SetupError::AllHeldOut(path.into()));
         }
-        let left_out = all - kept.len();
+        if kept.len() < all {
+            let held_out = all - kept.len();
+            self.notice(format!("{}: {held_out} of {all} problems are held out and are left out", path.display()));
+        }
         self.rl_problems = Some((text, kept));
-        Ok((self, left_out))
+        Ok(self)
+    }
+
+    fn notice(&mut self, words: String) {
+        self.notices.push(Notice(words));
     }
 
     /// The problems of an RL step, counted from 0: a function of the seed and the step.
@@ -252,7 +270,7 @@ impl Setup {
             setup = setup.evaluated_on(&eval)?;
         }
         if problems.is_file() {
-            setup = setup.trained_on(&problems)?.0;
+            setup = setup.trained_on(&problems)?;
         }
         Ok(setup)
     }

@@ -18,13 +18,13 @@ pub struct Update {
     pub loss: f64,
     /// Mean over the optimizer steps, before clipping.
     pub grad_norm: f64,
-    /// Mean k3 estimate of the KL divergence from the reference; `None` without one.
+    /// Mean k3 estimate of the KL divergence from the reference; `None` without one, or where no answer was trained on.
     pub kl: Option<f64>,
-    /// Share of tokens whose ratio was clipped.
-    pub clip_ratio: f64,
+    /// Share of tokens whose ratio was clipped; `None` where no answer was trained on.
+    pub clip_ratio: Option<f64>,
     /// Largest difference between the log-probabilities of sampling and those of the training pass, over the answers of the first
-    /// minibatch: before any update. 0 also where no answer was trained on.
-    pub logprob_max_diff: f64,
+    /// minibatch: before any update. `None` where no answer was trained on.
+    pub logprob_max_diff: Option<f64>,
     /// Mean over groups of the rewards' standard deviation.
     pub reward_std: f64,
     /// Share of groups without variance.
@@ -69,7 +69,7 @@ pub fn update(
     let objective = Objective::from(rl);
     let (lr, limit) = (rl.lr_at(step), rl.max_completion_length_at(step));
     let reference = reference.filter(|_| rl.beta > 0.0).map(|reference| (reference, rl.temperature));
-    let (mut kl, mut tokens, mut steps, mut load) = (0.0, 0, 0, Load::new());
+    let (mut kl, mut clipped, mut tokens, mut steps, mut load) = (0.0, 0.0, 0, 0, Load::new());
     for _ in 0..rl.num_iterations {
         rng.shuffle(&mut kept);
         for minibatch in kept.chunks(kept.len().div_ceil(rl.minibatches).max(1)) {
@@ -86,12 +86,12 @@ pub fn update(
                 Ok::<_, StepError>((part.loss, (value, part.kl, part.clipped, part.max_diff, out.expert_load)))
             })?;
             let mut loss = 0.0;
-            for (value, part_kl, clipped, max_diff, part_load) in done {
+            for (value, part_kl, part_clipped, max_diff, part_load) in done {
                 loss += value;
                 kl += part_kl;
-                report.clip_ratio += clipped;
+                clipped += part_clipped;
                 if steps == 0 {
-                    report.logprob_max_diff = report.logprob_max_diff.max(max_diff);
+                    report.logprob_max_diff = Some(report.logprob_max_diff.map_or(max_diff, |most| most.max(max_diff)));
                 }
                 add_load(&mut load, part_load);
             }
@@ -102,12 +102,11 @@ pub fn update(
             steps += 1;
         }
     }
-    for (sum, count) in
-        [(&mut report.loss, steps), (&mut report.grad_norm, steps), (&mut kl, tokens), (&mut report.clip_ratio, tokens)]
-    {
-        *sum /= count.max(1) as f64;
-    }
-    report.kl = reference.is_some().then_some(kl);
+    report.loss /= steps.max(1) as f64;
+    report.grad_norm /= steps.max(1) as f64;
+    let mean = |sum: f64| (tokens > 0).then(|| sum / tokens as f64);
+    report.kl = reference.and_then(|_| mean(kl));
+    report.clip_ratio = mean(clipped);
     report.expert_load = load_ratios(&load);
     Ok(report)
 }

@@ -7,7 +7,7 @@ use crate::config::RewardWeights;
 use crate::cost::{self, StageCost};
 use crate::metrics::{EvalTask, Score, Scores, Stage};
 
-use super::{Recorded, answers, figures};
+use super::{Base, Recorded, answers, figures};
 
 /// The whole document.
 pub fn html(run: &Recorded) -> String {
@@ -39,7 +39,11 @@ fn header(out: &mut String, run: &Recorded) {
         let [all, active] = s.parameters.map(|n| Unit::Number.format((n as f64 / 1e4).round() / 100.0));
         format!(" of {all} million parameters, {active} of them active per token,")
     });
-    let first = if run.trained_its_base() { "to write from traces of uneven quality, and then " } else { "" };
+    let learns = match run.base {
+        Base::Trained => "learns to write from traces of uneven quality, and then to reason by reinforcement alone",
+        Base::Untrained => "learns from random weights on by reinforcement alone",
+        Base::Given => "learns further by reinforcement alone",
+    };
     let rule = match run.config.rl.reward_weights {
         RewardWeights { format: 0.0, .. } => "a rule says whether its final answer is right, nothing else".into(),
         RewardWeights { accuracy, format } => {
@@ -49,10 +53,10 @@ fn header(out: &mut String, run: &Recorded) {
     let _ = write!(
         out,
         "<header><p class=\"kicker\">Scratchwork · grpo_r1</p><h1>R1-Zero at desk scale</h1><p class=\"lead\">A DeepSeek-V3 model{size} \
-         learns {first}to reason by reinforcement alone: {rule}. The task is Countdown: from {numbers} numbers up to {max}, each used \
+         {learns}: {rule}. The task is Countdown: from {numbers} numbers up to {max}, each used \
          once, make the target.</p>"
     );
-    if !run.trained_its_base() && !run.records.is_empty() {
+    if run.base == Base::Given {
         out.push_str(
             "<p class=\"flag\">The base model was made elsewhere: what it has learned from, and whether it has seen the problems that \
              are held out here, is not recorded in this run.</p>",
@@ -118,8 +122,8 @@ fn card(
     let now = after.and_then(|s| s.get(key));
     let interval = interval(unit, now.unwrap_or(was));
     let remark = after.and_then(|s| remark(before, s)).unwrap_or_default();
-    let foot = [interval, remark].join(" · ");
-    numbers(out, title, &unit.format(was.value), now.map(|e| unit.format(e.value)), foot.trim_end_matches(" · "));
+    let foot: Vec<String> = [interval, remark].into_iter().filter(|words| !words.is_empty()).collect();
+    numbers(out, title, &unit.format(was.value), now.map(|e| unit.format(e.value)), &foot.join(" · "));
 }
 
 fn numbers(out: &mut String, title: &str, first: &str, second: Option<String>, foot: &str) {
@@ -145,17 +149,22 @@ fn learning_curve(out: &mut String, run: &Recorded) {
     if panels.is_empty() {
         return;
     }
-    // The first evaluation is of the whole test set.
-    let eval = run.evals(EvalTask::Countdown).next();
-    let measured = eval.map_or(String::new(), |e| {
-        let kept = if run.trained_its_base() { "no stage trains on" } else { "RL does not train on" };
-        let ends = if run.summary.is_some() { "the first and the last dot are" } else { "the first dot is" };
-        let between = if run.own_eval { "a part of them" } else { "other held-out problems" };
-        format!(
-            "Held out: {} distinct problems that {kept}, {} answers to each at temperature 1; {ends} of these, the other dots of \
-             {between}. ",
-            e.problems, e.samples
-        )
+    // The first evaluation is of the whole test set, and so is that after the last step.
+    let evals: Vec<_> = run.evals(EvalTask::Countdown).collect();
+    let measured = evals.first().map_or(String::new(), |e| {
+        let kept = if run.base == Base::Given { "RL does not train on" } else { "no stage trains on" };
+        let plural = if e.problems == 1 { "" } else { "s" };
+        let between = &evals[1..evals.len() - usize::from(run.summary.is_some() && evals.len() > 1)];
+        let others = match between.first() {
+            None => String::new(),
+            Some(other) if run.own_eval && other.problems == e.problems => String::new(),
+            Some(_) => {
+                let ends = if run.summary.is_some() { "the first and the last dot are" } else { "the first dot is" };
+                let of = if run.own_eval { "a part of them" } else { "other held-out problems" };
+                format!("; {ends} of these, the other dots of {of}")
+            }
+        };
+        format!("Held out: {} problem{plural} that {kept}, {} answers to each at temperature 1{others}. ", e.problems, e.samples)
     });
     let _ = write!(
         out,
@@ -192,10 +201,10 @@ fn samples(out: &mut String, run: &Recorded) {
 
 fn chain_sums(out: &mut String, run: &Recorded) {
     let (Some(before), after) = run.before_and_after(EvalTask::ChainSum) else { return };
-    let taught = match (run.trained_its_base(), run.config.base.chain_sum_share > 0.0) {
-        (true, true) => "Taught in the base corpus and never seen by RL.",
-        (true, false) => "In neither the base corpus nor RL.",
-        (false, _) => "Never seen by RL.",
+    let taught = match run.base {
+        Base::Trained if run.config.base.chain_sum_share > 0.0 => "Taught in the base corpus and never seen by RL.",
+        Base::Trained => "In neither the base corpus nor RL.",
+        Base::Untrained | Base::Given => "Never seen by RL.",
     };
     let _ = write!(
         out,
@@ -265,14 +274,16 @@ fn costs(out: &mut String, run: &Recorded) {
     );
 }
 
+const AGREE: &str = "they agree bit for bit, and the ratio of the first update is exactly 1";
+
 /// Whether what was sampled is what was trained on.
 fn agreement(out: &mut String, run: &Recorded) {
-    let differences = run.steps(Stage::R1Zero).filter_map(|s| s.logprob_max_diff);
-    let Some(worst) = differences.reduce(f64::max) else { return };
-    let verdict = if worst == 0.0 {
-        "0 at every step: they agree bit for bit, and the ratio of the first update is exactly 1".into()
-    } else {
-        format!("{worst:.1e} at the worst step")
+    let differences: Vec<f64> = run.steps(Stage::R1Zero).filter_map(|s| s.logprob_max_diff).collect();
+    let Some(worst) = differences.iter().copied().reduce(f64::max) else { return };
+    let verdict = match (worst == 0.0, differences.len() == run.steps(Stage::R1Zero).count()) {
+        (false, _) => format!("{worst:.1e} at the worst step"),
+        (true, true) => format!("0 at every step: {AGREE}"),
+        (true, false) => format!("0 at the {} steps that trained on any answer: {AGREE}", differences.len()),
     };
     let _ = write!(
         out,
@@ -289,11 +300,16 @@ fn meaning(out: &mut String, run: &Recorded) {
         shown(run, &before.scores, &after.scores)
     );
     let base = &run.config.base;
-    if !run.trained_its_base() {
-        out.push_str(
-            "<p><b>It does not show</b> that RL invents reasoning: what the base model has learned from is not recorded here, so what RL \
-             found and what it only made frequent cannot be told apart. Much of such a gain can be had by blind search with verification. \
-             One run is one seed: other seeds belong beside it.</p></section>",
+    if run.base != Base::Trained {
+        let origin = match run.base {
+            Base::Given => "what the base model has learned from is not recorded here",
+            _ => "the base model had learned nothing, and writes what its random weights make likely",
+        };
+        let _ = write!(
+            out,
+            "<p><b>It does not show</b> that RL invents reasoning: {origin}, so what RL found and what it only made frequent cannot be \
+             told apart. Much of such a gain can be had by blind search with verification. One run is one seed: other seeds belong \
+             beside it.</p></section>",
         );
         return;
     }
@@ -335,14 +351,9 @@ fn shown(run: &Recorded, before: &Scores, after: &Scores) -> String {
     let checks = |s: &Scores| s.behaviour.checks.or(s.behaviour.failed_checks);
     if let (Some(was), Some(is)) = (checks(before), checks(after))
         && is > was
-        && run.config.base.p_continue > 0.0
-        && run.trained_its_base()
     {
         let [was, is] = [was, is].map(|v| Unit::Number.format(v));
-        let _ = write!(
-            text,
-            " An answer now checks itself {is} times instead of {was}: what was an occasional habit of the corpus has become a strategy."
-        );
+        let _ = write!(text, " An answer now checks itself {is} times instead of {was}.");
     }
     if let (Some(was), Some(is)) = (before.get("completion_length"), after.get("completion_length"))
         && is.low > was.high
@@ -350,12 +361,9 @@ fn shown(run: &Recorded, before: &Scores, after: &Scores) -> String {
         text.push_str(" Answers became longer although nothing rewards length.");
     }
     if let Some((k, share)) = in_most_tries(before) {
+        let found = if is.value <= share { ": RL makes it find in one answer what it could find in many" } else { "" };
         let share = Unit::Share.format(share);
-        let _ = write!(
-            text,
-            " The base model already solves {share} of the problems within {k} tries: RL makes it find in one answer what it could \
-             find in many."
-        );
+        let _ = write!(text, " The base model already solves {share} of the problems within {k} tries{found}.");
     }
     text + "</p>"
 }
@@ -378,9 +386,13 @@ fn reproduce(out: &mut String, run: &Recorded) {
             s.seed
         );
     }
+    let unused = match run.base {
+        Base::Trained => "",
+        _ => "<p>The table [base] is of a stage that this run did not have: it says nothing about the base model.</p>",
+    };
     let _ = write!(
         out,
-        "<details><summary>Every hyperparameter (config.toml)</summary><pre><code>{config}</code></pre></details></section>"
+        "<details><summary>Every hyperparameter (config.toml)</summary>{unused}<pre><code>{config}</code></pre></details></section>"
     );
 }
 

@@ -147,6 +147,8 @@ fn summary() -> Summary {
     }
 }
 
+const SETUP: &str = r#"{"base": null, "control": null, "device": "cpu", "command": ""}"#;
+
 /// A folder with a made-up run, removed unless the user named it.
 struct Folder {
     path: PathBuf,
@@ -161,6 +163,7 @@ impl Folder {
         };
         fs::create_dir_all(&path).unwrap();
         fs::write(path.join("config.toml"), RunConfig::default().to_toml()).unwrap();
+        fs::write(path.join("setup.json"), SETUP).unwrap();
         let mut writer = MetricsWriter::create(&path.join("metrics.jsonl")).unwrap();
         records.iter().for_each(|r| writer.write(r).unwrap());
         if let Some(summary) = summary {
@@ -237,32 +240,78 @@ fn a_summary_of_another_format_is_refused_and_an_older_one_is_read() {
 
 #[test]
 fn about_a_base_model_made_elsewhere_nothing_is_claimed() {
-    let with_base_stage = |own: bool| {
+    let with_base = |name: &str, setup: &str, steps: usize| {
         let mut records = records();
-        records.retain(|r| own || !matches!(r, Record::Step(s) if s.stage == Stage::Base));
-        let folder = Folder::new(if own { "own-base" } else { "other-base" }, &records, Some(&summary()));
+        records.retain(|r| name == "own" || !matches!(r, Record::Step(s) if s.stage == Stage::Base));
+        let folder = Folder::new(&format!("{name}-base"), &records, Some(&summary()));
+        fs::write(folder.path.join("setup.json"), setup).unwrap();
+        let mut config = RunConfig::default();
+        config.base.steps = steps;
+        fs::write(folder.path.join("config.toml"), config.to_toml()).unwrap();
         write(&folder.path).unwrap();
         fs::read_to_string(folder.path.join("report.html")).unwrap()
     };
-    let (own, other) = (with_base_stage(true), with_base_stage(false));
-    assert_well_formed(&other);
-    for claim in
-        ["with probability", "no stage trains on", "traces of uneven quality", "Taught in the base corpus", "drills", "habit"]
-    {
-        let before_config = |html: &str| html.split("Every hyperparameter").next().unwrap().contains(claim);
-        assert!(before_config(&own) && !before_config(&other), "{claim}");
+    let own = with_base("own", SETUP, 850);
+    let given = with_base("given", &SETUP.replacen("null", "\"other\"", 1), 850);
+    let untrained = with_base("no", SETUP, 0);
+    for other in [&given, &untrained] {
+        assert_well_formed(other);
+        for claim in ["with probability", "traces of uneven quality", "Taught in the base corpus", "drills", "to reason by"] {
+            let before_config = |html: &str| html.split("Every hyperparameter").next().unwrap().contains(claim);
+            assert!(before_config(&own) && !before_config(other), "{claim}");
+        }
+        assert!(other.contains("The table [base] is of a stage that this run did not have") && !own.contains("The table [base]"));
     }
-    assert!(other.contains("made elsewhere") && other.contains("RL does not train on") && !own.contains("made elsewhere"));
+    assert!(given.contains("made elsewhere") && given.contains("RL does not train on") && !given.contains("no stage trains on"));
+    assert!(untrained.contains("random weights") && untrained.contains("no stage trains on"));
+    assert!(!own.contains("made elsewhere") && !untrained.contains("made elsewhere"));
+}
+
+fn of_rl(record: &mut Record) -> Option<&mut StepMetrics> {
+    match record {
+        Record::Step(s) if s.stage == Stage::R1Zero => Some(s),
+        _ => None,
+    }
+}
+
+/// Of every setting only what was measured is said.
+#[test]
+fn what_was_not_measured_is_not_claimed() {
+    let page = |name: &str, records: &[Record], summary: &Summary| {
+        let folder = Folder::new(name, records, Some(summary));
+        write(&folder.path).unwrap();
+        fs::read_to_string(folder.path.join("report.html")).unwrap()
+    };
+    // Steps that trained on no answer have compared nothing.
+    let mut part = records();
+    part.iter_mut().filter_map(of_rl).skip(3).for_each(|s| s.logprob_max_diff = None);
+    assert!(page("part-compared", &part, &summary()).contains("0 at the 3 steps that trained on any answer"));
+    part.iter_mut().filter_map(of_rl).for_each(|s| s.logprob_max_diff = None);
+    assert!(!page("not-compared", &part, &summary()).contains("bit for bit"));
+    // A policy that solves more in one answer than the base model in many has found something.
+    assert!(page("within", &records(), &summary()).contains("in one answer what it could find in many"));
+    let mut beyond = records();
+    for r in &mut beyond {
+        if let Record::Eval(e) = r
+            && e.stage == Stage::Base
+        {
+            e.scores.set_value("pass@16", 0.5);
+        }
+    }
+    let html = page("beyond", &beyond, &summary());
+    assert!(html.contains("solves 50.0\u{202f}% of the problems") && !html.contains("what it could find in many"));
+    // Without an evaluation in between there are no other dots.
+    let mut ends = records();
+    ends.retain(|r| !matches!(r, Record::Eval(e) if e.stage == Stage::R1Zero && e.step < 80));
+    let html = page("ends", &ends, &summary());
+    assert!(html.contains("at temperature 1. ") && !html.contains("the other dots"));
+    assert!(page("between", &records(), &summary()).contains("the other dots of other held-out problems"));
 }
 
 #[test]
 fn rewards_that_teach_nothing_are_said_aloud() {
     let mut records = records();
-    let silent = records.iter_mut().filter_map(|r| match r {
-        Record::Step(s) if s.stage == Stage::R1Zero => Some(s),
-        _ => None,
-    });
-    for s in silent.take(3) {
+    for s in records.iter_mut().filter_map(of_rl).take(3) {
         (s.reward, s.frac_reward_zero_std) = (Some(if s.step == 1 { 1.0 } else { 0.0 }), Some(1.0));
     }
     let folder = Folder::new("silent", &records, None);

@@ -87,8 +87,8 @@ fn rl_asks_a_users_problems_and_no_others() {
     let lines: Vec<&str> = text.lines().collect();
     fs::write(&eval, lines[..4].join("\n")).unwrap();
     fs::write(&rest, lines[2..].join("\n")).unwrap(); // two of them are held out
-    let (setup, left_out) = setup(four()).evaluated_on(&eval).unwrap().trained_on(&rest).unwrap();
-    assert_eq!(left_out, 2);
+    let setup = setup(four()).evaluated_on(&eval).unwrap().trained_on(&rest).unwrap();
+    assert!(setup.notices[0].0.contains("2 of 8 problems are held out"), "{:?}", setup.notices);
     let asked: HashSet<Problem> = (0..100).flat_map(|step| setup.questions(step)).collect();
     assert_eq!(asked, setup.rl_problems.as_ref().unwrap().1.iter().cloned().collect());
     assert_eq!(asked.len(), 6);
@@ -108,7 +108,7 @@ fn a_run_folder_remembers_its_setup() {
     fs::write(&problems, r#"{"metadata": {"numbers": [4, 3, 2, 1], "target": 8}}"#).unwrap();
     let base = Some(PathBuf::from("runs/another"));
     let mut made = Setup::new(four(), Some(Control::NoLimitJump), base, Device::cpu()).unwrap();
-    made = made.evaluated_on(&eval).unwrap().trained_on(&problems).unwrap().0;
+    made = made.evaluated_on(&eval).unwrap().trained_on(&problems).unwrap();
     made.command = "grpo_r1 --seed 7".into();
     // The files may be gone when the run begins: they may lie in the older run that is moved out of its way.
     fs::remove_file(&eval).unwrap();

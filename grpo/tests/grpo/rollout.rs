@@ -109,7 +109,7 @@ fn a_temperature_is_part_of_the_policy() {
     let reference = copy_of(&policy);
     let rng = &mut Rng::new(0, "test", 0);
     let update = trainer::update(&policy, Some(&reference), &mut adamw(&policy), &rewarded(samples, 4), &rl, 0, rng).unwrap();
-    assert_eq!((update.logprob_max_diff, update.kl), (0.0, Some(0.0)));
+    assert_eq!((update.logprob_max_diff, update.kl), (Some(0.0), Some(0.0)));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn before_the_first_update_the_difference_is_zero_and_can_be_otherwise() {
         trainer::update(policy, Some(&reference), &mut adamw(policy), &samples, &rl, 0, rng).unwrap()
     };
     let same = update(&copy_of(&sampler));
-    assert_eq!((same.logprob_max_diff, same.kl, same.clip_ratio), (0.0, Some(0.0), 0.0));
+    assert_eq!((same.logprob_max_diff, same.kl, same.clip_ratio), (Some(0.0), Some(0.0), Some(0.0)));
 
     // One weight of one expert, by one part in a thousand: the policy that is trained is not the one that sampled.
     let other = copy_of(&sampler);
@@ -131,27 +131,6 @@ fn before_the_first_update_the_difference_is_zero_and_can_be_otherwise() {
     let mut values = weight.value().to_vec::<f32>();
     values[0] *= 1.0 + 1e-3;
     weight.set_value(Tensor::from_vec(values, weight.value().shape().clone(), &Device::cpu()));
-    let difference = update(&other).logprob_max_diff;
+    let difference = update(&other).logprob_max_diff.unwrap();
     assert!(difference > 0.0, "{name} was changed");
-}
-
-#[test]
-fn copies_of_a_problem_are_one_problem() {
-    use grpo::evaluate::{Evaluation, evaluate};
-    use grpo::metrics::{EvalTask, Stage};
-    let (policy, config) =
-        (crate::common::model(1), grpo::config::EvalConfig { samples: 4, k: vec![1, 4], ..Default::default() });
-    let measured = |problems: &[grpo::Problem]| {
-        let e = Evaluation { task: EvalTask::Countdown, problems, config: &config, limit: 12, seed: 3, at: (Stage::Base, 0) };
-        evaluate(&policy, &grpo::Tokenizer::new(), &e, &|_| ()).unwrap().0
-    };
-    let problems = crate::common::ragged_problems();
-    let copies = vec![problems[2].clone(); 50];
-    let (one, fifty) = (measured(&problems[2..]), measured(&copies));
-    assert_eq!((one.problems, fifty.problems), (1, 1));
-    assert_eq!(one.scores, fifty.scores);
-    let interval = fifty.scores.get("pass@1").unwrap();
-    assert!(interval.high - interval.low > 0.5, "{interval:?}");
-    let twice = [&problems[..], &problems[..]].concat();
-    assert_eq!(measured(&twice).scores, measured(&problems).scores);
 }

@@ -108,7 +108,7 @@ fn damage_is_noticed_before_anything_is_done() {
     fs::write(&eval, problem([1, 2]) + &problem([2, 5])).unwrap();
     fs::write(&problems, problem([3, 4]) + &problem([3, 5])).unwrap();
     let setup = Setup::new(micro_with("[base]\nsteps = 2\n[rl]\nsteps = 1"), None, None, Device::cpu()).unwrap();
-    let setup = setup.evaluated_on(&eval).unwrap().trained_on(&problems).unwrap().0;
+    let setup = setup.evaluated_on(&eval).unwrap().trained_on(&problems).unwrap();
     let folder = temp.join("run");
     Run::create(setup, &folder).unwrap().0.train().unwrap();
     // The last state is that of the end, and counts every line.
@@ -171,6 +171,29 @@ fn other_problems_in_between(folder: &Path) {
     let (base, between, last) = (of("base", 1), of("r1_zero", 1), of("r1_zero", 2));
     assert_eq!(base, last);
     assert!(!between.is_empty() && between.iter().all(|q| !last.contains(q)), "{between:?} {last:?}");
+}
+
+/// Fifty lines that pose one problem are no fifty problems.
+#[test]
+fn copies_of_a_problem_are_one_problem() {
+    let temp = Temp::new();
+    let line = "{\"metadata\": {\"numbers\": [1, 2], \"target\": 3}}\n";
+    fs::write(temp.join("fifty"), line.repeat(50)).unwrap();
+    let config = micro_with("[base]\nsteps = 2\n[rl]\nsteps = 1");
+    let setup = Setup::new(config, None, None, Device::cpu()).unwrap().evaluated_on(&temp.join("fifty")).unwrap();
+    let folder = temp.join("run");
+    let (run, notices) = Run::create(setup, &folder).unwrap();
+    assert!(notices.iter().any(|n| n.0.contains("49 of 50 problems are copies")), "{notices:?}");
+    run.train().unwrap();
+    let evals: Vec<Value> = metrics(&folder).into_iter().filter(|r| r["task"] == "countdown").collect();
+    assert_eq!(evals.len(), 2);
+    for eval in evals {
+        assert_eq!(eval["problems"], 1);
+        let [low, high] = [0, 1].map(|end| eval["ci"]["pass@1"][end].as_f64().unwrap());
+        assert!(high - low > 0.5, "{low} to {high}");
+    }
+    let html = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(html.contains("Held out: 1 problem that no stage trains on"));
 }
 
 #[test]
