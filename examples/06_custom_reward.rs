@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use scratchwork::grpo::config::{RlConfig, RunConfig, ScaleRewards};
 use scratchwork::grpo::console::{exit, say};
 use scratchwork::grpo::rollout::{RolloutOptions, Sample, rollout};
-use scratchwork::grpo::{Completion, Countdown, Problem, Reward, Rng, Tokenizer, objective::advantages, policy, trainer::update};
+use scratchwork::grpo::{Countdown, Problem, Response, Reward, Rng, Tokenizer, objective::advantages, policy, trainer::update};
 use scratchwork::nn::{AdamW, AdamWConfig, Config, Module, row_seed};
 use scratchwork::tensor::Device;
 use serde_json::json;
@@ -20,9 +20,9 @@ impl Reward for Digits {
         "digits"
     }
 
-    fn score(&self, _: &Problem, completion: &Completion) -> f64 {
-        let digits = completion.text().chars().filter(char::is_ascii_digit).count();
-        digits as f64 / completion.length().max(1) as f64
+    fn score(&self, _: &Problem, response: &Response) -> f64 {
+        let digits = response.text().chars().filter(char::is_ascii_digit).count();
+        digits as f64 / response.length().max(1) as f64
     }
 }
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 fn run() -> Result<serde_json::Value, Box<dyn std::error::Error>> {
     // The group is the baseline: an answer is as good as it is better than its siblings.
     let problem = Problem::from(Countdown::new([2, 3, 7, 8], 20));
-    let group = ["2+3+7+8", "20", "x?v"].map(|text| Digits.score(&problem, &Completion::from_text(text, text.len())));
+    let group = ["2+3+7+8", "20", "x?v"].map(|text| Digits.score(&problem, &Response::from_text(text, text.len())));
     say(format_args!("rewards {group:.2?}, advantages {:.2?}\n", advantages(&group, ScaleRewards::Group)));
 
     let tokenizer = Tokenizer::new();
@@ -53,7 +53,7 @@ fn run() -> Result<serde_json::Value, Box<dyn std::error::Error>> {
         let samples = rollout(&model, &tokenizer, &problems, (&Digits, &Digits), &options)?;
         curve.push(mean(&samples));
         if step % 10 == 0 {
-            say(format_args!("step {step:2}: share of digits {:.2}, for example {}", curve[step], samples[0].completion.text()));
+            say(format_args!("step {step:2}: share of digits {:.2}, for example {}", curve[step], samples[0].response.text()));
         }
         update(&model, None, &mut adamw, &samples, &rl, step, &mut Rng::new(0, "minibatches", step as u64))?;
     }

@@ -1,7 +1,7 @@
 //! Asks a trained model: `cargo run --release --example generate -- DIR "3,8,7,2:20"`.
 //!
 //! DIR is a run folder of `grpo_r1` or a hub checkpoint of one (`config.json`, `model.safetensors`, `tokenizer.json`). What a
-//! reader wants to see goes to stderr, the thinking an attempt a line; stdout gets one JSON line:
+//! reader wants to see goes to stderr, the thinking an attempt per line; stdout gets one JSON line:
 //! `{"problem","thinking","answer","correct","tokens"}`, and of several samples also `{"samples","pass_rate"}`.
 
 use std::error::Error;
@@ -75,10 +75,10 @@ fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
     let first = &first.expect("at least one sample was asked for");
     show(&problem, first);
 
-    let completion = &first.completion;
+    let response = &first.response;
     let mut line = json!({
-        "problem": problem.text(), "thinking": completion.think(), "answer": completion.answer(),
-        "correct": first.correct, "tokens": completion.length(),
+        "problem": problem.text(), "thinking": response.think(), "answer": response.answer(),
+        "correct": first.correct, "tokens": response.length(),
     });
     if args.samples > 1 {
         say(format_args!("{right} of {} samples are right", args.samples));
@@ -111,15 +111,15 @@ fn checkpoint(dir: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// The answer for a reader: a line an attempt, which ends with the verdict of its check, `x` or `v`.
+/// The answer for a reader: a line per attempt, which ends with the verdict of its check, `x` or `v`.
 fn show(problem: &Problem, sample: &Sample) {
-    let completion = &sample.completion;
+    let response = &sample.response;
     say(problem.text());
-    completion.think().split_inclusive(['x', 'v']).for_each(|attempt| say(format_args!("  {attempt}")));
+    response.think().split_inclusive(['x', 'v']).for_each(|attempt| say(format_args!("  {attempt}")));
     let verdict = if sample.correct { "right" } else { "wrong" };
-    match completion.answer() {
-        Some(answer) => say(format_args!("answer: {answer} ({verdict}, {} tokens)", completion.length())),
-        None if completion.finished() => say(format_args!("no answer in the template: {}", completion.text())),
-        None => say(format_args!("no answer: cut off at {} tokens", completion.length())),
+    match response.answer() {
+        Some(answer) => say(format_args!("answer: {answer} ({verdict}, {} tokens)", response.length())),
+        None if response.finished() => say(format_args!("no answer in the template: {}", response.text())),
+        None => say(format_args!("no answer: cut off at {} tokens", response.length())),
     }
 }

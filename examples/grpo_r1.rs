@@ -52,7 +52,7 @@ struct Args {
     #[arg(long, value_name = "DIR",
           conflicts_with_all = ["seed", "steps", "config", "eval", "problems", "base", "control", "out", "price", "quick"])]
     resume: Option<PathBuf>,
-    /// Dollars a device hour, for the cost table
+    /// Dollars per device hour, for the cost table
     #[arg(long, value_name = "DOLLARS")]
     price: Option<f64>,
     /// Print a table of the time by operation and the peak memory at the end

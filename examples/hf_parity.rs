@@ -186,7 +186,7 @@ fn saved_equal(model: &DeepseekV3ForCausalLM) -> Result<bool, ParityError> {
     let again =
         model.save_pretrained(&folder).and_then(|()| DeepseekV3ForCausalLM::from_pretrained(&folder, DType::F32, &Device::cpu()));
     let removed = std::fs::remove_dir_all(&folder);
-    // A folder that could not even be made cannot be removed either: the first error is the one to tell.
+    // A folder that could not even be made cannot be removed either: the first error is the one to report.
     let (again, _) = again?;
     removed.map_err(|source| ParityError::Io { path: folder, source })?;
     let bits = |model: &DeepseekV3ForCausalLM| -> Vec<(String, Vec<usize>, Vec<u8>)> {

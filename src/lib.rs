@@ -1,7 +1,7 @@
 //! Scratchwork: a tensor and reverse-mode autodiff library from scratch, and GRPO training of a DeepSeek-style model on it.
 //!
 //! This crate only gathers the layers, so that a user adds one dependency. Each layer's page says in which order to read it:
-//! [`tensor`], [`autograd`], [`nn`], [`grpo`], and [`cuda`] for GPUs. The book in `docs/` has a chapter a layer, `examples/` the programs to open first.
+//! [`tensor`], [`autograd`], [`nn`], [`grpo`], and [`cuda`] for GPUs. The book in `docs/` has a chapter per layer, `examples/` the programs to open first.
 //!
 //! ```
 //! use scratchwork::autograd::Var;

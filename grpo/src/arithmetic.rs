@@ -44,7 +44,7 @@ impl Operator {
 
 /// An expression worked out from left to right.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct Calculation {
     /// Every operation with its result: `2+4=6*7=42`.
     pub working: String,
     /// The expression alone, with brackets where the usual precedence would read it otherwise: `(2+4)*7`.
@@ -53,10 +53,10 @@ pub struct Attempt {
     pub value: i64,
 }
 
-impl Attempt {
+impl Calculation {
     /// Works out `first ∘ n₁ ∘ n₂ …`; `None` where an operator does not apply.
-    pub fn left_to_right(first: i64, rest: &[(Operator, i64)]) -> Option<Attempt> {
-        let mut attempt = Attempt { working: first.to_string(), expression: first.to_string(), value: first };
+    pub fn left_to_right(first: i64, rest: &[(Operator, i64)]) -> Option<Calculation> {
+        let mut attempt = Calculation { working: first.to_string(), expression: first.to_string(), value: first };
         let mut is_sum = false;
         for &(operator, number) in rest {
             let symbol = operator.symbol();
@@ -82,13 +82,13 @@ mod tests {
     #[test]
     fn works_from_left_to_right() {
         use Operator::*;
-        let attempt = Attempt::left_to_right(2, &[(Add, 4), (Multiply, 7), (Subtract, 50), (Divide, 4)]).unwrap();
+        let attempt = Calculation::left_to_right(2, &[(Add, 4), (Multiply, 7), (Subtract, 50), (Divide, 4)]).unwrap();
         assert_eq!(attempt.working, "2+4=6*7=42-50=-8/4=-2");
         assert_eq!(attempt.expression, "((2+4)*7-50)/4");
         assert_eq!(attempt.value, -2);
-        assert_eq!(Attempt::left_to_right(7, &[(Divide, 2)]), None);
-        assert_eq!(Attempt::left_to_right(7, &[(Divide, 0)]), None);
-        assert_eq!(Attempt::left_to_right(i64::MAX, &[(Add, 1)]), None);
+        assert_eq!(Calculation::left_to_right(7, &[(Divide, 2)]), None);
+        assert_eq!(Calculation::left_to_right(7, &[(Divide, 0)]), None);
+        assert_eq!(Calculation::left_to_right(i64::MAX, &[(Add, 1)]), None);
     }
 
     proptest! {
@@ -98,7 +98,7 @@ mod tests {
             rest in prop::collection::vec((prop::sample::select(vec!['+', '-', '*', '/']), 0i64..30), 0..6),
         ) {
             let rest: Vec<_> = rest.iter().map(|&(symbol, n)| (Operator::from_symbol(symbol).unwrap(), n)).collect();
-            if let Some(attempt) = Attempt::left_to_right(first, &rest) {
+            if let Some(attempt) = Calculation::left_to_right(first, &rest) {
                 let parsed = Expression::parse(&attempt.expression).unwrap();
                 prop_assert_eq!(parsed.value, Rational::from(attempt.value));
                 prop_assert_eq!(parsed.numbers.len(), rest.len() + 1);

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::arithmetic::Operator;
 use crate::problem::Problem;
-use crate::reward::Completion;
+use crate::reward::Response;
 
-/// Counts over the thinking of one completion, or, added up, of many.
+/// Counts over the thinking of one response, or, added up, of many.
 ///
 /// Thinking is read as attempts (`2+4=6-1=5`), each of which may end in a check of its value against the target with a
 /// verdict (`?7x`, or `?5v`). A policy may write anything; what does not read so is counted as far as it does.
@@ -68,7 +68,7 @@ impl Verdicts {
     }
 }
 
-fn ratio(part: usize, whole: usize) -> Option<f64> {
+pub(crate) fn ratio(part: usize, whole: usize) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
@@ -129,15 +129,15 @@ pub fn attempts(thinking: &str) -> impl Iterator<Item = Attempt<'_>> {
 }
 
 impl Behaviour {
-    /// Reads the thinking of `completion`.
-    pub fn of(problem: &Problem, completion: &Completion) -> Behaviour {
+    /// Reads the thinking of `response`.
+    pub fn of(problem: &Problem, response: &Response) -> Behaviour {
         let target = match problem {
             Problem::Countdown(problem) => Some(problem.target()),
-            Problem::ChainSum(_) | Problem::Question(_) => problem.right_number().and_then(|number| number.to_integer()),
+            Problem::ChainSum(problem) => Some(problem.answer()),
         };
         let mut counts = Behaviour::default();
         let mut after_failure = false;
-        for Attempt { working, check, verdict } in attempts(completion.think()) {
+        for Attempt { working, check, verdict } in attempts(response.think()) {
             if !working.is_empty() {
                 counts.attempts += 1;
                 counts.retries += usize::from(after_failure);
@@ -194,7 +194,7 @@ mod tests {
 
     fn behaviour(think: &str) -> Behaviour {
         let text = format!("{think}</think><answer>1</answer><eos>");
-        Behaviour::of(&Countdown::new([1, 1, 6, 6], 12).into(), &Completion::from_text(text, 0))
+        Behaviour::of(&Countdown::new([1, 1, 6, 6], 12).into(), &Response::from_text(text, 0))
     }
 
     #[test]
@@ -248,9 +248,9 @@ mod tests {
     #[test]
     fn chain_sums_count_steps_too() {
         let problem = Problem::from(ChainSum::parse("3+8-2").unwrap());
-        let completion = Completion::from_text("3+8=11-2=9</think><answer>9</answer><eos>", 0);
+        let response = Response::from_text("3+8=11-2=9</think><answer>9</answer><eos>", 0);
         let expected = Behaviour { attempts: 1, steps: 2, right_steps: 2, ..Behaviour::default() };
-        assert_eq!(Behaviour::of(&problem, &completion), expected);
+        assert_eq!(Behaviour::of(&problem, &response), expected);
     }
 
     #[test]

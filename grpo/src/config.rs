@@ -222,7 +222,7 @@ impl Default for EvalConfig {
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum RunConfigError {
     /// The file cannot be read.
     #[error("cannot read the configuration {}: {source}", path.display())]
     Read {
@@ -271,8 +271,8 @@ impl RunConfig {
     ///
     /// # Errors
     /// The file cannot be read, is not TOML, has an unknown key, or leads to a value out of range.
-    pub fn overlay(&self, path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    pub fn overlay(&self, path: &Path) -> Result<Self, RunConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| RunConfigError::Read { path: path.into(), source })?;
         self.overlay_str(&text, path)
     }
 
@@ -280,8 +280,8 @@ impl RunConfig {
     ///
     /// # Errors
     /// As [`RunConfig::overlay`].
-    pub fn overlay_str(&self, text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let refuse = |e: toml::de::Error| ConfigError::Parse { path: path.into(), message: e.to_string() };
+    pub fn overlay_str(&self, text: &str, path: &Path) -> Result<Self, RunConfigError> {
+        let refuse = |e: toml::de::Error| RunConfigError::Parse { path: path.into(), message: e.to_string() };
         // A newer file may hold what cannot be read here: its format is looked at first.
         toml::from_str::<Head>(text).map_err(refuse)?;
         // Straight from the text: only there does an error know its line.

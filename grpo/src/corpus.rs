@@ -54,7 +54,7 @@ impl Batch {
     pub const IGNORE_INDEX: i64 = -100;
 
     /// Pads `examples` to the longest.
-    pub fn of(examples: &[Example]) -> Batch {
+    pub fn of(examples: &[&Example]) -> Batch {
         let width = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
         let mut batch = Batch { rows: examples.len(), width, ids: Vec::new(), loss_mask: Vec::new() };
         for example in examples {
@@ -78,11 +78,6 @@ impl Batch {
         let label = |(&id, &counts): (&i64, &bool)| if counts { id } else { Self::IGNORE_INDEX };
         rows.flat_map(|(ids, mask)| ids[1..].iter().zip(&mask[1..]).map(label)).collect()
     }
-
-    /// How many tokens count in the loss.
-    pub fn loss_tokens(&self) -> usize {
-        self.loss_mask.iter().filter(|&&counts| counts).count()
-    }
 }
 
 /// The corpus of a run: an endless sequence of batches, each a function of the seed and its step alone.
@@ -98,11 +93,6 @@ impl<'a> Corpus<'a> {
     /// The corpus that `config` describes, on problems that are not held out.
     pub fn new(config: &'a BaseConfig, problems: &'a ProblemSet, seed: u64) -> Corpus<'a> {
         Corpus { config, problems, tokenizer: Tokenizer::new(), seed }
-    }
-
-    /// The batch of a step, counted from 0.
-    pub fn batch(&self, step: u64) -> Batch {
-        Batch::of(&self.examples(step))
     }
 
     /// The examples of a step: every `long_every`th step full-length drills only; else drills, chain sums and, for the rest,
@@ -139,8 +129,9 @@ mod tests {
     #[test]
     fn a_batch_is_padded_and_shifted() {
         let example = |tokens: &[i64], mask: &[bool]| Example { tokens: tokens.into(), loss_mask: mask.into() };
-        let batch = Batch::of(&[example(&[1, 9, 2, 8], &[false, false, true, true]), example(&[1, 7], &[false, true])]);
-        assert_eq!((batch.rows, batch.width, batch.loss_tokens()), (2, 4, 3));
+        let examples = [example(&[1, 9, 2, 8], &[false, false, true, true]), example(&[1, 7], &[false, true])];
+        let batch = Batch::of(&[&examples[0], &examples[1]]);
+        assert_eq!((batch.rows, batch.width, batch.loss_mask.iter().filter(|&&counts| counts).count()), (2, 4, 3));
         assert_eq!(batch.ids, [1, 9, 2, 8, 1, 7, 0, 0]);
         assert_eq!(batch.inputs(), [1, 9, 2, 1, 7, 0]);
         assert_eq!(batch.labels(), [-100, 2, 8, 7, -100, -100]);
@@ -165,19 +156,19 @@ mod tests {
         let long = corpus.examples(5);
         assert_eq!(long.len(), 16);
         assert_eq!(long.iter().filter(whole).count(), 0);
-        assert!(corpus.batch(5).width > 250, "{}", corpus.batch(5).width);
-        assert!(corpus.batch(4).width < 200, "{}", corpus.batch(4).width);
+        let width = |examples: &[Example]| examples.iter().map(|e| e.tokens.len()).max().unwrap();
+        assert!(width(&long) > 250 && width(&short) < 200, "{} {}", width(&long), width(&short));
     }
 
     #[test]
     fn a_batch_depends_on_seed_and_step_alone() {
         let config = BaseConfig::default();
         let corpus = Corpus::new(&config, &PROBLEMS, 3);
-        let seventh = corpus.batch(7);
-        corpus.batch(8);
-        assert_eq!(corpus.batch(7), seventh);
-        assert_ne!(corpus.batch(8), seventh);
-        assert_ne!(Corpus::new(&config, &PROBLEMS, 4).batch(7), seventh);
+        let seventh = corpus.examples(7);
+        corpus.examples(8);
+        assert_eq!(corpus.examples(7), seventh);
+        assert_ne!(corpus.examples(8), seventh);
+        assert_ne!(Corpus::new(&config, &PROBLEMS, 4).examples(7), seventh);
     }
 
     #[test]

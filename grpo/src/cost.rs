@@ -54,11 +54,6 @@ impl Ledger {
         stage.flops += flops;
         stage.cost_usd = stage.device_hours() * self.price;
     }
-
-    /// All stages together.
-    pub fn total(&self) -> StageCost {
-        total(&self.stages)
-    }
 }
 
 /// The sum of some stages, under the name `total`.
@@ -120,7 +115,7 @@ mod tests {
         ledger.add("r1_zero", 3600.0, 1, 2);
         ledger.add("base", 1800.0, 5, 50);
         assert_eq!(ledger.stages.iter().map(|s| s.cost_usd).collect::<Vec<_>>(), [2.0, 2.0]);
-        let total = ledger.total();
+        let total = total(&ledger.stages);
         assert_eq!((total.device_hours(), total.tokens, total.flops, total.cost_usd), (2.0, 16, 152, 4.0));
     }
 

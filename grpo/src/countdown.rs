@@ -1,6 +1,6 @@
 //! Countdown: make the target from the given numbers, each used once.
 
-use crate::arithmetic::{Attempt, Operator};
+use crate::arithmetic::{Calculation, Operator};
 use crate::config::TaskConfig;
 use crate::rng::Rng;
 use crate::task_error::TaskError;
@@ -138,11 +138,11 @@ impl CountdownConfig {
     }
 
     /// An attempt at random: the numbers in a random order, an operator at random between them.
-    pub fn attempt(&self, numbers: &[i64], rng: &mut Rng) -> Attempt {
+    pub fn attempt(&self, numbers: &[i64], rng: &mut Rng) -> Calculation {
         let mut order = numbers.to_vec();
         rng.shuffle(&mut order);
         let rest: Vec<_> = order[1..].iter().map(|&number| (rng.choose(&self.operators), number)).collect();
-        Attempt::left_to_right(order[0], &rest).expect("sums and products of the range fit an i64")
+        Calculation::left_to_right(order[0], &rest).expect("sums and products of the range fit an i64")
     }
 
     /// A problem at random: numbers drawn uniformly, the target the value of a random attempt at them.

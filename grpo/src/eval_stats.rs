@@ -2,19 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 /// The 97.5 % quantile of the normal distribution: two-sided 95 % intervals.
 pub(crate) const Z: f64 = 1.959_963_984_540_054;
-
-/// A 95 % confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// Its lower end.
-    pub low: f64,
-    /// Its upper end.
-    pub high: f64,
-}
 
 /// The unbiased estimate of pass@k from `right` right answers among `samples`: the chance that `k` of the samples, drawn
 /// without replacement, have a right one among them.
@@ -47,13 +36,6 @@ fn tally<T: PartialEq>(votes: &[Option<T>]) -> Vec<(&T, usize)> {
     counts
 }
 
-/// The answer with the most votes, of several the one given first; `None` if all abstain.
-pub fn majority<T: PartialEq>(votes: &[Option<T>]) -> Option<&T> {
-    let counts = tally(votes);
-    let most = counts.iter().map(|&(_, count)| count).max()?;
-    counts.into_iter().find(|&(_, count)| count == most).map(|(answer, _)| answer)
-}
-
 /// cons@k: the chance that the majority of `k` votes is `truth`, a tie being broken by an even draw among its answers.
 ///
 /// More votes per problem than `k` are cut into groups of `k` in order and averaged; a rest is left out. A vote of `None`
@@ -75,31 +57,20 @@ pub fn cons_at_k<T: PartialEq>(votes: &[Option<T>], truth: &T, k: usize) -> f64 
     shares.sum::<f64>() / count as f64
 }
 
-/// Wilson's interval for a proportion: stays within 0 and 1 and is honest near them (Wilson 1927).
-///
-/// For independent trials, one per problem; several samples per problem are not independent, see [`Estimate`].
-///
-/// # Panics
-/// If there are no trials, or more successes than trials.
-#[track_caller]
-pub fn wilson(successes: usize, trials: usize) -> Interval {
-    assert!(trials > 0 && successes <= trials, "wilson: {successes} successes in {trials} trials");
-    wilson_of(successes as f64 / trials as f64, trials as f64)
-}
-
-fn wilson_of(p: f64, n: f64) -> Interval {
+/// Wilson's 95 % interval for a proportion `p` in `n` independent trials: stays within 0 and 1 and is honest near them (Wilson 1927).
+fn wilson(p: f64, n: f64) -> [f64; 2] {
     let denominator = 1.0 + Z * Z / n;
     let centre = (p + Z * Z / (2.0 * n)) / denominator;
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / denominator;
     // At p = 0 and 1 the ends are exact; rounding must not push them past.
-    Interval { low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
+    [(centre - half).max(0.0), (centre + half).min(1.0)]
 }
 
 /// The mean over problems of a score between 0 and 1, with the error that comes from having only so many problems.
 ///
 /// Samples of one problem rise and fall together, so the problem is the unit: each counts by its own mean, and the standard
 /// error is that of the problem means ("clustered", Miller 2024, arXiv:2411.00640). It covers the sampling of answers too.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// The mean.
     pub mean: f64,
@@ -127,7 +98,7 @@ impl Estimate {
     /// The 95 % interval: Wilson's, at the number of independent trials that would have this standard error. Where the
     /// scores hardly vary, or so close to 0 or 1 that a handful of problems decides how much they do, that is at most the number
     /// of problems.
-    pub fn interval(&self) -> Interval {
+    pub fn interval(&self) -> [f64; 2] {
         let (problems, variance) = (self.problems as f64, self.mean * (1.0 - self.mean));
         // Equal scores differ from their mean by a rounding.
         let trials = match self.standard_error {
@@ -135,7 +106,7 @@ impl Estimate {
             _ => problems,
         };
         let few = problems * self.mean.min(1.0 - self.mean) < 5.0;
-        wilson_of(self.mean, if few { trials.min(problems) } else { trials })
+        wilson(self.mean, if few { trials.min(problems) } else { trials })
     }
 }
 
@@ -187,14 +158,6 @@ mod tests {
     }
 
     #[test]
-    fn the_majority_breaks_ties_by_order() {
-        assert_eq!(majority(&[Some(3), Some(5), Some(5), Some(3)]), Some(&3));
-        assert_eq!(majority(&[None, Some(5), Some(3), Some(3)]), Some(&3));
-        assert_eq!(majority::<i64>(&[None, None]), None);
-        assert_eq!(majority::<i64>(&[]), None);
-    }
-
-    #[test]
     fn cons_at_k_groups_its_votes() {
         let votes = [Some(1), Some(1), Some(2), Some(2), Some(2), None, Some(1)];
         // Groups (1, 1, 2) and (2, 2, –); the seventh vote is left out.
@@ -209,20 +172,20 @@ mod tests {
         for (successes, trials, low, high) in
             [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)]
         {
-            let interval = wilson(successes, trials);
-            assert!((interval.low - low).abs() < 5.1e-5 && (interval.high - high).abs() < 5.1e-5, "{interval:?}");
+            let interval = wilson(f64::from(successes) / f64::from(trials), f64::from(trials));
+            assert!((interval[0] - low).abs() < 5.1e-5 && (interval[1] - high).abs() < 5.1e-5, "{interval:?}");
         }
-        assert_eq!(wilson(20, 20).high, 1.0);
+        assert_eq!(wilson(1.0, 20.0)[1], 1.0);
     }
 
     #[test]
     fn independent_problems_give_wilsons_interval() {
         let scores: Vec<f64> = (0..263).map(|i| if i < 81 { 1.0 } else { 0.0 }).collect();
-        let (clustered, plain) = (Estimate::over_problems(&scores).interval(), wilson(81, 263));
+        let (clustered, plain) = (Estimate::over_problems(&scores).interval(), wilson(81.0 / 263.0, 263.0));
         // The sample variance divides by n − 1 where a proportion's divides by n: the interval is wider by 1/(2n), 0.2 %.
-        assert!((clustered.low - plain.low).abs() < 0.0002 && (clustered.high - plain.high).abs() < 0.0002);
+        assert!(clustered.iter().zip(plain).all(|(c, p)| (c - p).abs() < 0.0002));
         let all = Estimate::over_problems(&[1.0; 20]);
-        assert_eq!(all.interval(), wilson(20, 20));
+        assert_eq!(all.interval(), wilson(1.0, 20.0));
         assert_eq!(Estimate::over_problems(&[0.25]).standard_error, None);
     }
 
@@ -238,8 +201,8 @@ mod tests {
                     (0..8).map(|_| rng.chance(chance)).collect()
                 })
                 .collect();
-            let interval = pass_estimates(&outcomes, &[1])[&1].interval();
-            interval.low <= 0.5 && 0.5 <= interval.high
+            let [low, high] = pass_estimates(&outcomes, &[1])[&1].interval();
+            low <= 0.5 && 0.5 <= high
         });
         let share = covered.count() as f64 / 2000.0;
         // 95 %, give or take 4 standard errors of sqrt(0.95 · 0.05 / 2000) = 0.005.
@@ -260,22 +223,21 @@ mod tests {
                     (0..16).map(|_| rng.chance(chance)).collect()
                 };
                 let outcomes: Vec<Vec<bool>> = (0..128).map(|_| answers()).collect();
-                let interval = pass_estimates(&outcomes, &[k as usize])[&(k as usize)].interval();
-                interval.low <= truth && truth <= interval.high
+                let [low, high] = pass_estimates(&outcomes, &[k as usize])[&(k as usize)].interval();
+                low <= truth && truth <= high
             });
             let share = covered.count() as f64 / 1000.0;
             assert!(share > 0.92, "pass@{k} with {of_hard} of the problems hard: {share}");
         }
         // Equal scores whose mean is rounded count as equal.
-        let equal = Estimate::over_problems(&[pass_at_k(16, 5, 4); 8]).interval();
-        assert!(equal.high - equal.low > 0.2, "{equal:?}");
+        let [low, high] = Estimate::over_problems(&[pass_at_k(16, 5, 4); 8]).interval();
+        assert!(high - low > 0.2, "{low} to {high}");
     }
 
     proptest! {
         #[test]
         fn cons_at_k_is_the_mean_over_tie_breaks(votes in prop::collection::vec(prop::option::of(0u8..4), 1..10), truth in 0u8..4) {
-            // A vote's order decides ties in `majority`; over all rotations of the labels' priority each leader wins equally
-            // often. Enumerate the priorities (all 24 orders of 4 labels) and count.
+            // Over all orders of the labels' priority each leader wins equally often: enumerate them (24 of 4 labels) and count.
             let count = |label: u8| votes.iter().flatten().filter(|&&vote| vote == label).count();
             let mut wins = 0;
             let mut orders = 0;
@@ -291,9 +253,6 @@ mod tests {
             prop_assert_eq!(orders, 24);
             let expected = wins as f64 / orders as f64;
             prop_assert!((cons_at_k(&votes, &truth, votes.len()) - expected).abs() < 1e-15);
-            if let Some(&winner) = majority(&votes) {
-                prop_assert!((0..4).all(|label| count(label) <= count(winner)));
-            }
         }
 
         #[test]

@@ -12,7 +12,7 @@ use crate::problem::Problem;
 use crate::reward::Accuracy;
 use crate::rollout::{RolloutError, RolloutOptions, Sample, rollout_with};
 use crate::tokenizer::Tokenizer;
-use crate::verify::{final_answer, parse_number};
+use crate::verify::parse_number;
 
 /// The behaviour of some answers, with the lengths of right and wrong ones.
 pub fn behaviour(samples: &[Sample]) -> BehaviourMetrics {
@@ -36,7 +36,7 @@ pub fn share(samples: &[Sample], f: impl Fn(&Sample) -> bool) -> f64 {
 
 /// An answer as the report shows it.
 pub fn shown(problem: &Problem, sample: &Sample) -> Answer {
-    let text = sample.completion.text().to_owned();
+    let text = sample.response.text().to_owned();
     Answer { question: problem.text(), text, correct: sample.correct, tokens: sample.tokens.len() }
 }
 
@@ -81,17 +81,17 @@ pub fn evaluate(
         scores.set(&format!("pass@{k}"), estimate);
     }
     if problems.iter().all(|p| p.right_number().is_some()) {
-        let votes = |g: &&[Sample]| g.iter().map(|s| parse_number(final_answer(s.completion.answer()?)).ok()).collect::<Vec<_>>();
+        let votes = |g: &&[Sample]| g.iter().map(|s| parse_number(s.response.answer()?).ok()).collect::<Vec<_>>();
         for &k in e.config.k.iter().filter(|&&k| k > 1) {
-            let of = |(p, g): (&Problem, &&[Sample])| cons_at_k(&votes(g), &p.right_number().expect("checked above"), k);
+            let of = |(p, g): (&Problem, &&[Sample])| cons_at_k(&votes(g), &p.right_number().expect("checked above").into(), k);
             let scores_of: Vec<f64> = problems.iter().zip(&by_problem).map(of).collect();
             scores.set(&format!("cons@{k}"), Estimate::over_problems(&scores_of));
         }
     }
     let mean_length = |g: &&[Sample]| g.iter().map(|s| s.tokens.len()).sum::<usize>() as f64 / n as f64;
     scores.set("completion_length", Score::mean(&by_problem.iter().map(mean_length).collect::<Vec<_>>()));
-    scores.set_value("format", share(&samples, |s| s.completion.answer().is_some()));
-    scores.set_value("clipped_ratio", share(&samples, |s| !s.completion.finished()));
+    scores.set_value("format", share(&samples, |s| s.response.answer().is_some()));
+    scores.set_value("clipped_ratio", share(&samples, |s| !s.response.finished()));
     scores.behaviour = behaviour(&samples);
     let answers = problems.iter().zip(&by_problem).take(e.config.shown).map(|(p, g)| shown(p, &g[0])).collect();
     let metrics = EvalMetrics {

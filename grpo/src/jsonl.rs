@@ -1,4 +1,4 @@
-//! A user's own problems: JSON lines with `question`, `answer` and `metadata`.
+//! A user's own problems: JSON lines with `metadata`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::chain_sum::{ChainSum, ChainSumConfig};
 use crate::countdown::{Countdown, CountdownConfig};
-use crate::problem::Question;
-use crate::verify::{final_answer, parse_number};
 
 /// Why a file of problems was not read.
 #[derive(Debug, thiserror::Error)]
@@ -40,14 +37,10 @@ pub enum DataError {
     },
 }
 
-/// One line of a file: the fields that data sets agree on. Others are ignored.
+/// One line of a file. Other fields than this are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Row {
-    /// The question in words.
-    pub question: Option<String>,
-    /// The answer, in GSM8K with its solution before it.
-    pub answer: Option<String>,
     /// Whatever the generator wrote down.
     pub metadata: Map<String, Value>,
 }
@@ -83,7 +76,7 @@ pub fn read<T>(text: &[u8], path: &Path, problem: impl Fn(&Row) -> Result<T, Str
             // serde_json counts lines within the text it is given, which is one line; only the column means something.
             let error = error.to_string();
             let error = error.replace(" at line 1 column ", " at column ");
-            refused(format!("expected a JSON object with question, answer, metadata: {error}"))
+            refused(format!("expected a JSON object with metadata: {error}"))
         })?;
         problems.push(problem(&row).map_err(refused)?);
     }
@@ -110,36 +103,6 @@ pub fn read_countdown(text: &[u8], path: &Path, config: &CountdownConfig) -> Res
         let problem = Countdown::new(numbers, integer("target", row.metadata("target"))?);
         config.check(&problem).map_err(|error| error.to_string())?;
         Ok(problem)
-    })
-}
-
-/// Reads chain sums as reasoning-gym writes them, from `metadata.expression`.
-///
-/// # Errors
-/// As [`read`]; also a problem outside the range of `config`.
-pub fn read_chain_sum(text: &[u8], path: &Path, config: &ChainSumConfig) -> Result<Vec<ChainSum>, DataError> {
-    read(text, path, |row| {
-        let expression = row.metadata("expression");
-        let problem = expression
-            .as_str()
-            .and_then(ChainSum::parse)
-            .ok_or_else(|| format!("metadata.expression: expected a sum of positive integers, found {}", brief(expression)))?;
-        config.check(&problem).map_err(|error| error.to_string())?;
-        Ok(problem)
-    })
-}
-
-/// Reads questions with a numeric answer, as in GSM8K (`#### 72` at the end of `answer`) or the answer alone.
-///
-/// # Errors
-/// As [`read`]; also an answer that is no number.
-pub fn read_questions(text: &[u8], path: &Path) -> Result<Vec<Question>, DataError> {
-    read(text, path, |row| {
-        let text = row.question.clone().ok_or("question: expected a string, found nothing")?;
-        let answer = row.answer.as_deref().ok_or("answer: expected a string, found nothing")?;
-        let answer = final_answer(answer);
-        let number = parse_number(answer).map_err(|error| format!("answer: {error}, found {answer:?}"))?;
-        Ok(Question { text, answer: number })
     })
 }
 
@@ -194,7 +157,7 @@ mod tests {
         ] {
             assert_eq!(error(line), expected);
         }
-        for line in ["{\"metadata\": ", "[1]", "7", "not json", "{\"question\": 3}"] {
+        for line in ["{\"metadata\": ", "[1]", "7", "not json", "{\"metadata\": 3}"] {
             let error = error(line);
             assert!(error.starts_with("FILE:2: expected a JSON object") && error.contains("column"), "{error}");
         }
@@ -203,24 +166,6 @@ mod tests {
         assert!(error.starts_with("FILE:2: expected UTF-8"), "{error}");
         let missing = load(Path::new("/no/such/file.jsonl")).unwrap_err().to_string();
         assert!(missing.starts_with("/no/such/file.jsonl: "), "{missing}");
-    }
-
-    #[test]
-    fn reads_questions_and_chain_sums() {
-        let questions = |content: &str| in_words(read_questions(content.as_bytes(), Path::new("FILE")));
-        let read = questions(r#"{"question": "How much?", "answer": "2*540=<<2*540=1080>>1080\n#### 1,080"}"#).unwrap();
-        assert_eq!(read, [Question { text: "How much?".into(), answer: 1080.into() }]);
-        assert_eq!(
-            questions(r#"{"question": "Sort", "answer": "['1']"}"#).unwrap_err(),
-            "FILE:1: answer: expected an integer, a decimal or a fraction, found \"['1']\""
-        );
-        assert_eq!(questions(r#"{"answer": "1"}"#).unwrap_err(), "FILE:1: question: expected a string, found nothing");
-
-        let sums = |content: &str| in_words(read_chain_sum(content.as_bytes(), Path::new("FILE"), &ChainSumConfig::default()));
-        let row = r#"{"metadata": {"expression": "7 + 2 - 10"}}"#;
-        assert_eq!(sums(row).unwrap(), [ChainSum::parse("7+2-10").unwrap()]);
-        let row = r#"{"metadata": {"expression": "7 * 2"}}"#;
-        assert!(sums(row).unwrap_err().contains("metadata.expression: expected a sum"));
     }
 
     proptest! {

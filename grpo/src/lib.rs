@@ -1,7 +1,7 @@
 //! Problems, rewards, rollouts and Group Relative Policy Optimization.
 //!
 //! What a run is about, in the order in which a reader may want to open it: a [`Problem`] has a prompt; a policy answers with a
-//! [`Completion`]; a [`Reward`] scores it through a verifier ([`verify`]); [`Behaviour`] says what the thinking did; and
+//! [`Response`]; a [`Reward`] scores it through a verifier ([`verify`]); [`Behaviour`] says what the thinking did; and
 //! [`eval_stats`] what many answers prove. The [`corpus`] is what the base model learns from.
 
 pub mod arithmetic;
@@ -38,11 +38,11 @@ pub mod tokenizer;
 pub mod trainer;
 pub mod verify;
 pub use behaviour::{Behaviour, Verdicts};
-pub use chain_sum::{ChainSum, ChainSumConfig};
+pub use chain_sum::ChainSum;
 pub use corpus::{Batch, Corpus, Example};
 pub use countdown::{Countdown, CountdownConfig};
 pub use jsonl::DataError;
-pub use problem::{Problem, ProblemSet, Question, TaskError};
-pub use reward::{Accuracy, Combined, Completion, Format, Reward};
+pub use problem::{Problem, ProblemSet, TaskError};
+pub use reward::{Accuracy, Combined, Format, Response, Reward};
 pub use rng::Rng;
 pub use tokenizer::{EncodeError, Tokenizer, TokenizerError, token};

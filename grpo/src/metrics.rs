@@ -14,15 +14,16 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::behaviour::Behaviour;
+use crate::behaviour::{Behaviour, ratio};
 use crate::checksum::checksum;
 use crate::eval_stats::{Estimate, Z};
 use crate::rundir::RunFormat;
 
 /// A stage of the recipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// Pre-training on traces and drills.
+    #[default]
     #[serde(rename = "base")]
     Base,
     /// GRPO with rule rewards only.
@@ -68,7 +69,6 @@ pub struct BehaviourMetrics {
 impl BehaviourMetrics {
     /// From the counts over some answers; lengths are left out, for the counts do not know them.
     pub fn of(counts: &Behaviour, answers: usize) -> Self {
-        let ratio = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
         Self {
             attempts: ratio(counts.attempts, answers),
             checks: ratio(counts.checks, answers),
@@ -78,14 +78,13 @@ impl BehaviourMetrics {
             verdict_accuracy: counts.verdicts.accuracy(),
             balanced_verdict_accuracy: counts.verdicts.balanced_accuracy(),
             arithmetic_accuracy: ratio(counts.right_steps, counts.steps),
-            length_right: None,
-            length_wrong: None,
+            ..Self::default()
         }
     }
 }
 
 /// One training step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
     /// Its stage.
     pub stage: Stage,
@@ -138,30 +137,7 @@ pub struct StepMetrics {
 impl StepMetrics {
     /// A step of a stage with everything absent or 0, to be filled with `..`.
     pub fn new(stage: Stage, step: usize) -> Self {
-        Self {
-            stage,
-            step,
-            reward: None,
-            reward_std: None,
-            frac_reward_zero_std: None,
-            accuracy: None,
-            format: None,
-            completion_length: None,
-            max_completion_length: None,
-            clipped_ratio: None,
-            kl: None,
-            entropy: None,
-            clip_ratio: None,
-            logprob_max_diff: None,
-            loss: 0.0,
-            grad_norm: 0.0,
-            lr: 0.0,
-            expert_load: Vec::new(),
-            tokens: 0,
-            tokens_per_second: 0.0,
-            seconds: 0.0,
-            behaviour: BehaviourMetrics::default(),
-        }
+        Self { stage, step, ..Self::default() }
     }
 }
 
@@ -192,8 +168,8 @@ impl Score {
 
 impl From<Estimate> for Score {
     fn from(e: Estimate) -> Self {
-        let interval = e.interval();
-        Self { value: e.mean, low: interval.low, high: interval.high }
+        let [low, high] = e.interval();
+        Self { value: e.mean, low, high }
     }
 }
 

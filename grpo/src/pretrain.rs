@@ -38,7 +38,7 @@ pub fn step(
     let parts = micro_batches(&all, |i| examples[i].tokens.len());
     let done = backward_parts(&parts, |part| {
         let share = part.len() as f64 / examples.len() as f64;
-        let batch = Batch::of(&part.iter().map(|&i| examples[i].clone()).collect::<Vec<_>>());
+        let batch = Batch::of(&part.iter().map(|&i| &examples[i]).collect::<Vec<_>>());
         part_loss(policy, &batch, counted, share * base.seq_aux_alpha)
     })?;
     let (mut loss, mut load) = (0.0, Load::new());

@@ -2,22 +2,13 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::chain_sum::{ChainSum, ChainSumConfig};
+use crate::chain_sum::ChainSum;
 use crate::config::TaskConfig;
 use crate::countdown::{Countdown, CountdownConfig};
 use crate::rng::Rng;
 pub use crate::task_error::TaskError;
 use crate::tokenizer::{EncodeError, Tokenizer};
-use crate::verify::{Rational, Uses, check_expression, final_answer, parse_number};
-
-/// A question in words with a number for an answer, as in GSM8K.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
-    /// The question.
-    pub text: String,
-    /// The one right answer.
-    pub answer: Rational,
-}
+use crate::verify::{Uses, check_expression, parse_number};
 
 /// A problem to solve. Two problems are the same when they are equal, whatever the order of a Countdown's numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,8 +17,6 @@ pub enum Problem {
     Countdown(Countdown),
     /// One right answer.
     ChainSum(ChainSum),
-    /// One right answer.
-    Question(Question),
 }
 
 impl Problem {
@@ -36,11 +25,10 @@ impl Problem {
         match self {
             Problem::Countdown(problem) => problem.text(),
             Problem::ChainSum(problem) => problem.text(),
-            Problem::Question(problem) => problem.text.clone(),
         }
     }
 
-    /// The token ids of the prompt, `<bos>…<think>`: a completion begins with thinking.
+    /// The token ids of the prompt, `<bos>…<think>`: a response begins with thinking.
     ///
     /// # Errors
     /// A character of the problem that has no token; its position counts from the problem's start.
@@ -54,16 +42,15 @@ impl Problem {
     pub fn is_right(&self, answer: &str, uses: Uses) -> bool {
         match self {
             Problem::Countdown(problem) => check_expression(answer, problem.numbers(), problem.target(), uses).is_ok(),
-            Problem::ChainSum(_) | Problem::Question(_) => self.right_number() == parse_number(final_answer(answer)).ok(),
+            Problem::ChainSum(problem) => parse_number(answer) == Ok(problem.answer().into()),
         }
     }
 
     /// The number that is the one right answer; `None` for a task with several.
-    pub fn right_number(&self) -> Option<Rational> {
+    pub fn right_number(&self) -> Option<i64> {
         match self {
             Problem::Countdown(_) => None,
-            Problem::ChainSum(problem) => Some(problem.answer().into()),
-            Problem::Question(problem) => Some(problem.answer),
+            Problem::ChainSum(problem) => Some(problem.answer()),
         }
     }
 }
@@ -87,7 +74,6 @@ impl From<ChainSum> for Problem {
 #[derive(Clone, Debug)]
 pub struct ProblemSet {
     countdown: CountdownConfig,
-    chain_sum: ChainSumConfig,
     held_out: HashSet<Problem>,
     held_out_countdown: Vec<Countdown>,
     held_out_chain_sum: Vec<ChainSum>,
@@ -95,18 +81,9 @@ pub struct ProblemSet {
 
 impl ProblemSet {
     /// Draws until most distinct problems are known (20,000 times) and holds out a random `share` of them; also 256 chain sums.
-    ///
     /// `seed` decides which problems are held out, and nothing else: runs of several seeds should be judged by the same ones.
-    ///
-    /// # Errors
-    /// [`TaskError`] for ranges that make no task.
-    pub fn new(countdown: CountdownConfig, chain_sum: ChainSumConfig, share: f64, seed: u64) -> Result<ProblemSet, TaskError> {
+    fn new(countdown: CountdownConfig, share: f64, seed: u64) -> Result<ProblemSet, TaskError> {
         countdown.validate()?;
-        chain_sum.validate()?;
-        if !(0.0..1.0).contains(&share) {
-            let expected = "0 or more, less than 1".to_string();
-            return Err(TaskError::Config { key: "task.held_out", expected, found: share.to_string() });
-        }
         let mut rng = Rng::new(seed, "held-out countdown", 0);
         let distinct: BTreeSet<Countdown> = (0..20_000).map(|_| countdown.draw(&mut rng)).collect();
         let mut distinct = Vec::from_iter(distinct);
@@ -114,26 +91,20 @@ impl ProblemSet {
         distinct.truncate((distinct.len() as f64 * share) as usize);
 
         let mut rng = Rng::new(seed, "held-out chain sum", 0);
-        let sums: BTreeSet<ChainSum> = (0..256).map(|_| chain_sum.draw(&mut rng)).collect();
+        let sums: BTreeSet<ChainSum> = (0..256).map(|_| ChainSum::draw(&mut rng)).collect();
         let mut sums = Vec::from_iter(sums);
         rng.shuffle(&mut sums);
 
-        let set = ProblemSet {
-            countdown,
-            chain_sum,
-            held_out: HashSet::new(),
-            held_out_countdown: Vec::new(),
-            held_out_chain_sum: sums,
-        };
-        set.holding_out(distinct)
+        let (held_out, held_out_countdown) = (HashSet::new(), Vec::new());
+        ProblemSet { countdown, held_out, held_out_countdown, held_out_chain_sum: sums }.holding_out(distinct)
     }
 
-    /// The problems of a run's configuration, with chain sums of the default range. The held-out ones are the same for every seed.
+    /// The problems of a run's configuration. The held-out ones are the same for every seed.
     ///
     /// # Errors
-    /// As [`new`](Self::new); also if the share amounts to no problem at all, for then nothing could be measured.
+    /// [`TaskError`] for ranges that make no task, or a share that amounts to no problem at all, for then nothing could be measured.
     pub fn from_config(task: &TaskConfig) -> Result<ProblemSet, TaskError> {
-        let set = ProblemSet::new(task.try_into()?, ChainSumConfig::default(), task.held_out, 0)?;
+        let set = ProblemSet::new(task.try_into()?, task.held_out, 0)?;
         if set.held_out_countdown.is_empty() {
             let expected = "a share of the task's distinct problems that is at least one of them".into();
             return Err(TaskError::Config { key: "task.held_out", expected, found: task.held_out.to_string() });
@@ -157,10 +128,7 @@ impl ProblemSet {
         // Training redraws what is held out. If a thousand draws find nothing else, it would redraw (nearly) for ever.
         let mut rng = Rng::new(0, "is anything left", 0);
         if (0..1000).all(|_| self.is_held_out(&self.countdown.draw(&mut rng).into())) {
-            return Err(TaskError::NothingLeft { task: "countdown" });
-        }
-        if (0..1000).all(|_| self.is_held_out(&self.chain_sum.draw(&mut rng).into())) {
-            return Err(TaskError::NothingLeft { task: "chain-sum" });
+            return Err(TaskError::NothingLeft);
         }
         Ok(self)
     }
@@ -203,7 +171,7 @@ impl ProblemSet {
     /// A chain sum to train on.
     pub fn chain_sum(&self, rng: &mut Rng) -> ChainSum {
         loop {
-            let problem = self.chain_sum.draw(rng);
+            let problem = ChainSum::draw(rng);
             if !self.is_held_out(&problem.clone().into()) {
                 return problem;
             }
@@ -217,7 +185,7 @@ mod tests {
     use proptest::prelude::{ProptestConfig, prop_assert, proptest};
 
     fn problems(share: f64, seed: u64) -> ProblemSet {
-        ProblemSet::new(CountdownConfig::default(), ChainSumConfig::default(), share, seed).unwrap()
+        ProblemSet::new(CountdownConfig::default(), share, seed).unwrap()
     }
 
     #[test]
@@ -246,9 +214,9 @@ mod tests {
     #[test]
     fn a_task_that_is_all_held_out_is_refused() {
         let one = CountdownConfig { numbers: 2, max_value: 1, max_target: 2, ..CountdownConfig::default() };
-        let set = ProblemSet::new(one, ChainSumConfig::default(), 0.0, 0).unwrap();
+        let set = ProblemSet::new(one, 0.0, 0).unwrap();
         let error = set.evaluated_on(vec![Countdown::new([1, 1], 2)]).unwrap_err();
-        assert_eq!(error, TaskError::NothingLeft { task: "countdown" });
+        assert_eq!(error, TaskError::NothingLeft);
     }
 
     #[test]
@@ -269,8 +237,6 @@ mod tests {
         let tokenizer = Tokenizer::new();
         let ids = Problem::from(Countdown::new([4, 3, 2, 10], 7)).prompt(&tokenizer).unwrap();
         assert_eq!(tokenizer.decode(&ids), "<bos>2,3,4,10:7<think>");
-        let question = Problem::Question(Question { text: "3 + 4".into(), answer: 7.into() });
-        assert_eq!(question.prompt(&tokenizer).unwrap_err().position, 1);
     }
 
     proptest! {

@@ -19,7 +19,7 @@ const WIDTH: usize = 100;
 
 /// The progress of one stage, on standard error.
 #[derive(Debug)]
-pub struct Progress {
+pub struct StageProgress {
     stage: Stage,
     total: usize,
     done: usize,
@@ -29,7 +29,7 @@ pub struct Progress {
     recent: VecDeque<f64>,
 }
 
-impl Progress {
+impl StageProgress {
     /// Begins a stage of `total` steps of which `done` were made before (0, unless a run is resumed).
     pub fn new(stage: Stage, total: usize, done: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {

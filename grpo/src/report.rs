@@ -14,7 +14,7 @@ use std::{
 use nn::write_atomic;
 
 use crate::chart;
-use crate::config::{ConfigError, RunConfig};
+use crate::config::{RunConfig, RunConfigError};
 use crate::cost::Summary;
 use crate::metrics::{self, EvalMetrics, EvalTask, MetricsError, Record, Stage, StepMetrics};
 use crate::rundir::{CONFIG, EVAL, METRICS, SUMMARY, read_formatted};
@@ -54,7 +54,7 @@ pub enum ReportError {
     Metrics(#[from] MetricsError),
     /// `config.toml` is missing or broken.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] RunConfigError),
     /// `setup.json` is missing or broken.
     #[error(transparent)]
     Setup(#[from] SetupError),

@@ -1,4 +1,4 @@
-//! What a completion is, and what it is worth.
+//! What a response is, and what it is worth.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use crate::verify::Uses;
 /// The prompt ends with `<think>`, so that a response which keeps to the template reads
 /// `thinking</think><answer>answer</answer><eos>`, with no other tag in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Completion {
+pub struct Response {
     text: String,
     length: usize,
     think: Range<usize>,
@@ -21,24 +21,24 @@ pub struct Completion {
 
 const END: &str = "<eos>";
 
-impl Completion {
+impl Response {
     /// Takes apart the tokens that were generated; what follows an `<eos>` is ignored.
-    pub fn from_tokens(tokenizer: &Tokenizer, tokens: &[i64]) -> Completion {
+    pub fn from_tokens(tokenizer: &Tokenizer, tokens: &[i64]) -> Response {
         let end = tokens.iter().position(|&id| id == crate::token::EOS);
         let tokens = &tokens[..end.map_or(tokens.len(), |end| end + 1)];
         Self::from_text(tokenizer.decode(tokens), tokens.len())
     }
 
     /// Takes apart a text of `length` tokens.
-    pub fn from_text(text: impl Into<String>, length: usize) -> Completion {
+    pub fn from_text(text: impl Into<String>, length: usize) -> Response {
         let mut text = text.into();
         let end = text.find(END);
         text.truncate(end.map_or(text.len(), |end| end + END.len()));
         let close = text.find("</think>");
-        let mut completion =
-            Completion { think: 0..close.or(end).unwrap_or(text.len()), answer: None, finished: end.is_some(), length, text };
-        completion.answer = completion.find_answer();
-        completion
+        let mut response =
+            Response { think: 0..close.or(end).unwrap_or(text.len()), answer: None, finished: end.is_some(), length, text };
+        response.answer = response.find_answer();
+        response
     }
 
     fn find_answer(&self) -> Option<Range<usize>> {
@@ -75,25 +75,25 @@ impl Completion {
     }
 }
 
-/// A rule that scores completions. Implement it to train on your own.
+/// A rule that scores responses. Implement it to train on your own.
 ///
 /// ```
-/// use grpo::{Completion, Problem, Reward};
+/// use grpo::{Response, Problem, Reward};
 /// struct Brevity;
 /// impl Reward for Brevity {
 ///     fn name(&self) -> &str { "brevity" }
-///     fn score(&self, _: &Problem, completion: &Completion) -> f64 {
-///         1.0 / (1.0 + completion.length() as f64)
+///     fn score(&self, _: &Problem, response: &Response) -> f64 {
+///         1.0 / (1.0 + response.length() as f64)
 ///     }
 /// }
 /// let problem = Problem::from(grpo::Countdown::new([1, 2], 3));
-/// assert_eq!(Brevity.score(&problem, &Completion::from_text("1+2=3", 5)), 1.0 / 6.0);
+/// assert_eq!(Brevity.score(&problem, &Response::from_text("1+2=3", 5)), 1.0 / 6.0);
 /// ```
 pub trait Reward: Send + Sync {
     /// Its name, for messages.
     fn name(&self) -> &str;
-    /// The score of one completion. One that is not finite ends the [`rollout`](crate::rollout::rollout) with an error.
-    fn score(&self, problem: &Problem, completion: &Completion) -> f64;
+    /// The score of one response. One that is not finite ends the [`rollout`](crate::rollout::rollout) with an error.
+    fn score(&self, problem: &Problem, response: &Response) -> f64;
 }
 
 /// 1 for a right answer in the template, else 0: the accuracy reward of DeepSeek-R1 (arXiv:2501.12948, section 2.2.2).
@@ -108,8 +108,8 @@ impl Reward for Accuracy {
         "accuracy"
     }
 
-    fn score(&self, problem: &Problem, completion: &Completion) -> f64 {
-        let right = completion.answer().is_some_and(|answer| problem.is_right(answer, self.uses));
+    fn score(&self, problem: &Problem, response: &Response) -> f64 {
+        let right = response.answer().is_some_and(|answer| problem.is_right(answer, self.uses));
         f64::from(u8::from(right))
     }
 }
@@ -125,8 +125,8 @@ impl Reward for Format {
         "format"
     }
 
-    fn score(&self, _: &Problem, completion: &Completion) -> f64 {
-        f64::from(u8::from(completion.answer().is_some()))
+    fn score(&self, _: &Problem, response: &Response) -> f64 {
+        f64::from(u8::from(response.answer().is_some()))
     }
 }
 
@@ -173,8 +173,8 @@ impl Reward for Combined {
         &self.name
     }
 
-    fn score(&self, problem: &Problem, completion: &Completion) -> f64 {
-        self.parts().map(|(weight, reward)| weight * reward.score(problem, completion)).sum()
+    fn score(&self, problem: &Problem, response: &Response) -> f64 {
+        self.parts().map(|(weight, reward)| weight * reward.score(problem, response)).sum()
     }
 }
 
@@ -184,23 +184,23 @@ mod tests {
     use crate::countdown::Countdown;
     use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
-    fn completion(text: &str) -> Completion {
+    fn response(text: &str) -> Response {
         let tokenizer = Tokenizer::new();
-        Completion::from_tokens(&tokenizer, &tokenizer.encode(text).unwrap())
+        Response::from_tokens(&tokenizer, &tokenizer.encode(text).unwrap())
     }
 
     #[test]
     fn a_response_is_taken_apart() {
-        let whole = completion("2+4=6?6v</think><answer>2+4</answer><eos><pad><pad>");
+        let whole = response("2+4=6?6v</think><answer>2+4</answer><eos><pad><pad>");
         assert_eq!((whole.think(), whole.answer(), whole.finished()), ("2+4=6?6v", Some("2+4"), true));
         assert_eq!(whole.length(), 15);
         assert!(whole.text().ends_with("<eos>"));
 
-        let cut = completion("2+4=6?7x");
+        let cut = response("2+4=6?7x");
         assert_eq!((cut.think(), cut.answer(), cut.finished()), ("2+4=6?7x", None, false));
-        let cut_late = completion("2+4=6</think><answer>2+4</answer>");
+        let cut_late = response("2+4=6</think><answer>2+4</answer>");
         assert_eq!((cut_late.think(), cut_late.answer(), cut_late.finished()), ("2+4=6", None, false));
-        let silent = completion("2+4<eos>");
+        let silent = response("2+4<eos>");
         assert_eq!((silent.think(), silent.answer(), silent.finished()), ("2+4", None, true));
     }
 
@@ -217,18 +217,18 @@ mod tests {
             "1<pad></think><answer>3</answer><eos>",
             "1</think><answer>3<eos>",
         ] {
-            assert_eq!(completion(text).answer(), None, "{text}");
+            assert_eq!(response(text).answer(), None, "{text}");
         }
-        assert_eq!(completion("</think><answer></answer><eos>").answer(), Some(""));
+        assert_eq!(response("</think><answer></answer><eos>").answer(), Some(""));
     }
 
     #[test]
     fn rewards_score() {
         let problem = Problem::from(Countdown::new([2, 4], 6));
-        let right = completion("</think><answer>4+2</answer><eos>");
-        let wrong = completion("</think><answer>4-2</answer><eos>");
-        let broken = completion("</think>4+2<eos>");
-        let scores = |reward: &dyn Reward| [&right, &wrong, &broken].map(|completion| reward.score(&problem, completion));
+        let right = response("</think><answer>4+2</answer><eos>");
+        let wrong = response("</think><answer>4-2</answer><eos>");
+        let broken = response("</think>4+2<eos>");
+        let scores = |reward: &dyn Reward| [&right, &wrong, &broken].map(|response| reward.score(&problem, response));
         assert_eq!(scores(&Accuracy::default()), [1.0, 0.0, 0.0]);
         assert_eq!(scores(&Format), [1.0, 1.0, 0.0]);
         let both = Combined::new().with(2.0, Accuracy::default()).with(0.5, Format);
@@ -240,18 +240,18 @@ mod tests {
     proptest! {
         #[test]
         fn any_tokens_are_taken_apart(tokens in prop::collection::vec(-1i64..31, 0..40)) {
-            let completion = Completion::from_tokens(&Tokenizer::new(), &tokens);
+            let response = Response::from_tokens(&Tokenizer::new(), &tokens);
             let eos = tokens.iter().position(|&id| id == crate::token::EOS);
-            prop_assert_eq!(completion.finished(), eos.is_some());
-            prop_assert_eq!(completion.length(), eos.map_or(tokens.len(), |at| at + 1));
-            prop_assert!(completion.text().starts_with(completion.think()));
+            prop_assert_eq!(response.finished(), eos.is_some());
+            prop_assert_eq!(response.length(), eos.map_or(tokens.len(), |at| at + 1));
+            prop_assert!(response.text().starts_with(response.think()));
         }
 
         #[test]
         fn any_text_is_scored(think in any::<String>(), answer in any::<String>()) {
             let text = format!("{think}</think><answer>{answer}</answer><eos>");
-            let completion = Completion::from_text(text, 1);
-            let score = Accuracy::default().score(&Problem::from(Countdown::new([2, 4], 6)), &completion);
+            let response = Response::from_text(text, 1);
+            let score = Accuracy::default().score(&Problem::from(Countdown::new([2, 4], 6)), &response);
             prop_assert!(score == 0.0 || score == 1.0);
         }
     }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::behaviour::Behaviour;
 use crate::problem::Problem;
-use crate::reward::{Completion, Reward};
+use crate::reward::{Response, Reward};
 use crate::tokenizer::{Tokenizer, token};
 
 /// Answers that are sampled side by side, at most. Each part of a rollout has a thread of its own: that its steps wait for nobody is
@@ -57,7 +57,7 @@ pub struct Sample {
     /// Entropy, in nats, of the distribution each was drawn from.
     pub entropies: Vec<f32>,
     /// The answer taken apart.
-    pub completion: Completion,
+    pub response: Response,
     /// What its thinking did.
     pub behaviour: Behaviour,
     /// What the reward says.
@@ -144,18 +144,18 @@ pub fn rollout_with(
     let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
     let score = |answer: nn::Completion| {
         let problem = &problems[answer.prompt];
-        let completion = Completion::from_tokens(tokenizer, &answer.tokens);
-        let value = reward.score(problem, &completion);
+        let response = Response::from_tokens(tokenizer, &answer.tokens);
+        let value = reward.score(problem, &response);
         if !value.is_finite() {
             return Err(RolloutError::Reward { name: reward.name().into(), problem: problem.text(), value });
         }
         Ok(Sample {
             problem: answer.prompt,
             prompt: prompts[answer.prompt].clone(),
-            behaviour: Behaviour::of(problem, &completion),
+            behaviour: Behaviour::of(problem, &response),
             reward: value,
-            correct: accuracy.score(problem, &completion) == 1.0,
-            completion,
+            correct: accuracy.score(problem, &response) == 1.0,
+            response,
             tokens: answer.tokens,
             logprobs: answer.logprobs,
             entropies: answer.entropies,

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use nn::{
-    AdamW, AdamWConfig, CheckpointError, ConfigError as ModelError, DeepseekV3ForCausalLM, Notice, TooLittleMemory, row_seed,
-};
+use nn::{AdamW, AdamWConfig, CheckpointError, ConfigError, DeepseekV3ForCausalLM, Notice, TooLittleMemory, row_seed};
 use tensor::{DType, Device};
 
 use crate::config::RunConfig;
@@ -21,7 +19,7 @@ use crate::metrics::{EvalMetrics, EvalTask, MetricsError, MetricsWriter, Record,
 use crate::policy::{self, Size};
 use crate::pretrain;
 use crate::problem::Problem;
-use crate::progress::Progress;
+use crate::progress::StageProgress;
 use crate::report::{self, ReportError};
 use crate::reward::{Accuracy, Combined, Format};
 use crate::rng::Rng;
@@ -53,7 +51,7 @@ pub enum RunError {
     #[error(transparent)]
     Report(#[from] ReportError),
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(#[from] ConfigError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
@@ -161,7 +159,7 @@ impl Run {
         if begins && self.setup.base.is_none() {
             self.base_stage()?;
         }
-        let mut progress = Progress::new(Stage::R1Zero, self.config().rl.steps, if begins { 0 } else { self.done.step });
+        let mut progress = StageProgress::new(Stage::R1Zero, self.config().rl.steps, if begins { 0 } else { self.done.step });
         if begins {
             self.begin_rl(&mut progress)?;
         }
@@ -178,7 +176,7 @@ impl Run {
         let steps = self.config().base.steps;
         let (problems, base) = (self.setup.problems.clone(), self.config().base.clone());
         let corpus = Corpus::new(&base, &problems, self.config().seed);
-        let mut progress = Progress::new(Stage::Base, steps, self.done.step);
+        let mut progress = StageProgress::new(Stage::Base, steps, self.done.step);
         while self.done.step < steps {
             let start = Instant::now();
             let step = self.done.step;
@@ -212,7 +210,7 @@ impl Run {
     }
 
     /// From the base model to the first RL step: it is measured, saved, and becomes the reference.
-    fn begin_rl(&mut self, progress: &mut Progress) -> Result<(), RunError> {
+    fn begin_rl(&mut self, progress: &mut StageProgress) -> Result<(), RunError> {
         self.done.base_evals = self.evaluate(Stage::Base, true, progress)?;
         self.done.last_evals = self.done.base_evals.clone();
         self.write_model("base")?;
@@ -229,7 +227,7 @@ impl Run {
     }
 
     /// Stage *R1-Zero*, from where it was left.
-    fn rl_stage(&mut self, mut progress: Progress) -> Result<(), RunError> {
+    fn rl_stage(&mut self, mut progress: StageProgress) -> Result<(), RunError> {
         let rl = self.config().rl.clone();
         while self.done.step < rl.steps {
             let record = self.rl_step(&progress)?;
@@ -258,7 +256,7 @@ impl Run {
     }
 
     /// Rollout and update.
-    fn rl_step(&mut self, progress: &Progress) -> Result<StepMetrics, RunError> {
+    fn rl_step(&mut self, progress: &StageProgress) -> Result<StepMetrics, RunError> {
         let start = Instant::now();
         let (config, step) = (&self.setup.config, self.done.step);
         let (rl, seed) = (&config.rl, config.seed);
@@ -296,10 +294,10 @@ impl Run {
             reward_std: Some(update.reward_std),
             frac_reward_zero_std: Some(update.frac_reward_zero_std),
             accuracy: Some(share(&samples, |s| s.correct)),
-            format: Some(share(&samples, |s| s.completion.answer().is_some())),
+            format: Some(share(&samples, |s| s.response.answer().is_some())),
             completion_length: Some(generated as f64 / n),
             max_completion_length: Some(limit),
-            clipped_ratio: Some(share(&samples, |s| !s.completion.finished())),
+            clipped_ratio: Some(share(&samples, |s| !s.response.finished())),
             kl: update.kl,
             entropy: Some(entropy / generated.max(1) as f64),
             clip_ratio: update.clip_ratio,
@@ -319,7 +317,7 @@ impl Run {
     /// Measures the policy on both held-out sets and records it. `test`: on the problems of the summary, every one of a user's own
     /// file, else the last held-out ones. On the way it is measured on the first ones, so that who chooses settings by the curve has
     /// not looked at the test; of a user's own file they are a part.
-    fn evaluate(&mut self, stage: Stage, test: bool, progress: &mut Progress) -> Result<Vec<EvalMetrics>, RunError> {
+    fn evaluate(&mut self, stage: Stage, test: bool, progress: &mut StageProgress) -> Result<Vec<EvalMetrics>, RunError> {
         let config = &self.setup.config;
         let held_out = &self.setup.problems;
         let all = held_out.held_out_countdown();

@@ -115,7 +115,7 @@ pub fn check_resumable(folder: &Path) -> Result<(), RunDirError> {
 
 impl RunDir {
     /// Makes a folder for a new run. An older run there is kept: its folder is renamed to `PATH.1` (or the next free number) and
-    /// that name is returned, to be told to the user.
+    /// that name is returned, for the user to be informed.
     ///
     /// # Errors
     /// The folder cannot be made or written, belongs to a running process, or holds something that is not a run.

@@ -8,7 +8,7 @@ use nn::Notice;
 use serde::{Deserialize, Serialize};
 use tensor::Device;
 
-use crate::config::{ConfigError, Control, RunConfig};
+use crate::config::{Control, RunConfig, RunConfigError};
 use crate::countdown::CountdownConfig;
 use crate::jsonl::{self, DataError, read_countdown};
 use crate::problem::{Problem, ProblemSet, TaskError};
@@ -21,7 +21,7 @@ use crate::state::{self, StateError};
 pub enum SetupError {
     /// The configuration.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] RunConfigError),
     /// A file of problems.
     #[error(transparent)]
     Data(#[from] DataError),

@@ -22,9 +22,6 @@ pub enum TaskError {
         found: String,
     },
     /// So much is held out that drawing training problems found none.
-    #[error("the held-out set leaves no {task} problem to train on")]
-    NothingLeft {
-        /// The task.
-        task: &'static str,
-    },
+    #[error("the held-out set leaves no problem to train on")]
+    NothingLeft,
 }

@@ -63,7 +63,7 @@ pub fn update(
     let teaches = |&i: &usize| {
         !(samples[i].tokens.is_empty()
             || rl.skip_zero_variance && !has_spread(&groups[i / rl.num_generations])
-            || rl.mask_truncated_completions && !samples[i].completion.finished())
+            || rl.mask_truncated_completions && !samples[i].response.finished())
     };
     let mut kept: Vec<usize> = (0..samples.len()).filter(teaches).collect();
     let objective = Objective::from(rl);

@@ -9,5 +9,5 @@ mod rational;
 
 pub(crate) use expression::is_reachable;
 pub use expression::{Expression, ExpressionError, Uses, check_expression};
-pub use numeric::{NumberError, final_answer, parse_number};
+pub use numeric::{NumberError, parse_number};
 pub use rational::Rational;

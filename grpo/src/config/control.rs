@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, RunConfig};
+use super::{RunConfig, RunConfigError};
 
 /// A counter-experiment: the same run with one cause of the effect taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,9 +58,9 @@ impl fmt::Display for Control {
 }
 
 impl FromStr for Control {
-    type Err = ConfigError;
+    type Err = RunConfigError;
 
-    fn from_str(s: &str) -> Result<Self, ConfigError> {
-        Self::ALL.into_iter().find(|c| c.name() == s).ok_or_else(|| ConfigError::Control(s.into()))
+    fn from_str(s: &str) -> Result<Self, RunConfigError> {
+        Self::ALL.into_iter().find(|c| c.name() == s).ok_or_else(|| RunConfigError::Control(s.into()))
     }
 }

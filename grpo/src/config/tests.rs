@@ -1,6 +1,6 @@
 use super::*;
 
-fn over(text: &str) -> Result<RunConfig, ConfigError> {
+fn over(text: &str) -> Result<RunConfig, RunConfigError> {
     RunConfig::default().overlay_str(text, Path::new("my.toml"))
 }
 

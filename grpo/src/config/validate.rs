@@ -1,6 +1,6 @@
 use std::{fmt, ops::RangeInclusive};
 
-use super::{BaseConfig, ConfigError, EvalConfig, RlConfig, RunConfig, TaskConfig};
+use super::{BaseConfig, EvalConfig, RlConfig, RunConfig, RunConfigError, TaskConfig};
 use crate::tokenizer::Tokenizer;
 
 /// More of anything than a run can have, and few enough that products of two do not overflow.
@@ -12,8 +12,8 @@ impl RunConfig {
     /// Checks every value against its range.
     ///
     /// # Errors
-    /// [`ConfigError::Range`] for the first that is outside.
-    pub fn validate(&self) -> Result<(), ConfigError> {
+    /// [`RunConfigError::Range`] for the first that is outside.
+    pub fn validate(&self) -> Result<(), RunConfigError> {
         // TOML's integers are signed.
         require("seed", self.seed, self.seed <= i64::MAX as u64, "0 to 2^63 - 1")?;
         not_negative("price", self.price)?;
@@ -26,10 +26,10 @@ impl RunConfig {
 }
 
 /// What a run asks of a model beside what the model asks of its config.
-fn model(m: &nn::Config) -> Result<(), ConfigError> {
+fn model(m: &nn::Config) -> Result<(), RunConfigError> {
     m.validate().map_err(|e| match e {
         nn::ConfigError::Invalid { key, found, expected } => {
-            ConfigError::Range { key: format!("model.{key}").into(), value: found, expected }
+            RunConfigError::Range { key: format!("model.{key}").into(), value: found, expected }
         }
         other => unreachable!("validation checks ranges: {other}"),
     })?;
@@ -41,7 +41,7 @@ fn model(m: &nn::Config) -> Result<(), ConfigError> {
     require("model.num_nextn_predict_layers", n, n == 0, "0")
 }
 
-fn task(t: &TaskConfig) -> Result<(), ConfigError> {
+fn task(t: &TaskConfig) -> Result<(), RunConfigError> {
     within("task.numbers", t.numbers, 2..=6)?;
     within("task.max_value", t.max_value, 1..=99)?;
     let known = !t.operators.is_empty() && t.operators.chars().all(|c| "+-*".contains(c));
@@ -52,7 +52,7 @@ fn task(t: &TaskConfig) -> Result<(), ConfigError> {
     require("task.held_out", t.held_out, some, "more than 0 and less than 1")
 }
 
-fn base(b: &BaseConfig) -> Result<(), ConfigError> {
+fn base(b: &BaseConfig) -> Result<(), RunConfigError> {
     within("base.steps", b.steps, 0..=MANY)?;
     within("base.batch_size", b.batch_size, 1..=MANY)?;
     within("base.long_every", b.long_every, 0..=MANY)?;
@@ -77,7 +77,7 @@ fn base(b: &BaseConfig) -> Result<(), ConfigError> {
     not_negative("base.seq_aux_alpha", b.seq_aux_alpha)
 }
 
-fn rl(rl: &RlConfig) -> Result<(), ConfigError> {
+fn rl(rl: &RlConfig) -> Result<(), RunConfigError> {
     within("rl.steps", rl.steps, 0..=MANY)?;
     within("rl.questions", rl.questions, 1..=MANY)?;
     // An advantage compares answers.
@@ -106,7 +106,7 @@ fn rl(rl: &RlConfig) -> Result<(), ConfigError> {
     positive("rl.grad_clip", rl.grad_clip)
 }
 
-fn eval(e: &EvalConfig) -> Result<(), ConfigError> {
+fn eval(e: &EvalConfig) -> Result<(), RunConfigError> {
     within("eval.every", e.every, 0..=MANY)?;
     within("eval.problems", e.problems, 1..=MANY)?;
     within("eval.chain_sum_problems", e.chain_sum_problems, 0..=MANY)?;
@@ -117,33 +117,33 @@ fn eval(e: &EvalConfig) -> Result<(), ConfigError> {
     require("eval.k", format!("{:?}", e.k), sampled, expected)
 }
 
-fn require(key: &'static str, value: impl fmt::Display, ok: bool, expected: impl Into<String>) -> Result<(), ConfigError> {
-    let refuse = || ConfigError::Range { key: key.into(), value: value.to_string(), expected: expected.into() };
+fn require(key: &'static str, value: impl fmt::Display, ok: bool, expected: impl Into<String>) -> Result<(), RunConfigError> {
+    let refuse = || RunConfigError::Range { key: key.into(), value: value.to_string(), expected: expected.into() };
     if ok { Ok(()) } else { Err(refuse()) }
 }
 
-fn within(key: &'static str, v: usize, range: RangeInclusive<usize>) -> Result<(), ConfigError> {
+fn within(key: &'static str, v: usize, range: RangeInclusive<usize>) -> Result<(), RunConfigError> {
     require(key, v, range.contains(&v), format!("{} to {}", range.start(), range.end()))
 }
 
-fn positive(key: &'static str, v: f64) -> Result<(), ConfigError> {
+fn positive(key: &'static str, v: f64) -> Result<(), RunConfigError> {
     require(key, v, v > 0.0 && v.is_finite(), "more than 0")
 }
 
-fn not_negative(key: &'static str, v: f64) -> Result<(), ConfigError> {
+fn not_negative(key: &'static str, v: f64) -> Result<(), RunConfigError> {
     require(key, v, v >= 0.0 && v.is_finite(), "0 or more")
 }
 
-fn share(key: &'static str, v: f64) -> Result<(), ConfigError> {
+fn share(key: &'static str, v: f64) -> Result<(), RunConfigError> {
     require(key, v, (0.0..=1.0).contains(&v), "0 to 1")
 }
 
-fn rising(key: &'static str, v: [usize; 2]) -> Result<(), ConfigError> {
+fn rising(key: &'static str, v: [usize; 2]) -> Result<(), RunConfigError> {
     let ok = 1 <= v[0] && v[0] <= v[1] && v[1] <= ATTEMPTS;
     require(key, format!("{v:?}"), ok, format!("the fewest, 1 or more, then the most, up to {ATTEMPTS}"))
 }
 
-fn betas(key: &'static str, v: [f64; 2]) -> Result<(), ConfigError> {
+fn betas(key: &'static str, v: [f64; 2]) -> Result<(), RunConfigError> {
     let ok = v.iter().all(|b| (0.0..1.0).contains(b));
     require(key, format!("{v:?}"), ok, "two values from 0 to below 1")
 }

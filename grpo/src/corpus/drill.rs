@@ -1,5 +1,5 @@
 use super::{Corpus, Example};
-use crate::arithmetic::{Attempt, Operator};
+use crate::arithmetic::{Calculation, Operator};
 use crate::countdown::Countdown;
 use crate::rng::Rng;
 
@@ -50,14 +50,14 @@ impl Corpus<'_> {
 
     /// A problem that is not held out, and attempts of which the last hits, nearly misses or just misses (by chance also hits). The
     /// others miss: chance would end most drills early, and few would be long.
-    fn drawn(&self, [fewest, most]: [usize; 2], rng: &mut Rng) -> (Countdown, Vec<Attempt>) {
+    fn drawn(&self, [fewest, most]: [usize; 2], rng: &mut Rng) -> (Countdown, Vec<Calculation>) {
         let task = self.problems.countdown_config();
         let hit = rng.chance(HITS);
         let near = rng.chance(NEAR_MISSES);
         loop {
             let problem = self.problems.countdown(rng);
             let count = rng.between(fewest as i64, most as i64);
-            let mut attempts: Vec<Attempt> = (0..count).map(|_| task.attempt(problem.numbers(), rng)).collect();
+            let mut attempts: Vec<Calculation> = (0..count).map(|_| task.attempt(problem.numbers(), rng)).collect();
             let reached = attempts.last().map_or(0, |attempt| attempt.value);
             let target = match (hit, near) {
                 (true, _) => reached,
@@ -104,10 +104,10 @@ mod tests {
     use crate::problem::ProblemSet;
     use crate::tokenizer::{Tokenizer, token};
     use crate::verify::Uses;
-    use crate::{Behaviour, Completion, Problem};
+    use crate::{Behaviour, Problem, Response};
 
     /// Draws `count` drills, long or not, and shows each with its parts.
-    fn for_each_drill(long: bool, count: usize, mut look: impl FnMut(&Example, &Problem, &Completion)) {
+    fn for_each_drill(long: bool, count: usize, mut look: impl FnMut(&Example, &Problem, &Response)) {
         let problems = ProblemSet::from_config(&TaskConfig::default()).unwrap();
         let config = BaseConfig::default();
         let corpus = Corpus::new(&config, &problems, 0);
@@ -117,8 +117,8 @@ mod tests {
             let drill = if long { corpus.long_drill(&mut rng) } else { corpus.drill(&mut rng) };
             let open = drill.tokens.iter().position(|&id| id == token::THINK).unwrap();
             let problem = Countdown::parse(&tokenizer.decode(&drill.tokens[1..open])).unwrap();
-            let completion = Completion::from_tokens(&tokenizer, &drill.tokens[open + 1..]);
-            look(&drill, &problem.into(), &completion);
+            let response = Response::from_tokens(&tokenizer, &drill.tokens[open + 1..]);
+            look(&drill, &problem.into(), &response);
         }
     }
 
@@ -206,14 +206,14 @@ mod tests {
         for (long, fewest, most) in [(false, 1, 4), (true, 8, 33)] {
             let count = 4000;
             let (mut hits, mut lengths) = (0.0, 0);
-            for_each_drill(long, count, |drill, problem, completion| {
-                let behaviour = Behaviour::of(problem, completion);
+            for_each_drill(long, count, |drill, problem, response| {
+                let behaviour = Behaviour::of(problem, response);
                 assert_eq!(behaviour.steps, behaviour.right_steps);
                 assert_eq!(behaviour.steps, 3 * behaviour.attempts);
                 assert_eq!(behaviour.verdicts.right(), behaviour.attempts);
                 assert!((fewest..=most).contains(&behaviour.attempts));
                 assert!(behaviour.verdicts.accepted_right <= 1);
-                let right = completion.answer().map(|answer| problem.is_right(answer, Uses::ExactlyOnce));
+                let right = response.answer().map(|answer| problem.is_right(answer, Uses::ExactlyOnce));
                 assert_eq!(right, (behaviour.verdicts.accepted_right == 1).then_some(true));
                 hits += behaviour.verdicts.accepted_right as f64 / count as f64;
                 lengths = lengths.max(drill.tokens.len());

@@ -51,22 +51,22 @@ impl Corpus<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::arithmetic::{Attempt, Operator};
+    use crate::arithmetic::{Calculation, Operator};
     use crate::config::{BaseConfig, Control, RunConfig, TaskConfig};
     use crate::corpus::{Corpus, Example};
     use crate::countdown::Countdown;
     use crate::problem::{Problem, ProblemSet};
-    use crate::reward::{Accuracy, Completion, Reward};
+    use crate::reward::{Accuracy, Response, Reward};
     use crate::rng::Rng;
     use crate::tokenizer::{Tokenizer, token};
     use crate::{Behaviour, ChainSum};
 
-    fn take_apart(example: &Example) -> (String, Completion) {
+    fn take_apart(example: &Example) -> (String, Response) {
         let tokenizer = Tokenizer::new();
         let open = example.tokens.iter().position(|&id| id == token::THINK).unwrap();
-        let completion = Completion::from_tokens(&tokenizer, &example.tokens[open + 1..]);
+        let response = Response::from_tokens(&tokenizer, &example.tokens[open + 1..]);
         assert!(example.loss_mask[open + 1..].iter().all(|&counts| counts));
-        (tokenizer.decode(&example.tokens[1..open]), completion)
+        (tokenizer.decode(&example.tokens[1..open]), response)
     }
 
     /// The chance that one random attempt hits, by listing every order and every choice of signs.
@@ -80,7 +80,7 @@ mod tests {
             for signs in 0..8 {
                 let operator = |bit: usize| if signs >> bit & 1 == 1 { Operator::Add } else { Operator::Subtract };
                 let rest: Vec<_> = (0..3).map(|i| (operator(i), problem.numbers()[order[i + 1]])).collect();
-                let attempt = Attempt::left_to_right(problem.numbers()[order[0]], &rest).unwrap();
+                let attempt = Calculation::left_to_right(problem.numbers()[order[0]], &rest).unwrap();
                 hits += usize::from(attempt.value == problem.target());
                 total += 1;
             }
@@ -99,14 +99,14 @@ mod tests {
         let (mut right, mut expected) = (0.0, 0.0);
         let mut behaviour = Behaviour::default();
         for _ in 0..count {
-            let (text, completion) = take_apart(&corpus.trace(&mut rng));
+            let (text, response) = take_apart(&corpus.trace(&mut rng));
             let problem = Countdown::parse(&text).unwrap();
             let s = chance_of_a_hit(&problem);
             expected += s / (1.0 - (1.0 - s) * config.p_check * config.p_continue) / count as f64;
             let problem = Problem::from(problem);
-            right += Accuracy::default().score(&problem, &completion) / count as f64;
-            behaviour += Behaviour::of(&problem, &completion);
-            assert!(completion.answer().is_some() && completion.length() < 150, "{}", completion.text());
+            right += Accuracy::default().score(&problem, &response) / count as f64;
+            behaviour += Behaviour::of(&problem, &response);
+            assert!(response.answer().is_some() && response.length() < 150, "{}", response.text());
         }
         // Four standard errors of a proportion near 0.17 in 20,000, plus what the limit on thinking takes: a fifth attempt is
         // reached with 0.27^4 = 0.005, and would be right with 0.17.
@@ -144,13 +144,13 @@ mod tests {
         let count = 5000;
         let mut right = 0.0;
         for _ in 0..count {
-            let (text, completion) = take_apart(&corpus.chain_sum(&mut rng));
+            let (text, response) = take_apart(&corpus.chain_sum(&mut rng));
             let problem = Problem::from(ChainSum::parse(&text).unwrap());
-            let score = Accuracy::default().score(&problem, &completion);
+            let score = Accuracy::default().score(&problem, &response);
             right += score / f64::from(count);
-            let behaviour = Behaviour::of(&problem, &completion);
+            let behaviour = Behaviour::of(&problem, &response);
             assert_eq!(behaviour.steps, behaviour.right_steps);
-            assert!(completion.think().is_empty() || score == 1.0);
+            assert!(response.think().is_empty() || score == 1.0);
         }
         let expected: f64 = 0.6 + 0.4 / 7.0;
         let error = (expected * (1.0 - expected) / f64::from(count)).sqrt();

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::behaviour::{Attempt, attempts};
 use crate::chart::escape;
 use crate::metrics::Answer;
-use crate::reward::Completion;
+use crate::reward::Response;
 
 /// Attempts that are shown before the rest is folded.
 const SHOWN: usize = 7;
@@ -45,8 +45,8 @@ pub fn before_and_after(before: &[Answer], after: &[Answer]) -> String {
 
 fn side(out: &mut String, name: &str, answer: &Answer) {
     let tokens = answer.tokens;
-    let completion = Completion::from_text(&*answer.text, tokens);
-    let attempts: Vec<Attempt<'_>> = attempts(completion.think()).collect();
+    let response = Response::from_text(&*answer.text, tokens);
+    let attempts: Vec<Attempt<'_>> = attempts(response.think()).collect();
     let _ = write!(out, r#"<div class="side"><p class="who">{name} <span>{tokens} tokens</span></p>"#);
     let n = attempts.len();
     let head = if n > SHOWN { SHOWN - 3 } else { n };
@@ -59,7 +59,7 @@ fn side(out: &mut String, name: &str, answer: &Answer) {
     }
     attempts[tail..].iter().for_each(|&a| attempt(out, a));
     let (class, sign) = if answer.correct { ("ok", "✓ right") } else { ("no", "✗ wrong") };
-    let _ = match completion.answer() {
+    let _ = match response.answer() {
         Some(a) => write!(out, r#"<p class="final {class}"><code>{}</code> <b>{sign}</b></p>"#, escape(a)),
         None => write!(out, r#"<p class="final {class}">no answer <b>{sign}</b></p>"#),
     };

@@ -365,7 +365,7 @@ mod tests {
         #[test]
         fn what_is_accepted_is_reachable((text, _) in tree()) {
             if let Ok(Expression { value, numbers }) = Expression::parse(&text)
-                && let Some(target) = value.to_integer()
+                && let Ok(target) = value.to_string().parse()
                 && numbers.len() <= 5
             {
                 prop_assert_eq!(check_expression(&text, &numbers, target, Uses::ExactlyOnce), Ok(()));

@@ -33,14 +33,6 @@ pub fn parse_number(text: &str) -> Result<Rational, NumberError> {
     }
 }
 
-/// The final answer in a solution: what follows its last `####` up to the line's end, as in GSM8K, or else all of it.
-pub fn final_answer(solution: &str) -> &str {
-    match solution.rsplit_once("####") {
-        Some((_, answer)) => answer.trim_start().lines().next().unwrap_or("").trim(),
-        None => solution.trim(),
-    }
-}
-
 fn decimal(text: &str) -> Result<Rational, NumberError> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -134,14 +126,6 @@ mod tests {
         assert_eq!(parse_number(&("0.".to_string() + &"0".repeat(40))), Err(NumberError::Overflow));
     }
 
-    #[test]
-    fn the_last_marker_counts() {
-        assert_eq!(final_answer("48/2 = 24\n#### 12\nno:\n#### 72\n"), "72");
-        assert_eq!(final_answer("  72 "), "72");
-        assert_eq!(final_answer("#### "), "");
-        assert_eq!(final_answer("####\n5\nsince"), "5");
-    }
-
     proptest! {
         #[test]
         fn integers_round_trip(value: i64) {
@@ -150,12 +134,12 @@ mod tests {
 
         #[test]
         fn never_panics(text in any::<String>()) {
-            let _ = parse_number(final_answer(&text));
+            let _ = parse_number(&text);
         }
 
         #[test]
         fn never_panics_on_its_own_alphabet(text in "[-+$,./0-9# ]{0,60}") {
-            let _ = parse_number(final_answer(&text));
+            let _ = parse_number(&text);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use grpo::config::{RlConfig, RunConfig};
 use grpo::rollout::{RolloutOptions, Sample, rollout};
-use grpo::{Accuracy, Completion, Countdown, Problem, Rng, Tokenizer, policy, token};
+use grpo::{Accuracy, Countdown, Problem, Response, Rng, Tokenizer, policy, token};
 use nn::{AdamW, AdamWConfig, Config, DeepseekV3ForCausalLM, Module};
 use tensor::{Device, Tensor};
 
@@ -53,15 +53,15 @@ pub fn sample(model: &DeepseekV3ForCausalLM, problem: &Problem, tokens: Vec<i64>
     let prompt = problem.prompt(&tokenizer).unwrap();
     let ids: Vec<i64> = prompt.iter().chain(&tokens).copied().collect();
     let logp = autograd::no_grad(|| model.log_probs(&Tensor::from_slice(&ids, [1, ids.len()], &Device::cpu()), 1.0).0.value());
-    let completion = Completion::from_tokens(&tokenizer, &tokens);
+    let response = Response::from_tokens(&tokenizer, &tokens);
     Sample {
         problem: 0,
         logprobs: logp.to_vec::<f32>()[prompt.len() - 1..].to_vec(),
         entropies: vec![0.0; tokens.len()],
-        behaviour: grpo::Behaviour::of(problem, &completion),
+        behaviour: grpo::Behaviour::of(problem, &response),
         prompt,
         tokens,
-        completion,
+        response,
         reward,
         correct: reward == 1.0,
     }
@@ -75,7 +75,7 @@ pub fn noise(length: usize, seed: u64) -> Vec<i64> {
     tokens
 }
 
-/// One optimizer step a rollout, everything trained on, no clipping of the gradient.
+/// One optimizer step per rollout, everything trained on, no clipping of the gradient.
 pub fn plain_rl() -> RlConfig {
     RlConfig { num_generations: 2, minibatches: 1, beta: 0.0, lr: 1e-3, grad_clip: 1e9, ..RlConfig::default() }
 }

@@ -61,7 +61,7 @@ impl Case {
         }
     }
 
-    /// Log-probabilities and what is fixed, with `padding` wherever there is no token and it is not told by the mask.
+    /// Log-probabilities and what is fixed, with `padding` wherever there is no token and the mask does not show it.
     fn tensors(&self, padding: f64) -> (Var, Fixed) {
         let fixed = Fixed {
             old: self.tensor(padding, |t, _, _| t.old),

@@ -69,7 +69,7 @@ fn a_reward_that_is_no_number_is_named() {
         fn name(&self) -> &str {
             "broken"
         }
-        fn score(&self, _: &grpo::Problem, _: &grpo::Completion) -> f64 {
+        fn score(&self, _: &grpo::Problem, _: &grpo::Response) -> f64 {
             f64::NAN
         }
     }

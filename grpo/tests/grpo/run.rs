@@ -251,7 +251,7 @@ fn a_run_that_diverges_stops_at_its_step() {
     assert_eq!((state.stage, state.step, state.metrics.lines), (grpo::metrics::Stage::Base, 0, 1));
     assert_eq!(metrics(&temp.join("base")).len(), 1);
 
-    // With one optimizer step a rollout it is the next rollout that finds the weights ruined: the state with them is not saved.
+    // With one optimizer step per rollout it is the next rollout that finds the weights ruined: the state with them is not saved.
     let (error, state) = failed(micro_with("[rl]\nlr = 1e30\nminibatches = 1"), &temp.join("one"));
     assert!(error.contains("stage R1-Zero, step 2: prompt 0: the logits"), "{error}");
     assert_eq!((state.stage, state.step), (grpo::metrics::Stage::R1Zero, 0));

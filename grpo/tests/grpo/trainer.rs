@@ -172,7 +172,7 @@ fn answers_cut_by_the_limit_are_left_out_on_request() {
     let problem = &ragged_problems()[0];
     let cut = sample(&policy, problem, noise(8, 1)[..7].to_vec(), 1.0);
     let whole = sample(&policy, problem, noise(5, 2), 0.0);
-    assert!(!cut.completion.finished() && whole.completion.finished());
+    assert!(!cut.response.finished() && whole.response.finished());
     let answers = [cut, whole];
     let lengths = |mask_truncated_completions| {
         updated(&copy_of(&policy), &answers, &RlConfig { mask_truncated_completions, ..plain_rl() }).lengths
