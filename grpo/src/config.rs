@@ -18,6 +18,7 @@ use std::{
 use nn::Schedule;
 use serde::{Deserialize, Serialize};
 
+use crate::file_error::{FileError, cannot};
 use crate::rundir::{Head, RunFormat};
 use crate::tokenizer::Tokenizer;
 
@@ -224,13 +225,8 @@ impl Default for EvalConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum RunConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Not TOML, a value of another type, or an unknown key (the message lists the known ones).
     #[error("{}: {message}", path.display())]
     Parse {
@@ -272,7 +268,7 @@ impl RunConfig {
     /// # Errors
     /// The file cannot be read, is not TOML, has an unknown key, or leads to a value out of range.
     pub fn overlay(&self, path: &Path) -> Result<Self, RunConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| RunConfigError::Read { path: path.into(), source })?;
+        let text = fs::read_to_string(path).map_err(cannot("read", path))?;
         self.overlay_str(&text, path)
     }
 

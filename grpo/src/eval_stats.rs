@@ -1,9 +1,7 @@
 //! Statistics of evaluations: pass@k, majority votes, and how far to trust them.
 
-use std::collections::BTreeMap;
-
 /// The 97.5 % quantile of the normal distribution: two-sided 95 % intervals.
-pub(crate) const Z: f64 = 1.959_963_984_540_054;
+const Z: f64 = 1.959_963_984_540_054;
 
 /// The unbiased estimate of pass@k from `right` right answers among `samples`: the chance that `k` of the samples, drawn
 /// without replacement, have a right one among them.
@@ -66,63 +64,68 @@ fn wilson(p: f64, n: f64) -> [f64; 2] {
     [(centre - half).max(0.0), (centre + half).min(1.0)]
 }
 
-/// The mean over problems of a score between 0 and 1, with the error that comes from having only so many problems.
+/// A measured value with its 95 % confidence interval: the mean over problems of one value each, with the error that comes from having
+/// only so many problems.
 ///
 /// Samples of one problem rise and fall together, so the problem is the unit: each counts by its own mean, and the standard
 /// error is that of the problem means ("clustered", Miller 2024, arXiv:2411.00640). It covers the sampling of answers too.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
-    /// The mean.
-    pub mean: f64,
-    /// Its standard error; `None` for a single problem, which says nothing about others.
-    pub standard_error: Option<f64>,
-    /// How many problems there are.
-    pub problems: usize,
+pub struct Score {
+    /// The point estimate.
+    pub value: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
 }
 
-impl Estimate {
-    /// The estimate from one score per problem (pass@1, pass@k or cons@k of that problem).
+impl Score {
+    /// Of values between 0 and 1 (pass@1, pass@k or cons@k of each problem). The interval is Wilson's, at the number of independent
+    /// trials that would have this standard error. Where the values hardly vary, or so close to 0 or 1 that a handful of problems
+    /// decides how much they do, that is at most the number of problems.
     ///
     /// # Panics
-    /// If `scores` is empty.
+    /// If there are no values.
     #[track_caller]
-    pub fn over_problems(scores: &[f64]) -> Estimate {
-        assert!(!scores.is_empty(), "Estimate::over_problems: no problems");
-        let n = scores.len() as f64;
-        let mean = scores.iter().sum::<f64>() / n;
-        let squares: f64 = scores.iter().map(|score| (score - mean).powi(2)).sum();
-        let standard_error = (scores.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt());
-        Estimate { mean, standard_error, problems: scores.len() }
+    pub fn share(values: &[f64]) -> Score {
+        let (value, error) = mean_and_error(values);
+        let (problems, variance) = (values.len() as f64, value * (1.0 - value));
+        // Equal values differ from their mean by a rounding.
+        let trials = if error > 1e-12 && variance > 0.0 { variance / (error * error) } else { problems };
+        let few = problems * value.min(1.0 - value) < 5.0;
+        let [low, high] = wilson(value, if few { trials.min(problems) } else { trials });
+        Score { value, low, high }
     }
 
-    /// The 95 % interval: Wilson's, at the number of independent trials that would have this standard error. Where the
-    /// scores hardly vary, or so close to 0 or 1 that a handful of problems decides how much they do, that is at most the number
-    /// of problems.
-    pub fn interval(&self) -> [f64; 2] {
-        let (problems, variance) = (self.problems as f64, self.mean * (1.0 - self.mean));
-        // Equal scores differ from their mean by a rounding.
-        let trials = match self.standard_error {
-            Some(error) if error > 1e-12 && variance > 0.0 => variance / (error * error),
-            _ => problems,
-        };
-        let few = problems * self.mean.min(1.0 - self.mean) < 5.0;
-        wilson(self.mean, if few { trials.min(problems) } else { trials })
+    /// Of values without bounds, such as lengths. A single problem has no interval.
+    ///
+    /// # Panics
+    /// If there are no values.
+    #[track_caller]
+    pub fn mean(values: &[f64]) -> Score {
+        let (value, error) = mean_and_error(values);
+        Score { value, low: value - Z * error, high: value + Z * error }
     }
 }
 
-/// pass@1 and pass@k over problems.
-///
-/// `outcomes[p][s]` says whether sample `s` of problem `p` is right. The result maps each `k` to its estimate.
+/// The mean of some values and its standard error; 0 for a single one, which says nothing about others.
+#[track_caller]
+fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    assert!(!values.is_empty(), "a score of no problems");
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, if values.len() > 1 { (squares / (n - 1.0) / n).sqrt() } else { 0.0 })
+}
+
+/// pass@k over problems; `outcomes[p][s]` says whether sample `s` of problem `p` is right.
 ///
 /// # Panics
 /// If there are no problems, or one has fewer than `k` samples.
 #[track_caller]
-pub fn pass_estimates(outcomes: &[Vec<bool>], ks: &[usize]) -> BTreeMap<usize, Estimate> {
-    let estimate = |&k: &usize| {
-        let of_problem = |samples: &Vec<bool>| pass_at_k(samples.len(), samples.iter().filter(|&&right| right).count(), k);
-        (k, Estimate::over_problems(&outcomes.iter().map(of_problem).collect::<Vec<_>>()))
-    };
-    ks.iter().map(estimate).collect()
+pub fn pass_score(outcomes: &[Vec<bool>], k: usize) -> Score {
+    let of_problem = |samples: &Vec<bool>| pass_at_k(samples.len(), samples.iter().filter(|&&right| right).count(), k);
+    Score::share(&outcomes.iter().map(of_problem).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
@@ -181,12 +184,26 @@ mod tests {
     #[test]
     fn independent_problems_give_wilsons_interval() {
         let scores: Vec<f64> = (0..263).map(|i| if i < 81 { 1.0 } else { 0.0 }).collect();
-        let (clustered, plain) = (Estimate::over_problems(&scores).interval(), wilson(81.0 / 263.0, 263.0));
+        let (clustered, plain) = (Score::share(&scores), wilson(81.0 / 263.0, 263.0));
         // The sample variance divides by n − 1 where a proportion's divides by n: the interval is wider by 1/(2n), 0.2 %.
-        assert!(clustered.iter().zip(plain).all(|(c, p)| (c - p).abs() < 0.0002));
-        let all = Estimate::over_problems(&[1.0; 20]);
-        assert_eq!(all.interval(), wilson(1.0, 20.0));
-        assert_eq!(Estimate::over_problems(&[0.25]).standard_error, None);
+        assert!((clustered.low - plain[0]).abs() < 0.0002 && (clustered.high - plain[1]).abs() < 0.0002);
+        let all = Score::share(&[1.0; 20]);
+        assert_eq!([all.low, all.high], wilson(1.0, 20.0));
+        let one = Score::share(&[0.25]);
+        assert_eq!([one.low, one.high], wilson(0.25, 1.0));
+    }
+
+    #[test]
+    fn a_mean_has_an_interval_over_problems() {
+        let score = Score::mean(&[30.0, 34.0, 38.0, 42.0]);
+        // Deviations 6, 2, 2, 6: variance 80 / 3, standard error (80 / 12)^½.
+        let half = Z * (80.0f64 / 12.0).sqrt();
+        assert!(
+            (score.value - 36.0).abs() < 1e-12
+                && (score.high - 36.0 - half).abs() < 1e-12
+                && (36.0 - half - score.low).abs() < 1e-12
+        );
+        assert_eq!(Score::mean(&[7.0]), Score { value: 7.0, low: 7.0, high: 7.0 });
     }
 
     #[test]
@@ -201,7 +218,7 @@ mod tests {
                     (0..8).map(|_| rng.chance(chance)).collect()
                 })
                 .collect();
-            let [low, high] = pass_estimates(&outcomes, &[1])[&1].interval();
+            let Score { low, high, .. } = pass_score(&outcomes, 1);
             low <= 0.5 && 0.5 <= high
         });
         let share = covered.count() as f64 / 2000.0;
@@ -223,14 +240,14 @@ mod tests {
                     (0..16).map(|_| rng.chance(chance)).collect()
                 };
                 let outcomes: Vec<Vec<bool>> = (0..128).map(|_| answers()).collect();
-                let [low, high] = pass_estimates(&outcomes, &[k as usize])[&(k as usize)].interval();
+                let Score { low, high, .. } = pass_score(&outcomes, k as usize);
                 low <= truth && truth <= high
             });
             let share = covered.count() as f64 / 1000.0;
             assert!(share > 0.92, "pass@{k} with {of_hard} of the problems hard: {share}");
         }
         // Equal scores whose mean is rounded count as equal.
-        let [low, high] = Estimate::over_problems(&[pass_at_k(16, 5, 4); 8]).interval();
+        let Score { low, high, .. } = Score::share(&[pass_at_k(16, 5, 4); 8]);
         assert!(high - low > 0.2, "{low} to {high}");
     }
 
@@ -259,7 +276,7 @@ mod tests {
         fn pass_at_1_is_the_mean(outcomes in prop::collection::vec(prop::collection::vec(prop::bool::ANY, 1..8), 1..8)) {
             let shares = outcomes.iter().map(|samples| samples.iter().filter(|&&s| s).count() as f64 / samples.len() as f64);
             let mean = shares.sum::<f64>() / outcomes.len() as f64;
-            prop_assert!((pass_estimates(&outcomes, &[1])[&1].mean - mean).abs() < 1e-14);
+            prop_assert!((pass_score(&outcomes, 1).value - mean).abs() < 1e-14);
         }
     }
 }

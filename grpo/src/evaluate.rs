@@ -6,8 +6,8 @@ use nn::DeepseekV3ForCausalLM;
 
 use crate::behaviour::Behaviour;
 use crate::config::EvalConfig;
-use crate::eval_stats::{Estimate, cons_at_k, pass_estimates};
-use crate::metrics::{Answer, BehaviourMetrics, EvalMetrics, EvalTask, Score, Scores, Stage};
+use crate::eval_stats::{Score, cons_at_k, pass_score};
+use crate::metrics::{Answer, BehaviourMetrics, EvalMetrics, EvalTask, Scores, Stage};
 use crate::problem::Problem;
 use crate::reward::Accuracy;
 use crate::rollout::{RolloutError, RolloutOptions, Sample, rollout_with};
@@ -77,15 +77,15 @@ pub fn evaluate(
     let by_problem: Vec<&[Sample]> = samples.chunks(n).collect();
     let mut scores = Scores::default();
     let outcomes: Vec<Vec<bool>> = by_problem.iter().map(|g| g.iter().map(|s| s.correct).collect()).collect();
-    for (k, estimate) in pass_estimates(&outcomes, &e.config.k) {
-        scores.set(&format!("pass@{k}"), estimate);
+    for &k in &e.config.k {
+        scores.set(&format!("pass@{k}"), pass_score(&outcomes, k));
     }
     if problems.iter().all(|p| p.right_number().is_some()) {
         let votes = |g: &&[Sample]| g.iter().map(|s| parse_number(s.response.answer()?).ok()).collect::<Vec<_>>();
         for &k in e.config.k.iter().filter(|&&k| k > 1) {
             let of = |(p, g): (&Problem, &&[Sample])| cons_at_k(&votes(g), &p.right_number().expect("checked above").into(), k);
             let scores_of: Vec<f64> = problems.iter().zip(&by_problem).map(of).collect();
-            scores.set(&format!("cons@{k}"), Estimate::over_problems(&scores_of));
+            scores.set(&format!("cons@{k}"), Score::share(&scores_of));
         }
     }
     let mean_length = |g: &&[Sample]| g.iter().map(|s| s.tokens.len()).sum::<usize>() as f64 / n as f64;

@@ -7,18 +7,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::countdown::{Countdown, CountdownConfig};
+use crate::file_error::{FileError, cannot};
 
 /// Why a file of problems was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// The file system refused.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// The file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A line that is not what it should be.
     #[error("{}:{line}: {message}", path.display())]
     Line {
@@ -54,9 +50,9 @@ impl Row {
 /// The text of a file.
 ///
 /// # Errors
-/// [`DataError::Io`]
+/// [`DataError::File`]
 pub fn load(path: &Path) -> Result<Vec<u8>, DataError> {
-    fs::read(path).map_err(|source| DataError::Io { path: path.into(), source })
+    Ok(fs::read(path).map_err(cannot("read", path))?)
 }
 
 /// Reads the text of a file line by line; `problem` makes a problem of each row or says what is wrong with it. Blank lines are
@@ -165,7 +161,7 @@ mod tests {
         let error = in_words(read_countdown(b"\n\xff\xfe\n", Path::new("FILE"), &CountdownConfig::default())).unwrap_err();
         assert!(error.starts_with("FILE:2: expected UTF-8"), "{error}");
         let missing = load(Path::new("/no/such/file.jsonl")).unwrap_err().to_string();
-        assert!(missing.starts_with("/no/such/file.jsonl: "), "{missing}");
+        assert!(missing.starts_with("cannot read /no/such/file.jsonl: "), "{missing}");
     }
 
     proptest! {

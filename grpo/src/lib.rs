@@ -16,6 +16,7 @@ pub mod cost;
 pub mod countdown;
 pub mod eval_stats;
 pub mod evaluate;
+pub mod file_error;
 pub mod jsonl;
 pub mod memory;
 pub mod metrics;

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::behaviour::{Behaviour, ratio};
 use crate::checksum::checksum;
-use crate::eval_stats::{Estimate, Z};
+use crate::eval_stats::Score;
+use crate::file_error::{FileError, cannot};
 use crate::rundir::RunFormat;
 
 /// A stage of the recipe.
@@ -141,38 +142,6 @@ impl StepMetrics {
     }
 }
 
-/// A measured value with its 95 % confidence interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Score {
-    /// The point estimate.
-    pub value: f64,
-    /// Lower end of the interval.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-}
-
-impl Score {
-    /// The mean of a value without bounds, such as a length, from one mean per problem: answers to one problem resemble each other,
-    /// so the problem is the unit. A single problem has no interval.
-    ///
-    /// # Panics
-    /// If there are no values.
-    #[track_caller]
-    pub fn mean(values: &[f64]) -> Self {
-        let Estimate { mean, standard_error, .. } = Estimate::over_problems(values);
-        let half = Z * standard_error.unwrap_or(0.0);
-        Self { value: mean, low: mean - half, high: mean + half }
-    }
-}
-
-impl From<Estimate> for Score {
-    fn from(e: Estimate) -> Self {
-        let [low, high] = e.interval();
-        Self { value: e.mean, low, high }
-    }
-}
-
 /// What a policy scores on one set of problems: the objects `base` and `final` of `summary.json`.
 ///
 /// In JSON `{"pass@1": 0.17, "pass@16": 0.92, "completion_length": 36.4, …, "ci": {"pass@1": [0.15, 0.2], …}, "behaviour": {…}}`.
@@ -190,8 +159,7 @@ pub struct Scores {
 
 impl Scores {
     /// Adds a value with its interval.
-    pub fn set(&mut self, key: &str, score: impl Into<Score>) {
-        let Score { value, low, high } = score.into();
+    pub fn set(&mut self, key: &str, Score { value, low, high }: Score) {
         self.values.insert(key.into(), value);
         self.ci.insert(key.into(), [low, high]);
     }
@@ -283,13 +251,8 @@ enum Line {
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
     /// The file cannot be read or written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A line, not the last, is no record.
     #[error("{}, line {line}: {message}", path.display())]
     Parse {
@@ -395,7 +358,7 @@ impl MetricsWriter {
     /// # Errors
     /// The file cannot be created or written.
     pub fn create(path: &Path) -> Result<Self, MetricsError> {
-        let file = File::create(path).map_err(at(path))?;
+        let file = File::create(path).map_err(cannot("create", path))?;
         let mut new = Self { path: path.into(), file, written: Written::default() };
         new.append(&Line::Format { format: RunFormat })?;
         Ok(new)
@@ -407,7 +370,7 @@ impl MetricsWriter {
     /// # Errors
     /// The file cannot be read or rewritten, has fewer lines than that, or other ones.
     pub fn resume(path: &Path, written: Written) -> Result<Self, MetricsError> {
-        let text = fs::read(path).map_err(at(path))?;
+        let text = fs::read(path).map_err(cannot("read", path))?;
         let lines = || text.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n"));
         let (mut found, mut end) = (Written::default(), 0);
         for line in lines().take(written.lines) {
@@ -420,9 +383,9 @@ impl MetricsWriter {
             return Err(MetricsError::Changed { path: path.into(), lines: written.lines });
         }
         if end < text.len() {
-            nn::write_atomic(path, &text[..end]).map_err(at(path))?;
+            nn::write_atomic(path, &text[..end]).map_err(cannot("write", path))?;
         }
-        let file = OpenOptions::new().append(true).open(path).map_err(at(path))?;
+        let file = OpenOptions::new().append(true).open(path).map_err(cannot("write", path))?;
         Ok(Self { path: path.into(), file, written })
     }
 
@@ -438,7 +401,7 @@ impl MetricsWriter {
     fn append(&mut self, line: &impl Serialize) -> Result<(), MetricsError> {
         let mut line = serde_json::to_vec(line).expect("plain data");
         line.push(b'\n');
-        self.file.write_all(&line).map_err(at(&self.path))?;
+        self.file.write_all(&line).map_err(cannot("write", &self.path))?;
         self.written = self.written.and(&line);
         Ok(())
     }
@@ -448,7 +411,7 @@ impl MetricsWriter {
     /// # Errors
     /// The disk refuses.
     pub fn sync(&self) -> Result<(), MetricsError> {
-        self.file.sync_data().map_err(at(&self.path))
+        Ok(self.file.sync_data().map_err(cannot("write", &self.path))?)
     }
 
     /// What is in the file: a saved state must remember it for [`MetricsWriter::resume`].
@@ -462,7 +425,7 @@ impl MetricsWriter {
 /// # Errors
 /// The file cannot be read or has another format, or a complete line is no record.
 pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
-    let text = fs::read(path).map_err(at(path))?;
+    let text = fs::read(path).map_err(cannot("read", path))?;
     let complete = text.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     let parse = |(i, line)| {
         let parsed = serde_json::from_slice(line).and_then(|kind| match kind {
@@ -472,11 +435,6 @@ pub fn read(path: &Path) -> Result<Vec<Record>, MetricsError> {
         parsed.map_err(|e| MetricsError::Parse { path: path.into(), line: i + 1, message: e.to_string() }).transpose()
     };
     text[..complete].split_inclusive(|b| *b == b'\n').enumerate().filter_map(parse).collect()
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> MetricsError {
-    let path = path.to_path_buf();
-    |source| MetricsError::Io { path, source }
 }
 
 #[cfg(test)]

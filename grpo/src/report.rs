@@ -16,6 +16,7 @@ use nn::write_atomic;
 use crate::chart;
 use crate::config::{RunConfig, RunConfigError};
 use crate::cost::Summary;
+use crate::file_error::{FileError, cannot};
 use crate::metrics::{self, EvalMetrics, EvalTask, MetricsError, Record, Stage, StepMetrics};
 use crate::rundir::{CONFIG, EVAL, METRICS, SUMMARY, read_formatted};
 use crate::setup::{SetupError, SetupFile};
@@ -67,13 +68,8 @@ pub enum ReportError {
         message: String,
     },
     /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl Recorded {
@@ -138,7 +134,7 @@ pub fn write(dir: &Path) -> Result<(), ReportError> {
     let run = Recorded::load(dir)?;
     for (name, text) in [("report.html", page::html(&run)), ("curve.svg", curve(&run))] {
         let path = dir.join(name);
-        write_atomic(&path, text.as_bytes()).map_err(|source| ReportError::Write { path, source })?;
+        write_atomic(&path, text.as_bytes()).map_err(cannot("write", &path))?;
     }
     Ok(())
 }

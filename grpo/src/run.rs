@@ -375,7 +375,7 @@ impl Run {
             seed: self.config().seed,
             device: self.setup.device.name(),
             parameters: [self.size.parameters, self.size.active],
-            control: self.setup.control.map(|c| c.name().into()),
+            control: self.setup.control.map(|c| c.to_string()),
             command: self.setup.command.clone(),
         };
         self.dir.write(SUMMARY, &serde_json::to_vec_pretty(&summary).expect("plain data"))?;

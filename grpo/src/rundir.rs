@@ -9,6 +9,8 @@ use std::{
 use nn::write_atomic;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::file_error::{FileError, cannot};
+
 /// Marks a folder as a run's and is locked while the run lives. The lock is the operating system's: it goes with the process.
 const LOCK: &str = ".lock";
 
@@ -79,15 +81,8 @@ pub struct RunDir {
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// It cannot be made, read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Another process writes there.
     #[error("another run is writing to {}: stop it, or choose another folder with --out", .0.display())]
     Busy(PathBuf),
@@ -123,7 +118,7 @@ impl RunDir {
         let mut moved = None;
         // The lock is looked at last: one that another run has made since is not taken for somebody's files.
         let is_foreign = || -> Result<bool, RunDirError> {
-            let holds_something = path.is_dir() && fs::read_dir(path).map_err(failed("read", path))?.next().is_some();
+            let holds_something = path.is_dir() && fs::read_dir(path).map_err(cannot("read", path))?.next().is_some();
             Ok(holds_something && !path.join(LOCK).exists())
         };
         // Twice, because another run may move an older one away between the two looks.
@@ -134,10 +129,10 @@ impl RunDir {
             // Whoever holds the lock of the older run must have ended. Held until after the rename, so that nobody resumes it meanwhile.
             let _old = lock(path)?;
             let to = next_free(path);
-            fs::rename(path, &to).map_err(failed("move the older run in", path))?;
+            fs::rename(path, &to).map_err(cannot("move the older run in", path))?;
             moved = Some(to);
         }
-        fs::create_dir_all(path).map_err(failed("create the run folder", path))?;
+        fs::create_dir_all(path).map_err(cannot("create the run folder", path))?;
         Ok((Self { path: path.into(), _lock: lock(path)? }, moved))
     }
 
@@ -166,7 +161,7 @@ impl RunDir {
     /// The disk refuses.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), RunDirError> {
         let path = self.join(name);
-        write_atomic(&path, bytes).map_err(failed("write", &path))
+        Ok(write_atomic(&path, bytes).map_err(cannot("write", &path))?)
     }
 
     /// Fills a new folder and then puts it in the place of `name`: a reader sees the old files, for a moment none, or the new ones,
@@ -176,27 +171,23 @@ impl RunDir {
     /// `fill` fails, with its error, or the disk refuses.
     pub fn replace_dir<E: From<RunDirError>>(&self, name: &str, fill: impl FnOnce(&Path) -> Result<(), E>) -> Result<(), E> {
         let (path, new, old) = (self.join(name), self.join(&format!(".{name}.new")), self.join(&format!(".{name}.old")));
-        for left_over in [&new, &old] {
-            remove_dir(left_over)?;
-        }
-        fs::create_dir(&new).map_err(failed("create", &new))?;
+        let left_over = remove_dir(&new).and_then(|()| remove_dir(&old));
+        left_over.and_then(|()| fs::create_dir(&new).map_err(cannot("create", &new))).map_err(RunDirError::from)?;
         fill(&new)?;
-        if path.exists() {
-            fs::rename(&path, &old).map_err(failed("replace", &path))?;
-        }
-        fs::rename(&new, &path).map_err(failed("replace", &path))?;
-        Ok(remove_dir(&old)?)
+        let aside = if path.exists() { fs::rename(&path, &old) } else { Ok(()) };
+        let replaced = aside.and_then(|()| fs::rename(&new, &path)).map_err(cannot("replace", &path));
+        Ok(replaced.and_then(|()| remove_dir(&old)).map_err(RunDirError::from)?)
     }
 }
 
 fn lock(folder: &Path) -> Result<File, RunDirError> {
     let path = folder.join(LOCK);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed("write to", folder))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(cannot("write to", folder))?;
     match file.try_lock() {
         // Before it was locked, another process may have moved its folder aside and begun a run of its own.
         Ok(()) if is_at(&file, &path) => Ok(file),
         Ok(()) | Err(TryLockError::WouldBlock) => Err(RunDirError::Busy(folder.into())),
-        Err(TryLockError::Error(source)) => Err(RunDirError::Io { action: "lock", path: folder.into(), source }),
+        Err(TryLockError::Error(e)) => Err(cannot("lock", folder)(e).into()),
     }
 }
 
@@ -225,16 +216,11 @@ fn next_free(path: &Path) -> PathBuf {
     (1..).map(numbered).find(|p| !p.exists()).expect("numbers do not end")
 }
 
-fn remove_dir(path: &Path) -> Result<(), RunDirError> {
+fn remove_dir(path: &Path) -> Result<(), FileError> {
     match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(e)),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot("remove", path)(e)),
         _ => Ok(()),
     }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RunDirError {
-    let path = path.to_path_buf();
-    move |source| RunDirError::Io { action, path, source }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tensor::{DType, Device, Tensor};
 
 use crate::checksum::checksum;
 use crate::cost::Ledger;
+use crate::file_error::{FileError, cannot};
 use crate::metrics::{EvalMetrics, Stage, Written};
 use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, RunFormat, SETUP, STATE, read_formatted};
 
@@ -53,13 +54,8 @@ pub struct RunState {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The file is missing or the disk refuses.
-    #[error("cannot read {}: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Its tensors are broken.
     #[error(transparent)]
     Tensors(#[from] CheckpointError),
@@ -148,7 +144,7 @@ pub fn files(folder: &Path) -> Result<Files, StateError> {
         match fs::read(&path) {
             Ok(bytes) => drop(files.insert(name.to_owned(), checksum(0, &bytes))),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(StateError::Io { path, source }),
+            Err(e) => return Err(cannot("read", &path)(e).into()),
         }
     }
     Ok(files)
@@ -172,7 +168,7 @@ pub fn load(folder: &Path, device: &Device) -> Result<(RunState, BTreeMap<String
 /// As [`load`].
 pub fn check(folder: &Path) -> Result<(RunState, Vec<u8>), StateError> {
     let path = folder.join(STATE);
-    let bytes = fs::read(&path).map_err(|source| StateError::Io { path: path.clone(), source })?;
+    let bytes = fs::read(&path).map_err(cannot("read", &path))?;
     let damaged = |message: String| StateError::Damaged { path: path.clone(), message };
     let invalid = |message: String| StateError::Invalid { path: path.clone(), message };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(format!("it is no safetensors file ({e})")))?;

@@ -20,15 +20,6 @@ impl Control {
     /// Every control.
     pub const ALL: [Self; 3] = [Self::NoRetries, Self::NoDrills, Self::NoLimitJump];
 
-    /// As written after `--control`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NoRetries => "no-retries",
-            Self::NoDrills => "no-drills",
-            Self::NoLimitJump => "no-limit-jump",
-        }
-    }
-
     /// Whether it changes the corpus, so that a base model of another run (`--base`) cannot serve.
     pub fn changes_base(self) -> bool {
         self != Self::NoLimitJump
@@ -53,7 +44,11 @@ impl Control {
 
 impl fmt::Display for Control {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(match self {
+            Self::NoRetries => "no-retries",
+            Self::NoDrills => "no-drills",
+            Self::NoLimitJump => "no-limit-jump",
+        })
     }
 }
 
@@ -61,6 +56,6 @@ impl FromStr for Control {
     type Err = RunConfigError;
 
     fn from_str(s: &str) -> Result<Self, RunConfigError> {
-        Self::ALL.into_iter().find(|c| c.name() == s).ok_or_else(|| RunConfigError::Control(s.into()))
+        Self::ALL.into_iter().find(|c| c.to_string() == s).ok_or_else(|| RunConfigError::Control(s.into()))
     }
 }

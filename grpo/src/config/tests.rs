@@ -92,7 +92,7 @@ fn presets_and_controls_are_valid() {
         assert_ne!(config, RunConfig::default());
         let unchanged = config.base == BaseConfig::default();
         assert_eq!(unchanged, !control.changes_base(), "{control}");
-        assert_eq!(control.name().parse::<Control>().unwrap(), control);
+        assert_eq!(control.to_string().parse::<Control>().unwrap(), control);
     }
     assert!("no-luck".parse::<Control>().unwrap_err().to_string().contains("no-limit-jump"));
 }

@@ -60,17 +60,6 @@ fn lines_have_the_promised_keys() {
 }
 
 #[test]
-fn a_mean_has_an_interval_over_problems() {
-    let score = Score::mean(&[30.0, 34.0, 38.0, 42.0]);
-    // Deviations 6, 2, 2, 6: variance 80 / 3, standard error (80 / 12)^½.
-    let half = Z * (80.0f64 / 12.0).sqrt();
-    assert!(
-        (score.value - 36.0).abs() < 1e-12 && (score.high - 36.0 - half).abs() < 1e-12 && (36.0 - half - score.low).abs() < 1e-12
-    );
-    assert_eq!(Score::mean(&[7.0]), Score { value: 7.0, low: 7.0, high: 7.0 });
-}
-
-#[test]
 fn a_killed_run_goes_on_where_its_state_was_saved() {
     let temp = Temp::new("resume");
     let mut w = MetricsWriter::create(&temp.path()).unwrap();

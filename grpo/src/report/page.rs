@@ -5,7 +5,8 @@ use std::fmt::Write;
 use crate::chart::{self, Panel, Unit, escape, grouped};
 use crate::config::RewardWeights;
 use crate::cost::{self, StageCost};
-use crate::metrics::{EvalTask, Score, Scores, Stage};
+use crate::eval_stats::Score;
+use crate::metrics::{EvalTask, Scores, Stage};
 
 use super::{Base, Recorded, answers, figures};
 

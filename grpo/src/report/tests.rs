@@ -4,7 +4,8 @@ use std::env;
 
 use super::*;
 use crate::cost::{BeforeAfter, Ledger};
-use crate::metrics::{Answer, MetricsWriter, Score, Scores};
+use crate::eval_stats::Score;
+use crate::metrics::{Answer, MetricsWriter, Scores};
 use crate::rundir::RunFormat;
 
 /// A reproducible wobble in −1…1.

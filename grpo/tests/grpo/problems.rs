@@ -136,7 +136,7 @@ fn a_base_model_must_have_learned_from_the_corpus_of_the_control() {
     let check = |control, base: &PathBuf| Setup { base: Some(base.clone()), ..setup_with(control) }.check_base();
     setup_with(None).save(&RunDir::create(&plain).unwrap().0).unwrap();
     for control in Control::ALL {
-        let own = temp.join(control.name());
+        let own = temp.join(&control.to_string());
         setup_with(Some(control)).save(&RunDir::create(&own).unwrap().0).unwrap();
         assert!(check(Some(control), &own).unwrap().is_none());
         for base in [&plain, &bare] {
