@@ -10,9 +10,10 @@
 //! ```
 //!
 //! Read in this order: [`Driver`] (what is asked of a GPU), `context` (faults stick to the stream and are reported at the next
-//! synchronisation or read-back), `args` (a launch's parameters: how a kernel learns where elements lie), then any file of
-//! `backend` with its kernels. Nothing is computed on the host: only [`Tensor::from_slice`](tensor::Tensor::from_slice) and its
-//! kind copy there and only reading back copies here, which [`Cuda::transfers`] counts.
+//! synchronisation or read-back), `args` (a launch's parameters: how a kernel learns where elements lie), `gpu` (the device), then
+//! any file of `backend` with its kernels. Nothing is computed on the host: only
+//! [`Tensor::from_slice`](tensor::Tensor::from_slice) and its kind copy there and only reading back copies here, which
+//! [`Cuda::transfers`] counts.
 //!
 //! Results are deterministic and batch-invariant: there are no floating-point atomics, and the order of a sum depends on its own
 //! length and on whether its terms lie closest together, alone.
@@ -21,11 +22,12 @@ mod allocator;
 mod args;
 mod backend;
 mod context;
+mod gpu;
 mod kernels;
 
 pub use allocator::Memory;
-pub use backend::Cuda;
 pub use context::Transfers;
+pub use gpu::Cuda;
 pub use ptx::driver::interpreted::Options;
 pub use ptx::driver::{Driver, DriverError};
 

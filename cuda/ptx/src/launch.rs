@@ -37,6 +37,7 @@
 //! taken from the top level. `{"include": ["a.json", "b.json"]}` runs other launch files, each with memory of its own. Paths are
 //! relative to the file that names them. A key that is not known is refused.
 
+mod error;
 mod fields;
 mod file;
 mod fill;
@@ -46,50 +47,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use thiserror::Error;
 
+pub use error::LaunchError;
 pub use file::read_text;
 pub use run::{Outcome, Prepared};
 
-use crate::driver::DriverError;
 use crate::tensor_map::TensorMap;
-
-/// What is wrong with a launch file.
-#[derive(Debug, Error)]
-pub enum LaunchError {
-    /// A file cannot be read or written.
-    #[error("{}: {source}", file.display())]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file is not JSON.
-    #[error("{}: not JSON: {message}", file.display())]
-    Json {
-        /// The file.
-        file: PathBuf,
-        /// The parser's complaint, with line and column.
-        message: String,
-    },
-    /// A key has a value that it cannot have.
-    #[error("{}: {key}: {message}", file.display())]
-    Field {
-        /// The file.
-        file: PathBuf,
-        /// The key, as a path such as `args[2].u32`.
-        key: String,
-        /// What was expected.
-        message: String,
-    },
-    /// The PTX is not what the interpreter knows.
-    #[error("{0}")]
-    Ptx(String),
-    /// The GPU refuses.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-}
 
 /// A launch file, read and checked.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Elementwise operations of two operands, comparisons, and the choice between two by a third.
 
-use super::{Cuda, moving, typed};
+use crate::gpu::{Cuda, moving, typed};
 use crate::kernels::BINARY;
 use tensor::{BinaryOp, DType, Tensor};
 

@@ -1,7 +1,7 @@
 //! Filling, drawing, copying, converting, joining.
 
-use super::{Cuda, moving, with};
 use crate::args::buffer;
+use crate::gpu::{Cuda, moving, with};
 use crate::kernels::CREATE;
 use tensor::layout::Loops;
 use tensor::random::last_below;

@@ -1,9 +1,9 @@
 //! Fused operations: each has a kernel in every float dtype.
 
 use super::reduce::reduce_to;
-use super::{Cuda, typed};
 use crate::args::Args;
 use crate::context::Start;
+use crate::gpu::{Cuda, typed};
 use crate::kernels::{ATTENTION, NORM, OPTIM, ROPE, UNARY};
 use tensor::layout::{Loops, Strides};
 use tensor::shape::Shape;

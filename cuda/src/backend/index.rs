@@ -1,8 +1,8 @@
 //! Reading and writing at positions.
 
-use super::{Cuda, elements_block, moving, operation, typed, with};
 use crate::args::{buffer, without};
 use crate::context::{CudaBuffer, Start};
+use crate::gpu::{Cuda, elements_block, moving, operation, typed, with};
 use crate::kernels::INDEX;
 use tensor::layout::{Loops, Strides};
 use tensor::{DType, Scalar, Tensor};

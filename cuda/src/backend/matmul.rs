@@ -4,7 +4,7 @@ mod hopper;
 #[cfg(test)]
 mod tests;
 
-use super::{Cuda, typed};
+use crate::gpu::{Cuda, typed};
 use crate::kernels::{MATMUL, MATMUL_HOPPER};
 use hopper::Product;
 use tensor::layout::Loops;

@@ -1,7 +1,7 @@
 //! Reductions, positions of extremes, running sums.
 
-use super::{Cuda, numeric, typed, with};
 use crate::args::without;
+use crate::gpu::{Cuda, numeric, typed, with};
 use crate::kernels::REDUCE;
 use tensor::layout::{Loops, Strides};
 use tensor::shape::Shape;

@@ -1,6 +1,6 @@
 //! Softmax and its logarithm over the last dimension.
 
-use super::{Cuda, typed};
+use crate::gpu::{Cuda, typed};
 use crate::kernels::SOFTMAX;
 use tensor::Tensor;
 use tensor::layout::Loops;

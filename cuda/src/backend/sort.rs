@@ -1,6 +1,6 @@
 //! Stable sorting.
 
-use super::{Cuda, moving, typed};
+use crate::gpu::{Cuda, moving, typed};
 use crate::kernels::SORT;
 use tensor::layout::Loops;
 use tensor::{DType, Tensor};

@@ -1,6 +1,6 @@
 //! Elementwise operations of one operand.
 
-use super::{Cuda, typed};
+use crate::gpu::{Cuda, typed};
 use crate::kernels::UNARY;
 use tensor::{DType, Gelu, Tensor, UnaryOp};
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde_json::{Map, Value};
 
-use super::LaunchError;
+use super::error::LaunchError;
 
 /// A JSON value, and where it stands.
 #[derive(Clone)]

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::error::LaunchError;
 use super::fields::Field;
 use super::fill::Random;
-use super::{Arg, Bound, BufferSpec, Contents, LaunchError, LaunchFile, LaunchSpec, MapSpec};
+use super::{Arg, Bound, BufferSpec, Contents, LaunchFile, LaunchSpec, MapSpec};
 use crate::mem::MAX_ALLOCATION;
 use crate::tensor_map::TensorMap;
 

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use serde::Deserialize;
 
-use super::LaunchError;
+use super::error::LaunchError;
 use super::fields::Field;
 
 /// `{"dtype": …, "seed": n, "low": x, "high": y}`: values drawn evenly from [low, high), rounded to the type.

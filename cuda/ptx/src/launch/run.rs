@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Arg, Bound, Contents, LaunchError, LaunchFile, LaunchSpec, Number, file};
+use super::error::LaunchError;
+use super::{Arg, Bound, Contents, LaunchFile, LaunchSpec, Number, file};
 use crate::counters::Counters;
 use crate::driver::interpreted::parsed;
 use crate::driver::{Driver, DriverError};

@@ -5,9 +5,9 @@
 //! so that a row's bits do not depend on what else is in the batch. Which tile it gets is free, as each gives the same bits:
 //! [`choose`] takes the one that costs least.
 
-use super::super::{Cuda, typed};
 use crate::args::address;
 use crate::context::Start;
+use crate::gpu::{Cuda, typed};
 use crate::kernels::Family;
 use ptx::driver::{DriverError, Properties};
 use ptx::tensor_map::{ElementType, L2Promotion, Swizzle, TensorMap};

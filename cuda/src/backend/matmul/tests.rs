@@ -2,7 +2,7 @@
 //! the PTX, and the choice of a tile.
 
 use super::hopper::{Major, Operand, Product, TILES, Tile, accepts, choose, start};
-use crate::backend::Cuda;
+use crate::gpu::Cuda;
 use crate::kernels::{Family, MATMUL_HOPPER};
 use crate::{Options, interpreted_with};
 use proptest::prelude::*;
