@@ -1,9 +1,10 @@
 //! `atom` and `red`.
 
+use super::access::{Strength, addresses, count, modifiers, place, refused};
+use super::flow::{At, Flow, Stop};
 use super::lanes::lanes_of;
-use super::memory::{Strength, addresses, check_address, count, modifiers, place, refused};
+use super::machine::Machine;
 use super::warp::Warp;
-use super::{At, Flow, Machine, Stop};
 use crate::ir::{Addr, Class, Cx, Reg};
 use crate::mem::{Sem, Space};
 use crate::num::half::{self, Kind};
@@ -184,11 +185,10 @@ fn apply(action: Action, ty: Type, old: u64, b: u64, c: u64) -> u64 {
 }
 
 /// The instruction's work. The lanes go in an order that the seed chooses.
-pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At) -> Result<Flow, Stop> {
-    let a = addresses(warp, &op.addr);
-    check_address(m, warp, &op.addr, at);
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At<'_>) -> Result<Flow, Stop> {
+    let a = addresses(m, warp, &op.addr, at);
     let operands = op.b.iter().chain(&op.c).fold(0, |u, r| u | warp.regs.undef(*r));
-    m.demand(warp, at.pc, at.mask, operands, "an operand of an atomic operation");
+    m.demand(warp, at, operands, "an operand of an atomic operation");
     count(m, at.pc, op.space, at.mask, &a, op.ty.bytes() * op.b.len() as u32);
     let start = m.rng.below(32);
     let order = lanes_of(at.mask.rotate_right(start)).map(|l| (l as u32 + start) % 32);
@@ -198,7 +198,7 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At) -> Res
     Ok(Flow::Next)
 }
 
-fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 32], lane: u32) -> Result<(), Stop> {
+fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At<'_>, a: &[u64; 32], lane: u32) -> Result<(), Stop> {
     let l = lane as usize;
     let n = op.ty.bytes() as usize;
     if op.ty == B128 {
@@ -208,7 +208,7 @@ fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 
     if op.b.len() > 1 && !a[l].is_multiple_of((n * op.b.len()) as u64) {
         let home = warp.by(at.pc);
         let fault = m.mem.fault(&home, op.space, a[l], lane, (n * op.b.len()) as u64, true);
-        return refused(m, warp, at.pc, fault);
+        return refused(m, warp, at, fault);
     }
     for (i, reg) in op.b.iter().enumerate() {
         let b = warp.regs.get(*reg, l) & mask_of(n);
@@ -233,7 +233,7 @@ fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 
                 if changed {
                     m.effect();
                 } else {
-                    m.polls += 1;
+                    m.pace.polls += 1;
                 }
                 if let Some(d) = &op.d {
                     let mut word = [0; 8];
@@ -246,14 +246,14 @@ fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 
                     warp.regs.set_undef(d[i], if undefined { u32::MAX } else { 0 }, 1 << lane);
                 }
             }
-            Err(fault) => return refused(m, warp, at.pc, fault),
+            Err(fault) => return refused(m, warp, at, fault),
         }
     }
     Ok(())
 }
 
 /// `exch` and `cas` of 128 bits.
-fn wide(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 32], lane: u32) -> Result<(), Stop> {
+fn wide(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At<'_>, a: &[u64; 32], lane: u32) -> Result<(), Stop> {
     let l = lane as usize;
     let pair = |warp: &Warp, r: Reg| {
         let (low, high) = (warp.regs.r64[r.index as usize][l], warp.regs.r64[r.index as usize + 1][l]);
@@ -278,7 +278,7 @@ fn wide(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At, a: &[u64; 32]
             }
             Ok(())
         }
-        Err(fault) => refused(m, warp, at.pc, fault),
+        Err(fault) => refused(m, warp, at, fault),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Barriers: `bar` and `barrier` of a CTA, `bar.warp.sync`, `barrier.cluster`.
 
+use super::flow::{At, Flow, Stop};
 use super::lanes::lanes_of;
+use super::machine::Machine;
+use super::residents::{ClusterBarrier, Cta, Reduce, Residents};
+use super::warp::Wait;
 use super::warp::Warp;
-use super::{At, Cta, Flow, Machine, Stop, Wait};
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Cx;
-use crate::mem::{SyncPoint, Synced};
 use crate::request::FaultKind;
 use crate::text::ast::Type;
 
@@ -31,17 +33,6 @@ pub enum BarrierOp {
     },
 }
 
-/// How a barrier combines the threads' predicates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reduce {
-    /// Number of threads for which it holds.
-    Popc,
-    /// Whether it holds for all.
-    And,
-    /// Whether it holds for any.
-    Or,
-}
-
 /// `bar` and `barrier`.
 pub struct Barrier {
     /// Register of the barrier's number.
@@ -54,43 +45,6 @@ pub struct Barrier {
     pub aligned: bool,
     /// `.red`: how, destination, predicate and its negation.
     pub reduce: Option<(Reduce, u16, u16, bool)>,
-}
-
-/// State of one named barrier of a CTA.
-#[derive(Debug, Default)]
-pub struct NamedBarrier {
-    /// Threads that have arrived.
-    pub arrived: u32,
-    /// Threads that were asked for; `None`: the whole CTA.
-    pub count: Option<u32>,
-    /// Warps (number in the CTA) that have arrived, with their lanes, and whether they wait.
-    pub warps: Vec<(u32, u32, bool)>,
-    /// What they know.
-    point: SyncPoint,
-    /// Counts completions.
-    pub generation: u64,
-    /// Threads whose predicate held.
-    popc: u32,
-    /// Threads that gave one.
-    voters: u32,
-    /// Who gets the reduction: warp, lanes, kind, destination.
-    results: Vec<(u32, u32, Reduce, u16)>,
-    /// Instruction that arrived first.
-    first: Option<(u32, u32)>,
-}
-
-/// State of a cluster's barrier.
-#[derive(Debug, Default)]
-pub struct ClusterBarrier {
-    /// Threads that have arrived.
-    pub arrived: u32,
-    /// Counts completions.
-    pub generation: u64,
-    point: SyncPoint,
-    /// What the last completion gives to those who wait.
-    synced: Option<Synced>,
-    /// Lanes that have arrived in this phase and not waited yet, by warp: (slot, warp, lanes, generation).
-    pub pending: Vec<(u32, u32, u32, u64)>,
 }
 
 /// The decoder of `bar` and `barrier`.
@@ -162,9 +116,15 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<BarrierOp, String> {
 }
 
 /// The instruction's work.
-pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &BarrierOp, at: At) -> Result<Flow, Stop> {
+pub fn execute(
+    m: &mut Machine<'_>,
+    residents: &mut Residents,
+    warp: &mut Warp,
+    op: &BarrierOp,
+    at: At<'_>,
+) -> Result<Flow, Stop> {
     match op {
-        BarrierOp::Named(b) => barrier(m, warp, b, at),
+        BarrierOp::Named(b) => barrier(m, residents.cta(warp.slot), warp, b, at),
         BarrierOp::WarpSync(members) => {
             let members = *members;
             if let Some(flow) = super::warp_ops::gather(m, warp, members, at)? {
@@ -177,78 +137,65 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &BarrierOp, at: At) -> 
             if *aligned && !at.is_converged(warp) {
                 return Ok(Flow::Converge);
             }
-            cluster_arrive(m, warp, at, *release)
+            Ok(cluster_arrive(m, residents, warp, at, *release))
         }
         BarrierOp::ClusterWait { aligned, acquire } => {
             if *aligned && !at.is_converged(warp) {
                 return Ok(Flow::Converge);
             }
-            cluster_wait(m, warp, at, *acquire)
+            Ok(cluster_wait(m, &mut residents.cluster(warp.slot).barrier, warp, at, *acquire))
         }
     }
 }
 
-/// Threads that a barrier waits for.
-pub fn expected(m: &Machine<'_>, cta: &Cta, b: &NamedBarrier) -> u32 {
-    match b.count {
-        Some(n) => n,
-        // Warps that have ended are not waited for.
-        None => 32 * cta.alive.min(m.shape.warps),
-    }
-}
-
-fn barrier(m: &mut Machine<'_>, warp: &mut Warp, b: &Barrier, at: At) -> Result<Flow, Stop> {
+fn barrier(m: &mut Machine<'_>, cta: &mut Cta, warp: &mut Warp, b: &Barrier, at: At<'_>) -> Result<Flow, Stop> {
     if b.aligned && !at.is_converged(warp) {
         return Ok(Flow::Converge);
     }
     let undef = warp.regs.undef32(b.id) | b.count.map_or(0, |c| warp.regs.undef32(c));
-    m.demand(warp, at.pc, at.mask, undef, "the barrier's number or count");
+    m.demand(warp, at, undef, "the barrier's number or count");
     let first = at.mask.trailing_zeros() as usize;
     let id = warp.regs.r32[b.id as usize][first];
     let count = b.count.map(|c| warp.regs.r32[c as usize][first]);
     let same = |r: u16, v: u32| lanes_of(at.mask).all(|l| warp.regs.r32[r as usize][l] == v);
     if !same(b.id, id) || !b.count.is_none_or(|c| same(c, count.unwrap_or(0))) {
-        return m.fault(warp, at.pc, at.mask, FaultKind::IllegalInstruction, "lanes of a warp name different barriers or counts");
+        return m.fault(warp, at, FaultKind::IllegalInstruction, "lanes of a warp name different barriers or counts");
     }
     if id >= 16 {
-        return m.fault(warp, at.pc, at.mask, FaultKind::IllegalInstruction, format!("barrier {id}: there are 16"));
+        return m.fault(warp, at, FaultKind::IllegalInstruction, format!("barrier {id}: there are 16"));
     }
     if let Some(n) = count
-        && (n == 0 || n % 32 != 0 || n > m.shape.warps * 32)
+        && (n == 0 || n % 32 != 0 || n > m.kernel.grid.warps * 32)
     {
-        let all = m.shape.warps * 32;
+        let all = m.kernel.grid.warps * 32;
         let message = format!("barrier {id}: a count of {n} threads is not a multiple of 32 from 32 to {all}");
-        return m.fault(warp, at.pc, at.mask, FaultKind::IllegalInstruction, message);
+        return m.fault(warp, at, FaultKind::IllegalInstruction, message);
     }
     m.effect();
-    let slot = warp.slot as usize;
     let mut votes = 0;
     if let Some((_, _, p, negated)) = b.reduce {
         let undef = warp.regs.undef_pred(p);
-        m.demand(warp, at.pc, at.mask, undef, "the predicate of a barrier's reduction");
+        m.demand(warp, at, undef, "the predicate of a barrier's reduction");
         let p = warp.regs.pred[p as usize];
         votes = at.mask & if negated { !p } else { p };
     }
-    let cta = m.ctas[slot].as_mut().expect("a warp's CTA is resident");
     let state = &mut cta.barriers[id as usize];
     if state.arrived > 0 && state.count != count {
         let (other, was) = (state.first, state.count);
-        let site = m.site(warp, at.pc, first);
+        let site = warp.site(at.pc, at.lane());
         let text = |c: Option<u32>| c.map_or("the whole CTA".to_string(), |n| format!("{n} threads"));
         let other = other.map(|(w, pc)| Site::new(pc, w, 0));
         m.mem.tracker.hazards.report_pair(HazardKind::BarrierDivergence, site, other, None, || {
             format!("barrier {id} is waited for by {} here and by {} there", text(count), text(was))
         });
     }
-    let state = &mut m.ctas[slot].as_mut().expect("as above").barriers[id as usize];
     if let Some(&(_, lanes, _)) = state.warps.iter().find(|(w, lanes, _)| *w == warp.index && lanes & at.mask != 0) {
         // A warp that only arrived is here again before the barrier completed.
-        let site = m.site(warp, at.pc, (lanes & at.mask).trailing_zeros() as usize);
-        m.mem.tracker.hazards.report(HazardKind::BarrierDivergence, site, None, || {
+        let site = warp.site(at.pc, (lanes & at.mask).trailing_zeros());
+        m.report(HazardKind::BarrierDivergence, site, None, || {
             format!("barrier {id}: the same threads arrive twice in one phase")
         });
     }
-    let state = &mut m.ctas[slot].as_mut().expect("as above").barriers[id as usize];
     m.mem.tracker.order.arrive(&mut warp.order, at.mask, !b.arrive, &mut state.point);
     state.count = count;
     state.first.get_or_insert((warp.id, at.pc));
@@ -264,8 +211,8 @@ fn barrier(m: &mut Machine<'_>, warp: &mut Warp, b: &Barrier, at: At) -> Result<
     if let Some(c) = &mut m.counters {
         c.wait(at.pc);
     }
-    m.define(warp, at.pc, at.mask);
-    complete_barrier(m, warp.slot, id, Some(warp));
+    at.define(warp);
+    complete_barrier(m, cta, warp.slot, id, Some(warp));
     if b.arrive {
         return Ok(Flow::Next);
     }
@@ -273,30 +220,28 @@ fn barrier(m: &mut Machine<'_>, warp: &mut Warp, b: &Barrier, at: At) -> Result<
 }
 
 /// Completes barrier `id` of the CTA if everyone is there. `running` is the warp that is out of the CTA's list.
-fn complete_barrier(m: &mut Machine<'_>, slot: u32, id: u32, mut running: Option<&mut Warp>) {
-    let cta = m.ctas[slot as usize].as_ref().expect("resident");
+fn complete_barrier(m: &mut Machine<'_>, cta: &mut Cta, slot: u32, id: u32, mut running: Option<&mut Warp>) {
     let state = &cta.barriers[id as usize];
-    let wanted = expected(m, cta, state);
+    let wanted = state.expected(cta.alive);
     if state.arrived == 0 || state.arrived < wanted {
         return;
     }
     let over = state.arrived > wanted;
-    let cta = m.ctas[slot as usize].as_mut().expect("resident");
     let state = std::mem::take(&mut cta.barriers[id as usize]);
     cta.barriers[id as usize].generation = state.generation + 1;
     if over && let Some((w, pc)) = state.first {
-        m.mem.tracker.hazards.report(HazardKind::BarrierDivergence, Site::new(pc, w, 0), None, || {
+        m.report(HazardKind::BarrierDivergence, Site::new(pc, w, 0), None, || {
             format!("barrier {id}: {} threads arrived where {wanted} were expected", state.arrived)
         });
     }
     let synced = m.mem.tracker.order.complete(state.point);
     for &(w, lanes, waits) in &state.warps {
-        if waits && let Some(warp) = find(&mut running, &mut m.ctas, slot, w) {
+        if waits && let Some(warp) = find(&mut running, &mut cta.warps, w) {
             m.mem.tracker.order.resume(&mut warp.order, lanes, &synced);
         }
     }
     for &(w, lanes, how, d) in &state.results {
-        let Some(warp) = find(&mut running, &mut m.ctas, slot, w) else { continue };
+        let Some(warp) = find(&mut running, &mut cta.warps, w) else { continue };
         match how {
             Reduce::Popc => warp.regs.put32(d, &[state.popc; 32], lanes),
             Reduce::And => warp.regs.put_pred(d, if state.popc == state.voters { u32::MAX } else { 0 }, lanes),
@@ -304,42 +249,37 @@ fn complete_barrier(m: &mut Machine<'_>, slot: u32, id: u32, mut running: Option
         }
     }
     m.effect();
-    m.wake_cta(slot);
+    m.ready.wake_cta(slot);
 }
 
-/// Warp `w` of the CTA in `slot`, be it the running one.
-fn find<'a>(running: &'a mut Option<&mut Warp>, ctas: &'a mut [Option<Cta>], slot: u32, w: u32) -> Option<&'a mut Warp> {
+/// Warp `w` of the CTA, be it the running one.
+fn find<'a>(running: &'a mut Option<&mut Warp>, warps: &'a mut [Option<Box<Warp>>], w: u32) -> Option<&'a mut Warp> {
     match running {
         Some(r) if r.index == w => Some(r),
-        _ => ctas[slot as usize].as_mut()?.warps[w as usize].as_deref_mut(),
+        _ => warps[w as usize].as_deref_mut(),
     }
 }
 
-/// A warp of the CTA has ended: barriers that wait for the whole CTA may be complete now.
-pub(super) fn somebody_left(m: &mut Machine<'_>, slot: u32) {
+/// A warp of the CTA has ended: barriers that wait for the whole CTA, or the whole cluster, may be complete now.
+pub(super) fn somebody_left(m: &mut Machine<'_>, residents: &mut Residents, slot: u32) {
+    let cta = residents.cta(slot);
     for id in 0..16 {
-        let Some(cta) = m.ctas[slot as usize].as_ref() else { return };
         if cta.barriers[id as usize].arrived > 0 && cta.barriers[id as usize].count.is_none() {
-            complete_barrier(m, slot, id, None);
+            complete_barrier(m, cta, slot, id, None);
         }
     }
-    complete_cluster(m, slot);
+    complete_cluster(m, residents, slot, None);
 }
 
-fn cluster_arrive(m: &mut Machine<'_>, warp: &mut Warp, at: At, release: bool) -> Result<Flow, Stop> {
+fn cluster_arrive(m: &mut Machine<'_>, residents: &mut Residents, warp: &mut Warp, at: At<'_>, release: bool) -> Flow {
     m.effect();
-    let place = (warp.slot / m.shape.cluster_ctas) as usize;
-    let barrier = &mut m.clusters[place].as_mut().expect("a warp's cluster is resident").barrier;
+    let barrier = &mut residents.cluster(warp.slot).barrier;
     let again =
         barrier.pending.iter().find(|(s, w, lanes, _)| (*s, *w) == (warp.slot, warp.index) && lanes & at.mask != 0).copied();
     if let Some((.., lanes, _)) = again {
-        let site = m.site(warp, at.pc, (lanes & at.mask).trailing_zeros() as usize);
-        m.mem
-            .tracker
-            .hazards
-            .report(HazardKind::BarrierDivergence, site, None, || "barrier.cluster.arrive twice without a wait between".into());
+        let site = warp.site(at.pc, (lanes & at.mask).trailing_zeros());
+        m.report(HazardKind::BarrierDivergence, site, None, || "barrier.cluster.arrive twice without a wait between".into());
     }
-    let barrier = &mut m.clusters[place].as_mut().expect("as above").barrier;
     if release {
         m.mem.tracker.order.arrive(&mut warp.order, at.mask, false, &mut barrier.point);
     } else {
@@ -347,13 +287,11 @@ fn cluster_arrive(m: &mut Machine<'_>, warp: &mut Warp, at: At, release: bool) -
     }
     barrier.pending.push((warp.slot, warp.index, at.mask, barrier.generation));
     barrier.arrived += at.mask.count_ones();
-    complete_cluster_with(m, warp.slot, Some(warp));
-    Ok(Flow::Next)
+    complete_cluster(m, residents, warp.slot, Some(warp));
+    Flow::Next
 }
 
-fn cluster_wait(m: &mut Machine<'_>, warp: &mut Warp, at: At, acquire: bool) -> Result<Flow, Stop> {
-    let place = (warp.slot / m.shape.cluster_ctas) as usize;
-    let barrier = &mut m.clusters[place].as_mut().expect("a warp's cluster is resident").barrier;
+fn cluster_wait(m: &mut Machine<'_>, barrier: &mut ClusterBarrier, warp: &mut Warp, at: At<'_>, acquire: bool) -> Flow {
     let mut generation = None;
     let mut covered = 0;
     for p in barrier.pending.iter().filter(|p| (p.0, p.1) == (warp.slot, warp.index) && p.2 & at.mask != 0) {
@@ -361,18 +299,15 @@ fn cluster_wait(m: &mut Machine<'_>, warp: &mut Warp, at: At, acquire: bool) -> 
         covered |= p.2;
     }
     let Some(generation) = generation.filter(|_| covered & at.mask == at.mask) else {
-        let site = m.site(warp, at.pc, (at.mask & !covered).trailing_zeros() as usize);
-        m.mem
-            .tracker
-            .hazards
-            .report(HazardKind::BarrierDivergence, site, None, || "barrier.cluster.wait without an arrive before".into());
-        return Ok(Flow::Next);
+        let site = warp.site(at.pc, (at.mask & !covered).trailing_zeros());
+        m.report(HazardKind::BarrierDivergence, site, None, || "barrier.cluster.wait without an arrive before".into());
+        return Flow::Next;
     };
     if barrier.generation == generation {
         if let Some(c) = &mut m.counters {
             c.wait(at.pc);
         }
-        return Ok(Flow::Retry(Wait::ClusterBarrier { generation }));
+        return Flow::Retry(Wait::ClusterBarrier { generation });
     }
     for p in barrier.pending.iter_mut().filter(|p| (p.0, p.1) == (warp.slot, warp.index)) {
         p.2 &= !at.mask;
@@ -381,33 +316,23 @@ fn cluster_wait(m: &mut Machine<'_>, warp: &mut Warp, at: At, acquire: bool) -> 
     if acquire && let Some(synced) = &barrier.synced {
         m.mem.tracker.order.join_synced(&mut warp.order, at.mask, synced);
     }
-    Ok(Flow::Next)
+    Flow::Next
 }
 
-fn complete_cluster(m: &mut Machine<'_>, slot: u32) {
-    complete_cluster_with(m, slot, None);
-}
-
-/// Completes the cluster's barrier if every live thread of it has arrived.
-fn complete_cluster_with(m: &mut Machine<'_>, slot: u32, running: Option<&Warp>) {
-    let n = m.shape.cluster_ctas;
-    let place = (slot / n) as usize;
-    let Some(cluster) = &m.clusters[place] else { return };
-    if cluster.barrier.arrived == 0 {
+/// Completes the cluster's barrier if every live thread of it has arrived. `running` is the warp that is out of its CTA's list.
+fn complete_cluster(m: &mut Machine<'_>, residents: &mut Residents, slot: u32, running: Option<&Warp>) {
+    let n = residents.cluster_ctas;
+    let first = slot - slot % n;
+    let live = |cta: &Cta| cta.warps.iter().flatten().map(|w| w.live.count_ones()).sum::<u32>();
+    let ctas = residents.ctas[first as usize..(first + n) as usize].iter().flatten();
+    let live = running.map_or(0, |w| w.live.count_ones()) + ctas.map(live).sum::<u32>();
+    let barrier = &mut residents.cluster(slot).barrier;
+    if barrier.arrived == 0 || barrier.arrived < live {
         return;
     }
-    let mut live = running.map_or(0, |w| w.live.count_ones());
-    for s in place as u32 * n..(place as u32 + 1) * n {
-        live += m.ctas[s as usize].iter().flat_map(|c| c.warps.iter().flatten()).map(|w| w.live.count_ones()).sum::<u32>();
-    }
-    let cluster = m.clusters[place].as_mut().expect("checked above");
-    if cluster.barrier.arrived < live {
-        return;
-    }
-    cluster.barrier.arrived = 0;
-    cluster.barrier.generation += 1;
-    let point = std::mem::take(&mut cluster.barrier.point);
-    cluster.barrier.synced = Some(m.mem.tracker.order.complete(point));
+    barrier.arrived = 0;
+    barrier.generation += 1;
+    barrier.synced = Some(m.mem.tracker.order.complete(std::mem::take(&mut barrier.point)));
     m.effect();
-    m.wake_cluster(slot);
+    m.ready.wake_cluster(slot);
 }

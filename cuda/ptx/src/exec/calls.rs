@@ -1,8 +1,10 @@
 //! `call`: direct, through a pointer, and to the functions that the machine itself provides.
 
+use super::flow::{After, At, Stop};
 use super::lanes::lanes_of;
+use super::machine::Machine;
+use super::printf;
 use super::warp::{Split, Warp};
-use super::{After, Machine, Stop, printf};
 use crate::ir::decode::Name;
 use crate::ir::program::Function;
 use crate::ir::{Cx, NO_PC};
@@ -106,26 +108,26 @@ fn fits(call: &Call, f: &Function) -> bool {
     same(&call.arguments, &f.signature.params) && same(&call.results, &f.signature.returns)
 }
 
-pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call: &Call, mask: u32) -> Result<After, Stop> {
-    let pc = split.pc;
+pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call: &Call, at: At<'_>) -> Result<After, Stop> {
+    let At { pc, mask, .. } = at;
     // Lanes that do not take part, or call another function, go their own way until this call has returned.
     let mut group = mask;
     let f = match call.callee {
         Callee::Direct(f) => f,
         Callee::Indirect(r) => {
             let undef = warp.regs.undef64(r);
-            m.demand(warp, pc, mask, undef, "the pointer of an indirect call");
+            m.demand(warp, at, undef, "the pointer of an indirect call");
             let pointers = warp.regs.r64[r as usize];
             let first = pointers[mask.trailing_zeros() as usize];
             group = lanes_of(mask).filter(|&l| pointers[l] == first).fold(0, |g, l| g | 1 << l);
-            let Some(f) = m.module.program.function_of(first) else {
+            let Some(f) = m.kernel.program.function_of(first) else {
                 let message = format!("indirect call of {first:#x}, which is no function");
-                return m.fault(warp, pc, group, FaultKind::IllegalAddress, message);
+                return m.fault(warp, at.of(group), FaultKind::IllegalAddress, message);
             };
             f
         }
     };
-    let program = &m.module.program;
+    let program = &m.kernel.program;
     let function = &program.functions[f as usize];
     if function.start == NO_PC {
         if group == mask {
@@ -134,20 +136,20 @@ pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call
             // The others are still to call.
             warp.fork(split, group, pc + 1, pc + 1, split.calls.clone());
         }
-        printf::builtin(m, warp, &function.name, (&call.arguments, &call.results), pc, group)?;
+        printf::builtin(m, warp, &function.name, (&call.arguments, &call.results), at.of(group))?;
         return Ok(After::Go);
     }
     if function.entry {
-        return m.fault(warp, pc, group, FaultKind::IllegalInstruction, format!("call of the kernel `{}`", function.name));
+        return m.fault(warp, at.of(group), FaultKind::IllegalInstruction, format!("call of the kernel `{}`", function.name));
     }
     if !fits(call, function) {
         let message = format!("the call's arguments or results do not fit `{}`", function.name);
-        return m.fault(warp, pc, group, FaultKind::IllegalInstruction, message);
+        return m.fault(warp, at.of(group), FaultKind::IllegalInstruction, message);
     }
     let inside = |p: &u32| program.function_at(*p).is_some_and(|g| std::ptr::eq(g, function));
     if split.calls.iter().chain([&pc]).any(inside) {
         let message = format!("recursion through a pointer: `{}` is already active", function.name);
-        return m.fault(warp, pc, group, FaultKind::IllegalInstruction, message);
+        return m.fault(warp, at.of(group), FaultKind::IllegalInstruction, message);
     }
     if group != split.mask {
         // The others stay: they call something else, or the guard lets them pass.
@@ -178,7 +180,7 @@ pub(super) fn return_from(m: &Machine<'_>, warp: &mut Warp, split: &mut Split, c
 
 /// At a return: the results go to where the call at `pc` wants them.
 fn take_results(m: &Machine<'_>, warp: &mut Warp, call: &Call, mask: u32) {
-    let program = &m.module.program;
+    let program = &m.kernel.program;
     let f = match call.callee {
         Callee::Direct(f) => f,
         Callee::Indirect(r) => {

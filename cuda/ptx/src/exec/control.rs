@@ -2,9 +2,11 @@
 
 use smallvec::SmallVec;
 
+use super::flow::{After, At, Flow, Stop};
 use super::lanes::lanes_of;
+use super::machine::Machine;
+use super::warp::Wait;
 use super::warp::{Split, Warp};
-use super::{After, At, Flow, Machine, Stop, Wait};
 use crate::hazard::HazardKind;
 use crate::ir::decode::Name;
 use crate::ir::{Cx, NO_PC};
@@ -191,8 +193,8 @@ fn clock(name: &str) -> Option<(Clock, Type)> {
 }
 
 /// Branches, exits, traps.
-pub(super) fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, op: &Transfer, mask: u32) -> Result<After, Stop> {
-    let pc = split.pc;
+pub fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, op: &Transfer, at: At<'_>) -> Result<After, Stop> {
+    let At { pc, mask, .. } = at;
     match op {
         Transfer::Branch { target, join } => {
             let other = split.mask & !mask;
@@ -217,11 +219,11 @@ pub(super) fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, 
         }
         Transfer::Indexed(b) => {
             let undef = warp.regs.undef32(b.index);
-            m.demand(warp, pc, mask, undef, "the index of a jump table");
+            m.demand(warp, at, undef, "the index of a jump table");
             let index = warp.regs.r32[b.index as usize];
             if let Some(lane) = lanes_of(mask).find(|&l| index[l] as usize >= b.targets.len()) {
                 let message = format!("brx.idx: index {} of a table of {}", index[lane], b.targets.len());
-                return m.fault(warp, pc, 1 << lane, FaultKind::IllegalInstruction, message);
+                return m.fault(warp, at.only(lane as u32), FaultKind::IllegalInstruction, message);
             }
             let (join, calls) = meeting(split, b.join);
             let mut left = mask;
@@ -253,7 +255,7 @@ pub(super) fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, 
             m.effect();
             Ok(if split.mask == 0 { After::Gone } else { After::Go })
         }
-        Transfer::Trap => m.fault(warp, pc, mask, FaultKind::Trap, "trap"),
+        Transfer::Trap => m.fault(warp, at, FaultKind::Trap, "trap"),
         Transfer::Return => unreachable!("a return is its call's business"),
     }
 }
@@ -271,11 +273,11 @@ fn meeting(split: &Split, join: u32) -> (u32, SmallVec<[u32; 4]>) {
 }
 
 /// The instruction's work, but for transfers.
-pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Control, at: At) -> Result<Flow, Stop> {
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Control, at: At<'_>) -> Result<Flow, Stop> {
     match op {
         Control::Clock { d, which } => {
             // A warp instruction of the whole machine is taken as a nanosecond and two cycles.
-            let (cycles, nanoseconds) = (m.steps * 2, 1_700_000_000_000_000_000 + m.steps);
+            let (cycles, nanoseconds) = (m.pace.steps * 2, 1_700_000_000_000_000_000 + m.pace.steps);
             let d = *d;
             match which {
                 Clock::CyclesLow => warp.regs.put32(d, &[cycles as u32; 32], at.mask),
@@ -285,17 +287,17 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Control, at: At) -> Re
                 Clock::TimeLow => warp.regs.put32(d, &[nanoseconds as u32; 32], at.mask),
                 Clock::TimeHigh => warp.regs.put32(d, &[(nanoseconds >> 32) as u32; 32], at.mask),
             }
-            m.define(warp, at.pc, at.mask);
+            at.define(warp);
             Ok(Flow::Next)
         }
-        Control::Sleep => Ok(Flow::Block(Wait::Sleep { until: m.steps + u64::from(m.rng.below(256)) })),
+        Control::Sleep => Ok(Flow::Block(Wait::Sleep { until: m.pace.steps + u64::from(m.rng.below(256)) })),
         Control::SetMaxRegisters => {
             if !at.is_converged(warp) {
                 return Ok(Flow::Converge);
             }
-            if m.entry.maxntid.is_none() && m.entry.reqntid.is_none() && m.entry.maxnreg.is_none() {
-                let site = m.site(warp, at.pc, 0);
-                m.mem.tracker.hazards.report(HazardKind::UndefinedBehavior, site, None, || {
+            if m.kernel.entry.maxntid.is_none() && m.kernel.entry.reqntid.is_none() && m.kernel.entry.maxnreg.is_none() {
+                let site = warp.site(at.pc, 0);
+                m.report(HazardKind::UndefinedBehavior, site, None, || {
                     "setmaxnreg in a kernel without .maxntid, .reqntid or .maxnreg".into()
                 });
             }

@@ -6,13 +6,15 @@
 
 use smallvec::SmallVec;
 
+use super::access;
+use super::flow::{At, Flow, Stop};
 use super::lanes::V32;
+use super::machine::Machine;
 use super::warp::Warp;
-use super::{At, Flow, Machine, Stop, memory};
 use crate::counters::TensorKind;
 use crate::hazard::HazardKind;
 use crate::ir::{Addr, Class, Cx, Reg};
-use crate::matrix::fragment;
+use crate::matrix::fragment::{self, Accumulator};
 use crate::mem::{Block, SHARED_BASE, Sem, Space as Where, WINDOW};
 use crate::num::half::Kind;
 use crate::num::single::canonical;
@@ -47,36 +49,6 @@ pub struct Eights {
     /// `.shared` was written: the address is one of shared memory, else generic.
     shared: bool,
     transposed: bool,
-}
-
-/// What D and C consist of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accumulator {
-    /// Two halves a register.
-    F16,
-    /// f32.
-    F32,
-    /// s32.
-    S32,
-}
-
-impl Accumulator {
-    /// How many fill a register.
-    pub const fn per_register(self) -> usize {
-        match self {
-            Accumulator::F16 => 2,
-            _ => 1,
-        }
-    }
-
-    /// The type of the registers.
-    pub const fn register(self) -> Type {
-        match self {
-            Accumulator::F16 => Type::B32,
-            Accumulator::F32 => Type::F32,
-            Accumulator::S32 => Type::S32,
-        }
-    }
 }
 
 /// `mma.sync` of m16n8 or m8n8.
@@ -278,19 +250,16 @@ where
 }
 
 /// Whether every live lane is here; that a warp has fewer than 32 is a hazard.
-pub(super) fn whole_warp(m: &mut Machine<'_>, warp: &Warp, at: At) -> bool {
-    if at.is_converged(warp) && warp.live != u32::MAX && m.options.hazards {
-        let site = m.site(warp, at.pc, warp.live.trailing_zeros() as usize & 31);
-        let hazards = &mut m.mem.tracker.hazards;
-        hazards.report(HazardKind::UndefinedBehavior, site, None, || {
-            "an instruction of all 32 lanes in a warp that has fewer".into()
-        });
+pub(super) fn whole_warp(m: &mut Machine<'_>, warp: &Warp, at: At<'_>) -> bool {
+    if at.is_converged(warp) && warp.live != u32::MAX && m.kernel.options.hazards {
+        let site = warp.site(at.pc, warp.live.trailing_zeros() & 31);
+        m.report(HazardKind::UndefinedBehavior, site, None, || "an instruction of all 32 lanes in a warp that has fewer".into());
     }
     at.is_converged(warp)
 }
 
 /// Executes one.
-pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At) -> Result<Flow, Stop> {
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At<'_>) -> Result<Flow, Stop> {
     if !whole_warp(m, warp, at) {
         return Ok(Flow::Converge);
     }
@@ -318,7 +287,7 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At) -> Res
 }
 
 /// Counts the operations of an instruction.
-pub(super) fn count(m: &mut Machine<'_>, at: At, a: Element, products: usize) {
+pub(super) fn count(m: &mut Machine<'_>, at: At<'_>, a: Element, products: usize) {
     if let Some(c) = &mut m.counters {
         let kind = match a.bits() {
             32 => TensorKind::Tf32,
@@ -357,43 +326,49 @@ fn registers_of(matrix: &[[u16; 8]; 8], transposed: bool) -> V32 {
 }
 
 /// The addresses of the rows, given by the first lanes, with the space and those lanes.
-fn rows_of(m: &mut Machine<'_>, warp: &Warp, x: &Eights, at: At) -> Result<([u64; 32], Where, u32), Stop> {
+fn rows_of(m: &mut Machine<'_>, warp: &Warp, x: &Eights, at: At<'_>) -> Result<([u64; 32], Where, u32), Stop> {
     let mask = u32::MAX >> (32 - 8 * x.registers.len());
-    let addresses = memory::addresses(warp, &x.address);
-    memory::check_address(m, warp, &x.address, At { mask, ..at });
+    let addresses = access::addresses(m, warp, &x.address, at.of(mask));
     let space = if x.shared { Where::Shared } else { Where::Generic };
     let outside = |lane: &usize| addresses[*lane].wrapping_sub(SHARED_BASE) >= WINDOW;
     if !x.shared
         && let Some(lane) = super::lanes::lanes_of(mask).find(outside)
     {
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalAddress, "the address of a row is not in shared memory");
+        return m.fault(warp, at.only(lane as u32), FaultKind::IllegalAddress, "the address of a row is not in shared memory");
     }
     Ok((addresses, space, mask))
 }
 
 /// Reads the rows of the matrices, and says which hold something undefined.
-fn read_rows(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At) -> Result<([[u8; 16]; 32], u32), Stop> {
+fn read_rows(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At<'_>) -> Result<([[u8; 16]; 32], u32), Stop> {
     let (addresses, space, mask) = rows_of(m, warp, x, at)?;
     let mut block = Block::default();
     if let Err(fault) = m.mem.load(&mut warp.by(at.pc), space, &addresses, mask, 16, Sem::Weak, &mut block) {
-        return memory::refused(m, warp, at.pc, fault);
+        return access::refused(m, warp, at, fault);
     }
-    memory::count(m, at.pc, space, mask, &addresses, 16);
+    access::count(m, at.pc, space, mask, &addresses, 16);
     Ok((block.bytes, block.any_undefined & mask))
 }
 
-fn write_rows(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, rows: &[[u8; 16]; 32], undef: u32, at: At) -> Result<(), Stop> {
+fn write_rows(
+    m: &mut Machine<'_>,
+    warp: &mut Warp,
+    x: &Eights,
+    rows: &[[u8; 16]; 32],
+    undef: u32,
+    at: At<'_>,
+) -> Result<(), Stop> {
     let (addresses, space, mask) = rows_of(m, warp, x, at)?;
     let block = Block { bytes: *rows, undefined: [u16::MAX; 32], any_undefined: undef };
     if let Err(fault) = m.mem.store(&mut warp.by(at.pc), space, &addresses, mask, 16, Sem::Weak, &block) {
-        return memory::refused(m, warp, at.pc, fault);
+        return access::refused(m, warp, at, fault);
     }
-    memory::count(m, at.pc, space, mask, &addresses, 16);
+    access::count(m, at.pc, space, mask, &addresses, 16);
     m.effect();
     Ok(())
 }
 
-fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At) -> Result<(), Stop> {
+fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At<'_>) -> Result<(), Stop> {
     let (rows, undef) = read_rows(m, warp, x, at)?;
     for (i, &d) in x.registers.iter().enumerate() {
         let row = |r: usize| {
@@ -415,7 +390,7 @@ fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At) -> Result<(), 
     Ok(())
 }
 
-fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At) -> Result<(), Stop> {
+fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Eights, at: At<'_>) -> Result<(), Stop> {
     let mut rows = [[0; 16]; 32];
     let mut undef = 0;
     for (i, &a) in x.registers.iter().enumerate() {

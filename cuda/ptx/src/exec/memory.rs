@@ -1,40 +1,15 @@
 //! `ld`, `st` and their like in every space; local frames.
 
+use super::access::{SPACES, Strength, addresses, count, modifiers, place, refused};
+use super::flow::{At, Flow, Stop};
 use super::lanes::lanes_of;
+use super::machine::Machine;
 use super::warp::Warp;
-use super::{At, Flow, Machine, Stop};
 use crate::ir::decode::Name;
 use crate::ir::{Addr, Class, Cx, Reg};
 use crate::mem::Space as Where;
-use crate::mem::{Block, GLOBAL_BASE, MemoryFault, SHARED_BASE, Scope, Sem, WINDOW};
-use crate::request::FaultKind;
+use crate::mem::{Block, GLOBAL_BASE, Sem};
 use crate::text::ast::{Operand, Space, Type};
-
-/// The order that an instruction names; the scope makes it a [`Sem`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strength {
-    Weak,
-    Volatile,
-    Relaxed,
-    Acquire,
-    Release,
-    AcquireRelease,
-}
-
-impl Strength {
-    /// The order with a scope; that of atomics is the GPU unless stated.
-    pub(super) fn with(self, scope: Option<Scope>) -> Sem {
-        let s = scope.unwrap_or(Scope::Gpu);
-        match self {
-            Strength::Weak => Sem::Weak,
-            Strength::Volatile => Sem::Relaxed(Scope::Sys),
-            Strength::Relaxed => Sem::Relaxed(s),
-            Strength::Acquire => Sem::Acquire(s),
-            Strength::Release => Sem::Release(s),
-            Strength::AcquireRelease => Sem::AcqRel(s),
-        }
-    }
-}
 
 /// Instructions of this family.
 pub enum MemoryOp {
@@ -73,87 +48,6 @@ pub struct Store {
     ty: Type,
     sources: Vec<Reg>,
     sem: Sem,
-}
-
-/// The modifiers of memory instructions.
-pub(super) struct Modifiers {
-    pub space: Option<Space>,
-    pub strength: Option<Strength>,
-    pub scope: Option<Scope>,
-    pub vector: usize,
-    pub cache_hint: bool,
-}
-
-const SCOPES: [(&str, Scope); 4] = [("cta", Scope::Cta), ("cluster", Scope::Cluster), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
-const STRENGTHS: [(&str, Strength); 7] = [
-    ("weak", Strength::Weak),
-    ("volatile", Strength::Volatile),
-    ("relaxed", Strength::Relaxed),
-    ("acquire", Strength::Acquire),
-    ("release", Strength::Release),
-    ("acq_rel", Strength::AcquireRelease),
-    ("mmio", Strength::Relaxed),
-];
-const SPACES: [(&str, Space); 10] = [
-    ("global", Space::Global),
-    ("const", Space::Const),
-    ("shared", Space::Shared),
-    ("shared::cta", Space::Shared),
-    ("shared::cluster", Space::Shared),
-    ("local", Space::Local),
-    ("param", Space::Param),
-    ("param::entry", Space::Param),
-    ("param::func", Space::Param),
-    ("generic", Space::Global),
-];
-const CACHE: [&str; 7] = ["ca", "cg", "cs", "lu", "cv", "wb", "wt"];
-const L1: [&str; 5] = ["L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate"];
-const L2: [&str; 6] = ["L2::64B", "L2::128B", "L2::256B", "L2::evict_first", "L2::evict_last", "L2::evict_normal"];
-
-/// Eats the modifiers before the type. Each kind may come once.
-pub(super) fn modifiers(cx: &mut Cx<'_>) -> Result<Modifiers, String> {
-    let mut m = Modifiers { space: None, strength: None, scope: None, vector: 1, cache_hint: false };
-    let (mut cache, mut l1, mut l2, mut nc, mut mmio) = (false, false, false, false, false);
-    let twice =
-        |part: &str, already: bool| if already { Err(format!("modifier `.{part}` comes twice or clashes")) } else { Ok(true) };
-    while let Some(part) = cx.peek() {
-        if let Some((_, s)) = STRENGTHS.iter().find(|(n, _)| *n == part) {
-            // `.mmio` follows or stands for `.relaxed`.
-            if part == "mmio" {
-                mmio = twice(part, mmio)?;
-            } else {
-                twice(part, m.strength.is_some())?;
-            }
-            m.strength = Some(*s);
-        } else if let Some((_, s)) = SCOPES.iter().find(|(n, _)| *n == part) {
-            twice(part, m.scope.is_some())?;
-            m.scope = Some(*s);
-        } else if let Some((_, s)) = SPACES.iter().find(|(n, _)| *n == part && *n != "generic") {
-            twice(part, m.space.is_some())?;
-            m.space = Some(*s);
-        } else if CACHE.contains(&part) {
-            cache = twice(part, cache)?;
-        } else if L1.contains(&part) {
-            l1 = twice(part, l1)?;
-        } else if L2.contains(&part) {
-            l2 = twice(part, l2 && !part.ends_with('B'))?;
-        } else if part == "L2::cache_hint" {
-            m.cache_hint = twice(part, m.cache_hint)?;
-        } else if part == "nc" {
-            nc = twice(part, nc)?;
-        } else if let Some(n) = [("v2", 2), ("v4", 4)].iter().find(|(n, _)| *n == part).map(|(_, v)| *v) {
-            twice(part, m.vector > 1)?;
-            m.vector = n;
-        } else {
-            break;
-        }
-        cx.part("a modifier")?;
-    }
-    let strong = matches!(m.strength, Some(Strength::Relaxed | Strength::Acquire | Strength::Release | Strength::AcquireRelease));
-    if strong != m.scope.is_some() && !(strong && matches!(cx.head(), "atom" | "red")) && !(matches!(cx.head(), "atom" | "red")) {
-        return Err(format!("`{}`: a scope belongs to relaxed, acquire and release, and they need one", cx.inst.opcode));
-    }
-    Ok(m)
 }
 
 /// Types that `ld` and `st` take.
@@ -203,16 +97,6 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<MemoryOp, String> {
             Ok(if head == "discard" { MemoryOp::Discard(addr, 128) } else { MemoryOp::Hint })
         }
         _ => cx.unknown(),
-    }
-}
-
-/// The memory that a named space lies in. A function's parameters lie in its frame.
-pub(super) fn place(space: Option<Space>) -> Where {
-    match space {
-        None => Where::Generic,
-        Some(Space::Global | Space::Const) => Where::Global,
-        Some(Space::Shared) => Where::Shared,
-        Some(Space::Local | Space::Param) => Where::Local,
     }
 }
 
@@ -286,28 +170,8 @@ fn kernel_param(cx: &Cx<'_>, i: usize) -> Option<(u32, u32)> {
     }
 }
 
-/// The address of each lane as the named space counts.
-pub(super) fn addresses(warp: &Warp, addr: &Addr) -> [u64; 32] {
-    match addr.base.class {
-        Class::B64 => {
-            let offset = addr.offset as u64;
-            warp.regs.r64[addr.base.index as usize].map(|b| b.wrapping_add(offset))
-        }
-        _ => {
-            let offset = addr.offset as u32;
-            warp.regs.r32[addr.base.index as usize].map(|b| u64::from(b.wrapping_add(offset)))
-        }
-    }
-}
-
-/// Ends the launch after an access that memory refused and reported.
-pub(super) fn refused<T>(m: &mut Machine<'_>, warp: &Warp, pc: u32, fault: MemoryFault) -> Result<T, Stop> {
-    let message = format!("{} (address {:#x})", fault.kind.what(), fault.address);
-    m.fault(warp, pc, 1 << fault.lane, FaultKind::IllegalAddress, message)
-}
-
 /// The instruction's work.
-pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &MemoryOp, at: At) -> Result<Flow, Stop> {
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &MemoryOp, at: At<'_>) -> Result<Flow, Stop> {
     match op {
         MemoryOp::Load(x) => load(m, warp, x, at),
         MemoryOp::Store(x) => store(m, warp, x, at),
@@ -316,21 +180,21 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &MemoryOp, at: At) -> R
             let mut block = Block::default();
             let from = *offset as usize;
             let len = n * d.len();
-            block.bytes[0][..len].copy_from_slice(&m.launch.params[from..from + len]);
+            block.bytes[0][..len].copy_from_slice(&m.kernel.launch.params[from..from + len]);
             block.bytes = [block.bytes[0]; 32];
             for (i, reg) in d.iter().enumerate() {
                 put(warp, *reg, *ty, &block, i, at.mask);
             }
-            m.define(warp, at.pc, at.mask);
+            at.define(warp);
             Ok(Flow::Next)
         }
         MemoryOp::Hint => Ok(Flow::Next),
         MemoryOp::Discard(addr, bytes) => {
-            let mut a = addresses(warp, addr);
+            let mut a = addresses(m, warp, addr, at);
             let block = Block { undefined: [u16::MAX; 32], any_undefined: u32::MAX, ..Block::default() };
             for _ in 0..bytes / 16 {
                 if let Err(fault) = m.mem.store(&mut warp.by(at.pc), Where::Generic, &a, at.mask, 16, Sem::Weak, &block) {
-                    return refused(m, warp, at.pc, fault);
+                    return refused(m, warp, at, fault);
                 }
                 a.iter_mut().for_each(|a| *a = a.wrapping_add(16));
             }
@@ -370,23 +234,22 @@ fn put(warp: &mut Warp, reg: Reg, ty: Type, block: &Block, i: usize, mask: u32) 
     }
 }
 
-fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Load, at: At) -> Result<Flow, Stop> {
+fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Load, at: At<'_>) -> Result<Flow, Stop> {
     let n = x.ty.bytes() as usize * x.d.len();
-    let a = addresses(warp, &x.addr);
-    check_address(m, warp, &x.addr, at);
+    let a = addresses(m, warp, &x.addr, at);
     let mut block = Block::default();
     if let Err(fault) = m.mem.load(&mut warp.by(at.pc), x.space, &a, at.mask, n, x.sem, &mut block) {
-        return refused(m, warp, at.pc, fault);
+        return refused(m, warp, at, fault);
     }
     count(m, at.pc, x.space, at.mask, &a, n as u32);
-    m.polls += u64::from(x.sem != Sem::Weak);
+    m.pace.polls += u64::from(x.sem != Sem::Weak);
     for (i, reg) in x.d.iter().enumerate() {
         put(warp, *reg, x.ty, &block, i, at.mask);
     }
     let size = x.ty.bytes();
     let undefined = block.any_undefined & at.mask;
     if undefined == 0 {
-        m.define(warp, at.pc, at.mask);
+        at.define(warp);
         return Ok(Flow::Next);
     }
     for (i, reg) in x.d.iter().enumerate() {
@@ -400,11 +263,10 @@ fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Load, at: At) -> Result<Flow, 
     Ok(Flow::Next)
 }
 
-fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At) -> Result<Flow, Stop> {
+fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>) -> Result<Flow, Stop> {
     let size = x.ty.bytes();
     let n = size as usize * x.sources.len();
-    let a = addresses(warp, &x.addr);
-    check_address(m, warp, &x.addr, at);
+    let a = addresses(m, warp, &x.addr, at);
     let mut block = Block::default();
     for (i, reg) in x.sources.iter().enumerate() {
         gather(warp, *reg, x.ty, &mut block, i);
@@ -417,10 +279,10 @@ fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At) -> Result<Flow
     }
     if block.any_undefined != 0 && x.space != Where::Local && x.space != Where::Shared {
         let global = lanes_of(block.any_undefined).filter(|&l| a[l] >= GLOBAL_BASE).fold(0, |u, l| u | 1 << l);
-        m.demand(warp, at.pc, at.mask, global, "a value stored to global memory");
+        m.demand(warp, at, global, "a value stored to global memory");
     }
     if let Err(fault) = m.mem.store(&mut warp.by(at.pc), x.space, &a, at.mask, n, x.sem, &block) {
-        return refused(m, warp, at.pc, fault);
+        return refused(m, warp, at, fault);
     }
     count(m, at.pc, x.space, at.mask, &a, n as u32);
     if x.space != Where::Local {
@@ -454,26 +316,5 @@ fn gather(warp: &Warp, reg: Reg, ty: Type, block: &mut Block, i: usize) {
             copy::<8, 8, _>(block, 0, &warp.regs.r64[index], u64::to_le_bytes);
             copy::<8, 8, _>(block, 1, &warp.regs.r64[index + 1], u64::to_le_bytes);
         }
-    }
-}
-
-/// An undefined address is a hazard.
-pub(super) fn check_address(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At) {
-    let undef = if addr.constant { 0 } else { warp.regs.undef(addr.base) };
-    if undef & at.mask != 0 {
-        m.demand(warp, at.pc, at.mask, undef, "the address");
-    }
-}
-
-/// Counts sectors and bank conflicts. A warp's access is to one space but in contrived code: the first lane's is taken for all.
-pub(super) fn count(m: &mut Machine<'_>, pc: u32, space: Where, mask: u32, a: &[u64; 32], bytes: u32) {
-    let Some(c) = &mut m.counters else { return };
-    let first = a[mask.trailing_zeros() as usize & 31];
-    match space {
-        Where::Local => {}
-        Where::Shared => c.shared(pc, mask, &a.map(|a| a as u32 & 0xff_ffff), bytes),
-        _ if first >= GLOBAL_BASE => c.global(pc, mask, a, bytes),
-        _ if first.wrapping_sub(SHARED_BASE) < WINDOW => c.shared(pc, mask, &a.map(|a| a as u32 & 0xff_ffff), bytes),
-        _ => {}
     }
 }

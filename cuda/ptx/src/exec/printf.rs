@@ -1,8 +1,10 @@
 //! The functions that the machine itself provides: `vprintf` and `__assertfail`.
 
+use super::access;
+use super::flow::{At, Stop};
 use super::lanes::lanes_of;
+use super::machine::Machine;
 use super::warp::Warp;
-use super::{Machine, Stop, memory};
 use crate::mem::{Block, Sem, Space};
 use crate::request::FaultKind;
 
@@ -15,36 +17,35 @@ pub(super) fn builtin(
     warp: &mut Warp,
     name: &str,
     (arguments, results): (&Places, &Places),
-    pc: u32,
-    mask: u32,
+    at: At<'_>,
 ) -> Result<(), Stop> {
     match name {
         "vprintf" if sizes(arguments) == [8, 8] && sizes(results) == [4] => {
-            for lane in lanes_of(mask) {
-                let format = argument(m, warp, arguments[0], lane, pc)?;
-                let values = argument(m, warp, arguments[1], lane, pc)?;
-                let text = formatted(m, warp, pc, lane, format, values)?;
+            for lane in lanes_of(at.mask) {
+                let format = argument(m, warp, arguments[0], lane, at)?;
+                let values = argument(m, warp, arguments[1], lane, at)?;
+                let text = formatted(m, warp, at, lane, format, values)?;
                 let count = text.len() as u32;
                 m.printed.push_str(&text);
                 let mut block = Block::default();
                 block.bytes[lane][..4].copy_from_slice(&count.to_le_bytes());
-                let at = [u64::from(results[0].0); 32];
-                if let Err(fault) = m.mem.store(&mut warp.by(pc), Space::Local, &at, 1 << lane, 4, Sem::Weak, &block) {
-                    return memory::refused(m, warp, pc, fault);
+                let place = [u64::from(results[0].0); 32];
+                if let Err(fault) = m.mem.store(&mut warp.by(at.pc), Space::Local, &place, 1 << lane, 4, Sem::Weak, &block) {
+                    return access::refused(m, warp, at, fault);
                 }
             }
             m.effect();
             Ok(())
         }
         "__assertfail" if sizes(arguments) == [8, 8, 4, 8, 8] => {
-            let lane = mask.trailing_zeros() as usize;
-            let [what, file, line, function] = [0, 1, 2, 3].map(|i| argument(m, warp, arguments[i], lane, pc));
+            let lane = at.lane() as usize;
+            let [what, file, line, function] = [0, 1, 2, 3].map(|i| argument(m, warp, arguments[i], lane, at));
             let (what, file, line, function) = (what?, file?, line?, function?);
-            let [what, file, function] = [what, file, function].map(|p| string(m, warp, pc, lane, p));
+            let [what, file, function] = [what, file, function].map(|p| string(m, warp, at, lane, p));
             let message = format!("{}:{line}: {}: assertion `{}` failed", file?, function?, what?);
-            m.fault(warp, pc, mask, FaultKind::Assert, message)
+            m.fault(warp, at, FaultKind::Assert, message)
         }
-        _ => m.fault(warp, pc, mask, FaultKind::IllegalInstruction, format!("call of `{name}` with unexpected arguments")),
+        _ => m.fault(warp, at, FaultKind::IllegalInstruction, format!("call of `{name}` with unexpected arguments")),
     }
 }
 
@@ -53,36 +54,36 @@ fn sizes(places: &Places) -> Vec<u32> {
 }
 
 /// A lane's argument of the call.
-fn argument(m: &mut Machine<'_>, warp: &mut Warp, place: (u32, u32), lane: usize, pc: u32) -> Result<u64, Stop> {
-    read(m, warp, pc, lane, Space::Local, place.0.into(), place.1 as usize)
+fn argument(m: &mut Machine<'_>, warp: &mut Warp, place: (u32, u32), lane: usize, at: At<'_>) -> Result<u64, Stop> {
+    read(m, warp, at, lane, Space::Local, place.0.into(), place.1 as usize)
 }
 
 /// `bytes` (up to 8) of memory, as a number.
 fn read(
     m: &mut Machine<'_>,
     warp: &mut Warp,
-    pc: u32,
+    at: At<'_>,
     lane: usize,
     space: Space,
     address: u64,
     bytes: usize,
 ) -> Result<u64, Stop> {
     let mut block = Block::default();
-    match m.mem.load(&mut warp.by(pc), space, &[address; 32], 1 << lane, bytes, Sem::Weak, &mut block) {
+    match m.mem.load(&mut warp.by(at.pc), space, &[address; 32], 1 << lane, bytes, Sem::Weak, &mut block) {
         Ok(()) => {
             let mut word = [0; 8];
             word[..bytes].copy_from_slice(&block.bytes[lane][..bytes]);
             Ok(u64::from_le_bytes(word))
         }
-        Err(fault) => memory::refused(m, warp, pc, fault),
+        Err(fault) => access::refused(m, warp, at, fault),
     }
 }
 
 /// The string at a generic address, up to its zero.
-fn string(m: &mut Machine<'_>, warp: &mut Warp, pc: u32, lane: usize, address: u64) -> Result<String, Stop> {
+fn string(m: &mut Machine<'_>, warp: &mut Warp, at: At<'_>, lane: usize, address: u64) -> Result<String, Stop> {
     let mut out = Vec::new();
     loop {
-        match read(m, warp, pc, lane, Space::Generic, address + out.len() as u64, 1)? as u8 {
+        match read(m, warp, at, lane, Space::Generic, address + out.len() as u64, 1)? as u8 {
             0 => return Ok(String::from_utf8_lossy(&out).into_owned()),
             b => out.push(b),
         }
@@ -90,14 +91,14 @@ fn string(m: &mut Machine<'_>, warp: &mut Warp, pc: u32, lane: usize, address: u
 }
 
 /// What `printf` would print: `format` with the values packed at `values`, each aligned to its size.
-fn formatted(m: &mut Machine<'_>, warp: &mut Warp, pc: u32, lane: usize, format: u64, values: u64) -> Result<String, Stop> {
-    let format = string(m, warp, pc, lane, format)?;
+fn formatted(m: &mut Machine<'_>, warp: &mut Warp, at: At<'_>, lane: usize, format: u64, values: u64) -> Result<String, Stop> {
+    let format = string(m, warp, at, lane, format)?;
     let mut out = String::new();
     let mut rest = format.as_str();
     let mut next = values;
-    while let Some(at) = rest.find('%') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
+    while let Some(percent) = rest.find('%') {
+        out.push_str(&rest[..percent]);
+        rest = &rest[percent + 1..];
         let end = rest.find(|c: char| c.is_ascii_alphabetic() && !"hlLjzt".contains(c) || c == '%').unwrap_or(rest.len());
         let Some(conversion) = rest[end..].chars().next() else {
             out.push('%');
@@ -112,7 +113,7 @@ fn formatted(m: &mut Machine<'_>, warp: &mut Warp, pc: u32, lane: usize, format:
         let mut spec = spec;
         let mut value = |m: &mut Machine<'_>, warp: &mut Warp, bytes: u64| {
             next = next.checked_next_multiple_of(bytes).unwrap_or(0);
-            let v = read(m, warp, pc, lane, Space::Generic, next, bytes as usize);
+            let v = read(m, warp, at, lane, Space::Generic, next, bytes as usize);
             next = next.wrapping_add(bytes);
             v
         };
@@ -151,7 +152,7 @@ fn formatted(m: &mut Machine<'_>, warp: &mut Warp, pc: u32, lane: usize, format:
             'c' => spec.pad("", char::from(value(m, warp, 4)? as u8).to_string()),
             's' => {
                 let p = value(m, warp, 8)?;
-                let s = string(m, warp, pc, lane, p)?;
+                let s = string(m, warp, at, lane, p)?;
                 spec.zero = false;
                 spec.pad("", s.chars().take(spec.precision.unwrap_or(usize::MAX)).collect())
             }

@@ -1,8 +1,15 @@
-//! Who runs next, by the seed; what to do when nobody can.
+//! Who runs next, by the seed; how CTAs come and go; what to do when nobody can run.
+//!
+//! [`Scheduler::run`] picks a warp and lets it run a burst of instructions. A warp's lanes are in one or several groups with a pc of
+//! their own ([`super::warp`]); one group runs at a time. When nothing can run, an asynchronous operation lands, or else
+//! timed waits give up, or else more CTAs start, or else there is a deadlock.
 
-use super::barriers::expected;
-use super::warp::{Split, Warp};
-use super::{After, Machine, Stop, Wait, bulk, wgmma};
+use super::flow::{After, Stop};
+use super::residents::{Cluster, ClusterBarrier, Cta};
+use super::step::Engine;
+use super::warp::{Split, Wait, Warp};
+use super::wgmma::Warpgroup;
+use super::{barriers, bulk, wgmma};
 use crate::hazard::HazardKind;
 use crate::request::{Fault, FaultKind};
 
@@ -17,71 +24,134 @@ const LIVELOCK: u64 = 20_000_000;
 /// Warp instructions without any effect after which another cluster starts.
 const PATIENCE: u64 = 10_000;
 
-impl Machine<'_> {
+/// Runs a launch.
+pub struct Scheduler<'g> {
+    pub engine: Engine<'g>,
+    /// Next cluster to start.
+    next_cluster: u32,
+    /// Clusters that may be resident at once.
+    window: u32,
+    /// Clusters that are.
+    resident: u32,
+    /// Step at which the last one started.
+    last_admit: u64,
+}
+
+impl<'g> Scheduler<'g> {
+    /// Of a launch of which `window` clusters may be resident at first.
+    pub fn new(engine: Engine<'g>, window: u32) -> Self {
+        Scheduler { engine, next_cluster: 0, window, resident: 0, last_admit: 0 }
+    }
+
     /// Runs the launch to its end.
     pub fn run(&mut self) -> Result<(), Stop> {
         loop {
             self.admit();
-            if self.ready.is_empty() {
+            let m = &mut self.engine.machine;
+            let Some((slot, w)) = m.ready.draw(&mut m.rng) else {
                 if self.resident == 0 {
                     return Ok(());
                 }
                 self.unstick()?;
                 continue;
-            }
-            let i = self.rng.below(self.ready.len() as u32) as usize;
-            let r = self.ready.swap_remove(i);
-            self.is_ready[r as usize] = false;
-            self.burst(r)?;
+            };
+            self.burst(slot, w)?;
+            let pace = &self.engine.machine.pace;
+            let (quiet, polls) = (pace.quiet(), pace.polls);
             // Those that run may wait for CTAs that have not started: a barrier of the whole grid.
-            if self.steps - self.last_effect.max(self.last_admit) > PATIENCE && self.may_admit() {
+            if pace.steps - pace.last_effect.max(self.last_admit) > PATIENCE && self.may_admit() {
                 self.window = 2 * self.resident;
             }
-            let quiet = self.steps - self.last_effect;
-            if quiet > LIVELOCK || (quiet > SPINNING && self.polls > POLLS && !self.may_admit()) {
+            if quiet > LIVELOCK || (quiet > SPINNING && polls > POLLS && !self.may_admit()) {
                 return self.stuck("livelock");
             }
-            if self.steps > self.options.step_limit {
-                return Err(Box::new(Fault::new(
-                    FaultKind::StepLimit,
-                    format!("the launch executed more than {} warp instructions", self.options.step_limit),
-                    None,
-                )));
+            let limit = self.engine.machine.kernel.options.step_limit;
+            if self.engine.machine.pace.steps > limit {
+                let message = format!("the launch executed more than {limit} warp instructions");
+                return Err(Box::new(Fault::new(FaultKind::StepLimit, message, None)));
             }
         }
     }
 
-    /// Runs warp `r` for a while.
-    fn burst(&mut self, r: u32) -> Result<(), Stop> {
-        let (slot, w) = (r / self.shape.warps, r % self.shape.warps);
-        let Some(mut warp) = self.ctas[slot as usize].as_mut().and_then(|c| c.warps[w as usize].take()) else { return Ok(()) };
-        bulk::progress(self);
-        // Short bursts interleave finely, long ones let one warp run far ahead; a seed has both.
-        let budget = 1 << self.rng.below(8);
-        let result = self.run_warp(&mut warp, budget);
-        let ended = warp.live == 0;
-        let cta = self.ctas[slot as usize].as_mut().expect("a warp's CTA is resident");
-        if ended {
-            cta.alive -= 1;
-            let last = cta.alive == 0;
-            result?;
-            self.warp_ended(warp);
-            if last {
-                self.cta_ended(slot);
+    /// Starts clusters while there is room for them.
+    fn admit(&mut self) {
+        let Engine { machine: m, residents, .. } = &mut self.engine;
+        let n = m.kernel.grid.cluster_ctas;
+        while self.resident < self.window && self.next_cluster < m.kernel.grid.clusters {
+            let Some(place) = residents.clusters.iter().position(|c| c.is_none()) else { return };
+            residents.clusters[place] = Some(Cluster { alive: n, barrier: ClusterBarrier::default() });
+            let base = m.mem.start_cluster(n, m.kernel.grid.shared_bytes as usize);
+            assert_eq!(base, place as u32 * n, "memory and machine take the first free place");
+            for (slot, linear) in (base..base + n).zip(self.next_cluster * n..) {
+                let (id, alive) = (m.kernel.grid.cta_id(linear), m.kernel.grid.warps);
+                let mut start = |w| {
+                    let order = m.mem.tracker.order.warp(linear * alive + w);
+                    m.ready.rest(slot, w);
+                    Some(Box::new(m.kernel.new_warp(slot, id, w, order)))
+                };
+                let warps = (0..alive).map(&mut start).collect();
+                let warpgroups = (0..alive / 4).map(|_| Warpgroup::default()).collect();
+                residents.ctas[slot as usize] = Some(Cta { id, warps, alive, barriers: Default::default(), warpgroups });
+                (0..alive).for_each(|w| m.ready.wake(slot, w));
             }
+            self.next_cluster += 1;
+            self.resident += 1;
+            self.last_admit = m.pace.steps;
+        }
+    }
+
+    /// Runs a warp for a while.
+    fn burst(&mut self, slot: u32, w: u32) -> Result<(), Stop> {
+        let Engine { machine: m, residents, asyncs, .. } = &mut self.engine;
+        let Some(mut warp) = residents.ctas[slot as usize].as_mut().and_then(|c| c.warps[w as usize].take()) else {
+            return Ok(());
+        };
+        bulk::progress(m, asyncs);
+        // Short bursts interleave finely, long ones let one warp run far ahead; a seed has both.
+        let budget = 1 << m.rng.below(8);
+        let result = self.run_warp(&mut warp, budget);
+        if warp.live == 0 {
+            result?;
+            self.warp_ended(&warp);
             return Ok(());
         }
-        cta.warps[w as usize] = Some(warp);
+        self.engine.residents.cta(slot).warps[w as usize] = Some(warp);
+        let ready = &mut self.engine.machine.ready;
+        ready.rest(slot, w);
         if result? {
-            self.wake(slot, w);
+            ready.wake(slot, w);
         }
         Ok(())
+    }
+
+    fn warp_ended(&mut self, warp: &Warp) {
+        let Engine { machine: m, residents, asyncs, .. } = &mut self.engine;
+        let slot = warp.slot;
+        let cta = residents.cta(slot);
+        cta.alive -= 1;
+        let last = cta.alive == 0;
+        m.effect();
+        bulk::warp_ended(m, asyncs, warp);
+        wgmma::warp_ended(m, &cta.warpgroups, warp);
+        barriers::somebody_left(m, residents, slot);
+        if !last {
+            return;
+        }
+        bulk::cta_ended(m, asyncs, slot);
+        m.mem.end_cta(slot);
+        residents.ctas[slot as usize] = None;
+        let cluster = residents.cluster(slot);
+        cluster.alive -= 1;
+        if cluster.alive == 0 {
+            residents.clusters[(slot / residents.cluster_ctas) as usize] = None;
+            self.resident -= 1;
+        }
     }
 
     /// Runs up to `budget` instructions. Returns whether the warp could go on.
     fn run_warp(&mut self, warp: &mut Warp, budget: u32) -> Result<bool, Stop> {
         let mut left = budget;
-        let before = self.last_effect;
+        let before = self.engine.machine.pace.last_effect;
         loop {
             let Some(mut split) = self.take_split(warp) else { return Ok(false) };
             while left > 0 {
@@ -95,7 +165,7 @@ impl Machine<'_> {
                     }
                 }
                 left -= 1;
-                match self.step(warp, &mut split)? {
+                match self.engine.step(warp, &mut split)? {
                     After::Go => {}
                     After::Later => {
                         warp.splits.push(split);
@@ -108,7 +178,7 @@ impl Machine<'_> {
                     After::Gone => break,
                 }
                 if left == 0 {
-                    if self.last_effect != before {
+                    if self.engine.machine.pace.last_effect != before {
                         warp.last_effect = warp.executed;
                     }
                     warp.splits.push(split);
@@ -130,16 +200,14 @@ impl Machine<'_> {
     /// A split that can run. If all wait, lanes that are parked at joins go on alone.
     fn take_split(&mut self, warp: &mut Warp) -> Option<Split> {
         loop {
-            if let Some(mut split) = self.gathered(warp) {
+            if let Some(mut split) = gathered(warp) {
                 split.wait = None;
                 return Some(split);
             }
-            let mut rng = self.rng.clone();
-            let found = {
-                let id = (warp.slot, warp.index);
-                warp.take_ready(&mut rng, |s| s.wait.as_ref().is_none_or(|w| self.is_over(id, w)))
-            };
-            self.rng = rng;
+            let mut rng = self.engine.machine.rng.clone();
+            let (slot, index) = (warp.slot, warp.index);
+            let found = warp.take_ready(&mut rng, |s| s.wait.as_ref().is_none_or(|w| self.is_over(slot, index, w)));
+            self.engine.machine.rng = rng;
             if found.is_some() {
                 return found;
             }
@@ -149,84 +217,45 @@ impl Machine<'_> {
         }
     }
 
-    /// If lanes that wait for each other are all there, the split that executes for them all. Those of a `.sync` with members
-    /// are joined for good when that is the whole warp, else for this instruction only.
-    fn gathered(&mut self, warp: &mut Warp) -> Option<Split> {
-        for i in 0..warp.splits.len() {
-            let (pc, need) = match &warp.splits[i].wait {
-                Some(Wait::Converge) => (warp.splits[i].pc, warp.live),
-                Some(Wait::Members(m)) => (warp.splits[i].pc, m & warp.live),
-                _ => continue,
-            };
-            let (wait, calls) = (warp.splits[i].wait.clone(), warp.splits[i].calls.clone());
-            let same = |s: &Split| s.pc == pc && s.wait == wait && s.calls == calls;
-            let together = warp.splits.iter().filter(|s| same(s)).fold(0, |mask, s| mask | s.mask);
-            if need & !together != 0 {
-                continue;
-            }
-            let mut split = warp.splits[i].clone();
-            if together == warp.live {
-                warp.merge_all(&mut split);
-                return Some(split);
-            }
-            // The members meet for good too: they become one split whose join is that of the first.
-            let others: Vec<Split> =
-                warp.splits.iter().enumerate().filter(|(k, s)| *k != i && same(s)).map(|(_, s)| s.clone()).collect();
-            warp.splits.retain(|s| !same(s));
-            for o in others {
-                warp.adopt(&mut split, &o);
-            }
-            return Some(split);
-        }
-        None
-    }
-
-    /// Whether what lanes of warp `(slot, index)` wait for has come.
-    pub fn is_over(&self, (slot, warp): (u32, u32), wait: &Wait) -> bool {
-        match wait {
+    /// Whether what lanes of a warp wait for has come.
+    fn is_over(&self, slot: u32, warp: u32, wait: &Wait) -> bool {
+        let Engine { machine, residents, asyncs, .. } = &self.engine;
+        let cta = residents.ctas[slot as usize].as_ref();
+        match *wait {
             Wait::Converge | Wait::Members(_) => false,
-            Wait::Barrier { id, generation } => {
-                self.ctas[slot as usize].as_ref().is_none_or(|c| c.barriers[*id as usize].generation != *generation)
-            }
-            Wait::ClusterBarrier { generation } => self.clusters[(slot / self.shape.cluster_ctas) as usize]
+            Wait::Barrier { id, generation } => cta.is_none_or(|c| c.barriers[id as usize].generation != generation),
+            Wait::ClusterBarrier { generation } => residents.clusters[(slot / residents.cluster_ctas) as usize]
                 .as_ref()
-                .is_none_or(|c| c.barrier.generation != *generation),
-            Wait::Async(w) => bulk::is_over(self, slot, w),
-            Wait::Warpgroup { target } => wgmma::is_over(self, slot, warp, *target),
-            Wait::Sleep { until } => self.steps >= *until,
+                .is_none_or(|c| c.barrier.generation != generation),
+            Wait::Mbarrier { slot, offset, phase } => asyncs.is_over(slot, offset, phase),
+            Wait::Warpgroup { target } => cta.is_none_or(|c| c.warpgroups[warp as usize / 4].issued_by_all() >= target),
+            Wait::Sleep { until } => machine.pace.steps >= until,
         }
     }
 
     /// Nothing can run. Makes something happen, or reports the deadlock.
     fn unstick(&mut self) -> Result<(), Stop> {
-        if bulk::land_one(self) {
-            self.effect();
+        let Engine { machine: m, residents, asyncs, .. } = &mut self.engine;
+        if bulk::land_one(m, asyncs) {
             return Ok(());
         }
-        // Sleepers wake, and waits with a time limit give up.
+        // Sleepers wake, and waits for an mbarrier give up.
         let mut any = false;
-        let quiet = self.steps - self.last_effect > 100_000;
-        for slot in 0..self.ctas.len() {
-            for w in 0..self.shape.warps {
-                let Some(warp) = self.ctas[slot].as_mut().and_then(|c| c.warps[w as usize].as_mut()) else { continue };
+        let quiet = m.pace.quiet() > 100_000;
+        for cta in residents.ctas.iter_mut().flatten() {
+            for warp in cta.warps.iter_mut().flatten() {
                 let mut woken = false;
                 for s in &mut warp.splits {
-                    match &s.wait {
-                        Some(Wait::Sleep { .. }) => {
-                            s.wait = None;
-                            woken = true;
-                        }
-                        Some(Wait::Async(a)) if !quiet && a.has_time_limit() => {
-                            s.wait = None;
-                            s.timed_out = true;
-                            woken = true;
-                        }
-                        _ => {}
+                    let gives_up = matches!(s.wait, Some(Wait::Mbarrier { .. })) && !quiet;
+                    if gives_up || matches!(s.wait, Some(Wait::Sleep { .. })) {
+                        s.wait = None;
+                        s.timed_out |= gives_up;
+                        woken = true;
                     }
                 }
                 if woken {
                     any = true;
-                    self.wake(slot as u32, w);
+                    m.ready.wake(warp.slot, warp.index);
                 }
             }
         }
@@ -242,7 +271,8 @@ impl Machine<'_> {
 
     /// Whether there are clusters to start and an H100 would have room for one.
     fn may_admit(&self) -> bool {
-        self.next_cluster < self.shape.clusters && self.resident < self.shape.max_resident
+        let grid = &self.engine.machine.kernel.grid;
+        self.next_cluster < grid.clusters && self.resident < grid.max_resident
     }
 
     /// Reports what every warp waits for.
@@ -250,25 +280,28 @@ impl Machine<'_> {
         let mut lines = Vec::new();
         let mut first = None;
         let mut divided = Vec::new();
-        for cta in self.ctas.iter().flatten() {
+        let Engine { machine: m, residents, .. } = &mut self.engine;
+        for cta in residents.ctas.iter().flatten() {
             for warp in cta.warps.iter().flatten() {
                 for s in &warp.splits {
                     let pc = s.wait.as_ref().map_or(s.pc, |w| match w {
                         Wait::Barrier { .. } | Wait::ClusterBarrier { .. } => s.pc.saturating_sub(1),
                         _ => s.pc,
                     });
-                    let site = self.site(warp, pc, s.mask.trailing_zeros() as usize);
-                    let place = self.place(site);
+                    let site = warp.site(pc, s.mask.trailing_zeros());
+                    let place = m.kernel.place(site);
                     let why = match &s.wait {
                         None => "runs without effect".to_string(),
                         Some(Wait::Converge) => "waits for the rest of its warp".into(),
                         Some(Wait::Members(m)) => format!("waits for lanes {m:#010x} of its warp"),
                         Some(Wait::Barrier { id, .. }) => {
                             let b = &cta.barriers[*id as usize];
-                            format!("waits at barrier {id} ({} of {} threads have arrived)", b.arrived, expected(self, cta, b))
+                            format!("waits at barrier {id} ({} of {} threads have arrived)", b.arrived, b.expected(cta.alive))
                         }
                         Some(Wait::ClusterBarrier { .. }) => "waits at barrier.cluster".into(),
-                        Some(Wait::Async(a)) => a.describe(),
+                        Some(Wait::Mbarrier { slot, offset, phase }) => {
+                            format!("waits for phase {phase} of the mbarrier at {offset:#x} of CTA slot {slot}")
+                        }
                         Some(Wait::Warpgroup { .. }) => {
                             "waits for wgmma that other warps of its warpgroup have not issued".into()
                         }
@@ -286,7 +319,7 @@ impl Machine<'_> {
             }
         }
         for (site, mask) in divided {
-            self.mem.tracker.hazards.report(HazardKind::BarrierDivergence, site, None, || {
+            m.report(HazardKind::BarrierDivergence, site, None, || {
                 format!("lanes {mask:#010x} wait for lanes of their warp that never come here")
             });
         }
@@ -297,8 +330,40 @@ impl Machine<'_> {
         }
         let message = format!("{what}: {}", lines.join("; "));
         if let Some((site, _)) = &first {
-            self.mem.tracker.hazards.report(HazardKind::Deadlock, *site, None, || message.clone());
+            m.report(HazardKind::Deadlock, *site, None, || message.clone());
         }
         Err(Box::new(Fault::new(FaultKind::Deadlock, message, first.map(|f| f.1))))
     }
+}
+
+/// If lanes that wait for each other are all there, the split that executes for them all. Those of a `.sync` with members
+/// are joined for good when that is the whole warp, else for this instruction only.
+fn gathered(warp: &mut Warp) -> Option<Split> {
+    for i in 0..warp.splits.len() {
+        let (pc, need) = match &warp.splits[i].wait {
+            Some(Wait::Converge) => (warp.splits[i].pc, warp.live),
+            Some(Wait::Members(m)) => (warp.splits[i].pc, m & warp.live),
+            _ => continue,
+        };
+        let (wait, calls) = (warp.splits[i].wait.clone(), warp.splits[i].calls.clone());
+        let same = |s: &Split| s.pc == pc && s.wait == wait && s.calls == calls;
+        let together = warp.splits.iter().filter(|s| same(s)).fold(0, |mask, s| mask | s.mask);
+        if need & !together != 0 {
+            continue;
+        }
+        let mut split = warp.splits[i].clone();
+        if together == warp.live {
+            warp.merge_all(&mut split);
+            return Some(split);
+        }
+        // The members meet for good too: they become one split whose join is that of the first.
+        let others: Vec<Split> =
+            warp.splits.iter().enumerate().filter(|(k, s)| *k != i && same(s)).map(|(_, s)| s.clone()).collect();
+        warp.splits.retain(|s| !same(s));
+        for o in others {
+            warp.adopt(&mut split, &o);
+        }
+        return Some(split);
+    }
+    None
 }

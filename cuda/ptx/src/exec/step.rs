@@ -1,168 +1,151 @@
 //! One instruction of a group of lanes.
 
+use super::bulk::Asyncs;
 use super::control::Transfer;
+use super::flow::{After, At, Flow, Stop};
+use super::machine::Machine;
 use super::module::Module;
-use super::op::{Inst, Op};
-use super::warp::{Split, Warp};
-use super::{At, Flow, Machine, Stop, Wait, atomics, barriers, bulk, calls, control, matrix, memory, warp_ops, wgmma};
+use super::op::Op;
+use super::residents::Residents;
+use super::warp::{Split, Wait, Warp};
+use super::wgmma::WgmmaOp;
+use super::{atomics, barriers, bulk, calls, control, matrix, memory, warp_ops, wgmma};
+use crate::ir::Reg;
 
-/// What a step leaves to do.
-pub(super) enum After {
-    /// The split goes on.
-    Go,
-    /// It goes on, but another warp should run first.
-    Later,
-    /// It waits.
-    Blocked,
-    /// Its lanes have left, or are elsewhere.
-    Gone,
+/// A launch in progress: the code, and all that its instructions work on.
+pub struct Engine<'g> {
+    pub module: &'g Module,
+    pub machine: Machine<'g>,
+    pub residents: Residents,
+    pub asyncs: Asyncs,
 }
 
-impl<'g> Machine<'g> {
-    /// One instruction of a split.
-    pub(super) fn step(&mut self, warp: &mut Warp, split: &mut Split) -> Result<After, Stop> {
-        let module: &'g Module = self.module;
+impl Engine<'_> {
+    /// One instruction of a split: evaluates the guard, runs what is lane-wise in place and calls the family of the rest.
+    pub fn step(&mut self, warp: &mut Warp, split: &mut Split) -> Result<After, Stop> {
+        let (module, m) = (self.module, &mut self.machine);
         let pc = split.pc;
         let inst = &module.code[pc as usize];
-        self.steps += 1;
+        let (uses, defs) = inst.registers(&module.refs);
+        let mut at = At { pc, mask: split.mask, timed_out: false, defs };
+        m.pace.steps += 1;
         warp.executed += 1;
-        let mut mask = split.mask;
         if inst.guard.index != u16::MAX {
             let p = warp.regs.pred[inst.guard.index as usize];
             let undef = warp.regs.undef_pred(inst.guard.index);
-            if undef & mask != 0 {
-                self.demand(warp, pc, mask, undef, "the guard");
+            if undef & at.mask != 0 {
+                m.demand(warp, at, undef, "the guard");
             }
-            mask &= if inst.guard.negated { !p } else { p };
+            at.mask &= if inst.guard.negated { !p } else { p };
         }
-        self.instructions += u64::from(mask.count_ones());
-        if let Some(c) = &mut self.counters {
-            c.issue(pc, mask);
+        m.pace.instructions += u64::from(at.mask.count_ones());
+        if let Some(c) = &mut m.counters {
+            c.issue(pc, at.mask);
         }
-        if mask == 0 && !matches!(inst.op, Op::Transfer(Transfer::Branch { .. })) {
+        if at.mask == 0 && !matches!(inst.op, Op::Transfer(Transfer::Branch { .. })) {
             split.pc += 1;
             return Ok(After::Go);
         }
-        if inst.touches_wgmma && self.options.hazards {
-            let (uses, defs) = inst.registers(&module.refs);
+        if inst.touches_wgmma && m.kernel.options.hazards {
             uses.iter().chain(defs).for_each(|reg| warp.touches.touch(*reg));
         }
-        // A product of its own looks after its registers in flight itself.
-        if warp.regs.any_in_flight() && !matches!(inst.op, Op::Wgmma(wgmma::WgmmaOp::Multiply(_))) {
-            self.check_flight(warp, pc, mask);
+        // A wgmma looks after its registers in flight itself.
+        if warp.regs.any_in_flight() && !matches!(inst.op, Op::Wgmma(WgmmaOp::Multiply(_))) {
+            self.check_flight(warp, at, uses);
         }
-        match &inst.op {
+        let m = &mut self.machine;
+        let flow = match &inst.op {
             Op::Lane(f, args) => {
-                f(&mut warp.regs, args, mask);
-                self.pass_undef(warp, inst, mask);
-                split.pc += 1;
-                Ok(After::Go)
-            }
-            Op::LaneExact(f, args) => {
-                f(&mut warp.regs, args, mask);
-                split.pc += 1;
-                Ok(After::Go)
-            }
-            Op::Transfer(Transfer::Return) => {
-                let at = *split.calls.last().expect("a function was called");
-                let Op::Call(call) = &module.code[at as usize].op else { unreachable!("a return address follows a call") };
-                calls::return_from(self, warp, split, call, mask);
-                Ok(After::Go)
-            }
-            Op::Transfer(op) => control::transfer(self, warp, split, op, mask),
-            Op::Call(op) => calls::call(self, warp, split, op, mask),
-            op => {
-                let at = At { pc, mask, timed_out: std::mem::take(&mut split.timed_out) };
-                let flow = self.execute(warp, op, at)?;
-                self.follow(warp, split, mask, flow)
-            }
-        }
-    }
-
-    /// A result is undefined where an operand is.
-    #[inline]
-    fn pass_undef(&self, warp: &mut Warp, inst: &Inst, mask: u32) {
-        let (uses, defs) = inst.registers(&self.module.refs);
-        let undef = uses.iter().fold(0, |u, r| u | warp.regs.undef(*r));
-        for d in defs {
-            warp.regs.set_undef(*d, undef, mask);
-        }
-    }
-
-    /// Runs an instruction that is neither lane-wise nor a transfer of control.
-    fn execute(&mut self, warp: &mut Warp, op: &'g Op, at: At) -> Result<Flow, Stop> {
-        match op {
-            Op::Memory(x) => memory::execute(self, warp, x, at),
-            Op::Atomic(x) => atomics::execute(self, warp, x, at),
-            Op::Warp(x) => warp_ops::execute(self, warp, x, at),
-            Op::Control(x) => control::execute(self, warp, x, at),
-            Op::Barrier(x) => barriers::execute(self, warp, x, at),
-            Op::Matrix(x) => matrix::execute(self, warp, x, at),
-            Op::Wgmma(x) => wgmma::execute(self, warp, x, at),
-            Op::Bulk(x) => bulk::execute(self, warp, x, at),
-            _ => unreachable!("handled by step"),
-        }
-    }
-
-    fn follow(&mut self, warp: &mut Warp, split: &mut Split, mask: u32, flow: Flow) -> Result<After, Stop> {
-        let wait = match flow {
-            Flow::Next => {
+                f(&mut warp.regs, args, at.mask);
+                // A result is undefined where an operand is.
+                at.mark(warp, uses.iter().fold(0, |u, r| u | warp.regs.undef(*r)));
                 split.pc += 1;
                 return Ok(After::Go);
             }
-            Flow::Yield => {
+            Op::LaneExact(f, args) => {
+                f(&mut warp.regs, args, at.mask);
                 split.pc += 1;
-                return Ok(After::Later);
+                return Ok(After::Go);
             }
-            Flow::Converge => Wait::Converge,
-            Flow::Members(m) => Wait::Members(m),
-            Flow::Block(w) => return Ok(self.park_waiting(warp, split, mask, w, 1)),
-            Flow::Retry(w) => return Ok(self.park_waiting(warp, split, mask, w, 0)),
+            Op::Transfer(Transfer::Return) => {
+                let called = *split.calls.last().expect("a function was called");
+                let Op::Call(call) = &module.code[called as usize].op else { unreachable!("a return follows a call") };
+                calls::return_from(m, warp, split, call, at.mask);
+                return Ok(After::Go);
+            }
+            Op::Transfer(op) => return control::transfer(m, warp, split, op, at),
+            Op::Call(op) => return calls::call(m, warp, split, op, at),
+            op => {
+                at.timed_out = std::mem::take(&mut split.timed_out);
+                self.execute(warp, op, at)?
+            }
         };
-        if mask != split.mask {
-            self.divide(warp, split, mask);
-            warp.splits.last_mut().expect("divide pushed the lanes that wait").wait = Some(wait);
-            return Ok(After::Go);
+        Ok(follow(warp, split, at.mask, flow))
+    }
+
+    /// Runs an instruction that is neither lane-wise nor a transfer of control: each family gets the parts that it works on.
+    fn execute(&mut self, warp: &mut Warp, op: &Op, at: At<'_>) -> Result<Flow, Stop> {
+        let m = &mut self.machine;
+        match op {
+            Op::Memory(x) => memory::execute(m, warp, x, at),
+            Op::Atomic(x) => atomics::execute(m, warp, x, at),
+            Op::Warp(x) => warp_ops::execute(m, warp, x, at),
+            Op::Control(x) => control::execute(m, warp, x, at),
+            Op::Matrix(x) => matrix::execute(m, warp, x, at),
+            Op::Barrier(x) => barriers::execute(m, &mut self.residents, warp, x, at),
+            Op::Bulk(x) => bulk::execute(m, &mut self.asyncs, warp, x, at),
+            Op::Wgmma(x) => {
+                let cta = self.residents.cta(warp.slot);
+                wgmma::execute(m, &cta.warps, &mut cta.warpgroups, warp, x, at)
+            }
+            Op::Lane(..) | Op::LaneExact(..) | Op::Transfer(_) | Op::Call(_) => unreachable!("handled by step"),
         }
-        split.wait = Some(wait);
-        Ok(After::Blocked)
     }
 
-    /// The lanes of `mask` wait, at this pc plus `skip`; lanes that the guard left out do not.
-    fn park_waiting(&mut self, warp: &mut Warp, split: &mut Split, mask: u32, wait: Wait, skip: u32) -> After {
-        let pc = split.pc + skip;
-        if mask == split.mask {
-            split.pc = pc;
-            split.wait = Some(wait);
-            return After::Blocked;
-        }
-        self.divide(warp, split, mask);
-        let waiting = warp.splits.last_mut().expect("divide pushed the lanes that wait");
-        waiting.pc = pc;
-        waiting.wait = Some(wait);
-        After::Go
-    }
-
-    /// Splits off the lanes `mask`, which stay at this pc; the others go to the next. They meet at the next.
-    fn divide(&mut self, warp: &mut Warp, split: &mut Split, mask: u32) {
-        let pc = split.pc;
-        let calls = split.calls.clone();
-        warp.fork(split, mask, pc, pc + 1, calls);
-        split.pc = pc + 1;
-    }
-
-    fn check_flight(&mut self, warp: &Warp, pc: u32, mask: u32) {
-        let uses = self.uses(pc).iter().filter(|r| warp.regs.flight(**r) == 2);
-        let defs = self.defs(pc).iter().filter(|r| warp.regs.flight(**r) != 0);
-        let Some(reg) = uses.chain(defs).next().copied() else { return };
-        if self.options.hazards {
-            let site = self.site(warp, pc, mask.trailing_zeros() as usize);
-            let written = self.defs(pc).contains(&reg);
-            let (kind, what) = wgmma::blame(self, warp, reg);
-            self.mem.tracker.hazards.report(kind, site, None, || format!("{} {what}", if written { "writes" } else { "reads" }));
+    fn check_flight(&mut self, warp: &Warp, at: At<'_>, uses: &[Reg]) {
+        let read = uses.iter().filter(|r| warp.regs.flight(**r) == 2);
+        let written = at.defs.iter().filter(|r| warp.regs.flight(**r) != 0);
+        let Some(reg) = read.chain(written).next().copied() else { return };
+        if self.machine.kernel.options.hazards {
+            let groups = &mut self.residents.cta(warp.slot).warpgroups;
+            let written = at.defs.contains(&reg);
+            let (kind, what) = wgmma::blame(&self.machine, groups, warp, reg);
+            let does = if written { "writes" } else { "reads" };
+            self.machine.report(kind, warp.site(at.pc, at.lane()), None, || format!("{does} {what}"));
             if written && warp.regs.flight(reg) == 2 {
-                wgmma::clobber(self, warp, reg);
+                wgmma::clobber(groups, warp, reg);
             }
         }
     }
+}
+
+fn follow(warp: &mut Warp, split: &mut Split, mask: u32, flow: Flow) -> After {
+    let (wait, skip) = match flow {
+        Flow::Next => {
+            split.pc += 1;
+            return After::Go;
+        }
+        Flow::Yield => {
+            split.pc += 1;
+            return After::Later;
+        }
+        Flow::Converge => (Wait::Converge, 0),
+        Flow::Members(m) => (Wait::Members(m), 0),
+        Flow::Block(w) => (w, 1),
+        Flow::Retry(w) => (w, 0),
+    };
+    // The lanes wait, at this pc plus `skip`; those that the guard left out do not: they go to the next, where all meet.
+    let pc = split.pc;
+    if mask == split.mask {
+        split.pc = pc + skip;
+        split.wait = Some(wait);
+        return After::Blocked;
+    }
+    let calls = split.calls.clone();
+    warp.fork(split, mask, pc, pc + 1, calls);
+    split.pc = pc + 1;
+    let waiting = warp.splits.last_mut().expect("fork pushed the lanes that wait");
+    waiting.pc = pc + skip;
+    waiting.wait = Some(wait);
+    After::Go
 }

@@ -9,13 +9,46 @@ use smallvec::SmallVec;
 
 use super::lanes::Regs;
 use super::rng::Rng;
-use super::wgmma::Touches;
-use crate::exec::Wait;
+use super::touches::Touches;
+use crate::hazard::Site;
 use crate::ir::NO_PC;
 use crate::mem::{By, Home, Local, WarpOrder};
 
 /// No join.
 pub const NO_JOIN: u32 = u32::MAX;
+
+/// What lanes wait for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wait {
+    /// All live lanes of the warp at this pc.
+    Converge,
+    /// These lanes at this pc.
+    Members(u32),
+    /// Completion of a named barrier.
+    Barrier {
+        /// Its number.
+        id: u32,
+        /// Its generation when the lanes arrived.
+        generation: u64,
+    },
+    /// Completion of the cluster's barrier.
+    ClusterBarrier {
+        /// Its generation when the lanes arrived.
+        generation: u64,
+    },
+    /// Completion of a phase of the mbarrier at an offset in a CTA's shared memory.
+    Mbarrier { slot: u32, offset: u32, phase: u32 },
+    /// All warps of the warpgroup have issued so many wgmma.
+    Warpgroup {
+        /// How many.
+        target: u64,
+    },
+    /// Time.
+    Sleep {
+        /// The step until which the lanes sleep.
+        until: u64,
+    },
+}
 
 /// Lanes that run together.
 #[derive(Clone, Debug)]
@@ -109,6 +142,11 @@ impl Warp {
             executed: 0,
             last_effect: 0,
         }
+    }
+
+    /// The site of a lane at an instruction.
+    pub fn site(&self, pc: u32, lane: u32) -> Site {
+        Site::new(pc, self.id, lane)
     }
 
     /// Who accesses memory at `pc`.

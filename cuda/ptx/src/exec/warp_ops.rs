@@ -1,8 +1,9 @@
 //! Instructions in which the lanes of a warp meet: `shfl`, `vote`, `match`, `redux`, `activemask`, `elect`.
 
+use super::flow::{At, Flow, Stop};
 use super::lanes::lanes_of;
+use super::machine::Machine;
 use super::warp::Warp;
-use super::{At, Flow, Machine, Stop};
 use crate::hazard::HazardKind;
 use crate::ir::{Class, Cx, Reg};
 use crate::text::ast::Type::{self, *};
@@ -154,11 +155,11 @@ fn matching(cx: &mut Cx<'_>) -> Result<WarpOp, String> {
 }
 
 /// The instruction's work.
-pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &WarpOp, at: At) -> Result<Flow, Stop> {
+pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &WarpOp, at: At<'_>) -> Result<Flow, Stop> {
     let Some(members) = op.members else {
         let Kind::ActiveMask { d } = op.kind else { unreachable!("only activemask names no lanes") };
         warp.regs.put32(d, &[at.mask; 32], at.mask);
-        m.define(warp, at.pc, at.mask);
+        at.define(warp);
         return Ok(Flow::Next);
     };
     if let Some(flow) = gather(m, warp, members, at)? {
@@ -172,15 +173,16 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &WarpOp, at: At) -> Res
         let first = named[left.trailing_zeros() as usize];
         let group = lanes_of(left).filter(|&l| named[l] == first).fold(0, |g, l| g | 1 << l);
         left &= !group;
-        meet(m, warp, &op.kind, group, first & at.mask, at.pc);
+        meet(m, warp, &op.kind, first & at.mask, at.of(group));
     }
     Ok(Flow::Next)
 }
 
-/// `group` executes, all with the member mask of which `members` are here.
-fn meet(m: &mut Machine<'_>, warp: &mut Warp, kind: &Kind, group: u32, members: u32, pc: u32) {
+/// Lanes execute, all with the member mask of which `members` are here.
+fn meet(m: &mut Machine<'_>, warp: &mut Warp, kind: &Kind, members: u32, at: At<'_>) {
+    let group = at.mask;
     match kind {
-        Kind::Shuffle { how, d, p, a, b, c } => shuffle_lanes(m, warp, *how, (*d, *p), (*a, *b, *c), group, members, pc),
+        Kind::Shuffle { how, d, p, a, b, c } => shuffle_lanes(m, warp, *how, (*d, *p), (*a, *b, *c), members, at),
         Kind::Vote { how, d, a, negated } => {
             let undef = warp.regs.undef_pred(*a) & members;
             let p = warp.regs.pred[*a as usize];
@@ -191,12 +193,12 @@ fn meet(m: &mut Machine<'_>, warp: &mut Warp, kind: &Kind, group: u32, members: 
                 Vote::Uni => votes == members || votes == 0,
                 Vote::Ballot => {
                     warp.regs.put32(*d, &[votes; 32], group);
-                    set_all(m, warp, pc, group, undef);
+                    set_all(warp, at, undef);
                     return;
                 }
             };
             warp.regs.put_pred(*d, if holds { u32::MAX } else { 0 }, group);
-            set_all(m, warp, pc, group, undef);
+            set_all(warp, at, undef);
         }
         Kind::MatchAny { d, a } => {
             let mut out = [0; 32];
@@ -206,7 +208,7 @@ fn meet(m: &mut Machine<'_>, warp: &mut Warp, kind: &Kind, group: u32, members: 
             }
             let undef = warp.regs.undef(*a) & members;
             warp.regs.put32(*d, &out, group);
-            set_all(m, warp, pc, group, undef);
+            set_all(warp, at, undef);
         }
         Kind::MatchAll { d, p, a } => {
             let v = warp.regs.get(*a, group.trailing_zeros() as usize);
@@ -216,7 +218,7 @@ fn meet(m: &mut Machine<'_>, warp: &mut Warp, kind: &Kind, group: u32, members: 
             if let Some(p) = p {
                 warp.regs.put_pred(*p, if same { u32::MAX } else { 0 }, group);
             }
-            set_all(m, warp, pc, group, undef);
+            set_all(warp, at, undef);
         }
         Kind::Reduce { how, d, a } => {
             let r = &warp.regs.r32[*a as usize];
@@ -233,38 +235,34 @@ fn meet(m: &mut Machine<'_>, warp: &mut Warp, kind: &Kind, group: u32, members: 
             let value = lanes_of(members).map(|l| r[l]).reduce(f).unwrap_or(0);
             let undef = warp.regs.undef32(*a) & members;
             warp.regs.put32(*d, &[value; 32], group);
-            set_all(m, warp, pc, group, undef);
+            set_all(warp, at, undef);
         }
         Kind::Elect { d, p } => {
             // Any lane may be elected, the same each time for the same mask in a launch.
             let n = members.count_ones();
-            let k = (m.election() ^ members.wrapping_mul(0x9e37_79b9)) % n.max(1);
+            let k = (m.kernel.election ^ members.wrapping_mul(0x9e37_79b9)) % n.max(1);
             let leader = lanes_of(members).nth(k as usize).unwrap_or(0) as u32;
             warp.regs.put32(*d, &[leader; 32], group);
             warp.regs.put_pred(*p, 1 << leader, group);
-            set_all(m, warp, pc, group, 0);
+            at.define(warp);
         }
         Kind::ActiveMask { .. } => unreachable!("it names no lanes"),
     }
 }
 
 /// Every result is undefined in all lanes if any lane's operand is.
-fn set_all(m: &Machine<'_>, warp: &mut Warp, pc: u32, group: u32, undef: u32) {
-    for reg in m.defs(pc) {
-        warp.regs.set_undef(*reg, if undef != 0 { u32::MAX } else { 0 }, group);
-    }
+fn set_all(warp: &mut Warp, at: At<'_>, undef: u32) {
+    at.mark(warp, if undef != 0 { u32::MAX } else { 0 });
 }
 
-#[allow(clippy::too_many_arguments, reason = "the operands of a shuffle")]
 fn shuffle_lanes(
     m: &mut Machine<'_>,
     warp: &mut Warp,
     how: Shuffle,
     (d, p): (u16, Option<u16>),
     (a, b, c): (u16, u16, u16),
-    group: u32,
     members: u32,
-    pc: u32,
+    at: At<'_>,
 ) {
     let regs = &warp.regs;
     let (va, vb, vc) = (&regs.r32[a as usize], &regs.r32[b as usize], &regs.r32[c as usize]);
@@ -294,19 +292,19 @@ fn shuffle_lanes(
         undef |= (source_undef >> source & 1) << lane;
     }
     undef |= absent;
-    m.demand(warp, pc, group, control, "the lane or the mask of a shuffle");
-    warp.regs.put32(d, &out, group);
-    warp.regs.set_undef(Reg { class: Class::B32, index: d }, undef, group);
+    m.demand(warp, at, control, "the lane or the mask of a shuffle");
+    warp.regs.put32(d, &out, at.mask);
+    warp.regs.set_undef(Reg { class: Class::B32, index: d }, undef, at.mask);
     if let Some(p) = p {
-        warp.regs.put_pred(p, valid, group);
-        warp.regs.set_undef(Reg { class: Class::Pred, index: p }, control, group);
+        warp.regs.put_pred(p, valid, at.mask);
+        warp.regs.set_undef(Reg { class: Class::Pred, index: p }, control, at.mask);
     }
 }
 
 /// The lanes that a `.sync` instruction names in register `members` must all be here. `None`: they are; else what to return.
-pub(super) fn gather(m: &mut Machine<'_>, warp: &mut Warp, members: u16, at: At) -> Result<Option<Flow>, Stop> {
+pub(super) fn gather(m: &mut Machine<'_>, warp: &mut Warp, members: u16, at: At<'_>) -> Result<Option<Flow>, Stop> {
     let undef = warp.regs.undef32(members);
-    m.demand(warp, at.pc, at.mask, undef, "the member mask");
+    m.demand(warp, at, undef, "the member mask");
     let named = &warp.regs.r32[members as usize];
     if at.mask == u32::MAX && named.iter().all(|&n| n == u32::MAX) {
         return Ok(None);
@@ -318,9 +316,9 @@ pub(super) fn gather(m: &mut Machine<'_>, warp: &mut Warp, members: u16, at: At)
         outside |= !named[l] & 1 << l;
     }
     if outside != 0 {
-        let site = m.site(warp, at.pc, outside.trailing_zeros() as usize);
+        let site = warp.site(at.pc, outside.trailing_zeros());
         let mask = named[outside.trailing_zeros() as usize];
-        m.mem.tracker.hazards.report(HazardKind::UndefinedBehavior, site, None, || {
+        m.report(HazardKind::UndefinedBehavior, site, None, || {
             format!("the executing lane is not in the member mask {mask:#010x}")
         });
     }

@@ -5,6 +5,38 @@
 //! for 8-bit types. Lanes of a group of four take the next E each, and the following register of A is eight rows down, then
 //! 4·E further along k. For wgmma, rows start at 16 times the warp's number in its warpgroup.
 
+use crate::text::ast::Type;
+
+/// What D and C consist of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulator {
+    /// Two halves a register.
+    F16,
+    /// f32.
+    F32,
+    /// s32.
+    S32,
+}
+
+impl Accumulator {
+    /// How many fill a register.
+    pub const fn per_register(self) -> usize {
+        match self {
+            Accumulator::F16 => 2,
+            _ => 1,
+        }
+    }
+
+    /// The type of the registers.
+    pub const fn register(self) -> Type {
+        match self {
+            Accumulator::F16 => Type::B32,
+            Accumulator::F32 => Type::F32,
+            Accumulator::S32 => Type::S32,
+        }
+    }
+}
+
 /// (row, k) in A of element `j` of register `register` with `per_register` elements each. The shapes of 8 rows have register 0
 /// alone.
 #[inline(always)]

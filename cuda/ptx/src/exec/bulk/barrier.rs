@@ -1,9 +1,12 @@
 //! mbarriers: the instructions, and what each live object needs beside its 8 bytes: its phase's number, and what arrivals
 //! publish to those who wait.
 
-use super::super::warp::Warp;
-use super::super::{At, Flow, Machine, Stop, Wait as MachineWait};
-use super::{AsyncWait, addresses, demand32, range};
+use super::state::{Asyncs, Bar, Key};
+use crate::exec::access::{addresses, range};
+use crate::exec::flow::{At, Flow, Stop};
+use crate::exec::machine::Machine;
+use crate::exec::warp::Wait;
+use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
 use crate::mbarrier::{Mbarrier, Misuse, State};
@@ -18,7 +21,7 @@ pub enum MbarrierOp {
     Inval { addr: Addr, space: Space },
     Tx { addr: Addr, space: Space, bytes: u16, complete: bool },
     Arrive(Arrive),
-    Wait(Wait),
+    Wait(PhaseWait),
     PendingCount { count: u16, state: u16 },
 }
 
@@ -47,7 +50,7 @@ pub struct Arrive {
 
 /// `mbarrier.test_wait` and `try_wait`.
 #[allow(missing_docs)]
-pub struct Wait {
+pub struct PhaseWait {
     pub addr: Addr,
     pub space: Space,
     pub done: u16,
@@ -57,46 +60,31 @@ pub struct Wait {
     pub acquire: bool,
 }
 
-/// Where an object lives: slot of the CTA, offset in its shared memory.
-pub(super) type Key = (u32, u32);
-
-/// A live object.
-pub(super) struct Bar {
-    /// The agent of copies that complete here.
-    pub agent: u32,
-    /// Its interval: a new one each phase.
-    pub stamp: u32,
-    /// Phases completed.
-    pub phase: u32,
-    /// What the arrivals of the current phase published.
-    pub gathering: Clock,
-    /// What those of the last one did.
-    done: Clock,
-    /// The thread that initialised it, and when.
-    pub init: (u32, u32, u32),
-    /// The `fence.mbarrier_init` behind that, if there was one.
-    pub fence: Option<(u32, u32)>,
-}
-
 fn value32(warp: &Warp, register: u16, lane: u32) -> u32 {
     warp.regs.r32[register as usize][lane as usize]
 }
 
 /// Executes one.
-pub(super) fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &MbarrierOp, at: At) -> Result<Flow, Stop> {
+pub(super) fn execute(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &mut Warp,
+    op: &MbarrierOp,
+    at: At<'_>,
+) -> Result<Flow, Stop> {
     match op {
         MbarrierOp::Init { addr, space, count } => {
             let a = addresses(m, warp, addr, at);
-            demand32(m, warp, *count, at, "the count of an mbarrier");
+            m.demand(warp, at, warp.regs.undef32(*count), "the count of an mbarrier");
             for lane in lanes_of(at.mask) {
-                init(m, warp, at, lane, *space, a[lane as usize], value32(warp, *count, lane))?;
+                init(m, asyncs, warp, at.only(lane), *space, a[lane as usize], value32(warp, *count, lane))?;
             }
         }
         MbarrierOp::Inval { addr, space } => {
             let a = addresses(m, warp, addr, at);
             for lane in lanes_of(at.mask) {
-                let key = find(m, warp, at, lane, *space, a[lane as usize])?;
-                m.asyncs.bars.remove(&key);
+                let key = find(m, asyncs, warp, at.only(lane), *space, a[lane as usize])?;
+                asyncs.bars.remove(&key);
                 let (segment, tracker) = m.mem.parts_of(Which::Shared(key.0));
                 let step = Step { warp: &warp.order, pc: at.pc, strength: None };
                 segment.unmark_mbarrier(key.1 as usize, lane, &step, tracker);
@@ -105,46 +93,55 @@ pub(super) fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &MbarrierOp, at:
         }
         MbarrierOp::Tx { addr, space, bytes, complete } => {
             let a = addresses(m, warp, addr, at);
-            demand32(m, warp, *bytes, at, "the transaction count");
+            m.demand(warp, at, warp.regs.undef32(*bytes), "the transaction count");
             for lane in lanes_of(at.mask) {
-                let key = find(m, warp, at, lane, *space, a[lane as usize])?;
+                let key = find(m, asyncs, warp, at.only(lane), *space, a[lane as usize])?;
                 let bytes = value32(warp, *bytes, lane);
-                let site = m.site(warp, at.pc, lane as usize);
+                let site = warp.site(at.pc, lane);
                 if *complete {
-                    complete_tx(m, key, site, bytes);
+                    complete_tx(m, asyncs, key, site, bytes);
                 } else {
-                    change(m, key, site, |b| b.expect_tx(bytes).map(|()| false));
+                    change(m, asyncs, key, site, |b| b.expect_tx(bytes).map(|()| false));
                 }
             }
         }
-        MbarrierOp::Arrive(op) => arrive(m, warp, op, at)?,
-        MbarrierOp::Wait(op) => return wait(m, warp, op, at),
+        MbarrierOp::Arrive(op) => arrive(m, asyncs, warp, op, at)?,
+        MbarrierOp::Wait(op) => return wait(m, asyncs, warp, op, at),
         MbarrierOp::PendingCount { count, state } => {
             let counts = warp.regs.r64[*state as usize].map(|s| State::decode(s).pending);
             warp.regs.put32(*count, &counts, at.mask);
-            m.define(warp, at.pc, at.mask);
+            at.define(warp);
         }
     }
     m.effect();
     Ok(Flow::Next)
 }
 
-fn init(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, space: Space, address: u64, count: u32) -> Result<(), Stop> {
-    let (which, offset) = range(m, warp, at.pc, lane, space, address, 8, 8, true)?;
+fn init(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &Warp,
+    at: At<'_>,
+    space: Space,
+    address: u64,
+    count: u32,
+) -> Result<(), Stop> {
+    let lane = at.lane();
+    let (which, offset) = range(m, warp, at, space, address, 8, 8, true)?;
     let Which::Shared(slot) = which else {
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalAddress, "mbarrier.init outside shared memory");
+        return m.fault(warp, at, FaultKind::IllegalAddress, "mbarrier.init outside shared memory");
     };
-    let site = m.site(warp, at.pc, lane as usize);
+    let site = warp.site(at.pc, lane);
     let object = match Mbarrier::init(count) {
         Ok(object) => object,
         Err(misuse) => {
-            m.mem.tracker.hazards.report(HazardKind::MbarrierOverflow, site, Some(address), || misuse.to_string());
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, misuse.to_string());
+            m.report(HazardKind::MbarrierOverflow, site, Some(address), || misuse.to_string());
+            return m.fault(warp, at, FaultKind::IllegalInstruction, misuse.to_string());
         }
     };
     let step = Step { warp: &warp.order, pc: at.pc, strength: None };
     let key = (slot, offset as u32);
-    let again = m.asyncs.bars.contains_key(&key);
+    let again = asyncs.bars.contains_key(&key);
     let (segment, tracker) = m.mem.parts_of(which);
     if again {
         let why = || "mbarrier.init where an mbarrier is live; mbarrier.inval comes first".to_string();
@@ -166,25 +163,33 @@ fn init(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, space: Space, addre
         init: (warp.id, lane, warp.order.stamp),
         fence: None,
     };
-    m.asyncs.bars.insert(key, bar);
+    asyncs.bars.insert(key, bar);
     Ok(())
 }
 
 /// The live object at an address, which the lane must know to be initialised.
-pub(super) fn find(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, space: Space, address: u64) -> Result<Key, Stop> {
-    let (which, offset) = range(m, warp, at.pc, lane, space, address, 8, 8, true)?;
-    let site = m.site(warp, at.pc, lane as usize);
+pub(super) fn find(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &Warp,
+    at: At<'_>,
+    space: Space,
+    address: u64,
+) -> Result<Key, Stop> {
+    let lane = at.lane();
+    let (which, offset) = range(m, warp, at, space, address, 8, 8, true)?;
+    let site = warp.site(at.pc, lane);
     let key = match which {
         Which::Shared(slot) => Some((slot, offset as u32)),
         _ => None,
     };
-    let Some((key, bar)) = key.and_then(|k| Some((k, m.asyncs.bars.get(&k)?))) else {
+    let Some((key, bar)) = key.and_then(|k| Some((k, asyncs.bars.get(&k)?))) else {
         let message = format!("no mbarrier was initialised at {address:#x}");
-        m.mem.tracker.hazards.report(HazardKind::MbarrierNotInitialized, site, Some(address), || message.clone());
+        m.report(HazardKind::MbarrierNotInitialized, site, Some(address), || message.clone());
         let message = format!("{}: {message}", HazardKind::MbarrierNotInitialized.what());
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+        return m.fault(warp, at, FaultKind::IllegalInstruction, message);
     };
-    let warps = m.shape.warps;
+    let warps = m.kernel.grid.warps;
     let (agent, by, stamp) = bar.init;
     let published = warp.order.knows(lane, agent, by, stamp, warps)
         || bar.fence.is_some_and(|(fence, stamp)| warp.order.knows(lane, fence, 0, stamp, warps));
@@ -200,21 +205,22 @@ pub(super) fn find(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, space: S
 /// The object where a copy by the async proxy will complete: its initialisation must be visible to that proxy too.
 pub(super) fn find_for_copy(
     m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
     warp: &Warp,
-    at: At,
-    lane: u32,
+    at: At<'_>,
     space: Space,
     address: u64,
 ) -> Result<Key, Stop> {
-    let key = find(m, warp, at, lane, space, address)?;
-    let warps = m.shape.warps;
-    let bar = &m.asyncs.bars[&key];
+    let lane = at.lane();
+    let key = find(m, asyncs, warp, at, space, address)?;
+    let warps = m.kernel.grid.warps;
+    let bar = &asyncs.bars[&key];
     let (agent, by, stamp) = bar.init;
     let visible = warp.order.knows_fenced(lane, agent, by, stamp, warps)
         || bar.fence.is_some_and(|(fence, stamp)| warp.order.knows(lane, fence, 0, stamp, warps));
     if !visible && m.mem.tracker.enabled {
-        let site = m.site(warp, at.pc, lane as usize);
-        m.mem.tracker.hazards.report(HazardKind::MbarrierUnpublished, site, Some(address), || {
+        let site = warp.site(at.pc, lane);
+        m.report(HazardKind::MbarrierUnpublished, site, Some(address), || {
             "a copy completes on an mbarrier whose initialisation no fence.mbarrier_init (or fence.proxy.async) showed to the async proxy"
                 .into()
         });
@@ -223,7 +229,13 @@ pub(super) fn find_for_copy(
 }
 
 /// Applies `f`, which says whether the phase completed; a misuse is reported.
-fn change(m: &mut Machine<'_>, key: Key, site: Site, f: impl FnOnce(&mut Mbarrier) -> Result<bool, Misuse>) -> bool {
+fn change(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    key: Key,
+    site: Site,
+    f: impl FnOnce(&mut Mbarrier) -> Result<bool, Misuse>,
+) -> bool {
     let offset = key.1 as usize;
     let (segment, tracker) = m.mem.parts_of(Which::Shared(key.0));
     let bits = u64::from_le_bytes(segment.data[offset..offset + 8].try_into().expect("8 bytes"));
@@ -242,44 +254,44 @@ fn change(m: &mut Machine<'_>, key: Key, site: Site, f: impl FnOnce(&mut Mbarrie
     };
     segment.data[offset..offset + 8].copy_from_slice(&object.encode().to_le_bytes());
     if done {
-        complete_phase(m, key);
+        complete_phase(m, asyncs, key);
     }
     done
 }
 
-fn complete_phase(m: &mut Machine<'_>, key: Key) {
+fn complete_phase(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key) {
     let order = &mut m.mem.tracker.order;
-    let Some(bar) = m.asyncs.bars.get_mut(&key) else { return };
+    let Some(bar) = asyncs.bars.get_mut(&key) else { return };
     let mut clock = std::mem::take(&mut bar.gathering);
     order.with_agent(&mut clock, bar.agent, bar.stamp);
     bar.done = clock;
     bar.stamp = order.tick();
     bar.phase += 1;
     m.effect();
-    m.wake_cta(key.0);
+    m.ready.wake_cta(key.0);
 }
 
 /// Bytes have landed.
-pub(super) fn complete_tx(m: &mut Machine<'_>, key: Key, site: Site, bytes: u32) {
-    if m.asyncs.bars.contains_key(&key) {
-        change(m, key, site, |b| b.complete_tx(bytes));
+pub(super) fn complete_tx(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key, site: Site, bytes: u32) {
+    if asyncs.bars.contains_key(&key) {
+        change(m, asyncs, key, site, |b| b.complete_tx(bytes));
     } else {
-        m.mem.tracker.hazards.report(HazardKind::MbarrierNotInitialized, site, Some(key.1.into()), || {
+        m.report(HazardKind::MbarrierNotInitialized, site, Some(key.1.into()), || {
             "a copy completes on an mbarrier that is gone".into()
         });
     }
 }
 
 /// An arrival that publishes `clock`.
-pub(super) fn arrive_with(m: &mut Machine<'_>, key: Key, site: Site, clock: &Clock) {
-    let Some(bar) = m.asyncs.bars.get_mut(&key) else { return };
+pub(super) fn arrive_with(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key, site: Site, clock: &Clock) {
+    let Some(bar) = asyncs.bars.get_mut(&key) else { return };
     m.mem.tracker.order.join(&mut bar.gathering, clock);
-    change(m, key, site, |b| b.arrive(1, false));
+    change(m, asyncs, key, site, |b| b.arrive(1, false));
 }
 
 /// One more arrival is expected in this phase.
-pub(super) fn expect_arrival(m: &mut Machine<'_>, key: Key, site: Site) {
-    change(m, key, site, |b| b.increase_pending().map(|()| false));
+pub(super) fn expect_arrival(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key, site: Site) {
+    change(m, asyncs, key, site, |b| b.increase_pending().map(|()| false));
 }
 
 fn object(m: &mut Machine<'_>, key: Key) -> Option<Mbarrier> {
@@ -288,10 +300,10 @@ fn object(m: &mut Machine<'_>, key: Key) -> Option<Mbarrier> {
     Mbarrier::decode(u64::from_le_bytes(segment.data[offset..offset + 8].try_into().expect("8 bytes")))
 }
 
-fn arrive(m: &mut Machine<'_>, warp: &mut Warp, op: &Arrive, at: At) -> Result<(), Stop> {
+fn arrive(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &Arrive, at: At<'_>) -> Result<(), Stop> {
     let a = addresses(m, warp, &op.addr, at);
     if let Count::Many(r) | Count::Expect(r) = op.count {
-        demand32(m, warp, r, at, "the count of an arrival");
+        m.demand(warp, at, warp.regs.undef32(r), "the count of an arrival");
     }
     let mut left = at.mask;
     while left != 0 {
@@ -301,7 +313,7 @@ fn arrive(m: &mut Machine<'_>, warp: &mut Warp, op: &Arrive, at: At) -> Result<(
         left &= !lanes;
         let mut key = (0, 0);
         for lane in lanes_of(lanes) {
-            key = find(m, warp, at, lane, op.space, address)?;
+            key = find(m, asyncs, warp, at.only(lane), op.space, address)?;
         }
         let value = |warp: &Warp, lane| match op.count {
             Count::One => 1,
@@ -322,15 +334,15 @@ fn arrive(m: &mut Machine<'_>, warp: &mut Warp, op: &Arrive, at: At) -> Result<(
             rest &= !part;
             let clock = op.release.then(|| m.mem.tracker.order.publish(&mut warp.order, part));
             for lane in lanes_of(part) {
-                let Some(bar) = m.asyncs.bars.get_mut(&key) else { continue };
+                let Some(bar) = asyncs.bars.get_mut(&key) else { continue };
                 if let Some(clock) = &clock {
                     m.mem.tracker.order.join(&mut bar.gathering, clock);
                 }
                 let phase = bar.phase;
                 let pending = object(m, key).map_or(0, |o| o.pending);
                 let value = value(warp, lane);
-                let site = m.site(warp, at.pc, lane as usize);
-                change(m, key, site, |b| {
+                let site = warp.site(at.pc, lane);
+                change(m, asyncs, key, site, |b| {
                     let mut count = value;
                     if matches!(op.count, Count::Expect(_)) {
                         b.expect_tx(value)?;
@@ -342,14 +354,14 @@ fn arrive(m: &mut Machine<'_>, warp: &mut Warp, op: &Arrive, at: At) -> Result<(
             }
         }
     }
-    m.define(warp, at.pc, at.mask);
+    at.define(warp);
     Ok(())
 }
 
-fn wait(m: &mut Machine<'_>, warp: &mut Warp, op: &Wait, at: At) -> Result<Flow, Stop> {
+fn wait(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &PhaseWait, at: At<'_>) -> Result<Flow, Stop> {
     let a = addresses(m, warp, &op.addr, at);
     let undef = if op.parity { warp.regs.undef32(op.value) } else { warp.regs.undef64(op.value) };
-    m.demand(warp, at.pc, at.mask, undef, "the phase that is waited for");
+    m.demand(warp, at, undef, "the phase that is waited for");
     let mut over = 0;
     let mut open = None;
     let mut left = at.mask;
@@ -365,14 +377,14 @@ fn wait(m: &mut Machine<'_>, warp: &mut Warp, op: &Wait, at: At) -> Result<Flow,
         left &= !lanes;
         let mut key = (0, 0);
         for lane in lanes_of(lanes) {
-            key = find(m, warp, at, lane, op.space, address)?;
+            key = find(m, asyncs, warp, at.only(lane), op.space, address)?;
         }
-        let site = m.site(warp, at.pc, first as usize);
+        let site = warp.site(at.pc, first);
         let Some(object) = object(m, key) else { continue };
-        let bar = &m.asyncs.bars[&key];
+        let bar = &asyncs.bars[&key];
         let past = if op.parity {
             if wanted > 1 {
-                m.mem.tracker.hazards.report(HazardKind::UndefinedBehavior, site, Some(address), || {
+                m.report(HazardKind::UndefinedBehavior, site, Some(address), || {
                     format!("a phase parity is 0 or 1, not {wanted}")
                 });
             }
@@ -380,7 +392,7 @@ fn wait(m: &mut Machine<'_>, warp: &mut Warp, op: &Wait, at: At) -> Result<Flow,
         } else {
             let phase = State::decode(wanted).phase;
             if phase > bar.phase || phase + 1 < bar.phase {
-                m.mem.tracker.hazards.report(HazardKind::MbarrierWrongPhase, site, Some(address), || {
+                m.report(HazardKind::MbarrierWrongPhase, site, Some(address), || {
                     format!("the state is of phase {phase}, the mbarrier is in phase {}", bar.phase)
                 });
             }
@@ -404,10 +416,10 @@ fn wait(m: &mut Machine<'_>, warp: &mut Warp, op: &Wait, at: At) -> Result<Flow,
         if let Some(c) = &mut m.counters {
             c.wait(at.pc);
         }
-        return Ok(Flow::Retry(MachineWait::Async(AsyncWait { slot: key.0, offset: key.1, phase })));
+        return Ok(Flow::Retry(Wait::Mbarrier { slot: key.0, offset: key.1, phase }));
     }
     warp.regs.put_pred(op.done, over, at.mask);
-    m.define(warp, at.pc, at.mask);
+    at.define(warp);
     if over == at.mask {
         m.effect();
         return Ok(Flow::Next);

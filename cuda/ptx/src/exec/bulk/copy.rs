@@ -1,12 +1,14 @@
 //! Issue: from an instruction's operands to an operation in the queue, with every check of addresses and sizes.
 
-use super::super::warp::Warp;
-use super::super::{At, Flow, Machine, Stop};
-use super::barrier::{self, Key};
+use super::barrier;
 use super::map;
-use super::queue::{self, End, Pending, Piece};
+use super::queue;
 use super::reduce::{Reduce, ReduceType};
-use super::{addresses, demand32, range};
+use super::state::{Asyncs, End, Key, Pending, Piece};
+use crate::exec::access::{addresses, range};
+use crate::exec::flow::{At, Flow, Stop};
+use crate::exec::machine::Machine;
+use crate::exec::warp::Warp;
 use crate::hazard::HazardKind;
 use crate::ir::Addr;
 use crate::mem::shadow::{AsyncStep, IN_FLIGHT, Shape, Step};
@@ -81,14 +83,20 @@ pub struct StoreAsync {
 }
 
 /// `cp.async`
-pub(super) fn copy_async(m: &mut Machine<'_>, warp: &mut Warp, op: &CopyAsync, at: At) -> Result<Flow, Stop> {
+pub(super) fn copy_async(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &mut Warp,
+    op: &CopyAsync,
+    at: At<'_>,
+) -> Result<Flow, Stop> {
     let to = addresses(m, warp, &op.to, at);
     let from = addresses(m, warp, &op.from, at);
     let ignored = op.ignore.map_or(0, |(p, negated)| {
         let p = warp.regs.pred[p as usize];
         if negated { !p } else { p }
     });
-    let who = queue::copy_agent(m, warp.id) * 32;
+    let who = queue::copy_agent(m, asyncs, warp.id) * 32;
     let mut read = 0;
     for lane in lanes_of(at.mask) {
         let l = lane as usize;
@@ -99,12 +107,12 @@ pub(super) fn copy_async(m: &mut Machine<'_>, warp: &mut Warp, op: &CopyAsync, a
         }
         if valid > op.bytes {
             let message = format!("cp.async: {valid} bytes are read of {} that are copied", op.bytes);
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+            return m.fault(warp, at.only(lane), FaultKind::IllegalInstruction, message);
         }
-        let (to, to_offset) = range(m, warp, at.pc, lane, Space::Shared, to[l], op.bytes.into(), op.bytes.into(), true)?;
+        let (to, to_offset) = range(m, warp, at.only(lane), Space::Shared, to[l], op.bytes.into(), op.bytes.into(), true)?;
         let mut source = None;
         if valid > 0 {
-            let found = range(m, warp, at.pc, lane, Space::Global, from[l], valid.into(), op.bytes.into(), false)?;
+            let found = range(m, warp, at.only(lane), Space::Global, from[l], valid.into(), op.bytes.into(), false)?;
             read |= 1 << lane;
             source = Some(found);
         }
@@ -127,8 +135,8 @@ pub(super) fn copy_async(m: &mut Machine<'_>, warp: &mut Warp, op: &CopyAsync, a
         }
         segment.set_initialized(to_offset, bytes, false);
         segment.data[to_offset..to_offset + bytes].fill(0xFF);
-        let site = m.site(warp, at.pc, l);
-        queue::push_copy(m, warp.id, lane, site, source, (to, to_offset), op.bytes, valid);
+        let site = warp.site(at.pc, lane);
+        queue::push_copy(m, asyncs, warp.id, lane, site, source, (to, to_offset), op.bytes, valid);
     }
     if let Some(c) = &mut m.counters {
         c.global(at.pc, read, &from, op.bytes);
@@ -140,16 +148,17 @@ pub(super) fn copy_async(m: &mut Machine<'_>, warp: &mut Warp, op: &CopyAsync, a
 /// `cp.async.mbarrier.arrive`: the lanes' copies so far, and then an arrival, become operations of the barrier.
 pub(super) fn arrive_copies(
     m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
     warp: &mut Warp,
     addr: &Addr,
     space: Space,
     noinc: bool,
-    at: At,
+    at: At<'_>,
 ) -> Result<Flow, Stop> {
     let a = addresses(m, warp, addr, at);
     let mut keys = [(0, 0); 32];
     for lane in lanes_of(at.mask) {
-        keys[lane as usize] = barrier::find(m, warp, at, lane, space, a[lane as usize])?;
+        keys[lane as usize] = barrier::find(m, asyncs, warp, at.only(lane), space, a[lane as usize])?;
     }
     let order = &mut m.mem.tracker.order;
     let agent = order.agent(true);
@@ -158,11 +167,11 @@ pub(super) fn arrive_copies(
     order.with_agent_lanes(&mut clock, agent, at.mask, stamp);
     for lane in lanes_of(at.mask) {
         let key = keys[lane as usize];
-        let site = m.site(warp, at.pc, lane as usize);
+        let site = warp.site(at.pc, lane);
         if !noinc {
-            barrier::expect_arrival(m, key, site);
+            barrier::expect_arrival(m, asyncs, key, site);
         }
-        queue::hand_over_copies(m, warp.id, lane, site, agent * 32 + lane, stamp, key, clock.clone());
+        queue::hand_over_copies(m, asyncs, warp.id, lane, site, agent * 32 + lane, stamp, key, clock.clone());
     }
     m.effect();
     Ok(Flow::Next)
@@ -183,10 +192,16 @@ struct Resolved {
 }
 
 /// `cp.async.bulk…`
-pub(super) fn copy_bulk(m: &mut Machine<'_>, warp: &mut Warp, op: &CopyBulk, at: At) -> Result<Flow, Stop> {
+pub(super) fn copy_bulk(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &mut Warp,
+    op: &CopyBulk,
+    at: At<'_>,
+) -> Result<Flow, Stop> {
     let multicast = match op.multicast {
         Some(r) => {
-            demand32(m, warp, r, at, "the multicast mask");
+            m.demand(warp, at, warp.regs.undef32(r), "the multicast mask");
             Some(warp.regs.r32[r as usize])
         }
         None => None,
@@ -195,21 +210,21 @@ pub(super) fn copy_bulk(m: &mut Machine<'_>, warp: &mut Warp, op: &CopyBulk, at:
         let resolved = match (&op.to, &op.from) {
             (Side::Tensor { map, coordinates }, Side::Shared(addr)) | (Side::Shared(addr), Side::Tensor { map, coordinates }) => {
                 let store = matches!(op.to, Side::Tensor { .. });
-                let r = tensor(m, warp, at, lane, (map, coordinates), addr, store)?;
-                reduction_of(m, warp, at, lane, op, r)?
+                let r = tensor(m, asyncs, warp, at.only(lane), (map, coordinates), addr, store)?;
+                reduction_of(m, warp, at.only(lane), op, r)?
             }
             (Side::Shared(to) | Side::Global(to), Side::Shared(from) | Side::Global(from)) => {
-                plain(m, warp, at, lane, op, to, from)?
+                plain(m, warp, at.only(lane), op, to, from)?
             }
             _ => unreachable!("a tensor is copied to or from shared memory"),
         };
         count(m, &resolved, at.pc);
         match &op.signal {
-            Signal::Group => group(m, warp, at, lane, resolved),
+            Signal::Group => group(m, asyncs, warp, at.only(lane), resolved),
             Signal::Barrier(addr) => {
                 let address = addresses(m, warp, addr, at)[lane as usize];
                 let mask = multicast.as_ref().map(|v| v[lane as usize]);
-                signalled(m, warp, at, lane, resolved, address, mask)?;
+                signalled(m, asyncs, warp, at.only(lane), resolved, address, mask)?;
             }
         }
     }
@@ -230,39 +245,33 @@ fn count(m: &mut Machine<'_>, copy: &Resolved, pc: u32) {
     }
 }
 
-fn reduction_of(
-    m: &Machine<'_>,
-    warp: &Warp,
-    at: At,
-    lane: u32,
-    op: &CopyBulk,
-    r: (Resolved, TensorMap),
-) -> Result<Resolved, Stop> {
+fn reduction_of(m: &Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, r: (Resolved, TensorMap)) -> Result<Resolved, Stop> {
     let (mut resolved, map) = r;
     if let Some((how, _)) = op.reduce {
         let Some(ty) = ReduceType::of_elements(map.element, how) else {
             let message = format!("there is no reduction {how:?} of {:?}", map.element);
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+            return m.fault(warp, at, FaultKind::IllegalInstruction, message);
         };
         resolved.reduce = Some((how, ty));
     }
     Ok(resolved)
 }
 
-fn plain(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, op: &CopyBulk, to: &Addr, from: &Addr) -> Result<Resolved, Stop> {
+fn plain(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, to: &Addr, from: &Addr) -> Result<Resolved, Stop> {
+    let lane = at.lane();
     let size = op.size.expect("a plain copy has a size");
-    demand32(m, warp, size, at, "the size of a bulk copy");
+    m.demand(warp, at, warp.regs.undef32(size), "the size of a bulk copy");
     let bytes = warp.regs.r32[size as usize][lane as usize];
     if !bytes.is_multiple_of(16) {
         let message = format!("a bulk copy of {bytes} bytes, which is no multiple of 16");
-        let site = m.site(warp, at.pc, lane as usize);
-        m.mem.tracker.hazards.report(HazardKind::Misaligned, site, None, || message.clone());
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+        let site = warp.site(at.pc, lane);
+        m.report(HazardKind::Misaligned, site, None, || message.clone());
+        return m.fault(warp, at, FaultKind::IllegalInstruction, message);
     }
     let space = |side: &Side| if matches!(side, Side::Global(_)) { Space::Global } else { Space::Shared };
     let (ta, fa) = (addresses(m, warp, to, at)[lane as usize], addresses(m, warp, from, at)[lane as usize]);
-    let (from, from_offset) = range(m, warp, at.pc, lane, space(&op.from), fa, bytes.into(), 16, false)?;
-    let (to, to_offset) = range(m, warp, at.pc, lane, space(&op.to), ta, bytes.into(), 16, true)?;
+    let (from, from_offset) = range(m, warp, at, space(&op.from), fa, bytes.into(), 16, false)?;
+    let (to, to_offset) = range(m, warp, at, space(&op.to), ta, bytes.into(), 16, true)?;
     let shared = if matches!(to, Which::Shared(_)) { to_offset } else { from_offset } as u32;
     Ok(Resolved {
         to,
@@ -278,27 +287,28 @@ fn plain(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, op: &CopyBulk, to:
 
 fn tensor(
     m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
     warp: &mut Warp,
-    at: At,
-    lane: u32,
+    at: At<'_>,
     (map_address, coordinates): (&Addr, &[u16]),
     addr: &Addr,
     store: bool,
 ) -> Result<(Resolved, TensorMap), Stop> {
+    let lane = at.lane();
     let l = lane as usize;
     let map_address = addresses(m, warp, map_address, at)[l];
-    let map = map::read(m, warp, at, lane, map_address)?;
+    let map = map::read(m, asyncs, warp, at, map_address)?;
     if map.dims.len() != coordinates.len() {
         let message = format!("{} coordinates for a tensor map of rank {}", coordinates.len(), map.dims.len());
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+        return m.fault(warp, at, FaultKind::IllegalInstruction, message);
     }
     for &c in coordinates {
-        demand32(m, warp, c, at, "a coordinate of a tensor copy");
+        m.demand(warp, at, warp.regs.undef32(c), "a coordinate of a tensor copy");
     }
     let coordinates: Vec<i32> = coordinates.iter().map(|&c| warp.regs.r32[c as usize][l] as i32).collect();
     let box_bytes = map.box_bytes();
     let address = addresses(m, warp, addr, at)[l];
-    let (shared, start) = range(m, warp, at.pc, lane, Space::Shared, address, box_bytes.into(), 128, !store)?;
+    let (shared, start) = range(m, warp, at, Space::Shared, address, box_bytes.into(), 128, !store)?;
     let start = start as u32;
     let (mut pieces, mut fills) = (Vec::new(), Vec::new());
     let mut global: Option<(Which, u64, u64)> = None;
@@ -346,9 +356,9 @@ fn tensor(
     });
     if let Some((kind, address)) = bad {
         let message = format!("the tensor map leads to {address:#x}: {}", kind.what());
-        let site = m.site(warp, at.pc, l);
-        m.mem.tracker.hazards.report(kind, site, Some(address), || message.clone());
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalAddress, message);
+        let site = warp.site(at.pc, lane);
+        m.report(kind, site, Some(address), || message.clone());
+        return m.fault(warp, at, FaultKind::IllegalAddress, message);
     }
     // Chunks of a narrow box can move beyond its image's end, though never beyond the 128 bytes they lie in.
     if let Some(segment) = m.mem.shared(match shared {
@@ -357,7 +367,7 @@ fn tensor(
     }) && high as usize > segment.data.len()
     {
         let message = "the swizzle moves the box beyond the end of shared memory".to_string();
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalAddress, message);
+        return m.fault(warp, at, FaultKind::IllegalAddress, message);
     }
     let outer = global.map_or(shared, |g| g.0);
     let (to, from) = if store { (outer, shared) } else { (shared, outer) };
@@ -367,8 +377,10 @@ fn tensor(
 }
 
 /// A copy whose end a bulk group tells: from shared memory to global memory.
-fn group(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, r: Resolved) {
-    let (thread, agents, stamp, group) = queue::bulk_thread(m, warp.id, lane);
+fn group(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, at: At<'_>, r: Resolved) {
+    let lane = at.lane();
+    let site = warp.site(at.pc, lane);
+    let (thread, agents, stamp, group) = queue::bulk_thread(m, asyncs, site);
     let issuers = [(&warp.order, lane)];
     let strength = r.reduce.map(|_| Scope::Gpu);
     if m.mem.tracker.enabled {
@@ -384,28 +396,27 @@ fn group(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, r: Resolved) {
             }
         }
     }
-    let site = m.site(warp, at.pc, lane as usize);
-    queue::open_group(m, thread, site);
     let end = End::Group { thread, group };
-    queue::push(m, Pending::new(site, r.from, r.to, r.pieces, Vec::new(), [0; 8], r.reduce, end));
+    queue::push(m, asyncs, Pending::new(site, r.from, r.to, r.pieces, Vec::new(), [0; 8], r.reduce, end));
 }
 
 /// A copy whose end an mbarrier tells, in one CTA or, multicast, in several.
 fn signalled(
     m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
     warp: &Warp,
-    at: At,
-    lane: u32,
+    at: At<'_>,
     r: Resolved,
     address: u64,
     multicast: Option<u32>,
 ) -> Result<(), Stop> {
+    let lane = at.lane();
     let Which::Shared(slot) = r.to else { unreachable!("an mbarrier tells of copies to shared memory") };
     let n = warp.home.size;
     let ranks: Vec<u32> = match multicast {
         Some(mask) if mask & 0xFFFF == 0 || (mask & 0xFFFF) >> n != 0 => {
             let message = format!("multicast mask {mask:#x} in a cluster of {n} CTAs");
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+            return m.fault(warp, at, FaultKind::IllegalInstruction, message);
         }
         Some(mask) => lanes_of(mask & 0xFFFF).collect(),
         None => vec![slot - warp.home.base],
@@ -415,16 +426,16 @@ fn signalled(
             Some(_) => mapa(address as u32, rank).into(),
             None => address,
         };
-        let key = barrier::find_for_copy(m, warp, at, lane, Space::Shared, address)?;
+        let key = barrier::find_for_copy(m, asyncs, warp, at, Space::Shared, address)?;
         let target = warp.home.base + rank;
         if key.0 != target {
             let message = "the mbarrier is not in the CTA of the destination".to_string();
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+            return m.fault(warp, at, FaultKind::IllegalInstruction, message);
         }
         if m.mem.shared(target).is_none() {
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalAddress, "the destination CTA has ended");
+            return m.fault(warp, at, FaultKind::IllegalAddress, "the destination CTA has ended");
         }
-        let (site, to) = (m.site(warp, at.pc, lane as usize), Which::Shared(target));
+        let (site, to) = (warp.site(at.pc, lane), Which::Shared(target));
         let pieces = r.pieces.clone();
         let op = Pending::new(
             site,
@@ -436,15 +447,25 @@ fn signalled(
             r.reduce,
             End::Barrier { key, bytes: r.bytes, agent: 0 },
         );
-        issue(m, warp, at, lane, op, key, r.box_range, true);
+        issue(m, asyncs, warp, at, op, key, r.box_range, true);
     }
     Ok(())
 }
 
 /// Marks what the operation reads and writes, and queues it.
 #[allow(clippy::too_many_arguments, reason = "what an asynchronous operation is")]
-fn issue(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, mut op: Pending, key: Key, whole: (u32, u32), proxy: bool) {
-    let bar = &m.asyncs.bars[&key];
+fn issue(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &Warp,
+    at: At<'_>,
+    mut op: Pending,
+    key: Key,
+    whole: (u32, u32),
+    proxy: bool,
+) {
+    let lane = at.lane();
+    let bar = &asyncs.bars[&key];
     let (agent, stamp) = (bar.agent, bar.stamp);
     if let End::Barrier { agent: a, .. } = &mut op.end {
         *a = agent;
@@ -476,11 +497,17 @@ fn issue(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, mut op: Pending, k
             segment.data[at as usize..(at + len) as usize].fill(0xFF);
         }
     }
-    queue::push(m, op);
+    queue::push(m, asyncs, op);
 }
 
 /// `st.async`, `red.async`
-pub(super) fn store_async(m: &mut Machine<'_>, warp: &mut Warp, op: &StoreAsync, at: At) -> Result<Flow, Stop> {
+pub(super) fn store_async(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &mut Warp,
+    op: &StoreAsync,
+    at: At<'_>,
+) -> Result<Flow, Stop> {
     let to = addresses(m, warp, &op.target.addr, at);
     let barriers = addresses(m, warp, &op.barrier, at);
     for lane in lanes_of(at.mask) {
@@ -494,19 +521,19 @@ pub(super) fn store_async(m: &mut Machine<'_>, warp: &mut Warp, op: &StoreAsync,
             }
         }
         let len = data.len() as u64;
-        let (which, offset) = range(m, warp, at.pc, lane, op.target.space, to[l], len, len, true)?;
-        let key = barrier::find(m, warp, at, lane, op.target.space, barriers[l])?;
+        let (which, offset) = range(m, warp, at.only(lane), op.target.space, to[l], len, len, true)?;
+        let key = barrier::find(m, asyncs, warp, at.only(lane), op.target.space, barriers[l])?;
         if which != Which::Shared(key.0) {
             let message = "the mbarrier is not in the CTA of the destination";
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+            return m.fault(warp, at.only(lane), FaultKind::IllegalInstruction, message);
         }
-        let site = m.site(warp, at.pc, l);
+        let site = warp.site(at.pc, lane);
         let piece = Piece { from: 0, to: offset as u32, len: len as u32 };
         let end = End::Barrier { key, bytes: len as u32, agent: 0 };
         let mut pending = Pending::new(site, which, which, vec![piece], Vec::new(), [0; 8], op.reduce, end);
         pending.from = None;
         pending.snapshot = Some((data, Vec::new()));
-        issue(m, warp, at, lane, pending, key, (offset as u32, len as u32), false);
+        issue(m, asyncs, warp, at.only(lane), pending, key, (offset as u32, len as u32), false);
     }
     m.effect();
     Ok(Flow::Next)

@@ -1,17 +1,16 @@
 //! The forms of this family's instructions.
 
-use super::barrier::{Arrive, Count, MbarrierOp, Wait};
+use super::barrier::{Arrive, Count, MbarrierOp, PhaseWait};
 use super::copy::{CopyAsync, CopyBulk, Side, Signal, StoreAsync, Target};
+use super::op::{Bulk, Fence};
 use super::reduce::{Reduce, ReduceType};
-use super::{Bulk, Fence};
+use crate::exec::access::SCOPES;
 use crate::ir::Addr;
 use crate::ir::decode::class_of;
 use crate::ir::{Class, Cx};
 use crate::mem::{FencedSpace, Scope, Space};
 use crate::tensor_map::Field;
 use crate::text::ast::{self, Operand, Type};
-
-const SCOPES: [(&str, Scope); 4] = [("cta", Scope::Cta), ("cluster", Scope::Cluster), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
 
 /// The decoder of this family.
 pub fn decode(cx: &mut Cx<'_>) -> Result<Bulk, String> {
@@ -187,7 +186,7 @@ fn mbarrier(cx: &mut Cx<'_>) -> Result<Bulk, String> {
             if n == 4 {
                 cx.src(3, Type::U32)?;
             }
-            MbarrierOp::Wait(Wait { addr, space, done, value, parity, blocks: kind == "try_wait", acquire })
+            MbarrierOp::Wait(PhaseWait { addr, space, done, value, parity, blocks: kind == "try_wait", acquire })
         }
         "pending_count" => {
             cx.ty_of(&[Type::B64])?;

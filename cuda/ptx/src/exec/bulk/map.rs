@@ -3,42 +3,41 @@
 //! TMA reads maps through a proxy of their own. A map that the kernel itself wrote is seen there only behind a
 //! `fence.proxy.tensormap` release by who wrote (or came after), and an acquire of that map by who uses it (or came before).
 
-use super::super::memory::refused;
-use super::super::warp::Warp;
-use super::super::{At, Flow, Machine, Stop};
-use super::{addresses, range};
+use super::state::{Asyncs, MapFence};
+use crate::exec::access::{addresses, range, refused};
+use crate::exec::flow::{At, Flow, Stop};
+use crate::exec::machine::Machine;
+use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
 use crate::mem::shadow::{Shape, Step};
-use crate::mem::{Block, Clock, Scope, Sem, Space, Which, lanes_of};
+use crate::mem::{Block, Scope, Sem, Space, lanes_of};
 use crate::request::FaultKind;
 use crate::tensor_map::{Field, MAP_ALIGN, MAP_BYTES, TensorMap};
 
-/// A `fence.proxy.tensormap` that was executed: the interval behind it, and what lay before.
-pub(super) struct MapFence {
-    warp: u32,
-    lane: u32,
-    stamp: u32,
-    /// The map of an acquire; a release is for all.
-    map: Option<(Which, usize)>,
-    before: Clock,
-}
-
 /// `fence.proxy.tensormap`
-pub(super) fn fence(m: &mut Machine<'_>, warp: &mut Warp, scope: Scope, addr: Option<&Addr>, at: At) -> Result<Flow, Stop> {
+pub(super) fn fence(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &mut Warp,
+    scope: Scope,
+    addr: Option<&Addr>,
+    at: At<'_>,
+) -> Result<Flow, Stop> {
     let mut maps = [None; 32];
     if let Some(addr) = addr {
         let a = addresses(m, warp, addr, at);
         for lane in lanes_of(at.mask) {
             let address = a[lane as usize];
-            maps[lane as usize] = Some(range(m, warp, at.pc, lane, Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?);
+            maps[lane as usize] =
+                Some(range(m, warp, at.only(lane), Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?);
         }
     }
     m.mem.tracker.order.fence(&mut warp.order, at.mask, scope);
     for lane in lanes_of(at.mask) {
         let before = m.mem.tracker.order.publish(&mut warp.order, 1 << lane);
         let map = maps[lane as usize];
-        let fences = &mut m.asyncs.map_fences;
+        let fences = &mut asyncs.map_fences;
         fences.retain(|f| (f.warp, f.lane, f.map) != (warp.id, lane, map));
         fences.push(MapFence { warp: warp.id, lane, stamp: warp.order.stamp, map, before });
     }
@@ -46,9 +45,10 @@ pub(super) fn fence(m: &mut Machine<'_>, warp: &mut Warp, scope: Scope, addr: Op
 }
 
 /// The map at an address, as the lane's TMA sees it.
-pub(super) fn read(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, address: u64) -> Result<TensorMap, Stop> {
-    let (which, offset) = range(m, warp, at.pc, lane, Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?;
-    let warps = m.shape.warps;
+pub(super) fn read(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, at: At<'_>, address: u64) -> Result<TensorMap, Stop> {
+    let lane = at.lane();
+    let (which, offset) = range(m, warp, at, Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?;
+    let warps = m.kernel.grid.warps;
     let (segment, tracker) = m.mem.parts_of(which);
     if tracker.enabled {
         let writers = segment.writers(offset, MAP_BYTES, tracker);
@@ -57,7 +57,7 @@ pub(super) fn read(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, address:
             segment.read(&Shape::One(offset + i, 1 << lane), 16, &step, tracker);
         }
         for (who, stamp, pc) in writers {
-            let fences = &m.asyncs.map_fences;
+            let fences = &asyncs.map_fences;
             let acquired = fences.iter().filter(|f| f.map == Some((which, offset))).any(|acquire| {
                 warp.order.knows(lane, acquire.warp, acquire.lane, acquire.stamp, warps)
                     && fences.iter().filter(|f| f.map.is_none()).any(|release| {
@@ -76,16 +76,24 @@ pub(super) fn read(m: &mut Machine<'_>, warp: &Warp, at: At, lane: u32, address:
     }
     let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
     let Some(map) = TensorMap::decode(&bytes) else {
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
+        return m.fault(warp, at, FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
     };
     if let Err(e) = map.check() {
-        return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, format!("tensor map: {e}"));
+        return m.fault(warp, at, FaultKind::IllegalInstruction, format!("tensor map: {e}"));
     }
     Ok(map)
 }
 
 /// `tensormap.cp_fenceproxy`: the warp copies a map from shared to global memory, and then releases it.
-pub(super) fn copy(m: &mut Machine<'_>, warp: &mut Warp, to: &Addr, from: &Addr, scope: Scope, at: At) -> Result<Flow, Stop> {
+pub(super) fn copy(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &mut Warp,
+    to: &Addr,
+    from: &Addr,
+    scope: Scope,
+    at: At<'_>,
+) -> Result<Flow, Stop> {
     if !at.is_converged(warp) {
         return Ok(Flow::Converge);
     }
@@ -97,12 +105,12 @@ pub(super) fn copy(m: &mut Machine<'_>, warp: &mut Warp, to: &Addr, from: &Addr,
     }
     let mut block = Block::default();
     if let Err(fault) = m.mem.load(&mut warp.by(at.pc), Space::Shared, &from, lanes, 16, Sem::Weak, &mut block) {
-        return refused(m, warp, at.pc, fault);
+        return refused(m, warp, at, fault);
     }
     if let Err(fault) = m.mem.store(&mut warp.by(at.pc), Space::Global, &to, lanes, 16, Sem::Weak, &block) {
-        return refused(m, warp, at.pc, fault);
+        return refused(m, warp, at, fault);
     }
-    fence(m, warp, scope, None, at)
+    fence(m, asyncs, warp, scope, None, at)
 }
 
 /// `tensormap.replace`
@@ -113,7 +121,7 @@ pub(super) fn replace(
     space: Space,
     field: Field,
     (value, wide): (u16, bool),
-    at: At,
+    at: At<'_>,
 ) -> Result<Flow, Stop> {
     let a = addresses(m, warp, addr, at);
     for lane in lanes_of(at.mask) {
@@ -122,15 +130,15 @@ pub(super) fn replace(
             false => u64::from(warp.regs.r32[value as usize][lane as usize]),
         };
         let address = a[lane as usize];
-        let (which, offset) = range(m, warp, at.pc, lane, space, address, MAP_BYTES as u64, MAP_ALIGN, true)?;
+        let (which, offset) = range(m, warp, at.only(lane), space, address, MAP_BYTES as u64, MAP_ALIGN, true)?;
         let (segment, tracker) = m.mem.parts_of(which);
         let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
         let Some(mut map) = TensorMap::decode(&bytes) else {
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
+            return m.fault(warp, at.only(lane), FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
         };
         if map.replace(field, value).is_none() {
             let message = format!("tensormap.replace: {value} is no {field:?} of this map");
-            return m.fault(warp, at.pc, 1 << lane, FaultKind::IllegalInstruction, message);
+            return m.fault(warp, at.only(lane), FaultKind::IllegalInstruction, message);
         }
         let step = Step { warp: &warp.order, pc: at.pc, strength: None };
         for i in (0..MAP_BYTES).step_by(8) {

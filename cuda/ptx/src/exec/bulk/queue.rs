@@ -1,188 +1,50 @@
 //! Operations under way, and how they land.
 
-use std::collections::HashMap;
-
-use super::super::warp::Warp;
-use super::super::{At, Machine};
-use super::barrier::{self, Bar, Key};
-use super::map::MapFence;
-use super::reduce::{Reduce, ReduceType, reduce};
+use super::barrier;
+use super::reduce::reduce;
+use super::state::{Asyncs, BulkThread, Copies, End, Key, LaneCopy, Pending, Thread};
+use crate::exec::flow::At;
+use crate::exec::machine::Machine;
+use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
 use crate::mem::{Clock, Which, lanes_of};
 use crate::request::Asynchrony;
 
-/// A run of bytes to copy.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
-    pub from: u32,
-    pub to: u32,
-    pub len: u32,
-}
-
-/// A thread: warp in the launch, lane.
-type Thread = (u32, u32);
-
-/// What happens when an operation has landed.
-#[derive(Clone, Debug)]
-pub(super) enum End {
-    /// Bytes complete on an mbarrier; the agent's writes become those of its current phase.
-    Barrier { key: Key, bytes: u32, agent: u32 },
-    /// It belongs to a bulk group of a thread.
-    Group { thread: Thread, group: u32 },
-    /// A `cp.async` handed to an mbarrier: the marks `was` become those of `who` at `stamp`; the last one of a thread brings the
-    /// arrival.
-    Copies { was: Vec<(Which, u32, u32, u32)>, who: u32, stamp: u32, key: Key, clock: Clock },
-}
-
-/// An operation under way.
-pub(super) struct Pending {
-    site: Site,
-    pub from: Option<Which>,
-    pub to: Which,
-    pub pieces: Vec<Piece>,
-    pub fills: Vec<(u32, u32)>,
-    fill: [u8; 8],
-    pub reduce: Option<(Reduce, ReduceType)>,
-    /// The source as it was read, with the offsets in it that were undefined.
-    pub snapshot: Option<(Vec<u8>, Vec<u32>)>,
-    /// The range that was marked as one.
-    pub whole: Option<(u32, u32)>,
-    pub end: End,
-}
-
-impl Pending {
-    #[allow(clippy::too_many_arguments, reason = "what an asynchronous operation is")]
-    pub fn new(
-        site: Site,
-        from: Which,
-        to: Which,
-        pieces: Vec<Piece>,
-        fills: Vec<(u32, u32)>,
-        fill: [u8; 8],
-        reduce: Option<(Reduce, ReduceType)>,
-        end: End,
-    ) -> Self {
-        Self { site, from: Some(from), to, pieces, fills, fill, reduce, snapshot: None, whole: None, end }
-    }
-}
-
-/// A lane's `cp.async` that nobody has waited for.
-struct LaneCopy {
-    lane: u32,
-    group: u32,
-    site: Site,
-    from: Option<(Which, usize)>,
-    to: (Which, usize),
-    bytes: u32,
-    valid: u32,
-    landed: bool,
-}
-
-/// The `cp.async`s of a warp.
-struct Copies {
-    agent: u32,
-    list: Vec<LaneCopy>,
-    /// Groups that each lane has committed.
-    committed: [u32; 32],
-}
-
-/// The bulk groups of a thread.
-struct BulkThread {
-    /// The agents that read its sources and write its destinations.
-    agents: (u32, u32),
-    stamp: u32,
-    /// Whether the current group has an operation.
-    open: Option<Site>,
-    /// The interval of each committed group.
-    groups: Vec<u32>,
-    /// Groups whose reads were waited for.
-    read: usize,
-}
-
-/// Everything asynchronous of a launch.
-#[derive(Default)]
-pub struct Asyncs {
-    ops: Vec<Pending>,
-    pub(super) bars: HashMap<Key, Bar>,
-    copies: HashMap<u32, Copies>,
-    bulks: HashMap<Thread, BulkThread>,
-    /// The last `fence.proxy.tensormap` of each thread and map.
-    pub(super) map_fences: Vec<MapFence>,
-    /// One in how many bursts lands an operation early; 0: none. Drawn at first use.
-    early: Option<u32>,
-}
-
-impl Asyncs {
-    /// The lanes executed `fence.mbarrier_init`: what they initialised before is published by the fence's agent.
-    pub(super) fn publish_barriers(&mut self, warp: u32, mask: u32, fence: (u32, u32)) {
-        for bar in self.bars.values_mut() {
-            if bar.init.0 == warp && mask >> bar.init.1 & 1 == 1 && bar.fence.is_none() {
-                bar.fence = Some(fence);
-            }
-        }
-    }
-}
-
-/// What lanes wait for: the completion of a phase of an mbarrier.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AsyncWait {
-    pub(super) slot: u32,
-    pub(super) offset: u32,
-    pub(super) phase: u32,
-}
-
-impl AsyncWait {
-    /// Whether the wait may give up: `try_wait` may.
-    pub fn has_time_limit(&self) -> bool {
-        true
-    }
-
-    /// "waits for …", for a deadlock's report.
-    pub fn describe(&self) -> String {
-        format!("waits for phase {} of the mbarrier at {:#x} of CTA slot {}", self.phase, self.offset, self.slot)
-    }
-}
-
-/// Whether what lanes wait for has come.
-pub fn is_over(m: &Machine<'_>, _slot: u32, wait: &AsyncWait) -> bool {
-    m.asyncs.bars.get(&(wait.slot, wait.offset)).is_none_or(|b| b.phase > wait.phase)
-}
-
 /// Queues an operation; by the seed its source is read at once.
-pub(super) fn push(m: &mut Machine<'_>, mut op: Pending) {
-    match m.options.asynchrony {
-        Asynchrony::Eager => land(m, op),
+pub(super) fn push(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
+    match m.kernel.options.asynchrony {
+        Asynchrony::Eager => land(m, asyncs, op),
         Asynchrony::Adversarial => {
             if m.rng.one_in(4) {
                 read_source(m, &mut op);
             }
-            m.asyncs.ops.push(op);
+            asyncs.ops.push(op);
         }
     }
 }
 
 /// Called before each burst: lands what the seed lets land early.
-pub fn progress(m: &mut Machine<'_>) {
-    if m.asyncs.ops.is_empty() {
+pub fn progress(m: &mut Machine<'_>, asyncs: &mut Asyncs) {
+    if asyncs.ops.is_empty() {
         return;
     }
-    let early = match m.asyncs.early {
+    let early = match asyncs.early {
         Some(early) => early,
-        None => *m.asyncs.early.insert([0, 64, 8, 2][m.rng.below(4) as usize]),
+        None => *asyncs.early.insert([0, 64, 8, 2][m.rng.below(4) as usize]),
     };
     if early != 0 && m.rng.one_in(early) {
-        land_one(m);
+        land_one(m, asyncs);
     }
 }
 
 /// Lands one operation, by the seed. False if there is none.
-pub fn land_one(m: &mut Machine<'_>) -> bool {
-    if m.asyncs.ops.is_empty() {
+pub fn land_one(m: &mut Machine<'_>, asyncs: &mut Asyncs) -> bool {
+    if asyncs.ops.is_empty() {
         return false;
     }
-    let i = m.rng.below(m.asyncs.ops.len() as u32) as usize;
-    let op = m.asyncs.ops.swap_remove(i);
-    land(m, op);
+    let i = m.rng.below(asyncs.ops.len() as u32) as usize;
+    let op = asyncs.ops.swap_remove(i);
+    land(m, asyncs, op);
     m.effect();
     true
 }
@@ -204,11 +66,11 @@ fn read_source(m: &mut Machine<'_>, op: &mut Pending) {
 }
 
 /// The operation takes effect.
-fn land(m: &mut Machine<'_>, mut op: Pending) {
+fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
     read_source(m, &mut op);
     let (data, undefined) = op.snapshot.take().unwrap_or_default();
     if let (Some(&first), Which::Global(_)) = (undefined.first(), op.to) {
-        m.mem.tracker.hazards.report(HazardKind::UninitializedRead, op.site, None, || {
+        m.report(HazardKind::UninitializedRead, op.site, None, || {
             format!("byte {first} of what is copied to global memory was never written")
         });
     }
@@ -240,7 +102,7 @@ fn land(m: &mut Machine<'_>, mut op: Pending) {
     match op.end {
         End::Group { .. } => {}
         End::Barrier { key, bytes, agent } => {
-            let stamp = m.asyncs.bars.get(&key).map_or(0, |b| b.stamp);
+            let stamp = asyncs.bars.get(&key).map_or(0, |b| b.stamp);
             if tracker.enabled {
                 let mut restamp = |at: u32, len: u32| {
                     segment.restamp(at as usize, len as usize, agent * 32, agent * 32, stamp, tracker);
@@ -253,7 +115,7 @@ fn land(m: &mut Machine<'_>, mut op: Pending) {
                     }
                 }
             }
-            barrier::complete_tx(m, key, op.site, bytes);
+            barrier::complete_tx(m, asyncs, key, op.site, bytes);
         }
         End::Copies { was, who, stamp, key, clock } => {
             for (which, at, len, old) in was {
@@ -262,7 +124,7 @@ fn land(m: &mut Machine<'_>, mut op: Pending) {
                     segment.restamp(at as usize, len as usize, old, who, stamp, tracker);
                 }
             }
-            barrier::arrive_with(m, key, op.site, &clock);
+            barrier::arrive_with(m, asyncs, key, op.site, &clock);
         }
     }
 }
@@ -270,16 +132,17 @@ fn land(m: &mut Machine<'_>, mut op: Pending) {
 // ---- cp.async
 
 /// The agent of a warp's `cp.async`s.
-pub(super) fn copy_agent(m: &mut Machine<'_>, warp: u32) -> u32 {
+pub(super) fn copy_agent(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: u32) -> u32 {
     let order = &mut m.mem.tracker.order;
     let new = || Copies { agent: order.agent(true), list: Vec::new(), committed: [0; 32] };
-    m.asyncs.copies.entry(warp).or_insert_with(new).agent
+    asyncs.copies.entry(warp).or_insert_with(new).agent
 }
 
 /// Queues a lane's copy.
 #[allow(clippy::too_many_arguments, reason = "what an asynchronous operation is")]
 pub(super) fn push_copy(
     m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
     warp: u32,
     lane: u32,
     site: Site,
@@ -288,14 +151,14 @@ pub(super) fn push_copy(
     bytes: u32,
     valid: u32,
 ) {
-    let early = m.options.asynchrony == Asynchrony::Eager || m.rng.one_in(16);
-    let copies = m.asyncs.copies.get_mut(&warp).expect("the agent was asked for");
+    let early = m.kernel.options.asynchrony == Asynchrony::Eager || m.rng.one_in(16);
+    let copies = asyncs.copies.get_mut(&warp).expect("the agent was asked for");
     let group = copies.committed[lane as usize];
     let mut copy = LaneCopy { lane, group, site, from, to, bytes, valid, landed: false };
     if early {
         land_copy(&mut m.mem, &mut copy);
     }
-    m.asyncs.copies.get_mut(&warp).expect("as above").list.push(copy);
+    asyncs.copies.get_mut(&warp).expect("as above").list.push(copy);
 }
 
 fn land_copy(mem: &mut crate::mem::Memory, copy: &mut LaneCopy) {
@@ -315,15 +178,15 @@ fn land_copy(mem: &mut crate::mem::Memory, copy: &mut LaneCopy) {
 }
 
 /// `cp.async.commit_group`
-pub(super) fn commit_copies(m: &mut Machine<'_>, warp: &Warp, mask: u32) {
-    copy_agent(m, warp.id);
-    let copies = m.asyncs.copies.get_mut(&warp.id).expect("just made");
+pub(super) fn commit_copies(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, mask: u32) {
+    copy_agent(m, asyncs, warp.id);
+    let copies = asyncs.copies.get_mut(&warp.id).expect("just made");
     lanes_of(mask).for_each(|l| copies.committed[l as usize] += 1);
 }
 
 /// `cp.async.wait_group` and `wait_all` (`None`: the open group too).
-pub(super) fn wait_copies(m: &mut Machine<'_>, warp: &Warp, mask: u32, pending: Option<u32>) {
-    let Some(copies) = m.asyncs.copies.get_mut(&warp.id) else { return };
+pub(super) fn wait_copies(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, mask: u32, pending: Option<u32>) {
+    let Some(copies) = asyncs.copies.get_mut(&warp.id) else { return };
     let agent = copies.agent;
     let committed = copies.committed;
     let over =
@@ -347,6 +210,7 @@ pub(super) fn wait_copies(m: &mut Machine<'_>, warp: &Warp, mask: u32, pending: 
 #[allow(clippy::too_many_arguments, reason = "what an asynchronous operation is")]
 pub(super) fn hand_over_copies(
     m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
     warp: u32,
     lane: u32,
     site: Site,
@@ -357,7 +221,7 @@ pub(super) fn hand_over_copies(
 ) {
     let mut was = Vec::new();
     let mut mine = Vec::new();
-    if let Some(copies) = m.asyncs.copies.get_mut(&warp) {
+    if let Some(copies) = asyncs.copies.get_mut(&warp) {
         let agent = copies.agent;
         copies.list.retain_mut(|c| {
             if c.lane != lane {
@@ -374,36 +238,30 @@ pub(super) fn hand_over_copies(
     let end = End::Copies { was, who, stamp, key, clock };
     let mut op = Pending::new(site, to, to, Vec::new(), Vec::new(), [0; 8], None, end);
     op.from = None;
-    push(m, op);
+    push(m, asyncs, op);
 }
 
 // ---- bulk groups
 
-/// The thread's agents and interval, and the number of its current group, which gets an operation.
-pub(super) fn bulk_thread(m: &mut Machine<'_>, warp: u32, lane: u32) -> (Thread, (u32, u32), u32, u32) {
+/// The agents and interval of the thread at `site`, and the number of its current group, which gets an operation there.
+pub(super) fn bulk_thread(m: &mut Machine<'_>, asyncs: &mut Asyncs, site: Site) -> (Thread, (u32, u32), u32, u32) {
     let order = &mut m.mem.tracker.order;
-    let thread = (warp, lane);
-    let t = m.asyncs.bulks.entry(thread).or_insert_with(|| BulkThread {
+    let thread = (site.warp, site.lane.into());
+    let t = asyncs.bulks.entry(thread).or_insert_with(|| BulkThread {
         agents: (order.agent(false), order.agent(false)),
         stamp: order.tick(),
         open: None,
         groups: Vec::new(),
         read: 0,
     });
+    t.open = Some(site);
     (thread, t.agents, t.stamp, t.groups.len() as u32)
 }
 
-/// Notes the instruction that left the current group open.
-pub(super) fn open_group(m: &mut Machine<'_>, thread: Thread, site: Site) {
-    if let Some(t) = m.asyncs.bulks.get_mut(&thread) {
-        t.open = Some(site);
-    }
-}
-
 /// `cp.async.bulk.commit_group`
-pub(super) fn commit_bulk(m: &mut Machine<'_>, warp: &Warp, mask: u32) {
+pub(super) fn commit_bulk(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, mask: u32) {
     for lane in lanes_of(mask) {
-        if let Some(t) = m.asyncs.bulks.get_mut(&(warp.id, lane)) {
+        if let Some(t) = asyncs.bulks.get_mut(&(warp.id, lane)) {
             t.groups.push(t.stamp);
             t.stamp = m.mem.tracker.order.tick();
             t.open = None;
@@ -412,30 +270,30 @@ pub(super) fn commit_bulk(m: &mut Machine<'_>, warp: &Warp, mask: u32) {
 }
 
 /// `cp.async.bulk.wait_group`
-pub(super) fn wait_bulk(m: &mut Machine<'_>, warp: &mut Warp, at: At, pending: usize, read: bool) {
+pub(super) fn wait_bulk(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, at: At<'_>, pending: usize, read: bool) {
     for lane in lanes_of(at.mask) {
         let thread = (warp.id, lane);
-        let Some(t) = m.asyncs.bulks.get_mut(&thread) else { continue };
+        let Some(t) = asyncs.bulks.get_mut(&thread) else { continue };
         let done = t.groups.len().saturating_sub(pending);
         let Some(&stamp) = done.checked_sub(1).and_then(|i| t.groups.get(i)) else { continue };
         t.read = t.read.max(done);
         let agents = t.agents;
         let mine = |op: &Pending| matches!(op.end, End::Group { thread: t, group } if t == thread && (group as usize) < done);
         let mut i = 0;
-        while i < m.asyncs.ops.len() {
-            if !mine(&m.asyncs.ops[i]) {
+        while i < asyncs.ops.len() {
+            if !mine(&asyncs.ops[i]) {
                 i += 1;
                 continue;
             }
-            let mut op = m.asyncs.ops.swap_remove(i);
+            let mut op = asyncs.ops.swap_remove(i);
             if read {
                 read_source(m, &mut op);
-                m.asyncs.ops.push(op);
-                let last = m.asyncs.ops.len() - 1;
-                m.asyncs.ops.swap(i, last);
+                asyncs.ops.push(op);
+                let last = asyncs.ops.len() - 1;
+                asyncs.ops.swap(i, last);
                 i += 1;
             } else {
-                land(m, op);
+                land(m, asyncs, op);
             }
         }
         let order = &m.mem.tracker.order;
@@ -450,25 +308,22 @@ pub(super) fn wait_bulk(m: &mut Machine<'_>, warp: &mut Warp, at: At, pending: u
 // ---- ends
 
 /// A warp has ended: what it left unwaited for is a hazard.
-pub fn warp_ended(m: &mut Machine<'_>, warp: &Warp) {
-    if let Some(copies) = m.asyncs.copies.remove(&warp.id)
+pub fn warp_ended(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp) {
+    if let Some(copies) = asyncs.copies.remove(&warp.id)
         && let Some(c) = copies.list.first()
     {
-        m.mem
-            .tracker
-            .hazards
-            .report(HazardKind::MissingWait, c.site, None, || "the thread ended without waiting for its cp.async".into());
+        m.report(HazardKind::MissingWait, c.site, None, || "the thread ended without waiting for its cp.async".into());
     }
     for lane in 0..32 {
-        let Some(t) = m.asyncs.bulks.remove(&(warp.id, lane)) else { continue };
+        let Some(t) = asyncs.bulks.remove(&(warp.id, lane)) else { continue };
         if let Some(site) = t.open {
-            m.mem.tracker.hazards.report(HazardKind::MissingCommit, site, None, || {
+            m.report(HazardKind::MissingCommit, site, None, || {
                 "the thread ended with a bulk copy that no cp.async.bulk.commit_group followed".into()
             });
         } else if t.read < t.groups.len() {
-            let left = m.asyncs.ops.iter().find(|op| matches!(op.end, End::Group { thread, .. } if thread == (warp.id, lane)));
+            let left = asyncs.ops.iter().find(|op| matches!(op.end, End::Group { thread, .. } if thread == (warp.id, lane)));
             let site = left.map_or(Site::new(0, warp.id, lane), |op| op.site);
-            m.mem.tracker.hazards.report(HazardKind::MissingWait, site, None, || {
+            m.report(HazardKind::MissingWait, site, None, || {
                 "the thread ended without waiting until its bulk copies had read their source".into()
             });
         }
@@ -476,33 +331,33 @@ pub fn warp_ended(m: &mut Machine<'_>, warp: &Warp) {
 }
 
 /// A CTA has ended: copies out of its shared memory land; those into it are lost, which is a hazard.
-pub fn cta_ended(m: &mut Machine<'_>, slot: u32) {
+pub fn cta_ended(m: &mut Machine<'_>, asyncs: &mut Asyncs, slot: u32) {
     let shared = Which::Shared(slot);
     let mut i = 0;
-    while i < m.asyncs.ops.len() {
-        let op = &m.asyncs.ops[i];
+    while i < asyncs.ops.len() {
+        let op = &asyncs.ops[i];
         if op.to == shared {
-            let op = m.asyncs.ops.swap_remove(i);
-            m.mem.tracker.hazards.report(HazardKind::MissingWait, op.site, None, || {
+            let op = asyncs.ops.swap_remove(i);
+            m.report(HazardKind::MissingWait, op.site, None, || {
                 "the CTA ended while a copy into its shared memory was under way".into()
             });
         } else if op.from == Some(shared) {
-            let op = m.asyncs.ops.swap_remove(i);
+            let op = asyncs.ops.swap_remove(i);
             if op.snapshot.is_none() && matches!(op.end, End::Barrier { .. }) {
-                m.mem.tracker.hazards.report(HazardKind::MissingWait, op.site, None, || {
+                m.report(HazardKind::MissingWait, op.site, None, || {
                     "the CTA ended while a copy out of its shared memory was under way".into()
                 });
             }
-            land(m, op);
+            land(m, asyncs, op);
         } else {
             i += 1;
         }
     }
-    m.asyncs.bars.retain(|key, _| key.0 != slot);
+    asyncs.bars.retain(|key, _| key.0 != slot);
 }
 
 /// The launch has ended (`ok`: without a fault): everything lands.
-pub fn end_launch(m: &mut Machine<'_>, ok: bool) {
-    while ok && land_one(m) {}
-    m.asyncs = Asyncs::default();
+pub fn end_launch(m: &mut Machine<'_>, asyncs: &mut Asyncs, ok: bool) {
+    while ok && land_one(m, asyncs) {}
+    *asyncs = Asyncs::default();
 }

@@ -4,10 +4,9 @@ use smallvec::SmallVec;
 
 use super::op::M;
 use crate::exec::lanes::ALL;
-use crate::exec::matrix::Accumulator;
 use crate::exec::warp::Warp;
 use crate::ir::{Class, Reg};
-use crate::matrix::fragment;
+use crate::matrix::fragment::{self, Accumulator};
 use crate::num::half::Kind;
 use crate::num::single::canonical;
 

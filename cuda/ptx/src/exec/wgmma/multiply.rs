@@ -2,27 +2,27 @@
 
 use smallvec::SmallVec;
 
+use super::group::{Pending, Warpgroup};
 use super::op::{M, Source};
-use super::{Pending, Warpgroup};
-use crate::exec::Machine;
-use crate::exec::matrix::Accumulator;
+use crate::exec::machine::Machine;
 use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
-use crate::matrix::{Descriptor, Major, fragment};
+use crate::matrix::fragment::{self, Accumulator};
+use crate::matrix::{Descriptor, Major};
 use crate::mem::shadow::AsyncStep;
 use crate::mem::{Segment, Tracker, WarpOrder, Which};
 use crate::num::tensor::{self, Element, Precision};
 
 /// Runs all below `target`, which every warp has issued.
-pub(super) fn run(m: &mut Machine<'_>, warp: &Warp, state: &mut Warpgroup, target: u64) {
+pub(super) fn run(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, state: &mut Warpgroup, target: u64) {
     while state.executed < target {
         let number = state.executed;
-        multiply_add(m, warp, state, number);
+        multiply_add(m, warps, warp, state, number);
         state.executed += 1;
     }
 }
 
-fn multiply_add(m: &mut Machine<'_>, warp: &Warp, state: &mut Warpgroup, number: u64) {
+fn multiply_add(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, state: &mut Warpgroup, number: u64) {
     let pending = &state.queue[(number - state.first) as usize];
     let chain = &mut state.chains[pending.chain];
     let op = &pending.op;
@@ -60,7 +60,7 @@ fn multiply_add(m: &mut Machine<'_>, warp: &Warp, state: &mut Warpgroup, number:
         Source::Registers(registers) => {
             let first = warp.index - warp.index % 4;
             for w in 0..4 {
-                let other = m.ctas[warp.slot as usize].as_ref().and_then(|c| c.warps[first as usize + w].as_deref());
+                let other = warps[first as usize + w].as_deref();
                 // The running warp is not in its CTA's list.
                 let owner = if warp.index == first + w as u32 { Some(warp) } else { other };
                 let Some(owner) = owner else { continue };
@@ -137,7 +137,7 @@ impl Reader {
 
     fn hazard(&self, m: &mut Machine<'_>, kind: HazardKind, message: &str) {
         let site = Site::new(self.pc, self.first, 0);
-        m.mem.tracker.hazards.report(kind, site, None, || message.into());
+        m.report(kind, site, None, || message.into());
     }
 
     /// Fills `out`; returns the rows or columns in which something is undefined.
@@ -192,10 +192,7 @@ impl Reader {
         undefined.dedup();
         if let Some(address) = outside {
             let site = Site::new(self.pc, self.first, 0);
-            m.mem
-                .tracker
-                .hazards
-                .report(HazardKind::OutOfBounds, site, Some(address as u64), || "wgmma reads beyond shared memory".into());
+            m.report(HazardKind::OutOfBounds, site, Some(address as u64), || "wgmma reads beyond shared memory".into());
         }
         undefined
     }

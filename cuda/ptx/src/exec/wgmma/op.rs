@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::exec::matrix::{self, Accumulator};
+use crate::exec::matrix;
+use crate::exec::touches::Shape;
 use crate::ir::{Class, Cx, Reg};
 use crate::matrix::Major;
+use crate::matrix::fragment::Accumulator;
 use crate::num::tensor::Element;
 use crate::text::ast::{Operand, Type};
 
@@ -48,9 +50,6 @@ pub struct Wgmma {
     pub(super) negate_a: bool,
     pub(super) negate_b: bool,
 }
-
-/// Columns, products of an element of D, and what D consists of.
-pub(super) type Shape = (usize, usize, Accumulator);
 
 /// Where A comes from.
 pub(super) enum Source {

@@ -1,0 +1,120 @@
+//! A launch's grid in numbers, checked.
+
+use crate::ir::Entry;
+use crate::request::Launch;
+
+/// Streaming multiprocessors of an H100 SXM.
+pub const SMS: u32 = 132;
+/// Threads that an SM holds.
+pub const SM_THREADS: u32 = 2048;
+/// Shared memory of an SM, of which each CTA costs 1 KiB beside its own.
+const SM_SHARED: u32 = 228 * 1024;
+/// The most shared memory a CTA may have.
+const MAX_SHARED: u32 = 227 * 1024;
+
+/// The position of element `i` of an array of extents `e`, first extent fastest.
+pub fn unlinear(i: u32, e: [u32; 3]) -> [u32; 3] {
+    [i % e[0], i / e[0] % e[1], i / e[0] / e[1]]
+}
+
+/// Elements of an array of these extents, or `u64::MAX` if there are more.
+fn volume(extents: [u32; 3]) -> u64 {
+    extents.iter().fold(1, |n, &e| u64::saturating_mul(n, e.into()))
+}
+
+/// CTAs, clusters, warps and threads of a launch.
+pub struct Grid {
+    /// CTAs in the grid.
+    pub extent: [u32; 3],
+    /// Threads in a CTA.
+    pub block: [u32; 3],
+    /// CTAs in a cluster.
+    pub cluster: [u32; 3],
+    /// Threads in a CTA, linear.
+    pub threads: u32,
+    /// Warps in a CTA.
+    pub warps: u32,
+    /// CTAs in a cluster, linear.
+    pub cluster_ctas: u32,
+    /// Clusters in the grid.
+    pub clusters: u32,
+    /// Clusters that an H100 holds at once.
+    pub max_resident: u32,
+    /// Static and dynamic shared memory of a CTA.
+    pub shared_bytes: u32,
+}
+
+impl Grid {
+    /// `%ctaid` of the CTA with linear number `linear` in the order in which CTAs start: cluster by cluster.
+    pub fn cta_id(&self, linear: u32) -> [u32; 3] {
+        let c = unlinear(linear / self.cluster_ctas, self.clusters_extent());
+        let r = unlinear(linear % self.cluster_ctas, self.cluster);
+        [0, 1, 2].map(|d| c[d] * self.cluster[d] + r[d])
+    }
+
+    /// The clusters, by dimension.
+    pub fn clusters_extent(&self) -> [u32; 3] {
+        [0, 1, 2].map(|d| self.extent[d] / self.cluster[d])
+    }
+
+    /// CTAs of the grid.
+    pub fn ctas(&self) -> u64 {
+        volume(self.extent)
+    }
+
+    /// The grid of a launch of this kernel, or why it cannot be.
+    pub fn new(launch: &Launch, entry: &Entry) -> Result<Grid, String> {
+        let (grid, block) = (launch.grid, launch.block);
+        let cluster = match (entry.reqnctapercluster, launch.cluster) {
+            (Some(r), c) if c == [1, 1, 1] || c == r => r,
+            (Some(r), c) => return Err(format!("the kernel requires a cluster of {r:?}, the launch asks for {c:?}")),
+            (None, c) => c,
+        };
+        if grid.contains(&0) || block.contains(&0) || cluster.contains(&0) {
+            return Err(format!("an extent is zero: grid {grid:?}, block {block:?}, cluster {cluster:?}"));
+        }
+        let threads = volume(block);
+        if threads > 1024 || block[2] > 64 {
+            return Err(format!("block {block:?} has {threads} threads; 1024 at most, and 64 in z"));
+        }
+        if let Some(r) = entry.reqntid
+            && r != block
+        {
+            return Err(format!("the kernel requires a block of {r:?}, the launch asks for {block:?}"));
+        }
+        if let Some(m) = entry.maxntid
+            && threads > volume(m)
+        {
+            return Err(format!("block {block:?} has more threads than .maxntid {m:?}"));
+        }
+        if (0..3).any(|d| grid[d] % cluster[d] != 0) {
+            return Err(format!("grid {grid:?} is no multiple of cluster {cluster:?}"));
+        }
+        let cluster_ctas = volume(cluster);
+        if cluster_ctas > 16 {
+            return Err(format!("cluster {cluster:?} has more than 16 CTAs"));
+        }
+        let ctas = volume(grid);
+        let (threads, cluster_ctas) = (threads as u32, cluster_ctas as u32);
+        let warps = threads.div_ceil(32);
+        if ctas.saturating_mul(warps.into()) >= 1 << 26 {
+            return Err(format!("grid {grid:?} of blocks {block:?} has 2^26 warps or more"));
+        }
+        let shared_bytes = entry.static_shared.saturating_add(launch.shared_bytes);
+        if shared_bytes > MAX_SHARED {
+            return Err(format!("{shared_bytes} bytes of shared memory; {MAX_SHARED} at most"));
+        }
+        let per_sm = (SM_THREADS / (warps * 32)).min(SM_SHARED / (shared_bytes + 1024)).clamp(1, 32);
+        Ok(Grid {
+            extent: grid,
+            block,
+            cluster,
+            threads,
+            warps,
+            cluster_ctas,
+            clusters: (ctas / u64::from(cluster_ctas)) as u32,
+            max_resident: (SMS * per_sm / cluster_ctas).max(1),
+            shared_bytes,
+        })
+    }
+}
