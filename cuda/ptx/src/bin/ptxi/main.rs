@@ -1,6 +1,8 @@
-//! `ptxi`: kernels run, checked and timed on the interpreted GPU.
+//! `ptxi`: kernels run and checked on the interpreted GPU.
+//!
+//! The interpreter's own speed: divide `instructions` by `seconds` in what `ptxi run tests/launches/speed_simt.json --schedules 2`
+//! prints; `speed_gemm.json` is for the copy engine and wgmma.
 
-mod bench;
 mod run;
 
 use std::fmt::Display;
@@ -35,12 +37,6 @@ enum Command {
         /// PTX files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-    },
-    /// Time the interpreter: plain SIMT code, and a 512 x 512 x 512 GEMM by TMA and wgmma, with all hazard detection on.
-    Bench {
-        /// Threads, each with a schedule of its own.
-        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=1024))]
-        threads: u64,
     },
 }
 
@@ -82,7 +78,6 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Check { files } => check(&files),
-        Command::Bench { threads } => bench::bench(threads),
     };
     match result {
         Ok(Verdict::Clean) => ExitCode::SUCCESS,
