@@ -18,6 +18,7 @@ mod build;
 mod bulk;
 mod calls;
 mod cfg;
+mod combine;
 mod compare;
 mod control;
 mod cvt;

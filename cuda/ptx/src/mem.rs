@@ -224,16 +224,16 @@ impl Memory {
     }
 
     /// The segment and the tracker, apart.
+    #[inline]
     pub(crate) fn parts<'m>(&'m mut self, which: Which, local: &'m mut Local) -> (&'m mut Segment, &'m mut Tracker) {
-        let segment = match which {
-            Which::Global(i) => &mut self.global.allocation(i).segment,
-            Which::Shared(slot) => self.shared[slot as usize].as_mut().expect("a located slot is in use"),
-            Which::Local => &mut local.segment,
-        };
-        (segment, &mut self.tracker)
+        match which {
+            Which::Local => (&mut local.segment, &mut self.tracker),
+            _ => self.parts_of(which),
+        }
     }
 
-    /// The segment and the tracker, apart, for memory that is not local.
+    /// The same of memory that is not local.
+    #[inline]
     pub(crate) fn parts_of(&mut self, which: Which) -> (&mut Segment, &mut Tracker) {
         let segment = match which {
             Which::Global(i) => &mut self.global.allocation(i).segment,

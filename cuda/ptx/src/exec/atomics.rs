@@ -1,31 +1,15 @@
 //! `atom` and `red`.
 
 use super::access::{Strength, addresses, count, modifiers, place, refused};
+use super::combine::{ACTIONS, Action};
 use super::flow::{At, Flow, Stop};
 use super::lanes::lanes_of;
 use super::machine::Machine;
 use super::warp::Warp;
 use crate::ir::{Addr, Class, Cx, Reg};
 use crate::mem::{Sem, Space};
-use crate::num::half::{self, Kind};
-use crate::num::{Mode, Rounding, double, single};
 use crate::text::ast::Operand;
 use crate::text::ast::Type::{self, *};
-
-/// What is done to memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Action {
-    Add,
-    Min,
-    Max,
-    And,
-    Or,
-    Xor,
-    Inc,
-    Dec,
-    Exchange,
-    Compare,
-}
 
 /// An atomic operation.
 pub struct Atomic {
@@ -46,18 +30,6 @@ pub struct Atomic {
 pub fn decode(cx: &mut Cx<'_>) -> Result<Atomic, String> {
     let red = cx.head() == "red";
     let before = modifiers(cx)?;
-    const ACTIONS: [(&str, Action); 10] = [
-        ("add", Action::Add),
-        ("min", Action::Min),
-        ("max", Action::Max),
-        ("and", Action::And),
-        ("or", Action::Or),
-        ("xor", Action::Xor),
-        ("inc", Action::Inc),
-        ("dec", Action::Dec),
-        ("exch", Action::Exchange),
-        ("cas", Action::Compare),
-    ];
     let Some(action) = cx.pick(&ACTIONS) else { return cx.unknown() };
     let noftz = cx.eat("noftz");
     let after = modifiers(cx)?;
@@ -104,11 +76,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Atomic, String> {
     cx.uses.clear();
     let reg_ty = if matches!(ty, F16 | BF16) { B16 } else { ty };
     let list = |cx: &mut Cx<'_>, i: usize, write: bool| -> Result<Vec<Reg>, String> {
-        let elements = cx.elements(i)?;
-        if elements.len() != vector {
-            return Err(format!("`{}` needs {vector} registers, not {}", cx.inst.opcode, elements.len()));
-        }
-        elements.iter().map(|e| if write { cx.dst_wide(e, reg_ty) } else { cx.src_wide(e, reg_ty) }).collect()
+        cx.vector(i, vector)?.iter().map(|e| if write { cx.dst_wide(e, reg_ty) } else { cx.src_wide(e, reg_ty) }).collect()
     };
     let d = if red { None } else { Some(list(cx, 0, true)?) };
     let b = list(cx, first + 1, false)?;
@@ -122,66 +90,6 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Atomic, String> {
         _ => return cx.unknown(),
     };
     Ok(Atomic { addr, space, sem: strength.with(before.scope), action, ty, d, b, c })
-}
-
-/// The new value of one element.
-fn apply(action: Action, ty: Type, old: u64, b: u64, c: u64) -> u64 {
-    use Action::*;
-    let nearest = Mode { rounding: Rounding::Nearest, ..Mode::NEAREST };
-    let as_half = |kind: Kind, f: fn(Kind, u16, u16) -> u16| {
-        if matches!(ty, F16x2 | BF16x2) {
-            u64::from(half::packed([old as u32, b as u32], |[x, y]| f(kind, x, y)))
-        } else {
-            u64::from(f(kind, old as u16, b as u16))
-        }
-    };
-    let kind = if matches!(ty, F16 | F16x2) { Kind::F16 } else { Kind::Bf16 };
-    fn least(kind: Kind, x: u16, y: u16) -> u16 {
-        kind.extremum(x, y, single::Extremum::default())
-    }
-    fn greatest(kind: Kind, x: u16, y: u16) -> u16 {
-        kind.extremum(x, y, single::Extremum { maximum: true, ..single::Extremum::default() })
-    }
-    let (o32, b32) = (old as u32, b as u32);
-    match (action, ty) {
-        (Add, F32) => u64::from(single::add(o32, b32, nearest)),
-        (Add, F64) => double::add(old, b, Rounding::Nearest),
-        (Add, F16 | BF16 | F16x2 | BF16x2) => as_half(kind, |k, x, y| k.add(x, y, half::Mode::default())),
-        (Min, F16 | BF16 | F16x2 | BF16x2) => as_half(kind, least),
-        (Max, F16 | BF16 | F16x2 | BF16x2) => as_half(kind, greatest),
-        (Add, _) => old.wrapping_add(b),
-        (Min, S32) => u64::from((o32 as i32).min(b32 as i32) as u32),
-        (Max, S32) => u64::from((o32 as i32).max(b32 as i32) as u32),
-        (Min, S64) => (old as i64).min(b as i64) as u64,
-        (Max, S64) => (old as i64).max(b as i64) as u64,
-        (Min, _) => old.min(b),
-        (Max, _) => old.max(b),
-        (And, _) => old & b,
-        (Or, _) => old | b,
-        (Xor, _) => old ^ b,
-        (Inc, _) => {
-            if old >= b {
-                0
-            } else {
-                old + 1
-            }
-        }
-        (Dec, _) => {
-            if old == 0 || old > b {
-                b
-            } else {
-                old - 1
-            }
-        }
-        (Exchange, _) => b,
-        (Compare, _) => {
-            if old == b {
-                c
-            } else {
-                old
-            }
-        }
-    }
 }
 
 /// The instruction's work. The lanes go in an order that the seed chooses.
@@ -212,17 +120,17 @@ fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At<'_>, a: &[u
     }
     for (i, reg) in op.b.iter().enumerate() {
         let b = warp.regs.get(*reg, l) & mask_of(n);
-        let c = op.c.map_or(0, |c| warp.regs.get(c, l) & mask_of(n));
+        let c = op.c.map(|c| warp.regs.get(c, l) & mask_of(n));
         let address = a[l].wrapping_add((i * n) as u64);
         let mut changed = false;
         let update = |old: [u8; 16]| {
             let mut word = [0; 8];
             word.copy_from_slice(&old[..8]);
             let old = u64::from_le_bytes(word) & mask_of(n);
-            let new = apply(op.action, op.ty, old, b, c) & mask_of(n);
             if op.action == Action::Compare && old != b {
                 return None;
             }
+            let new = op.action.apply(op.ty, old, c.unwrap_or(b), false) & mask_of(n);
             changed = new != old;
             let mut out = [0; 16];
             out[..8].copy_from_slice(&new.to_le_bytes());

@@ -51,9 +51,7 @@ pub struct Barrier {
 pub fn decode(cx: &mut Cx<'_>) -> Result<BarrierOp, String> {
     let bar = cx.head() == "bar";
     if bar && cx.eat("warp") {
-        if !cx.eat("sync") {
-            return cx.unknown();
-        }
+        cx.expect(&["sync"])?;
         cx.end(1)?;
         return Ok(BarrierOp::WarpSync(cx.src(0, Type::B32)?));
     }

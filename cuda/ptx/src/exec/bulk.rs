@@ -16,7 +16,6 @@ mod decode;
 mod map;
 mod op;
 mod queue;
-mod reduce;
 mod state;
 #[cfg(test)]
 mod tests;

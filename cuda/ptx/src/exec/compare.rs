@@ -123,23 +123,6 @@ macro_rules! test {
 
 type Test = fn(&Regs, &Args) -> u32;
 
-/// The comparison of a scalar type; an integer's operators get loops of their own.
-fn test_of(ty: Type) -> Option<Test> {
-    Some(match ty {
-        U16 | B16 => test!(u16, |a, b, _how| ordered(a, b)),
-        U32 | B32 => test!(u32, |a, b, _how| ordered(a, b)),
-        U64 | B64 => test!(u64, |a, b, _how| ordered(a, b)),
-        S16 => test!(i16, |a, b, _how| ordered(a, b)),
-        S32 => test!(i32, |a, b, _how| ordered(a, b)),
-        S64 => test!(i64, |a, b, _how| ordered(a, b)),
-        F32 => test!(u32, |a, b, how| f32_outcome(a, b, how)),
-        F64 => test!(f64, |a, b, _how| floats(a, b)),
-        F16 => test!(u16, |a, b, how| half_outcome(Kind::F16, a, b, how)),
-        BF16 => test!(u16, |a, b, how| half_outcome(Kind::Bf16, a, b, how)),
-        _ => return None,
-    })
-}
-
 /// Applies the Boolean operation with predicate `q` to `value`.
 #[inline(always)]
 fn combined(regs: &Regs, args: &Args, value: u32) -> u32 {
@@ -183,9 +166,9 @@ macro_rules! setp_packed {
 }
 
 macro_rules! set {
-    ($ty:expr) => {{
+    ($test:expr) => {{
         fn run(regs: &mut Regs, args: &Args, mask: u32) {
-            let test = test_of($ty).expect("a scalar type");
+            let test: Test = $test;
             let value = combined(regs, args, test(regs, args));
             let truth = regs.r32[args.e as usize][0];
             let out = std::array::from_fn(|l| if value >> l & 1 != 0 { truth } else { 0 });
@@ -209,6 +192,38 @@ macro_rules! set_packed {
     }};
 }
 
+/// What a macro makes of the comparison of a scalar type; an integer's operators get loops of their own.
+macro_rules! by_type {
+    ($ty:expr, $make:ident) => {
+        match $ty {
+            U16 | B16 => $make!(test!(u16, |a, b, _how| ordered(a, b))),
+            U32 | B32 => $make!(test!(u32, |a, b, _how| ordered(a, b))),
+            U64 | B64 => $make!(test!(u64, |a, b, _how| ordered(a, b))),
+            S16 => $make!(test!(i16, |a, b, _how| ordered(a, b))),
+            S32 => $make!(test!(i32, |a, b, _how| ordered(a, b))),
+            S64 => $make!(test!(i64, |a, b, _how| ordered(a, b))),
+            F32 => $make!(test!(u32, |a, b, how| f32_outcome(a, b, how))),
+            F64 => $make!(test!(f64, |a, b, _how| floats(a, b))),
+            F16 => $make!(test!(u16, |a, b, how| half_outcome(Kind::F16, a, b, how))),
+            BF16 => $make!(test!(u16, |a, b, how| half_outcome(Kind::Bf16, a, b, how))),
+            _ => return Err(format!(".{} is not compared", $ty.name())),
+        }
+    };
+}
+
+/// Operands 1 and 2, and the predicate of a combination.
+fn operands(cx: &mut Cx<'_>, c: &Comparison, ty: Type, args: &mut Args) -> Result<(), String> {
+    args.a = cx.src(1, ty)?;
+    args.b = cx.src(2, ty)?;
+    args.how = c.accept | c.combine | (u32::from(c.ftz) * FTZ);
+    if c.combine != 0 {
+        let (q, negated) = cx.predicate(cx.operand(3)?)?;
+        args.c = q;
+        args.how |= u32::from(negated) * NEGATED;
+    }
+    Ok(())
+}
+
 fn setp(cx: &mut Cx<'_>) -> Decode {
     let c = comparison(cx)?;
     let ty = cx.ty()?;
@@ -224,28 +239,11 @@ fn setp(cx: &mut Cx<'_>) -> Decode {
         args.e = cx.dst_of(q, Pred)?;
         args.f = 1;
     }
-    args.a = cx.src(1, ty)?;
-    args.b = cx.src(2, ty)?;
-    args.how = c.accept | c.combine | (u32::from(c.ftz) * FTZ);
-    if c.combine != 0 {
-        let (q, negated) = cx.predicate(cx.operand(3)?)?;
-        args.c = q;
-        args.how |= u32::from(negated) * NEGATED;
-    }
+    operands(cx, &c, ty, &mut args)?;
     let f = match ty {
-        U16 | B16 => setp!(test!(u16, |a, b, _how| ordered(a, b))),
-        U32 | B32 => setp!(test!(u32, |a, b, _how| ordered(a, b))),
-        U64 | B64 => setp!(test!(u64, |a, b, _how| ordered(a, b))),
-        S16 => setp!(test!(i16, |a, b, _how| ordered(a, b))),
-        S32 => setp!(test!(i32, |a, b, _how| ordered(a, b))),
-        S64 => setp!(test!(i64, |a, b, _how| ordered(a, b))),
-        F32 => setp!(test!(u32, |a, b, how| f32_outcome(a, b, how))),
-        F64 => setp!(test!(f64, |a, b, _how| floats(a, b))),
-        F16 => setp!(test!(u16, |a, b, how| half_outcome(Kind::F16, a, b, how))),
-        BF16 => setp!(test!(u16, |a, b, how| half_outcome(Kind::Bf16, a, b, how))),
         F16x2 => setp_packed!(Kind::F16),
         BF16x2 => setp_packed!(Kind::Bf16),
-        _ => return cx.unknown(),
+        _ => by_type!(ty, setp),
     };
     Ok((f, args))
 }
@@ -258,14 +256,7 @@ fn set(cx: &mut Cx<'_>) -> Decode {
     check(cx, &c, ty)?;
     cx.end(if c.combine != 0 { 4 } else { 3 })?;
     let mut args = Args { d: cx.dst(0, d)?, ..Args::default() };
-    args.a = cx.src(1, ty)?;
-    args.b = cx.src(2, ty)?;
-    args.how = c.accept | c.combine | (u32::from(c.ftz) * FTZ);
-    if c.combine != 0 {
-        let (q, negated) = cx.predicate(cx.operand(3)?)?;
-        args.c = q;
-        args.how |= u32::from(negated) * NEGATED;
-    }
+    operands(cx, &c, ty, &mut args)?;
     // What true looks like, in the low and in the high half.
     let (truth, packed) = match (d, ty) {
         (F16x2, F16x2) => (0x3c00, true),
@@ -283,17 +274,7 @@ fn set(cx: &mut Cx<'_>) -> Decode {
         F16x2 => set_packed!(Kind::F16),
         BF16x2 => set_packed!(Kind::Bf16),
         _ if packed => return cx.unknown(),
-        U16 | B16 => set!(U16),
-        U32 | B32 => set!(U32),
-        U64 | B64 => set!(U64),
-        S16 => set!(S16),
-        S32 => set!(S32),
-        S64 => set!(S64),
-        F32 => set!(F32),
-        F64 => set!(F64),
-        F16 => set!(F16),
-        BF16 => set!(BF16),
-        _ => return cx.unknown(),
+        _ => by_type!(ty, set),
     };
     Ok((f, args))
 }

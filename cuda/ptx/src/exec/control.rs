@@ -101,9 +101,7 @@ pub fn decode_transfer(cx: &mut Cx<'_>) -> Result<Transfer, String> {
             Ok(Transfer::Branch { target: cx.label(0)?, join: NO_PC })
         }
         "brx" => {
-            if !cx.eat("idx") {
-                return cx.unknown();
-            }
+            cx.expect(&["idx"])?;
             cx.eat("uni");
             cx.end(2)?;
             let index = cx.src(0, Type::U32)?;

@@ -250,9 +250,7 @@ fn bytes(cx: &mut Cx<'_>, to: Type, from: Type, how: How, rounding: Option<(Roun
 
 /// `cvt.pack.sat`: two integers clamped and packed, over the low part of `c` if there is one.
 fn decode_pack(cx: &mut Cx<'_>) -> Decode {
-    if !cx.eat("sat") {
-        return cx.unknown();
-    }
+    cx.expect(&["sat"])?;
     let to = cx.ty_of(&[U8, S8, U16, S16])?;
     cx.ty_of(&[S32])?;
     let third = cx.eat("b32");

@@ -144,16 +144,10 @@ pub fn blend<T: Copy>(old: &mut [T; 32], new: &[T; 32], mask: u32) {
     }
 }
 
-/// The lanes of a mask, ascending.
+/// The lanes of a mask, ascending, as indices.
 #[inline]
-pub fn lanes_of(mut mask: u32) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        (mask != 0).then(|| {
-            let lane = mask.trailing_zeros() as usize;
-            mask &= mask - 1;
-            lane
-        })
-    })
+pub fn lanes_of(mask: u32) -> impl Iterator<Item = usize> {
+    crate::mem::lanes_of(mask).map(|lane| lane as usize)
 }
 
 /// A type that a register can be read and written as.

@@ -20,7 +20,7 @@ use crate::num::half::Kind;
 use crate::num::single::canonical;
 use crate::num::tensor::{self, Element, Precision, Tile};
 use crate::request::FaultKind;
-use crate::text::ast::{Operand, Space, Type};
+use crate::text::ast::{Space, Type};
 
 /// An instruction of these families.
 pub enum Matrix {
@@ -116,11 +116,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Matrix, String> {
     match cx.head() {
         "ldmatrix" | "stmatrix" => eights(cx),
         "movmatrix" => {
-            for part in ["sync", "aligned", "m8n8", "trans", "b16"] {
-                if !cx.eat(part) {
-                    return cx.unknown();
-                }
-            }
+            cx.expect(&["sync", "aligned", "m8n8", "trans", "b16"])?;
             cx.end(2)?;
             Ok(Matrix::Transpose { d: cx.dst(0, Type::B32)?, a: cx.src(1, Type::B32)? })
         }
@@ -130,9 +126,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Matrix, String> {
 
 fn eights(cx: &mut Cx<'_>) -> Result<Matrix, String> {
     let load = cx.head() == "ldmatrix";
-    if !(cx.eat("sync") && cx.eat("aligned")) {
-        return cx.unknown();
-    }
+    cx.expect(&["sync", "aligned"])?;
     if !cx.eat("m8n8") {
         return Err(format!("`{}`: sm_90 has the shape .m8n8 alone", cx.inst.opcode));
     }
@@ -144,10 +138,7 @@ fn eights(cx: &mut Cx<'_>) -> Result<Matrix, String> {
     }
     cx.end(2)?;
     let (vector, address) = if load { (0, 1) } else { (1, 0) };
-    let elements = cx.elements(vector)?;
-    if elements.len() != count {
-        return Err(format!("`{}` needs {count} registers, not {}", cx.inst.opcode, elements.len()));
-    }
+    let elements = cx.vector(vector, count)?;
     let registers = elements
         .iter()
         .map(|e| if load { cx.dst_of(e, Type::B32) } else { cx.src_of(e, Type::B32) })
@@ -165,9 +156,7 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Matrix, String> {
     if cx.has("sp") || cx.has("sp::ordered_metadata") {
         return Err(format!("`{}`: sparse forms are not supported", cx.inst.opcode));
     }
-    if !(cx.eat("sync") && cx.eat("aligned")) {
-        return cx.unknown();
-    }
+    cx.expect(&["sync", "aligned"])?;
     let shapes = [
         ("m16n8k4", (16, 4)),
         ("m16n8k8", (16, 8)),
@@ -242,11 +231,7 @@ pub(super) fn vector<A>(cx: &mut Cx<'_>, i: usize, count: usize, ty: Type, write
 where
     A: smallvec::Array<Item = u16>,
 {
-    let elements: &[Operand] = cx.elements(i)?;
-    if elements.len() != count {
-        return Err(format!("operand {} of `{}` needs {count} registers, not {}", i + 1, cx.inst.opcode, elements.len()));
-    }
-    elements.iter().map(|e| if write { cx.dst_of(e, ty) } else { cx.src_of(e, ty) }).collect()
+    cx.vector(i, count)?.iter().map(|e| if write { cx.dst_of(e, ty) } else { cx.src_of(e, ty) }).collect()
 }
 
 /// Whether every live lane is here; that a warp has fewer than 32 is a hazard.

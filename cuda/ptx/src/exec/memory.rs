@@ -86,9 +86,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<MemoryOp, String> {
         }
         "discard" | "applypriority" => {
             cx.eat("global");
-            if !cx.eat(if head == "discard" { "L2" } else { "L2::evict_normal" }) {
-                return cx.unknown();
-            }
+            cx.expect(&[if head == "discard" { "L2" } else { "L2::evict_normal" }])?;
             cx.end(2)?;
             let addr = cx.address(0)?;
             if cx.int(1)? != 128 {
@@ -117,10 +115,7 @@ fn decode_access(cx: &mut Cx<'_>) -> Result<MemoryOp, String> {
     // The data's registers are noted; the address's undefinedness is checked apart.
     let addr = cx.address(at)?;
     cx.uses.clear();
-    let elements = cx.elements(data)?;
-    if elements.len() != m.vector {
-        return Err(format!("`{}` needs {} registers, not {}", cx.inst.opcode, m.vector, elements.len()));
-    }
+    let elements = cx.vector(data, m.vector)?;
     let strength = m.strength.unwrap_or(Strength::Weak);
     let sem = strength.with(m.scope);
     let allowed = match strength {

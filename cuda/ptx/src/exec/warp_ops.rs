@@ -1,5 +1,6 @@
 //! Instructions in which the lanes of a warp meet: `shfl`, `vote`, `match`, `redux`, `activemask`, `elect`.
 
+use super::combine::{ACTIONS, Action};
 use super::flow::{At, Flow, Stop};
 use super::lanes::lanes_of;
 use super::machine::Machine;
@@ -19,7 +20,7 @@ enum Kind {
     Vote { how: Vote, d: u16, a: u16, negated: bool },
     MatchAny { d: u16, a: Reg },
     MatchAll { d: u16, p: Option<u16>, a: Reg },
-    Reduce { how: Reduce, d: u16, a: u16 },
+    Reduce { how: Action, ty: Type, d: u16, a: u16 },
     ActiveMask { d: u16 },
     Elect { d: u16, p: u16 },
 }
@@ -38,18 +39,6 @@ enum Vote {
     Any,
     Uni,
     Ballot,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Reduce {
-    Add,
-    MinU,
-    MaxU,
-    MinS,
-    MaxS,
-    And,
-    Or,
-    Xor,
 }
 
 fn op(kind: Kind, members: Option<u16>) -> Result<WarpOp, String> {
@@ -74,23 +63,15 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<WarpOp, String> {
         "match" => matching(cx),
         "redux" => {
             cx.eat("sync");
-            let name = cx.part("an operation")?;
+            let Some(how) = cx.pick(&ACTIONS[..8]) else { return cx.unknown() };
             let ty = cx.ty_of(&[U32, S32, B32])?;
-            let how = match (name, ty) {
-                ("add", U32 | S32) => Reduce::Add,
-                ("min", U32) => Reduce::MinU,
-                ("max", U32) => Reduce::MaxU,
-                ("min", S32) => Reduce::MinS,
-                ("max", S32) => Reduce::MaxS,
-                ("and", B32) => Reduce::And,
-                ("or", B32) => Reduce::Or,
-                ("xor", B32) => Reduce::Xor,
-                _ => return cx.unknown(),
-            };
+            if matches!(how, Action::Inc | Action::Dec) || matches!(how, Action::And | Action::Or | Action::Xor) != (ty == B32) {
+                return cx.unknown();
+            }
             cx.end(3)?;
             let (d, a) = (cx.dst(0, ty)?, cx.src(1, ty)?);
             let members = cx.src(2, B32)?;
-            op(Kind::Reduce { how, d, a }, Some(members))
+            op(Kind::Reduce { how, ty, d, a }, Some(members))
         }
         _ => {
             cx.eat("sync");
@@ -136,9 +117,7 @@ fn matching(cx: &mut Cx<'_>) -> Result<WarpOp, String> {
         "any" => false,
         _ => return cx.unknown(),
     };
-    if !cx.eat("sync") {
-        return cx.unknown();
-    }
+    cx.expect(&["sync"])?;
     let ty = cx.ty_of(&[B32, B64])?;
     cx.end(3)?;
     let (d, p) = cx.pair(0)?;
@@ -220,18 +199,9 @@ fn meet(m: &mut Machine<'_>, warp: &mut Warp, kind: &Kind, members: u32, at: At<
             }
             set_all(warp, at, undef);
         }
-        Kind::Reduce { how, d, a } => {
+        Kind::Reduce { how, ty, d, a } => {
             let r = &warp.regs.r32[*a as usize];
-            let f = |x: u32, y: u32| match how {
-                Reduce::Add => x.wrapping_add(y),
-                Reduce::MinU => x.min(y),
-                Reduce::MaxU => x.max(y),
-                Reduce::MinS => (x as i32).min(y as i32) as u32,
-                Reduce::MaxS => (x as i32).max(y as i32) as u32,
-                Reduce::And => x & y,
-                Reduce::Or => x | y,
-                Reduce::Xor => x ^ y,
-            };
+            let f = |x: u32, y: u32| how.apply(*ty, x.into(), y.into(), false) as u32;
             let value = lanes_of(members).map(|l| r[l]).reduce(f).unwrap_or(0);
             let undef = warp.regs.undef32(*a) & members;
             warp.regs.put32(*d, &[value; 32], group);

@@ -182,6 +182,11 @@ impl<'a> Cx<'a> {
         hit
     }
 
+    /// Eats these parts, which every form has here.
+    pub fn expect(&mut self, parts: &[&str]) -> Result<(), String> {
+        if parts.iter().all(|p| self.eat(p)) { Ok(()) } else { self.unknown() }
+    }
+
     /// Eats the next part if the table has it.
     pub fn pick<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
         let value = self.peek().and_then(|p| table.iter().find(|(n, _)| *n == p)).map(|(_, v)| *v)?;
@@ -252,6 +257,15 @@ impl<'a> Cx<'a> {
             Operand::Vector(v) => v,
             other => std::slice::from_ref(other),
         })
+    }
+
+    /// The same, `n` of them.
+    pub fn vector(&self, i: usize, n: usize) -> Result<&'a [Operand], String> {
+        let elements = self.elements(i)?;
+        match elements.len() == n {
+            true => Ok(elements),
+            false => Err(format!("operand {} of `{}` needs {n} registers, not {}", i + 1, self.inst.opcode, elements.len())),
+        }
     }
 
     /// The register that operand `i` names, to be read as a `ty`.

@@ -67,71 +67,47 @@ pub enum Type {
 }
 
 impl Type {
-    /// The type a dotted part names, without its dot.
-    pub fn parse(word: &str) -> Option<Type> {
+    /// The types by their names in PTX, without the dot.
+    const NAMES: [(&str, Type); 26] = {
         use Type::*;
-        Some(match word {
-            "u8" => U8,
-            "u16" => U16,
-            "u32" => U32,
-            "u64" => U64,
-            "s8" => S8,
-            "s16" => S16,
-            "s32" => S32,
-            "s64" => S64,
-            "b8" => B8,
-            "b16" => B16,
-            "b32" => B32,
-            "b64" => B64,
-            "b128" => B128,
-            "f16" => F16,
-            "f16x2" => F16x2,
-            "bf16" => BF16,
-            "bf16x2" => BF16x2,
-            "f32" => F32,
-            "f64" => F64,
-            "tf32" => TF32,
-            "e4m3x2" => E4M3x2,
-            "e5m2x2" => E5M2x2,
-            "pred" => Pred,
-            "u16x2" => U16x2,
-            "s16x2" => S16x2,
-            "f32x2" => F32x2,
-            _ => return None,
-        })
+        [
+            ("u8", U8),
+            ("u16", U16),
+            ("u32", U32),
+            ("u64", U64),
+            ("s8", S8),
+            ("s16", S16),
+            ("s32", S32),
+            ("s64", S64),
+            ("b8", B8),
+            ("b16", B16),
+            ("b32", B32),
+            ("b64", B64),
+            ("b128", B128),
+            ("f16", F16),
+            ("f16x2", F16x2),
+            ("bf16", BF16),
+            ("bf16x2", BF16x2),
+            ("f32", F32),
+            ("f64", F64),
+            ("tf32", TF32),
+            ("e4m3x2", E4M3x2),
+            ("e5m2x2", E5M2x2),
+            ("pred", Pred),
+            ("u16x2", U16x2),
+            ("s16x2", S16x2),
+            ("f32x2", F32x2),
+        ]
+    };
+
+    /// The type a dotted part names.
+    pub fn parse(word: &str) -> Option<Type> {
+        Type::NAMES.iter().find(|n| n.0 == word).map(|n| n.1)
     }
 
-    /// Its name in PTX, without the dot.
+    /// Its name.
     pub fn name(self) -> &'static str {
-        use Type::*;
-        match self {
-            U8 => "u8",
-            U16 => "u16",
-            U32 => "u32",
-            U64 => "u64",
-            S8 => "s8",
-            S16 => "s16",
-            S32 => "s32",
-            S64 => "s64",
-            B8 => "b8",
-            B16 => "b16",
-            B32 => "b32",
-            B64 => "b64",
-            B128 => "b128",
-            F16 => "f16",
-            F16x2 => "f16x2",
-            BF16 => "bf16",
-            BF16x2 => "bf16x2",
-            F32 => "f32",
-            F64 => "f64",
-            TF32 => "tf32",
-            E4M3x2 => "e4m3x2",
-            E5M2x2 => "e5m2x2",
-            Pred => "pred",
-            U16x2 => "u16x2",
-            S16x2 => "s16x2",
-            F32x2 => "f32x2",
-        }
+        Type::NAMES.iter().find(|n| n.1 == self).expect("every type is listed").0
     }
 
     /// Size in bits; a predicate has 1.

@@ -3,9 +3,9 @@
 use super::barrier;
 use super::map;
 use super::queue;
-use super::reduce::{Reduce, ReduceType};
 use super::state::{Asyncs, End, Key, Pending, Piece};
 use crate::exec::access::{addresses, range};
+use crate::exec::combine::Action;
 use crate::exec::flow::{At, Flow, Stop};
 use crate::exec::machine::Machine;
 use crate::exec::warp::Warp;
@@ -14,7 +14,8 @@ use crate::ir::Addr;
 use crate::mem::shadow::{AsyncStep, IN_FLIGHT, Shape, Step};
 use crate::mem::{Scope, Space, Which, lanes_of, mapa};
 use crate::request::FaultKind;
-use crate::tensor_map::TensorMap;
+use crate::tensor_map::{ElementType, TensorMap};
+use crate::text::ast::Type;
 
 /// `cp.async`: to shared memory, from global memory.
 #[allow(missing_docs)]
@@ -62,7 +63,7 @@ pub struct CopyBulk {
     /// Register of the mask of CTAs.
     pub multicast: Option<u16>,
     /// A reduction, and its type unless the tensor map has it.
-    pub reduce: Option<(Reduce, Option<ReduceType>)>,
+    pub reduce: Option<(Action, Option<Type>)>,
 }
 
 /// An address and the space it counts in.
@@ -79,7 +80,7 @@ pub struct StoreAsync {
     /// Registers, and whether they have 64 bits.
     pub values: Vec<(u16, bool)>,
     pub barrier: Addr,
-    pub reduce: Option<(Reduce, ReduceType)>,
+    pub reduce: Option<(Action, Type)>,
 }
 
 /// `cp.async`
@@ -188,7 +189,7 @@ struct Resolved {
     box_range: (u32, u32),
     /// Bytes that the mbarrier counts.
     bytes: u32,
-    reduce: Option<(Reduce, ReduceType)>,
+    reduce: Option<(Action, Type)>,
 }
 
 /// `cp.async.bulk…`
@@ -245,10 +246,32 @@ fn count(m: &mut Machine<'_>, copy: &Resolved, pc: u32) {
     }
 }
 
+/// The type that a reduction has on a tensor's elements, if it has any.
+fn reduced_type(element: ElementType, action: Action) -> Option<Type> {
+    use ElementType as E;
+    let bits = matches!(action, Action::And | Action::Or | Action::Xor);
+    let ty = match element {
+        E::U32 | E::I32 if bits => Type::B32,
+        E::U64 | E::I64 if bits => Type::B64,
+        E::U32 => Type::U32,
+        E::I32 => Type::S32,
+        // Two's complement: an addition of u64 is one of s64.
+        E::I64 if action == Action::Add => Type::U64,
+        E::U64 => Type::U64,
+        E::I64 => Type::S64,
+        E::F16 => Type::F16,
+        E::Bf16 => Type::BF16,
+        E::F32 | E::F32Ftz => Type::F32,
+        E::F64 => Type::F64,
+        E::U8 | E::U16 | E::Tf32 | E::Tf32Ftz => return None,
+    };
+    action.reduces(ty).then_some(ty)
+}
+
 fn reduction_of(m: &Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, r: (Resolved, TensorMap)) -> Result<Resolved, Stop> {
     let (mut resolved, map) = r;
     if let Some((how, _)) = op.reduce {
-        let Some(ty) = ReduceType::of_elements(map.element, how) else {
+        let Some(ty) = reduced_type(map.element, how) else {
             let message = format!("there is no reduction {how:?} of {:?}", map.element);
             return m.fault(warp, at, FaultKind::IllegalInstruction, message);
         };

@@ -3,8 +3,8 @@
 use super::barrier::{Arrive, Count, MbarrierOp, PhaseWait};
 use super::copy::{CopyAsync, CopyBulk, Side, Signal, StoreAsync, Target};
 use super::op::{Bulk, Fence};
-use super::reduce::{Reduce, ReduceType};
 use crate::exec::access::SCOPES;
+use crate::exec::combine::{ACTIONS, Action};
 use crate::ir::Addr;
 use crate::ir::decode::class_of;
 use crate::ir::{Class, Cx};
@@ -41,9 +41,7 @@ fn fence(cx: &mut Cx<'_>) -> Result<Fence, String> {
         return proxy(cx);
     }
     if cx.eat("mbarrier_init") {
-        if !cx.eat("release") || !cx.eat("cluster") {
-            return cx.unknown();
-        }
+        cx.expect(&["release", "cluster"])?;
         cx.end(0)?;
         return Ok(Fence::MbarrierInit);
     }
@@ -69,9 +67,7 @@ fn proxy(cx: &mut Cx<'_>) -> Result<Fence, String> {
 }
 
 fn fence_map(cx: &mut Cx<'_>) -> Result<Bulk, String> {
-    if !cx.eat("proxy") || !cx.eat("tensormap::generic") {
-        return cx.unknown();
-    }
+    cx.expect(&["proxy", "tensormap::generic"])?;
     let acquire = cx.eat("acquire");
     if !acquire && !cx.eat("release") {
         return cx.unknown();
@@ -206,9 +202,7 @@ fn pending(cx: &mut Cx<'_>) -> Result<u32, String> {
 
 fn copy(cx: &mut Cx<'_>) -> Result<Bulk, String> {
     let reduce = cx.eat("reduce");
-    if !cx.eat("async") {
-        return cx.unknown();
-    }
+    cx.expect(&["async"])?;
     if cx.eat("bulk") {
         return bulk(cx, reduce);
     }
@@ -226,9 +220,7 @@ fn copy(cx: &mut Cx<'_>) -> Result<Bulk, String> {
             Ok(Bulk::WaitCopies(None))
         }
         "mbarrier" => {
-            if !cx.eat("arrive") {
-                return cx.unknown();
-            }
+            cx.expect(&["arrive"])?;
             let noinc = cx.eat("noinc");
             let space = shared(cx, false);
             cx.ty_of(&[Type::B64])?;
@@ -328,20 +320,15 @@ fn bulk(cx: &mut Cx<'_>, reduce: bool) -> Result<Bulk, String> {
         im2col(cx)?;
         let _ = cx.eat("tile");
     }
-    if !cx.eat(if load { "mbarrier::complete_tx::bytes" } else { "bulk_group" }) {
-        return cx.unknown();
-    }
+    cx.expect(&[if load { "mbarrier::complete_tx::bytes" } else { "bulk_group" }])?;
     let multicast = load && from == "global" && to == "shared::cluster" && cx.eat("multicast::cluster");
     let hint = cx.eat("L2::cache_hint");
     if reduce && rank.is_none() {
         let op = reduction(cx)?;
         let noftz = cx.eat("noftz");
-        let part = cx.part("a type")?;
-        let Some(ty) = ReduceType::parse(part) else {
-            return Err(format!("`{}` does not take the type .{part}", cx.inst.opcode));
-        };
-        let half = matches!(ty, ReduceType::F16 | ReduceType::Bf16);
-        if !op.takes(ty) || (half && op == Reduce::Add) != noftz || (load && ty.is_float()) {
+        let ty = cx.ty()?;
+        let half = matches!(ty, Type::F16 | Type::BF16);
+        if !op.reduces(ty) || (half && op == Action::Add) != noftz || (load && ty.is_float()) {
             return Err(format!("`{}` is no reduction that the ISA has", cx.inst.opcode));
         }
         how = Some((op, Some(ty)));
@@ -392,9 +379,7 @@ fn prefetch(cx: &mut Cx<'_>) -> Result<Bulk, String> {
         true => Some(rank(cx)?),
         false => None,
     };
-    if !cx.eat("L2") || !cx.eat("global") {
-        return cx.unknown();
-    }
+    cx.expect(&["L2", "global"])?;
     im2col(cx)?;
     let _ = rank.is_some() && cx.eat("tile");
     let hint = cx.eat("L2::cache_hint");
@@ -414,27 +399,21 @@ fn prefetch(cx: &mut Cx<'_>) -> Result<Bulk, String> {
     Ok(Bulk::Prefetch)
 }
 
-fn reduction(cx: &mut Cx<'_>) -> Result<Reduce, String> {
-    cx.pick(&Reduce::NAMES).ok_or_else(|| format!("`{}` needs a reduction", cx.inst.opcode))
+fn reduction(cx: &mut Cx<'_>) -> Result<Action, String> {
+    cx.pick(&ACTIONS[..8]).ok_or_else(|| format!("`{}` needs a reduction", cx.inst.opcode))
 }
 
 /// `st.async` and `red.async`.
 fn store(cx: &mut Cx<'_>) -> Result<Bulk, String> {
     let red = cx.head() == "red";
-    if !cx.eat("async") {
-        return cx.unknown();
-    }
+    cx.expect(&["async"])?;
     if red {
-        if !cx.eat("relaxed") || !cx.eat("cluster") {
-            return cx.unknown();
-        }
+        cx.expect(&["relaxed", "cluster"])?;
     } else {
         let _ = cx.eat("weak");
     }
     let space = if cx.eat("shared::cluster") { Space::Shared } else { Space::Generic };
-    if !cx.eat("mbarrier::complete_tx::bytes") {
-        return cx.unknown();
-    }
+    cx.expect(&["mbarrier::complete_tx::bytes"])?;
     let reduce = if red { Some(reduction(cx)?) } else { None };
     let vector = if red { 1 } else { cx.pick(&[("v2", 2), ("v4", 4)]).unwrap_or(1) };
     let allowed: &[Type] = if red {
@@ -447,28 +426,13 @@ fn store(cx: &mut Cx<'_>) -> Result<Bulk, String> {
     if vector == 4 && ty.bits() == 64 {
         return Err(format!("`{}` stores 16 bytes at most", cx.inst.opcode));
     }
-    let reduce = match reduce {
-        None => None,
-        Some(op) => {
-            let ty = match ty {
-                Type::U32 => ReduceType::U32,
-                Type::S32 => ReduceType::S32,
-                Type::B32 => ReduceType::B32,
-                _ => ReduceType::U64,
-            };
-            if !op.takes(ty) {
-                return cx.unknown();
-            }
-            Some((op, ty))
-        }
-    };
-    let to = cx.address(0)?;
-    let elements = cx.elements(1)?;
-    if elements.len() != vector {
-        return Err(format!("`{}` stores {vector} elements, not {}", cx.inst.opcode, elements.len()));
+    if reduce.is_some_and(|op| !op.reduces(ty)) {
+        return cx.unknown();
     }
+    let reduce = reduce.map(|op| (op, ty));
+    let to = cx.address(0)?;
     let mut values = Vec::new();
-    for e in elements {
+    for e in cx.vector(1, vector)? {
         values.push((cx.src_of(e, ty)?, class_of(ty) == Class::B64));
     }
     Ok(Bulk::StoreAsync(StoreAsync { target: Target { addr: to, space }, values, barrier: cx.address(2)?, reduce }))
@@ -476,33 +440,23 @@ fn store(cx: &mut Cx<'_>) -> Result<Bulk, String> {
 
 fn replace(cx: &mut Cx<'_>) -> Result<Bulk, String> {
     if cx.eat("cp_fenceproxy") {
-        for part in ["global", "shared::cta", "tensormap::generic", "release"] {
-            if !cx.eat(part) {
-                return cx.unknown();
-            }
-        }
+        cx.expect(&["global", "shared::cta", "tensormap::generic", "release"])?;
         let Some(scope) = cx.pick(&SCOPES) else { return cx.unknown() };
-        if !cx.eat("sync") || !cx.eat("aligned") {
-            return cx.unknown();
-        }
+        cx.expect(&["sync", "aligned"])?;
         cx.end(3)?;
         if cx.int(2)? != 128 {
             return Err(format!("`{}` takes 128 bytes", cx.inst.opcode));
         }
         return Ok(Bulk::CopyMap(cx.address(0)?, cx.address(1)?, scope));
     }
-    if !cx.eat("replace") || !cx.eat("tile") {
-        return cx.unknown();
-    }
+    cx.expect(&["replace", "tile"])?;
     let name = cx.part("a field")?;
     let space = match cx.part("a space")? {
         "global" => Space::Global,
         "shared::cta" => Space::Shared,
         _ => return cx.unknown(),
     };
-    if !cx.eat("b1024") {
-        return cx.unknown();
-    }
+    cx.expect(&["b1024"])?;
     let ty = cx.ty_of(&[Type::B32, Type::B64])?;
     let indexed = matches!(name, "box_dim" | "global_dim" | "global_stride" | "element_stride");
     cx.end(2 + usize::from(indexed))?;

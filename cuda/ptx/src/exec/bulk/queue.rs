@@ -1,7 +1,6 @@
 //! Operations under way, and how they land.
 
 use super::barrier;
-use super::reduce::reduce;
 use super::state::{Asyncs, BulkThread, Copies, End, Key, LaneCopy, Pending, Thread};
 use crate::exec::flow::At;
 use crate::exec::machine::Machine;
@@ -80,7 +79,7 @@ fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
         let (at, len) = (p.to as usize, p.len as usize);
         let new = &data[next..next + len];
         match op.reduce {
-            Some((how, ty)) => reduce(how, ty, &mut segment.data[at..at + len], new),
+            Some((how, ty)) => how.reduce(ty, &mut segment.data[at..at + len], new),
             None => {
                 segment.data[at..at + len].copy_from_slice(new);
                 segment.set_initialized(at, len, true);

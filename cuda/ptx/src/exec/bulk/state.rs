@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::reduce::{Reduce, ReduceType};
+use crate::exec::combine::Action;
 use crate::hazard::Site;
 use crate::mem::{Clock, Which};
+use crate::text::ast::Type;
 
 /// Where an object lives: slot of the CTA, offset in its shared memory.
 pub type Key = (u32, u32);
@@ -68,7 +69,7 @@ pub struct Pending {
     pub pieces: Vec<Piece>,
     pub fills: Vec<(u32, u32)>,
     pub fill: [u8; 8],
-    pub reduce: Option<(Reduce, ReduceType)>,
+    pub reduce: Option<(Action, Type)>,
     /// The source as it was read, with the offsets in it that were undefined.
     pub snapshot: Option<(Vec<u8>, Vec<u32>)>,
     /// The range that was marked as one.
@@ -85,7 +86,7 @@ impl Pending {
         pieces: Vec<Piece>,
         fills: Vec<(u32, u32)>,
         fill: [u8; 8],
-        reduce: Option<(Reduce, ReduceType)>,
+        reduce: Option<(Action, Type)>,
         end: End,
     ) -> Self {
         Self { site, from: Some(from), to, pieces, fills, fill, reduce, snapshot: None, whole: None, end }

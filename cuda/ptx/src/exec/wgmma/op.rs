@@ -87,9 +87,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<WgmmaOp, String> {
     if operation == "mma_async" && cx.has("sp") {
         return Err(format!("`{}`: sparse forms are not supported", cx.inst.opcode));
     }
-    if !(cx.eat("sync") && cx.eat("aligned")) {
-        return cx.unknown();
-    }
+    cx.expect(&["sync", "aligned"])?;
     match operation {
         "fence" => cx.end(0).map(|()| WgmmaOp::Fence),
         "commit_group" => cx.end(0).map(|()| WgmmaOp::Commit),
