@@ -244,7 +244,7 @@ impl Run {
                 self.done.last_evals = self.evaluate(Stage::R1Zero, step == rl.steps, &mut progress)?;
                 let pass = |e: &EvalMetrics| e.scores.get("pass@1").map_or(0.0, |s| 100.0 * s.value);
                 let e = &self.done.last_evals[0];
-                progress.say(&format!("after {step} steps: {:.1} % of the held-out problems at the first answer", pass(e)));
+                progress.say(&format!("after step {step}: {:.1} % of the held-out problems at the first answer", pass(e)));
                 report::write(self.dir.path())?;
             }
             self.keep();

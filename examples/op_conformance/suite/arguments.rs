@@ -86,7 +86,7 @@ impl<'a> Call<'a> {
                 return Err(format!("argument `{key}` of `{op}` given twice"));
             }
         }
-        bound.retain(|_, arg| *arg != Arg::None);
+        bound.retain(|_, arg| !matches!(arg, Arg::None(_)));
         Ok(Call { op, case, operands, bound: RefCell::new(bound) })
     }
 
@@ -108,6 +108,15 @@ impl<'a> Call<'a> {
         self.bound.borrow_mut().remove(name)
     }
 
+    /// What `take` makes of an argument, if it is given.
+    pub fn optional<T>(
+        &self,
+        name: &str,
+        take: impl Fn(&Self, &str) -> Result<T, Unsupported>,
+    ) -> Result<Option<T>, Unsupported> {
+        if self.has(name) { take(self, name).map(Some) } else { Ok(None) }
+    }
+
     fn need(&self, name: &str) -> Result<Arg, Unsupported> {
         self.take(name).ok_or_else(|| format!("`{}` without `{name}`", self.op))
     }
@@ -122,11 +131,6 @@ impl<'a> Call<'a> {
             Arg::Tensor(key) => Ok(self.operands[&key].clone()),
             other => self.wrong(name, other),
         }
-    }
-
-    /// The same, if given.
-    pub fn optional_var(&self, name: &str) -> Result<Option<Var>, Unsupported> {
-        if self.has(name) { self.var(name).map(Some) } else { Ok(None) }
     }
 
     /// A tensor that has no gradient here.
@@ -162,19 +166,26 @@ impl<'a> Call<'a> {
     }
 
     /// A number.
-    pub fn scalar_or(&self, name: &str, default: impl Into<Scalar>) -> Result<Scalar, Unsupported> {
-        if !self.has(name) {
-            return Ok(default.into());
-        }
+    pub fn scalar(&self, name: &str) -> Result<Scalar, Unsupported> {
         match self.value(name)? {
             Value::Scalar(s) => Ok(s),
             Value::Var(v) => Err(format!("argument `{name}` of `{}`: a tensor of shape {}", self.op, v.shape())),
         }
     }
 
-    /// A float (integers count).
+    /// A number or a default.
+    pub fn scalar_or(&self, name: &str, default: impl Into<Scalar>) -> Result<Scalar, Unsupported> {
+        Ok(self.optional(name, Call::scalar)?.unwrap_or(default.into()))
+    }
+
+    /// A float (integers count), if given.
+    pub fn optional_float(&self, name: &str) -> Result<Option<f64>, Unsupported> {
+        Ok(self.optional(name, Call::scalar)?.map(Scalar::as_f64))
+    }
+
+    /// A float or a default.
     pub fn float_or(&self, name: &str, default: f64) -> Result<f64, Unsupported> {
-        self.scalar_or(name, default).map(Scalar::as_f64)
+        Ok(self.optional_float(name)?.unwrap_or(default))
     }
 
     /// An integer; a tensor of one integer counts.
@@ -188,14 +199,15 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// An integer, if given.
-    pub fn optional_int(&self, name: &str) -> Result<Option<isize>, Unsupported> {
-        if self.has(name) { self.int(name).map(Some) } else { Ok(None) }
-    }
-
     /// An integer or a default.
     pub fn int_or(&self, name: &str, default: isize) -> Result<isize, Unsupported> {
-        Ok(self.optional_int(name)?.unwrap_or(default))
+        Ok(self.optional(name, Call::int)?.unwrap_or(default))
+    }
+
+    /// A size.
+    pub fn size(&self, name: &str) -> Result<usize, Unsupported> {
+        let size = self.int(name)?;
+        usize::try_from(size).map_err(|_| format!("{name} = {size}"))
     }
 
     /// A boolean or a default.
@@ -258,6 +270,14 @@ impl<'a> Call<'a> {
         };
         let cast = if x.requires_grad() { x.to_dtype(dtype) } else { Var::constant(x.value().to_dtype(dtype)) };
         Ok(cast)
+    }
+
+    /// Takes the boolean that an overload has in the place of `name`.
+    pub fn overload(&self, name: &str) -> Option<bool> {
+        let found = self.bound.borrow().get(name).cloned();
+        let Some(Arg::Bool(b)) = found else { return None };
+        self.take(name);
+        Some(b)
     }
 
     /// That an argument has the one value that is supported, or is not given.

@@ -4,7 +4,7 @@ use super::arguments::{Call, Value};
 use super::dispatch::{Prepared, ready};
 use super::manifest::Arg;
 use autograd::{Var, VarOperand};
-use tensor::{DType, Gelu, Operand, Scalar, Tensor};
+use tensor::{BinaryOp, DType, Gelu, Operand, Scalar, Tensor};
 
 pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
     let unary: Option<fn(&Var) -> Var> = match call.op {
@@ -70,20 +70,22 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
         }
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" => {
             let (a, b) = (call.var("input")?.value(), call.value("other")?);
-            let op = call.op;
-            ready(move || {
-                let b = match &b {
-                    Value::Var(v) => &v.value(),
-                    Value::Scalar(s) => return Var::constant(compare(op, &a, Operand::Scalar(*s))),
-                };
-                Var::constant(compare(op, &a, Operand::Tensor(b)))
+            let op = match call.op {
+                "eq" => BinaryOp::Eq,
+                "ne" => BinaryOp::Ne,
+                "lt" => BinaryOp::Lt,
+                "le" => BinaryOp::Le,
+                "gt" => BinaryOp::Gt,
+                _ => BinaryOp::Ge,
+            };
+            ready(move || match &b {
+                Value::Var(v) => Var::constant(a.binary(op, Operand::Tensor(&v.value()))),
+                Value::Scalar(s) => Var::constant(a.binary(op, Operand::Scalar(*s))),
             })
         }
         "clamp" => {
             let x = call.var("input")?;
-            let bound = |name| if call.has(name) { call.value(name).map(Some) } else { Ok(None) };
-            let (lo, hi) = (bound("min")?, bound("max")?);
-            match (lo, hi) {
+            match (call.optional("min", Call::value)?, call.optional("max", Call::value)?) {
                 (Some(lo), Some(hi)) => ready(move || x.clamp(&lo, &hi)),
                 (Some(lo), None) => ready(move || x.clamp_min(&lo)),
                 (None, Some(hi)) => ready(move || x.clamp_max(&hi)),
@@ -102,17 +104,6 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
             ready(move || x.masked_fill(&mask, VarOperand::from(&value)))
         }
         _ => Ok(None),
-    }
-}
-
-fn compare(op: &str, a: &Tensor, b: Operand<'_>) -> Tensor {
-    match op {
-        "eq" => a.binary(tensor::BinaryOp::Eq, b),
-        "ne" => a.binary(tensor::BinaryOp::Ne, b),
-        "lt" => a.binary(tensor::BinaryOp::Lt, b),
-        "le" => a.binary(tensor::BinaryOp::Le, b),
-        "gt" => a.binary(tensor::BinaryOp::Gt, b),
-        _ => a.binary(tensor::BinaryOp::Ge, b),
     }
 }
 

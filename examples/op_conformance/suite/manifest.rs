@@ -1,5 +1,7 @@
 //! `manifest.json`.
 
+use serde::de::{Error, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,27 +50,28 @@ pub enum SuiteError {
     },
 }
 
-/// An argument of a case.
-#[derive(Clone, Debug, PartialEq)]
+/// An argument of a case, in JSON `{"int": 3}`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Arg {
     /// The tensor of a key.
     Tensor(String),
     /// An integer.
     Int(i64),
     /// A float.
-    Float(f64),
+    Float(#[serde(deserialize_with = "float")] f64),
     /// A boolean.
     Bool(bool),
     /// A string.
     Str(String),
-    /// Python's `None`.
-    None,
+    /// Python's `None`, whatever stands there.
+    None(IgnoredAny),
     /// A list or tuple.
     List(Vec<Arg>),
 }
 
 /// One call of an operation with what PyTorch gave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct Case {
     /// Its name.
     pub id: String,
@@ -117,7 +120,13 @@ pub fn read(path: &Path) -> Result<Vec<Case>, SuiteError> {
         serde_json::from_str(&quote_specials(&text)).map_err(|source| SuiteError::Json { path: path.into(), source })?;
     let wrong = |number, problem| SuiteError::Manifest { path: path.into(), number, problem };
     let list = value.as_array().ok_or_else(|| wrong(0, "the manifest is not a list".into()))?;
-    list.iter().enumerate().map(|(i, v)| case(v).map_err(|problem| wrong(i, problem))).collect()
+    let case = |(number, v): (usize, &Value)| match Case::deserialize(v) {
+        Ok(case) if case.grad_outputs.len() > case.outputs.len() => {
+            Err(wrong(number, format!("{} gradients for {} outputs", case.grad_outputs.len(), case.outputs.len())))
+        }
+        case => case.map_err(|e| wrong(number, e.to_string())),
+    };
+    list.iter().enumerate().map(case).collect()
 }
 
 /// Python writes floats that JSON does not have as bare `NaN`, `Infinity` and `-Infinity`; here they become strings.
@@ -145,41 +154,9 @@ fn quote_specials(text: &str) -> String {
     out
 }
 
-fn case(v: &Value) -> Result<Case, String> {
-    let field = |name: &str| v.get(name).ok_or_else(|| format!("`{name}` is missing"));
-    let text = |v: &Value, what: &str| v.as_str().map(str::to_owned).ok_or_else(|| format!("{what} is not a string"));
-    let list = |name: &str| field(name)?.as_array().ok_or_else(|| format!("`{name}` is not a list"));
-    let map = |name: &str| field(name)?.as_object().ok_or_else(|| format!("`{name}` is not an object"));
-    let case = Case {
-        id: text(field("id")?, "`id`")?,
-        op: text(field("op")?, "`op`")?,
-        args: list("args")?.iter().map(arg).collect::<Result<_, _>>()?,
-        kwargs: map("kwargs")?.iter().map(|(k, v)| Ok((k.clone(), arg(v)?))).collect::<Result<_, String>>()?,
-        outputs: list("outputs")?.iter().map(|v| text(v, "an output")).collect::<Result<_, _>>()?,
-        grad_outputs: list("grad_outputs")?
-            .iter()
-            .map(|v| if v.is_null() { Ok(None) } else { text(v, "a gradient").map(Some) })
-            .collect::<Result<_, _>>()?,
-        grads: map("grads")?.iter().map(|(k, v)| Ok((k.clone(), text(v, "a gradient")?))).collect::<Result<_, String>>()?,
-    };
-    if case.grad_outputs.len() > case.outputs.len() {
-        return Err(format!("{} gradients for {} outputs", case.grad_outputs.len(), case.outputs.len()));
-    }
-    Ok(case)
-}
-
-fn arg(v: &Value) -> Result<Arg, String> {
-    let wrong = || format!("{v} is not an argument");
-    let (kind, value) = v.as_object().filter(|o| o.len() == 1).and_then(|o| o.iter().next()).ok_or_else(wrong)?;
-    match (kind.as_str(), value) {
-        ("tensor", Value::String(key)) => Ok(Arg::Tensor(key.clone())),
-        ("int", v) => v.as_i64().map(Arg::Int).ok_or_else(wrong),
-        ("float", Value::String(s)) => s.parse().map(Arg::Float).map_err(|_| wrong()),
-        ("float", v) => v.as_f64().map(Arg::Float).ok_or_else(wrong),
-        ("bool", Value::Bool(b)) => Ok(Arg::Bool(*b)),
-        ("str", Value::String(s)) => Ok(Arg::Str(s.clone())),
-        ("none", _) => Ok(Arg::None),
-        ("list", Value::Array(list)) => Ok(Arg::List(list.iter().map(arg).collect::<Result<_, _>>()?)),
-        _ => Err(wrong()),
-    }
+/// A float, or one of the words that [`quote_specials`] has quoted.
+fn float<'de, D: Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    let value = Value::deserialize(d)?;
+    let float = value.as_f64().or_else(|| value.as_str()?.parse().ok());
+    float.ok_or_else(|| D::Error::custom(format!("{value} is not a float")))
 }

@@ -12,20 +12,16 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
             let (a, b) = (call.var("input")?, call.var("other")?);
             ready(move || a.matmul(&b))
         }
-        "mm" => {
-            let (a, b) = (call.var("input")?, call.var("mat2")?);
-            ready(move || a.mm(&b))
-        }
-        "bmm" => {
-            let (a, b) = (call.var("input")?, call.var("mat2")?);
-            ready(move || a.bmm(&b))
+        "mm" | "bmm" => {
+            let (a, b, batched) = (call.var("input")?, call.var("mat2")?, call.op == "bmm");
+            ready(move || if batched { a.bmm(&b) } else { a.mm(&b) })
         }
         "linear" => {
-            let (x, weight, bias) = (call.var("input")?, call.var("weight")?, call.optional_var("bias")?);
+            let (x, weight, bias) = (call.var("input")?, call.var("weight")?, call.optional("bias", Call::var)?);
             ready(move || x.linear(&weight, bias.as_ref()))
         }
         "embedding" => {
-            let (ids, weight, padding) = (call.constant("input")?, call.var("weight")?, call.optional_int("padding_idx")?);
+            let (ids, weight, padding) = (call.constant("input")?, call.var("weight")?, call.optional("padding_idx", Call::int)?);
             call.only("scale_grad_by_freq", Arg::Bool(false))?;
             // Sparse gradients hold the same values; the norm's type means nothing without `max_norm`, which is left over.
             call.bool_or("sparse", false)?;
@@ -39,7 +35,7 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
         }
         "cross_entropy" => {
             let (logits, target) = (call.var("input")?, call.var("target")?);
-            let weight = if call.has("weight") { Some(call.constant("weight")?) } else { None };
+            let weight = call.optional("weight", Call::constant)?;
             let ignore_index = call.int_or("ignore_index", -100)? as i64;
             let label_smoothing = call.float_or("label_smoothing", 0.0)?;
             let reduction = match call.str_or("reduction", "mean")?.as_str() {
@@ -55,9 +51,9 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
         }
         "scaled_dot_product_attention" => {
             let (q, k, v) = (call.var("query")?, call.var("key")?, call.var("value")?);
-            let mask = call.optional_var("attn_mask")?;
+            let mask = call.optional("attn_mask", Call::var)?;
             let (is_causal, enable_gqa) = (call.bool_or("is_causal", false)?, call.bool_or("enable_gqa", false)?);
-            let scale = if call.has("scale") { Some(call.float_or("scale", 0.0)?) } else { None };
+            let scale = call.optional_float("scale")?;
             if call.float_or("dropout_p", 0.0)? != 0.0 {
                 return Err("dropout".into());
             }
@@ -67,8 +63,8 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
             })
         }
         "rms_norm" => {
-            let (x, shape, weight) = (call.var("input")?, call.sizes("normalized_shape")?, call.optional_var("weight")?);
-            let eps = if call.has("eps") { Some(call.float_or("eps", 0.0)?) } else { None };
+            let (x, shape, weight) = (call.var("input")?, call.sizes("normalized_shape")?, call.optional("weight", Call::var)?);
+            let eps = call.optional_float("eps")?;
             ready(move || x.rms_norm(&shape, weight.as_ref(), eps))
         }
         _ => Ok(None),

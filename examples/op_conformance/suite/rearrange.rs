@@ -36,13 +36,11 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
             }
         }
         "chunk" => {
-            let (chunks, dim) = (call.int("chunks")?, call.int_or("dim", 0)?);
-            let chunks = usize::try_from(chunks).map_err(|_| format!("chunks = {chunks}"))?;
+            let (chunks, dim) = (call.size("chunks")?, call.int_or("dim", 0)?);
             ready(move || x.chunk(chunks, dim))
         }
         "narrow" => {
-            let (dim, start, len) = (call.int("dim")?, call.int("start")?, call.int("length")?);
-            let len = usize::try_from(len).map_err(|_| format!("length = {len}"))?;
+            let (dim, start, len) = (call.int("dim")?, call.int("start")?, call.size("length")?);
             ready(move || x.narrow(dim, start, len))
         }
         "reshape" => {
@@ -103,9 +101,9 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
 }
 
 fn repeat_interleave<'a>(call: &'a Call<'_>, x: Var) -> Prepared<'a> {
-    let (repeats, dim) = (call.value("repeats")?, call.optional_int("dim")?);
+    let (repeats, dim) = (call.value("repeats")?, call.optional("dim", Call::int)?);
     // The size is a hint; a wrong one would be an error in PyTorch, not another result.
-    call.optional_int("output_size")?;
+    call.optional("output_size", Call::int)?;
     match repeats {
         Value::Scalar(n) => {
             let n = usize::try_from(n.as_i64()).map_err(|_| format!("repeats = {n:?}"))?;
@@ -118,7 +116,7 @@ fn repeat_interleave<'a>(call: &'a Call<'_>, x: Var) -> Prepared<'a> {
 fn indexed<'a>(call: &'a Call<'_>) -> Prepared<'a> {
     let x = call.var("input")?;
     if call.op == "take_along_dim" {
-        let (index, dim) = (call.constant("indices")?, call.optional_int("dim")?);
+        let (index, dim) = (call.constant("indices")?, call.optional("dim", Call::int)?);
         return ready(move || x.take_along_dim(&index, dim));
     }
     let (dim, index) = (call.int("dim")?, call.constant("index")?);

@@ -2,7 +2,6 @@
 
 use super::arguments::Call;
 use super::dispatch::{Prepared, ready};
-use super::manifest::Arg;
 use super::{Output, Outputs};
 use autograd::Var;
 use tensor::Dims;
@@ -25,24 +24,16 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
         "var" => {
             let x = call.var("input")?;
             // `var(input, unbiased)` is an overload of `var(input, dim, …)`.
-            let overload = match call.take("dim") {
-                Some(Arg::Bool(unbiased)) => Some(unbiased),
-                Some(Arg::Int(d)) => return var(call, x, Dims::from(d as isize)),
-                Some(Arg::List(list)) => {
-                    let dims: Option<Vec<isize>> =
-                        list.iter().map(|a| if let Arg::Int(d) = a { Some(*d as isize) } else { None }).collect();
-                    return var(call, x, Dims::from(dims.ok_or_else(|| format!("dim = {list:?}"))?));
-                }
-                Some(other) => return Err(format!("dim = {other:?}")),
-                None => None,
-            };
-            match overload {
-                Some(unbiased) => ready(move || x.var((), unbiased as u8 as f64, false)),
-                None => var(call, x, Dims::All),
+            if let Some(unbiased) = call.overload("dim") {
+                return ready(move || x.var((), unbiased as u8 as f64, false));
             }
+            let (dims, unbiased) = (dims("dim")?, call.bool_or("unbiased", true)?);
+            let (correction, keepdim) = (call.float_or("correction", unbiased as u8 as f64)?, call.bool_or("keepdim", false)?);
+            ready(move || x.var(dims, correction, keepdim))
         }
         "argmax" | "argmin" => {
-            let (x, dim, keepdim) = (call.var("input")?.value(), call.optional_int("dim")?, call.bool_or("keepdim", false)?);
+            let (x, dim, keepdim) =
+                (call.var("input")?.value(), call.optional("dim", Call::int)?, call.bool_or("keepdim", false)?);
             let largest = call.op == "argmax";
             ready(move || {
                 let at = if largest { x.argmax(dim, keepdim) } else { x.argmin(dim, keepdim) };
@@ -52,7 +43,7 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
         "cumsum" | "softmax" | "log_softmax" => {
             let (x, dim) = (call.var("input")?, call.int("dim")?);
             let x = call.cast(x)?;
-            call.optional_int("_stacklevel")?;
+            call.optional("_stacklevel", Call::int)?;
             let f = match call.op {
                 "cumsum" => Var::cumsum,
                 "softmax" => Var::softmax,
@@ -72,9 +63,8 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
             })
         }
         "topk" => {
-            let (x, k, dim) = (call.var("input")?, call.int("k")?, call.int_or("dim", -1)?);
+            let (x, k, dim) = (call.var("input")?, call.size("k")?, call.int_or("dim", -1)?);
             let (largest, sorted) = (call.bool_or("largest", true)?, call.bool_or("sorted", true)?);
-            let k = usize::try_from(k).map_err(|_| format!("k = {k}"))?;
             ready(move || {
                 let (values, at) = x.topk(k, dim, largest, sorted);
                 let choice = Output::Choice { of: x.value(), dim: Some(dim), at, distinct: true };
@@ -83,11 +73,4 @@ pub(crate) fn prepare<'a>(call: &'a Call<'_>) -> Prepared<'a> {
         }
         _ => Ok(None),
     }
-}
-
-fn var<'a>(call: &'a Call<'_>, x: Var, dims: Dims) -> Prepared<'a> {
-    let unbiased = call.bool_or("unbiased", true)?;
-    let correction = call.float_or("correction", unbiased as u8 as f64)?;
-    let keepdim = call.bool_or("keepdim", false)?;
-    ready(move || x.var(dims, correction, keepdim))
 }
