@@ -55,7 +55,7 @@ struct Args {
     /// Dollars per device hour, for the cost table
     #[arg(long, value_name = "DOLLARS")]
     price: Option<f64>,
-    /// Print a table of the time by operation and the peak memory at the end
+    /// Print a table of the time by operation at the end
     #[arg(long)]
     profile: bool,
     /// A smoke run of less than a minute: every stage once, little learned
@@ -86,9 +86,11 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     let percent = |s: &scratchwork::grpo::metrics::Scores| s.get("pass@1").map_or(0.0, |p| 100.0 * p.value);
     let length = |s: &scratchwork::grpo::metrics::Scores| s.get("completion_length").map_or(0.0, |p| p.value);
     let (base, last) = (&summary.countdown.base, &summary.countdown.last);
+    let ([used, held], bytes) = (summary.peak_memory, scratchwork::nn::bytes);
     let mut lines = vec![
         format!("held-out pass@1 {:.1} % -> {:.1} %", percent(base), percent(last)),
         format!("mean answer     {:.0} -> {:.0} tokens", length(base), length(last)),
+        format!("memory          {} of tensors at most, {} with what was kept for reuse", bytes(used), bytes(held)),
         format!("report          {}", folder.join("report.html").display()),
         format!("model           {}", folder.join("model").display()),
     ];

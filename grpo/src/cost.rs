@@ -98,6 +98,10 @@ pub struct Summary {
     pub device: String,
     /// Parameters of the model, all and those active per token.
     pub parameters: [u64; 2],
+    /// The most bytes of host memory at one time: that tensors held, and with what was kept for reuse. Since the run was started or
+    /// resumed.
+    #[serde(default)]
+    pub peak_memory: [u64; 2],
     /// The control experiment, if it was one.
     pub control: Option<String>,
     /// The program and the arguments it was given.
@@ -136,6 +140,7 @@ mod tests {
             seed: 3,
             device: "cpu".into(),
             parameters: [1_354_560, 691_008],
+            peak_memory: [200 << 20, 400 << 20],
             control: None,
             command: "grpo_r1 --seed 3".into(),
         };

@@ -366,6 +366,7 @@ impl Run {
             let (base, last) = (scores(&self.done.base_evals, task)?, scores(&self.done.last_evals, task)?);
             Some(BeforeAfter { base, last })
         };
+        let peak = tensor::cpu::peak_memory();
         let summary = Summary {
             format: RunFormat,
             countdown: both(EvalTask::Countdown).expect("every run measures Countdown"),
@@ -375,6 +376,7 @@ impl Run {
             seed: self.config().seed,
             device: self.setup.device.name(),
             parameters: [self.size.parameters, self.size.active],
+            peak_memory: [peak.used as u64, peak.held as u64],
             control: self.setup.control.map(|c| c.to_string()),
             command: self.setup.command.clone(),
         };

@@ -34,7 +34,7 @@ pub use files::{write_atomic, write_atomic_with};
 pub use generate::{Completion, Generate, GenerateError, Progress, Sampling, row_seed};
 pub use init::Init;
 pub use layers::{Embedding, Linear, Mlp, RmsNorm};
-pub use memory::{TooLittleMemory, available_memory, require_memory};
+pub use memory::{TooLittleMemory, available_memory, bytes, require_memory};
 pub use mla::Mla;
 pub use model::{DeepseekV3ForCausalLM, ForwardOptions, Output};
 pub use module::{Buffer, Module, Named, Path, Slot, Visitor};

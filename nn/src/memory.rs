@@ -5,7 +5,7 @@ use tensor::Device;
 
 /// More memory is needed than there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it takes {} of memory, {} are available", binary(*needed), binary(*available))]
+#[error("it takes {} of memory, {} are available", bytes(*needed), bytes(*available))]
 pub struct TooLittleMemory {
     /// Bytes.
     pub needed: u64,
@@ -13,7 +13,8 @@ pub struct TooLittleMemory {
     pub available: u64,
 }
 
-fn binary(bytes: u64) -> String {
+/// A number of bytes for people, such as `2.4 TiB`.
+pub fn bytes(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let unit = (bytes.max(1).ilog2() / 10) as usize;
     format!("{:.1} {}", bytes as f64 / (1u64 << (10 * unit)) as f64, units[unit])

@@ -3,7 +3,6 @@
 //! Off unless [`start`] is called; then each operation adds its time, without that of operations it calls, to a counter of its
 //! name. The counters are the only global state beside caches: they count and change nothing.
 
-use crate::cpu::buffer::peak_memory;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -49,7 +48,7 @@ pub(crate) fn time<R>(name: &'static str, f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The table since [`start`], the longest first, and the peak memory of tensors.
+/// The table since [`start`], the longest first.
 pub fn report() -> String {
     let guard = TABLE.lock().unwrap();
     let Some(table) = guard.as_ref() else { return "profiling was not started".into() };
@@ -64,7 +63,6 @@ pub fn report() -> String {
         let calls = if calls == 0 { String::new() } else { calls.to_string() };
         writeln!(text, "{name:<28}{calls:>12}{seconds:>12.2}{:>8.1}%", 100.0 * seconds / all).expect("a string takes text");
     }
-    write!(text, "{:<28}{:>12}{:>12.2}\npeak memory of tensors {:.0} MiB", "total", "", all, peak_memory() as f64 / 1048576.0)
-        .expect("a string takes text");
+    write!(text, "{:<28}{:>12}{:>12.2}", "total", "", all).expect("a string takes text");
     text
 }

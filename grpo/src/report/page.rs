@@ -271,8 +271,14 @@ fn costs(out: &mut String, run: &Recorded) {
     // Nature s41586-025-09422-z, supplement: 512 H800 for 198 hours, at 2 dollars an hour.
     out.push_str(
         "<tr class=\"aside\"><th>DeepSeek-R1-Zero, for scale</th><td>101,000</td><td>–</td><td>–</td><td>–</td><td>$202,000 at $2 per H800 \
-         hour</td></tr></tbody></table></section>",
+         hour</td></tr></tbody></table>",
     );
+    // A run of an older version has not recorded it.
+    let [used, held] = summary.peak_memory;
+    if held > 0 {
+        let _ = write!(out, "<p>Tensors held at most {}, with what was kept for reuse {}.</p>", nn::bytes(used), nn::bytes(held));
+    }
+    out.push_str("</section>");
 }
 
 const AGREE: &str = "they agree bit for bit, and the ratio of the first update is exactly 1";

@@ -143,6 +143,7 @@ fn summary() -> Summary {
         seed: 0,
         device: "cpu, 2 threads, AVX-512".into(),
         parameters: [1_354_560, 691_008],
+        peak_memory: [200 << 20, 400 << 20],
         control: None,
         command: "cargo run --release --example grpo_r1 -- --seed 0".into(),
     }
