@@ -43,7 +43,10 @@ fn main() -> ExitCode {
     say(format_args!(
         "or at most {ORDER} times as far from the result in f64 as PyTorch's, or as the tolerance, where PyTorch's is at most"
     ));
-    say(format_args!("{ROUNDING} tolerances from it (both carry rounding); such cases are named"));
+    say(format_args!(
+        "{ROUNDING} tolerances from it (both carry rounding); of half types, at least as near as PyTorch's, wherever"
+    ));
+    say("that is; such cases are named");
     say("tolerance of integers and bool: exact; positions (argmax, sort, topk) by the values they point at");
 
     let (mut passed, mut in_f64, mut failed, mut unsupported) = (0, vec![], vec![], vec![]);
