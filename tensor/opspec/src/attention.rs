@@ -19,19 +19,13 @@ operations! {
             scale: Option<f64>,
             /// Fewer key heads than query heads.
             enable_gqa: bool,
-        },
+        } = "scaled_dot_product_attention",
     }
 }
 
 use Attend::*;
 
 impl Family for Attend {
-    fn name(&self) -> &'static str {
-        match self {
-            ScaledDotProduct { .. } => "scaled_dot_product_attention",
-        }
-    }
-
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         match self {
             &ScaledDotProduct { is_causal, scale, enable_gqa } => {

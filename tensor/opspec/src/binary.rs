@@ -2,7 +2,7 @@
 
 use crate::array::{Array, Expected, broadcast};
 use crate::case::{ALL, FLOATS, NUMBERS, Spec};
-use crate::family::{Family, elements, nearest, operations};
+use crate::family::{Family, Named, elements, nearest, operations};
 use crate::precision::{Precision, round_to};
 use crate::{Op, Source};
 use tensor::BinaryOp::*;
@@ -33,7 +33,7 @@ operations! {
 
 use Binary::*;
 
-impl Family for Binary {
+impl Named for Binary {
     fn name(&self) -> &'static str {
         match self {
             Plain(op) | Scalar(op, _) => op.name(),
@@ -44,10 +44,12 @@ impl Family for Binary {
             MaskedFill(_) => "masked_fill",
         }
     }
+}
 
+impl Family for Binary {
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         vec![match *self {
-            Plain(op) => plain(op, &x[0], &x[1]),
+            Plain(op) => x[0].binary(op, (&x[1]).into()),
             Scalar(op, s) => x[0].binary(op, s.into()),
             AddAlpha(alpha) => x[0].add_alpha(&x[1], alpha),
             SubAlpha(alpha) => x[0].sub_alpha(&x[1], alpha),
@@ -153,26 +155,6 @@ fn arithmetic(op: BinaryOp, a: f64, b: f64, dtype: DType, p: Precision) -> (f64,
         Ge => truth(a >= b),
         LogicalAnd => truth(a != 0.0 && b != 0.0),
         LogicalOr => truth(a != 0.0 || b != 0.0),
-    }
-}
-
-fn plain(op: BinaryOp, a: &Tensor, b: &Tensor) -> Tensor {
-    match op {
-        Add => a.add(b),
-        Sub => a.sub(b),
-        Mul => a.mul(b),
-        Div => a.div(b),
-        Pow => a.pow(b),
-        Maximum => a.maximum(b),
-        Minimum => a.minimum(b),
-        Eq => a.eq(b),
-        Ne => a.ne(b),
-        Lt => a.lt(b),
-        Le => a.le(b),
-        Gt => a.gt(b),
-        Ge => a.ge(b),
-        LogicalAnd => a.logical_and(b),
-        LogicalOr => a.logical_or(b),
     }
 }
 

@@ -5,7 +5,30 @@ use tensor::Tensor;
 
 /// Declares an enum of operations together with its variants' names, by which a test finds the one that no specification
 /// draws.
+///
+/// With `= "name"` behind each, also what they are called.
 macro_rules! operations {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident {
+            $($(#[$doc:meta])* $variant:ident $(($($tuple:tt)*))? $({ $($fields:tt)* })? = $called:literal),* $(,)?
+        }
+    ) => {
+        operations! {
+            $(#[$meta])*
+            pub enum $name {
+                $($(#[$doc])* $variant $(($($tuple)*))? $({ $($fields)* })?),*
+            }
+        }
+
+        impl crate::family::Named for $name {
+            fn name(&self) -> &'static str {
+                match self {$(
+                    $name::$variant { .. } => $called,
+                )*}
+            }
+        }
+    };
     (
         $(#[$meta:meta])*
         pub enum $name:ident {
@@ -25,11 +48,15 @@ macro_rules! operations {
 }
 pub(crate) use operations;
 
+/// What has a name in PyTorch, or in `tensor` where PyTorch has none.
+pub trait Named {
+    /// That name.
+    fn name(&self) -> &'static str;
+}
+
 /// A group of operations specified together. Nothing has a default that could hide an omission, but for kinks: most have
 /// none.
-pub trait Family {
-    /// The operation's name in PyTorch, or in `tensor` where PyTorch has none.
-    fn name(&self) -> &'static str;
+pub trait Family: Named {
     /// The operation itself.
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor>;
     /// What it must give, from plain loops, with the error that its arithmetic may make.

@@ -6,7 +6,7 @@
 use crate::array::{Array, Expected};
 use crate::attention;
 use crate::case::{FLOATS, Spec};
-use crate::family::{Family, elements};
+use crate::family::{Family, Named, elements};
 use crate::input::Input;
 use crate::precision::{Precision, round_to};
 use crate::reduce::magnitude;
@@ -17,11 +17,13 @@ use tensor::{AdamW, DType, Fused, Tensor};
 /// Of the norm whose gradient is taken.
 const EPS: f64 = 1e-6;
 
-impl Family for Fused {
+impl Named for Fused {
     fn name(&self) -> &'static str {
         Fused::name(self)
     }
+}
 
+impl Family for Fused {
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         let x: Vec<&Tensor> = x.iter().collect();
         match self {

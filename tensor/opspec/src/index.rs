@@ -12,44 +12,31 @@ operations! {
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub enum Index {
         /// `[x, index]` along a dimension.
-        Gather(isize),
+        Gather(isize) = "gather",
         /// `[x, index, src]` along a dimension. Positions do not repeat.
-        Scatter(isize),
+        Scatter(isize) = "scatter",
         /// `[x, index]` along a dimension, with a number written.
-        ScatterNumber(isize, f64),
+        ScatterNumber(isize, f64) = "scatter",
         /// `[x, index, src]` along a dimension.
-        ScatterAdd(isize),
+        ScatterAdd(isize) = "scatter_add",
         /// `[x, index]` along a dimension.
-        IndexSelect(isize),
+        IndexSelect(isize) = "index_select",
         /// `[x, index, src]` along a dimension, `src` multiplied by a number.
-        IndexAdd(isize, f64),
+        IndexAdd(isize, f64) = "index_add",
         /// `[x, index]` along a dimension, or of the flattened tensors.
-        TakeAlongDim(Option<isize>),
+        TakeAlongDim(Option<isize>) = "take_along_dim",
         /// `[weight, ids]`.
-        Embedding,
+        Embedding = "embedding",
         /// `[x]`, each element repeated equally often along a dimension, or of the flattened tensor.
-        RepeatInterleave(usize, Option<isize>),
+        RepeatInterleave(usize, Option<isize>) = "repeat_interleave",
         /// `[x, counts]` along a dimension, or of the flattened tensor.
-        RepeatInterleaveCounts(Option<isize>),
+        RepeatInterleaveCounts(Option<isize>) = "repeat_interleave",
     }
 }
 
 use Index::*;
 
 impl Family for Index {
-    fn name(&self) -> &'static str {
-        match self {
-            Gather(_) => "gather",
-            Scatter(_) | ScatterNumber(..) => "scatter",
-            ScatterAdd(_) => "scatter_add",
-            IndexSelect(_) => "index_select",
-            IndexAdd(..) => "index_add",
-            TakeAlongDim(_) => "take_along_dim",
-            Embedding => "embedding",
-            RepeatInterleave(..) | RepeatInterleaveCounts(_) => "repeat_interleave",
-        }
-    }
-
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         vec![match *self {
             Gather(dim) => x[0].gather(dim, &x[1]),

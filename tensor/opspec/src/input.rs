@@ -5,7 +5,7 @@ use tensor::{DType, Device, Tensor};
 
 /// How an operand lies in memory.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Layout {
+pub struct Placement {
     /// Dimensions from the slowest to the fastest.
     pub order: Vec<usize>,
     /// For each dimension: elements skipped in front, distance between neighbours, elements left over behind.
@@ -14,10 +14,10 @@ pub struct Layout {
     pub expanded: Vec<bool>,
 }
 
-impl Layout {
+impl Placement {
     /// Row-major without gaps.
-    pub fn contiguous(rank: usize) -> Layout {
-        Layout { order: (0..rank).collect(), slices: vec![(0, 1, 0); rank], expanded: vec![false; rank] }
+    pub fn contiguous(rank: usize) -> Placement {
+        Placement { order: (0..rank).collect(), slices: vec![(0, 1, 0); rank], expanded: vec![false; rank] }
     }
 }
 
@@ -27,13 +27,13 @@ pub struct Input {
     /// Shape, dtype and values, each exactly representable in the dtype.
     pub array: Array,
     /// Where they lie. Along an expanded dimension all values are equal.
-    pub layout: Layout,
+    pub layout: Placement,
 }
 
 impl Input {
     /// In row-major order.
     pub fn contiguous(array: Array) -> Input {
-        Input { layout: Layout::contiguous(array.rank()), array }
+        Input { layout: Placement::contiguous(array.rank()), array }
     }
 
     /// The tensor: a view into memory whose other elements are poisoned (NaN, or 85 for integers), so that a kernel that reads

@@ -11,28 +11,19 @@ operations! {
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub enum Join {
         /// All operands along an existing dimension.
-        Cat(isize),
+        Cat(isize) = "cat",
         /// All operands along a new dimension.
-        Stack(isize),
+        Stack(isize) = "stack",
         /// `[x]` in pieces of a size along a dimension.
-        Split(usize, isize),
+        Split(usize, isize) = "split",
         /// `[x]` in a number of pieces along a dimension.
-        Chunk(usize, isize),
+        Chunk(usize, isize) = "chunk",
     }
 }
 
 use Join::*;
 
 impl Family for Join {
-    fn name(&self) -> &'static str {
-        match self {
-            Cat(_) => "cat",
-            Stack(_) => "stack",
-            Split(..) => "split",
-            Chunk(..) => "chunk",
-        }
-    }
-
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         match *self {
             Cat(dim) => vec![Tensor::cat(x, dim)],

@@ -39,9 +39,9 @@ pub use array::{Array, Expected, for_each_index};
 pub use attention::Attend;
 pub use binary::Binary;
 pub use case::{Case, Cost, FLOATS, Mismatch, Spec};
-pub use family::Family;
+pub use family::{Family, Named};
 pub use index::Index;
-pub use input::{Input, Layout};
+pub use input::{Input, Placement};
 pub use join::Join;
 pub use long::accumulations;
 pub use matmul::Product;
@@ -53,56 +53,57 @@ pub use sort::Order;
 pub use source::{Draw, Source};
 pub use view::View;
 
-use family::operations;
 use tensor::{Fused, UnaryOp};
 
-operations! {
-    /// An operation with the arguments that are not tensors. The operands are described at each variant of the families.
-    #[derive(Clone, Debug, PartialEq)]
-    pub enum Op {
-        /// Elementwise, one operand.
-        Unary(UnaryOp),
-        /// Elementwise, two or three operands.
-        Binary(Binary),
-        /// Reductions and running sums.
-        Reduce(Reduce),
-        /// Softmax, its logarithm, cross-entropy.
-        Softmax(Softmax),
-        /// Matrix products.
-        Product(Product),
-        /// Attention.
-        Attend(Attend),
-        /// Fused operations, and their gradients.
-        Fused(Fused),
-        /// Reading and writing at positions.
-        Index(Index),
-        /// Sorting and choosing.
-        Order(Order),
-        /// Joining and splitting.
-        Join(Join),
-        /// Views and rearrangements.
-        View(View),
-    }
+/// Declares [`Op`] of the families, each in a variant of its own.
+macro_rules! families {
+    ($($(#[$doc:meta])* $family:ident($type:ty),)*) => {
+        /// An operation with the arguments that are not tensors. The operands are described at each variant of the families.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Op {
+            $($(#[$doc])* $family($type)),*
+        }
+
+        impl Op {
+            /// The names of the variants.
+            pub const VARIANTS: &'static [&'static str] = &[$(stringify!($family)),*];
+
+            /// The specification behind it.
+            pub fn family(&self) -> &dyn Family {
+                match self {
+                    $(Op::$family(f) => f),*
+                }
+            }
+        }
+    };
+}
+
+families! {
+    /// Elementwise, one operand.
+    Unary(UnaryOp),
+    /// Elementwise, two or three operands.
+    Binary(Binary),
+    /// Reductions and running sums.
+    Reduce(Reduce),
+    /// Softmax, its logarithm, cross-entropy.
+    Softmax(Softmax),
+    /// Matrix products.
+    Product(Product),
+    /// Attention.
+    Attend(Attend),
+    /// Fused operations, and their gradients.
+    Fused(Fused),
+    /// Reading and writing at positions.
+    Index(Index),
+    /// Sorting and choosing.
+    Order(Order),
+    /// Joining and splitting.
+    Join(Join),
+    /// Views and rearrangements.
+    View(View),
 }
 
 impl Op {
-    /// The specification behind it.
-    pub fn family(&self) -> &dyn Family {
-        match self {
-            Op::Unary(f) => f,
-            Op::Binary(f) => f,
-            Op::Reduce(f) => f,
-            Op::Softmax(f) => f,
-            Op::Product(f) => f,
-            Op::Attend(f) => f,
-            Op::Fused(f) => f,
-            Op::Index(f) => f,
-            Op::Order(f) => f,
-            Op::Join(f) => f,
-            Op::View(f) => f,
-        }
-    }
-
     /// The operation's name in PyTorch, or in `tensor` where PyTorch has none.
     pub fn name(&self) -> &'static str {
         self.family().name()

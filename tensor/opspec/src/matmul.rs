@@ -12,28 +12,19 @@ operations! {
     #[derive(Clone, Copy, Debug, PartialEq)]
     pub enum Product {
         /// `[a, b]` with vectors promoted and leading dimensions broadcast.
-        Matmul,
+        Matmul = "matmul",
         /// `[a, b]`, two matrices.
-        Mm,
+        Mm = "mm",
         /// `[a, b]`, two batches of matrices.
-        Bmm,
+        Bmm = "bmm",
         /// `[x, weight]` or `[x, weight, bias]`.
-        Linear,
+        Linear = "linear",
     }
 }
 
 use Product::*;
 
 impl Family for Product {
-    fn name(&self) -> &'static str {
-        match self {
-            Matmul => "matmul",
-            Mm => "mm",
-            Bmm => "bmm",
-            Linear => "linear",
-        }
-    }
-
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         vec![match self {
             Matmul => x[0].matmul(&x[1]),

@@ -13,43 +13,29 @@ operations! {
     #[derive(Clone, Debug, PartialEq)]
     pub enum Reduce {
         /// Over dimensions, kept with size 1 or not.
-        Sum(Vec<isize>, bool),
+        Sum(Vec<isize>, bool) = "sum",
         /// Over dimensions, kept with size 1 or not.
-        Mean(Vec<isize>, bool),
+        Mean(Vec<isize>, bool) = "mean",
         /// Over dimensions, kept with size 1 or not.
-        Amax(Vec<isize>, bool),
+        Amax(Vec<isize>, bool) = "amax",
         /// Over dimensions, kept with size 1 or not.
-        Amin(Vec<isize>, bool),
+        Amin(Vec<isize>, bool) = "amin",
         /// Over dimensions, with a correction, kept with size 1 or not.
-        Var(Vec<isize>, f64, bool),
+        Var(Vec<isize>, f64, bool) = "var",
         /// Over dimensions, kept with size 1 or not.
-        Logsumexp(Vec<isize>, bool),
+        Logsumexp(Vec<isize>, bool) = "logsumexp",
         /// Along one dimension or the flattened tensor.
-        Argmax(Option<isize>, bool),
+        Argmax(Option<isize>, bool) = "argmax",
         /// Along one dimension or the flattened tensor.
-        Argmin(Option<isize>, bool),
+        Argmin(Option<isize>, bool) = "argmin",
         /// Along one dimension.
-        Cumsum(isize),
+        Cumsum(isize) = "cumsum",
     }
 }
 
 use Reduce::*;
 
 impl Family for Reduce {
-    fn name(&self) -> &'static str {
-        match self {
-            Sum(..) => "sum",
-            Mean(..) => "mean",
-            Amax(..) => "amax",
-            Amin(..) => "amin",
-            Var(..) => "var",
-            Logsumexp(..) => "logsumexp",
-            Argmax(..) => "argmax",
-            Argmin(..) => "argmin",
-            Cumsum(_) => "cumsum",
-        }
-    }
-
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         let x = &x[0];
         vec![match self {

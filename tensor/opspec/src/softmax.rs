@@ -14,9 +14,9 @@ operations! {
     #[derive(Clone, Debug, PartialEq)]
     pub enum Softmax {
         /// `[x]` along a dimension.
-        Softmax(isize),
+        Softmax(isize) = "softmax",
         /// `[x]` along a dimension.
-        LogSoftmax(isize),
+        LogSoftmax(isize) = "log_softmax",
         /// `[logits, target]` or `[logits, target, weight]`; the target holds class indices or, as floats, probabilities.
         CrossEntropy {
             /// Targets of this value count for nothing.
@@ -25,19 +25,11 @@ operations! {
             reduction: Reduction,
             /// Share of each target spread over all classes.
             label_smoothing: f64,
-        },
+        } = "cross_entropy",
     }
 }
 
 impl Family for Softmax {
-    fn name(&self) -> &'static str {
-        match self {
-            Softmax::Softmax(_) => "softmax",
-            Softmax::LogSoftmax(_) => "log_softmax",
-            Softmax::CrossEntropy { .. } => "cross_entropy",
-        }
-    }
-
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         vec![match *self {
             Softmax::Softmax(dim) => x[0].softmax(dim),

@@ -19,14 +19,14 @@ operations! {
             dim: isize,
             /// Largest first.
             descending: bool,
-        },
+        } = "sort",
         /// Positions.
         Argsort {
             /// Along this dimension.
             dim: isize,
             /// Largest first.
             descending: bool,
-        },
+        } = "argsort",
         /// Values and positions of the first few.
         Topk {
             /// How many.
@@ -35,21 +35,13 @@ operations! {
             dim: isize,
             /// Largest or smallest.
             largest: bool,
-        },
+        } = "topk",
     }
 }
 
 use Order::*;
 
 impl Family for Order {
-    fn name(&self) -> &'static str {
-        match self {
-            Sort { .. } => "sort",
-            Argsort { .. } => "argsort",
-            Topk { .. } => "topk",
-        }
-    }
-
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         let (values, positions) = match *self {
             Sort { dim, descending } => x[0].sort(dim, descending),

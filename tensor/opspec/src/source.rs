@@ -5,7 +5,7 @@
 //! so that shrinking the words shrinks the case, however it was drawn.
 
 use crate::array::{Array, for_each_index};
-use crate::input::{Input, Layout};
+use crate::input::{Input, Placement};
 use crate::precision::{Precision, round_to};
 use tensor::DType;
 
@@ -86,11 +86,6 @@ impl Source {
         (0..rank).map(|_| self.size()).collect()
     }
 
-    /// As [`Source::shape`] without empty dimensions.
-    pub fn full_shape(&mut self, lo: usize, hi: usize) -> Vec<usize> {
-        self.shape(lo, hi).into_iter().map(|n| n.max(1)).collect()
-    }
-
     /// A dimension of `rank` (at least 1), counted from either end.
     pub fn dim(&mut self, rank: usize) -> isize {
         let d = self.pick(rank) as isize;
@@ -166,15 +161,15 @@ impl Source {
     }
 
     /// An operand whose layout is drawn and whose values `f` gives.
-    pub fn fill(&mut self, dtype: DType, shape: &[usize], layout: Layout, mut f: impl FnMut(&mut Source) -> f64) -> Input {
+    pub fn fill(&mut self, dtype: DType, shape: &[usize], layout: Placement, mut f: impl FnMut(&mut Source) -> f64) -> Input {
         let base: Vec<usize> = shape.iter().zip(&layout.expanded).map(|(&n, &e)| if e { 1 } else { n }).collect();
         let base = Array::from_fn(dtype, &base, |_| f(self));
         Input { array: Array::from_fn(dtype, shape, |ix| base.at(ix)), layout }
     }
 
     /// A layout in which every element has its own memory.
-    pub fn dense_layout(&mut self, rank: usize) -> Layout {
-        let mut layout = Layout::contiguous(rank);
+    pub fn dense_layout(&mut self, rank: usize) -> Placement {
+        let mut layout = Placement::contiguous(rank);
         if self.one_in(3) {
             for d in (1..rank).rev() {
                 layout.order.swap(d, self.pick(d + 1));
@@ -189,7 +184,7 @@ impl Source {
     }
 
     /// Any layout for a shape.
-    pub fn layout(&mut self, shape: &[usize]) -> Layout {
+    pub fn layout(&mut self, shape: &[usize]) -> Placement {
         let mut layout = self.dense_layout(shape.len());
         if self.one_in(5) {
             layout.expanded = shape.iter().map(|&n| n > 0 && self.coin()).collect();

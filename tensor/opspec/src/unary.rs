@@ -2,42 +2,22 @@
 
 use crate::array::{Array, Expected};
 use crate::case::{ALL, FLOATS, NUMBERS, Spec};
-use crate::family::{Family, elements, nearest};
+use crate::family::{Family, Named, elements, nearest};
 use crate::precision::Precision;
 use crate::{Op, Source};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use tensor::UnaryOp::*;
 use tensor::{DType, Tensor, UnaryOp};
 
-impl Family for UnaryOp {
+impl Named for UnaryOp {
     fn name(&self) -> &'static str {
         UnaryOp::name(*self)
     }
+}
 
+impl Family for UnaryOp {
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
-        let x = &x[0];
-        vec![match *self {
-            Neg => x.neg(),
-            Abs => x.abs(),
-            Exp => x.exp(),
-            Log => x.log(),
-            Sqrt => x.sqrt(),
-            Rsqrt => x.rsqrt(),
-            Sin => x.sin(),
-            Cos => x.cos(),
-            Tanh => x.tanh(),
-            Sigmoid => x.sigmoid(),
-            Silu => x.silu(),
-            Gelu(a) => x.gelu(a),
-            Relu => x.relu(),
-            Softplus { beta, threshold } => x.softplus(beta, threshold),
-            Reciprocal => x.reciprocal(),
-            Square => x.square(),
-            Sign => x.sign(),
-            Floor => x.floor(),
-            Erf => x.erf(),
-            LogicalNot => x.logical_not(),
-        }]
+        vec![x[0].unary(*self)]
     }
 
     fn reference(&self, x: &[Array]) -> Vec<Expected> {

@@ -12,73 +12,49 @@ operations! {
     #[derive(Clone, Debug, PartialEq)]
     pub enum View {
         /// To another dtype.
-        ToDtype(DType),
+        ToDtype(DType) = "to_dtype",
         /// To memory in row-major order.
-        Contiguous,
+        Contiguous = "contiguous",
         /// Another shape, one size possibly −1.
-        Reshape(Vec<isize>),
+        Reshape(Vec<isize>) = "reshape",
         /// Dimensions in another order.
-        Permute(Vec<isize>),
+        Permute(Vec<isize>) = "permute",
         /// Two dimensions swapped.
-        Transpose(isize, isize),
+        Transpose(isize, isize) = "transpose",
         /// The last two dimensions swapped.
-        T,
+        T = "t",
         /// A dimension of size 1 inserted.
-        Unsqueeze(isize),
+        Unsqueeze(isize) = "unsqueeze",
         /// Dimensions of size 1 removed.
-        Squeeze(Vec<isize>),
+        Squeeze(Vec<isize>) = "squeeze",
         /// Dimensions of size 1 repeated; −1 keeps a size.
-        Expand(Vec<isize>),
+        Expand(Vec<isize>) = "expand",
         /// Broadcast to a shape.
-        BroadcastTo(Vec<usize>),
+        BroadcastTo(Vec<usize>) = "broadcast_to",
         /// Dimensions from the first to the second merged.
-        Flatten(isize, isize),
+        Flatten(isize, isize) = "flatten",
         /// Dimension, start (possibly negative), length.
-        Narrow(isize, isize, usize),
+        Narrow(isize, isize, usize) = "narrow",
         /// Dimension, start, end, step, as in Python.
-        Slice(isize, isize, isize, usize),
+        Slice(isize, isize, isize, usize) = "slice",
         /// Dimension, position.
-        Select(isize, isize),
+        Select(isize, isize) = "select",
         /// Order reversed along dimensions.
-        Flip(Vec<isize>),
+        Flip(Vec<isize>) = "flip",
         /// Shifts and their dimensions; in the flattened tensor without dimensions.
-        Roll(Vec<isize>, Vec<isize>),
+        Roll(Vec<isize>, Vec<isize>) = "roll",
         /// The whole repeated along each dimension.
-        Repeat(Vec<usize>),
+        Repeat(Vec<usize>) = "repeat",
         /// Zeros above a diagonal.
-        Tril(i64),
+        Tril(i64) = "tril",
         /// Zeros below a diagonal.
-        Triu(i64),
+        Triu(i64) = "triu",
     }
 }
 
 use View::*;
 
 impl Family for View {
-    fn name(&self) -> &'static str {
-        match self {
-            ToDtype(_) => "to_dtype",
-            Contiguous => "contiguous",
-            Reshape(_) => "reshape",
-            Permute(_) => "permute",
-            Transpose(..) => "transpose",
-            T => "t",
-            Unsqueeze(_) => "unsqueeze",
-            Squeeze(_) => "squeeze",
-            Expand(_) => "expand",
-            BroadcastTo(_) => "broadcast_to",
-            Flatten(..) => "flatten",
-            Narrow(..) => "narrow",
-            Slice(..) => "slice",
-            Select(..) => "select",
-            Flip(_) => "flip",
-            Roll(..) => "roll",
-            Repeat(_) => "repeat",
-            Tril(_) => "tril",
-            Triu(_) => "triu",
-        }
-    }
-
     fn apply(&self, x: &[Tensor]) -> Vec<Tensor> {
         let x = &x[0];
         vec![match self {
