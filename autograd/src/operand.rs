@@ -2,7 +2,6 @@
 
 use crate::graph::{Edge, Like};
 use crate::var::Var;
-use std::ops;
 use tensor::{Operand, Scalar, Tensor};
 
 /// The other operand of an operation: a [`Var`], a tensor (a constant), or a number that takes the tensor's dtype where its
@@ -83,48 +82,5 @@ impl<'a> From<&'a Tensor> for VarOperand<'a> {
         VarOperand::Tensor(t)
     }
 }
-macro_rules! operand_from {
-    ($($t:ty),*) => {$(
-        impl From<$t> for VarOperand<'_> {
-            fn from(x: $t) -> Self {
-                VarOperand::Scalar(x.into())
-            }
-        }
-    )*};
-}
-operand_from!(f64, f32, i64, i32, usize, bool, Scalar);
 
-macro_rules! operators {
-    ($($trait:ident $method:ident),*) => {$(
-        impl<'a, R: Into<VarOperand<'a>>> ops::$trait<R> for &Var {
-            type Output = Var;
-            #[track_caller]
-            fn $method(self, rhs: R) -> Var {
-                Var::$method(self, rhs)
-            }
-        }
-        impl<'a, R: Into<VarOperand<'a>>> ops::$trait<R> for Var {
-            type Output = Var;
-            #[track_caller]
-            fn $method(self, rhs: R) -> Var {
-                Var::$method(&self, rhs)
-            }
-        }
-    )*};
-}
-operators!(Add add, Sub sub, Mul mul, Div div);
-
-impl ops::Neg for &Var {
-    type Output = Var;
-    #[track_caller]
-    fn neg(self) -> Var {
-        Var::neg(self)
-    }
-}
-impl ops::Neg for Var {
-    type Output = Var;
-    #[track_caller]
-    fn neg(self) -> Var {
-        Var::neg(&self)
-    }
-}
+tensor::operators!(Var, VarOperand);

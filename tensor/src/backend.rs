@@ -7,7 +7,7 @@
 
 use crate::dtype::{DType, Scalar};
 use crate::fused::Fused;
-use crate::ops::{BinaryOp, ReduceOp, UnaryOp};
+use crate::op::{BinaryOp, ReduceOp, UnaryOp};
 use crate::shape::Shape;
 use crate::storage::Storage;
 use crate::tensor::Tensor;

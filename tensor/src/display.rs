@@ -70,19 +70,17 @@ fn write_level(
     };
     let chunk: usize = rest.iter().product();
     let cut = short && sizes[0] > 2 * EDGE;
+    let gap = match rest.len() {
+        0 => ", ".to_string(),
+        levels => format!(",{}{}", "\n".repeat(levels), " ".repeat(depth + 1)),
+    };
     f.write_str("[")?;
     for i in 0..n {
         if i > 0 {
-            f.write_str(if rest.is_empty() { ", " } else { "," })?;
-            if !rest.is_empty() {
-                write!(f, "{}{}", "\n".repeat(rest.len()), " ".repeat(depth + 1))?;
-            }
+            f.write_str(&gap)?;
         }
         if cut && i == EDGE {
-            f.write_str(if rest.is_empty() { "…, " } else { "…," })?;
-            if !rest.is_empty() {
-                write!(f, "{}{}", "\n".repeat(rest.len()), " ".repeat(depth + 1))?;
-            }
+            write!(f, "…{gap}")?;
         }
         if rest.is_empty() {
             write!(f, "{:>width$}", texts[i])?;

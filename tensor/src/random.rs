@@ -148,29 +148,6 @@ impl Generator {
         self.offset += shape.numel() as u64;
         x
     }
-
-    /// The next 64 random bits.
-    pub fn next_u64(&mut self) -> u64 {
-        let w = philox(self.seed, self.offset);
-        self.offset += 1;
-        (w[0] as u64) << 32 | w[1] as u64
-    }
-
-    /// The next number, uniform on `[0, 1)`.
-    pub fn next_f64(&mut self) -> f64 {
-        self.offset += 1;
-        uniform(self.seed, self.offset - 1)
-    }
-
-    /// A random order of `0..n` (Fisher–Yates).
-    pub fn permutation(&mut self, n: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..n).collect();
-        for i in (1..n).rev() {
-            let j = ((self.next_u64() as u128 * (i as u128 + 1)) >> 64) as usize;
-            order.swap(i, j);
-        }
-        order
-    }
 }
 
 #[cfg(test)]
@@ -210,8 +187,5 @@ mod tests {
         assert!((mean(&|i| normal(3, i).powi(2)) - 1.0).abs() < 2.0 * bound);
         assert!((mean(&|i| uniform(3, i)) - 0.5).abs() < bound);
         assert!((0..1000).all(|i| (-2..3).contains(&integer(3, i, -2, 3))));
-        let mut order = Generator::new(1).permutation(100);
-        order.sort_unstable();
-        assert_eq!(order, (0..100).collect::<Vec<_>>());
     }
 }

@@ -89,40 +89,29 @@ impl fmt::Display for Shape {
     }
 }
 
+/// What may be given where a [`Shape`] or [`Dims`] is wanted.
+macro_rules! from {
+    ($target:ty: $($source:ty, $x:pat => $made:expr;)*) => {$(
+        impl From<$source> for $target {
+            fn from($x: $source) -> Self {
+                $made
+            }
+        }
+    )*};
+}
+
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(s: [usize; N]) -> Self {
         Shape(SmallVec::from_slice(&s))
     }
 }
-impl From<&[usize]> for Shape {
-    fn from(s: &[usize]) -> Self {
-        Shape(SmallVec::from_slice(s))
-    }
-}
-impl From<Vec<usize>> for Shape {
-    fn from(s: Vec<usize>) -> Self {
-        Shape(SmallVec::from_vec(s))
-    }
-}
-impl From<&Vec<usize>> for Shape {
-    fn from(s: &Vec<usize>) -> Self {
-        Shape(SmallVec::from_slice(s))
-    }
-}
-impl From<usize> for Shape {
-    fn from(s: usize) -> Self {
-        Shape(SmallVec::from_slice(&[s]))
-    }
-}
-impl From<()> for Shape {
-    fn from(_: ()) -> Self {
-        Shape::default()
-    }
-}
-impl From<&Shape> for Shape {
-    fn from(s: &Shape) -> Self {
-        s.clone()
-    }
+from! { Shape:
+    &[usize], s => Shape(SmallVec::from_slice(s));
+    Vec<usize>, s => Shape(SmallVec::from_vec(s));
+    &Vec<usize>, s => Shape(SmallVec::from_slice(s));
+    usize, s => Shape(SmallVec::from_slice(&[s]));
+    (), () => Shape::default();
+    &Shape, s => s.clone();
 }
 impl FromIterator<usize> for Shape {
     fn from_iter<I: IntoIterator<Item = usize>>(iter: I) -> Self {
@@ -161,35 +150,17 @@ impl Dims {
     }
 }
 
-impl From<()> for Dims {
-    fn from(_: ()) -> Self {
-        Dims::All
-    }
-}
-impl From<isize> for Dims {
-    fn from(d: isize) -> Self {
-        Dims::List(SmallVec::from_slice(&[d]))
-    }
-}
-impl From<i32> for Dims {
-    fn from(d: i32) -> Self {
-        Dims::from(d as isize)
-    }
-}
 impl<const N: usize> From<[isize; N]> for Dims {
     fn from(d: [isize; N]) -> Self {
         Dims::List(SmallVec::from_slice(&d))
     }
 }
-impl From<&[isize]> for Dims {
-    fn from(d: &[isize]) -> Self {
-        Dims::List(SmallVec::from_slice(d))
-    }
-}
-impl From<Vec<isize>> for Dims {
-    fn from(d: Vec<isize>) -> Self {
-        Dims::List(SmallVec::from_vec(d))
-    }
+from! { Dims:
+    (), () => Dims::All;
+    isize, d => Dims::List(SmallVec::from_slice(&[d]));
+    i32, d => Dims::from(d as isize);
+    &[isize], d => Dims::List(SmallVec::from_slice(d));
+    Vec<isize>, d => Dims::List(SmallVec::from_vec(d));
 }
 
 /// A dimension counted from the front. A 0-d tensor accepts 0 and -1, as in PyTorch. Refuses what is not in `-rank..rank`.

@@ -68,7 +68,7 @@ pub fn row<T: Copy>(a: &[T], b: &[T], start: T, f: impl Fn(T, T, T) -> T + Copy,
 pub fn rows<T: Pod + Send + Sync>(x: &[T], n: usize, out: &mut [T], zero: T, f: impl Fn(T, T) -> T + Sync + Copy) {
     by_leaves(n, 1, out, zero, f, |sums, leaves| {
         let per = (GRAIN / n.min(LEAF)).max(1);
-        par_parts(sums, per, |part, sums| {
+        par_parts(sums, per, &|part, sums| {
             for (i, sum) in sums.iter_mut().enumerate() {
                 let (row, leaf) = ((part * per + i) / leaves, (part * per + i) % leaves);
                 let terms = &x[row * n..][..n][leaf * LEAF..];

@@ -28,16 +28,12 @@ pub(crate) fn par_chunks<T: Send>(out: &mut [T], unit: usize, f: impl Fn(usize, 
     if out.len() <= chunk {
         f(0, out);
     } else {
-        parts(out, chunk, &|i, part| f(i * chunk, part));
+        par_parts(out, chunk, &|i, part| f(i * chunk, part));
     }
 }
 
 /// Calls `f(number, part)` over parts of `size` elements, each a task.
-pub(crate) fn par_parts<T: Send>(out: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    parts(out, size, &f);
-}
-
-fn parts<T: Send>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
+pub(crate) fn par_parts<T: Send>(out: &mut [T], size: usize, f: &(dyn Fn(usize, &mut [T]) + Sync)) {
     run(out.chunks_mut(size).enumerate().map(|(i, part)| Box::new(move || f(i, part)) as Task<'_>).collect());
 }
 
@@ -55,25 +51,15 @@ pub(crate) fn par_chunks2<A: Send, B: Send>(
     if a.len() <= rows * unit_a {
         f(0, a, b);
     } else {
-        parts2(a, rows * unit_a, b, rows * unit_b, &|i, a, b| f(i * rows, a, b));
+        par_parts2(a, rows * unit_a, b, rows * unit_b, &|i, a, b| f(i * rows, a, b));
     }
-}
-
-/// As [`par_parts`] over two outputs.
-pub(crate) fn par_parts2<A: Send, B: Send>(
-    a: &mut [A],
-    size_a: usize,
-    b: &mut [B],
-    size_b: usize,
-    f: impl Fn(usize, &mut [A], &mut [B]) + Sync,
-) {
-    parts2(a, size_a, b, size_b, &f);
 }
 
 /// A part's number and its two outputs.
 type Part2<'a, A, B> = dyn Fn(usize, &mut [A], &mut [B]) + Sync + 'a;
 
-fn parts2<A: Send, B: Send>(a: &mut [A], size_a: usize, b: &mut [B], size_b: usize, f: &Part2<'_, A, B>) {
+/// As [`par_parts`] over two outputs.
+pub(crate) fn par_parts2<A: Send, B: Send>(a: &mut [A], size_a: usize, b: &mut [B], size_b: usize, f: &Part2<'_, A, B>) {
     let parts = a.chunks_mut(size_a).zip(b.chunks_mut(size_b)).enumerate();
     run(parts.map(|(i, (a, b))| Box::new(move || f(i, a, b)) as Task<'_>).collect());
 }

@@ -1,33 +1,13 @@
 //! Elementwise operations of two operands with broadcasting and promotion, [`Tensor::where_`] and clamping.
 
 use crate::dtype::{DType, Scalar};
+use crate::op::{BinaryOp, binary_operations};
 use crate::operation::operation;
 use crate::refuse;
 use crate::tensor::Tensor;
-use std::ops;
 
-/// Declares [`BinaryOp`] and a method for each operation.
-macro_rules! operations {
+macro_rules! methods {
     ($($(#[$doc:meta])* $name:ident => $op:ident;)*) => {
-        /// An elementwise operation of two operands, named after its [`Tensor`] method.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum BinaryOp {$(
-            $(#[$doc])*
-            $op,
-        )*}
-
-        impl BinaryOp {
-            /// Every operation.
-            pub const ALL: &'static [BinaryOp] = &[$(BinaryOp::$op),*];
-
-            /// The name of its method.
-            pub fn name(self) -> &'static str {
-                match self {$(
-                    BinaryOp::$op => stringify!($name),
-                )*}
-            }
-        }
-
         impl Tensor {$(
             $(#[$doc])*
             ///
@@ -40,47 +20,7 @@ macro_rules! operations {
         )*}
     };
 }
-
-operations! {
-    /// `a + b`; of bools, or.
-    add => Add;
-    /// `a − b`.
-    sub => Sub;
-    /// `a·b`; of bools, and.
-    mul => Mul;
-    /// `a / b`; integers divide to f32.
-    div => Div;
-    /// `a` to the power `b`.
-    pow => Pow;
-    /// The larger; NaN wins.
-    maximum => Maximum;
-    /// The smaller; NaN wins.
-    minimum => Minimum;
-    /// `a = b`, a bool tensor.
-    eq => Eq;
-    /// `a ≠ b`, a bool tensor.
-    ne => Ne;
-    /// `a < b`, a bool tensor.
-    lt => Lt;
-    /// `a ≤ b`, a bool tensor.
-    le => Le;
-    /// `a > b`, a bool tensor.
-    gt => Gt;
-    /// `a ≥ b`, a bool tensor.
-    ge => Ge;
-    /// Both are not zero; a bool tensor.
-    logical_and => LogicalAnd;
-    /// One of them is not zero; a bool tensor.
-    logical_or => LogicalOr;
-}
-
-impl BinaryOp {
-    /// Whether the result is bool.
-    pub fn is_predicate(self) -> bool {
-        use BinaryOp::*;
-        matches!(self, Eq | Ne | Lt | Le | Gt | Ge | LogicalAnd | LogicalOr)
-    }
-}
+binary_operations!(methods);
 
 /// The other operand: a tensor, or a number that takes the tensor's dtype where its kind allows (as in PyTorch).
 #[derive(Clone, Copy, Debug)]
@@ -96,16 +36,6 @@ impl<'a> From<&'a Tensor> for Operand<'a> {
         Operand::Tensor(t)
     }
 }
-macro_rules! operand_from {
-    ($($t:ty),*) => {$(
-        impl From<$t> for Operand<'_> {
-            fn from(x: $t) -> Self {
-                Operand::Scalar(x.into())
-            }
-        }
-    )*};
-}
-operand_from!(f64, f32, i64, i32, usize, bool, Scalar);
 
 /// The dtype of an operation between a tensor and an operand: PyTorch's rule in which a number, or a 0-d tensor beside one
 /// with dimensions, decides only if its kind (bool < integer < float) is the higher one.
@@ -279,37 +209,47 @@ impl Tensor {
     }
 }
 
+/// The operators of a type that has the methods, and what may stand on their right: also numbers.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! operators {
-    ($($trait:ident $method:ident),*) => {$(
-        impl<'a, R: Into<Operand<'a>>> ops::$trait<R> for &Tensor {
-            type Output = Tensor;
+    ($type:ident, $operand:ident) => {
+        $crate::operators!($type, $operand: Add add, Sub sub, Mul mul, Div div);
+        $crate::operators!(numbers of $operand: f64, f32, i64, i32, usize, bool, $crate::Scalar);
+    };
+    ($type:ident, $operand:ident: $($trait:ident $method:ident),*) => {
+        $crate::operators!(of &$type, $type, $operand: $($trait $method),*);
+        $crate::operators!(of $type, $type, $operand: $($trait $method),*);
+    };
+    (of $self:ty, $type:ident, $operand:ident: $($trait:ident $method:ident),*) => {
+        $(impl<'a, R: Into<$operand<'a>>> std::ops::$trait<R> for $self {
+            type Output = $type;
             #[track_caller]
-            fn $method(self, rhs: R) -> Tensor {
-                Tensor::$method(self, rhs)
+            fn $method(self, rhs: R) -> $type {
+                $type::$method(&self, rhs)
+            }
+        })*
+        impl std::ops::Neg for $self {
+            type Output = $type;
+            #[track_caller]
+            fn neg(self) -> $type {
+                $type::neg(&self)
             }
         }
-        impl<'a, R: Into<Operand<'a>>> ops::$trait<R> for Tensor {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, rhs: R) -> Tensor {
-                Tensor::$method(&self, rhs)
+    };
+    (numbers of $operand:ident: $($number:ty),*) => {$(
+        impl From<$number> for $operand<'_> {
+            fn from(x: $number) -> Self {
+                $operand::Scalar(x.into())
             }
         }
     )*};
 }
-operators!(Add add, Sub sub, Mul mul, Div div);
-
-impl ops::Neg for &Tensor {
-    type Output = Tensor;
-    #[track_caller]
-    fn neg(self) -> Tensor {
-        Tensor::neg(self)
-    }
-}
+operators!(Tensor, Operand);
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, dispatch, dispatch_bits, par_chunks};
+    use crate::cpu::{build, build_looped, dispatch, dispatch_bits, par_chunks};
     use crate::layout::{Layout, Loops};
     use bytemuck::Pod;
 
@@ -414,20 +354,15 @@ pub(crate) mod cpu {
     fn zip<A: Pod + Sync, O: Pod + Send>(a: &Tensor, b: &Tensor, dtype: DType, f: impl Fn(A, A) -> O + Sync) -> Tensor {
         let loops = Loops::new([a.layout(), b.layout()]);
         let (xa, xb) = (a.raw::<A>(), b.raw::<A>());
-        let (n, [sa, sb]) = (loops.inner(), loops.inner_strides());
+        let [sa, sb] = loops.inner_strides();
+        if loops.sizes.len() > 1 || sa > 1 || sb > 1 {
+            return build_looped(a.shape(), dtype, &loops, |[ia, ib], out| inner(&xa[ia..], sa, &xb[ib..], sb, out, &f));
+        }
+        // One long loop: cut it anywhere.
+        let mut start = [0, 0];
+        loops.for_rows(0, 1, |_, at| start = at);
         build(a.shape().clone(), dtype, |out: &mut [O]| {
-            if loops.sizes.len() == 1 && sa <= 1 && sb <= 1 {
-                // One long loop: cut it anywhere.
-                let mut start = [0, 0];
-                loops.for_rows(0, 1, |_, at| start = at);
-                par_chunks(out, 1, |i, out| inner(&xa[start[0] + i * sa..], sa, &xb[start[1] + i * sb..], sb, out, &f));
-            } else if !out.is_empty() {
-                par_chunks(out, n, |i, out| {
-                    loops.for_rows(i / n, (i + out.len()) / n, |row, [ia, ib]| {
-                        inner(&xa[ia..], sa, &xb[ib..], sb, &mut out[row * n - i..][..n], &f);
-                    });
-                });
-            }
+            par_chunks(out, 1, |i, out| inner(&xa[start[0] + i * sa..], sa, &xb[start[1] + i * sb..], sb, out, &f));
         })
     }
 
@@ -455,16 +390,10 @@ pub(crate) mod cpu {
     fn select<T: Pod + Send + Sync>(condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
         let loops: Loops<3> = Loops::new([condition.layout(), a.layout(), b.layout()] as [&Layout; 3]);
         let (c, xa, xb) = (condition.raw::<u8>(), a.raw::<T>(), b.raw::<T>());
-        let (n, [sc, sa, sb]) = (loops.inner(), loops.inner_strides());
-        build(a.shape().clone(), a.dtype(), |out: &mut [T]| {
-            if !out.is_empty() {
-                par_chunks(out, n, |i, out| {
-                    loops.for_rows(i / n, (i + out.len()) / n, |row, [ic, ia, ib]| {
-                        for (j, o) in out[row * n - i..][..n].iter_mut().enumerate() {
-                            *o = if c[ic + j * sc] != 0 { xa[ia + j * sa] } else { xb[ib + j * sb] };
-                        }
-                    });
-                });
+        let [sc, sa, sb] = loops.inner_strides();
+        build_looped(a.shape(), a.dtype(), &loops, |[ic, ia, ib], out: &mut [T]| {
+            for (j, o) in out.iter_mut().enumerate() {
+                *o = if c[ic + j * sc] != 0 { xa[ia + j * sa] } else { xb[ib + j * sb] };
             }
         })
     }

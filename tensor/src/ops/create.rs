@@ -79,7 +79,7 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use crate::backend::Distribution;
-    use crate::cpu::{build, dispatch_bits, par_chunks};
+    use crate::cpu::{build, build_looped, build_rows, dispatch_bits, par_chunks};
     use crate::dtype::{DType, F8E4M3, Scalar, to_odd};
     use crate::layout::Loops;
     use crate::random;
@@ -93,42 +93,28 @@ pub(crate) mod cpu {
         fn as_f64(self) -> f64;
         fn as_f32(self) -> f32;
         /// What f32 to hand to a type of fewer digits, so that it is rounded once.
-        fn narrow(self) -> f32 {
-            self.as_f32()
-        }
+        fn narrow(self) -> f32;
         fn as_i64(self) -> i64;
     }
     macro_rules! number {
-        ($($T:ty: |$x:ident| $f64:expr, $f32:expr, $i64:expr;)*) => {$(
+        ($($T:ty: |$x:ident| $f64:expr, $f32:expr, $narrow:expr, $i64:expr;)*) => {$(
             impl Number for $T {
                 fn as_f64(self) -> f64 { let $x = self; $f64 }
                 fn as_f32(self) -> f32 { let $x = self; $f32 }
+                fn narrow(self) -> f32 { let $x = self; $narrow }
                 fn as_i64(self) -> i64 { let $x = self; $i64 }
             }
         )*};
     }
     number! {
-        f32: |x| x as f64, x, x as i64;
-        bf16: |x| x.to_f32() as f64, x.to_f32(), x.to_f32() as i64;
-        f16: |x| x.to_f32() as f64, x.to_f32(), x.to_f32() as i64;
-        F8E4M3: |x| x.to_f32() as f64, x.to_f32(), x.to_f32() as i64;
-        i64: |x| x as f64, x as f32, x;
-        i32: |x| x as f64, x as f32, x as i64;
-        u8: |x| x as f64, x as f32, x as i64;
-    }
-    impl Number for f64 {
-        fn as_f64(self) -> f64 {
-            self
-        }
-        fn as_f32(self) -> f32 {
-            self as f32
-        }
-        fn narrow(self) -> f32 {
-            to_odd(self)
-        }
-        fn as_i64(self) -> i64 {
-            self as i64
-        }
+        f64: |x| x, x as f32, to_odd(x), x as i64;
+        f32: |x| x as f64, x, x, x as i64;
+        bf16: |x| x.to_f32() as f64, x.to_f32(), x.to_f32(), x.to_f32() as i64;
+        f16: |x| x.to_f32() as f64, x.to_f32(), x.to_f32(), x.to_f32() as i64;
+        F8E4M3: |x| x.to_f32() as f64, x.to_f32(), x.to_f32(), x.to_f32() as i64;
+        i64: |x| x as f64, x as f32, x as f32, x;
+        i32: |x| x as f64, x as f32, x as f32, x as i64;
+        u8: |x| x as f64, x as f32, x as f32, x as i64;
     }
 
     /// Fills a tensor of any dtype from a function of the element's index. Integers become half types by way of f32, as in
@@ -184,20 +170,11 @@ pub(crate) mod cpu {
     fn pack<T: Pod + Send + Sync>(x: &Tensor) -> Tensor {
         let loops = Loops::new([x.layout()]);
         let source = x.raw::<T>();
-        let (n, [stride]) = (loops.inner(), loops.inner_strides());
-        build(x.shape().clone(), x.dtype(), |out: &mut [T]| {
-            if !out.is_empty() {
-                par_chunks(out, n, |i, out| {
-                    loops.for_rows(i / n, (i + out.len()) / n, |row, [at]| {
-                        let out = &mut out[row * n - i..][..n];
-                        match stride {
-                            1 => out.copy_from_slice(&source[at..][..n]),
-                            0 => out.fill(source[at]),
-                            _ => out.iter_mut().enumerate().for_each(|(j, o)| *o = source[at + j * stride]),
-                        }
-                    });
-                });
-            }
+        let [stride] = loops.inner_strides();
+        build_looped(x.shape(), x.dtype(), &loops, |[at], out: &mut [T]| match stride {
+            1 => out.copy_from_slice(&source[at..][..out.len()]),
+            0 => out.fill(source[at]),
+            _ => out.iter_mut().enumerate().for_each(|(j, o)| *o = source[at + j * stride]),
         })
     }
 
@@ -231,17 +208,11 @@ pub(crate) mod cpu {
         let widths: Vec<usize> = parts.iter().map(|p| p.dims()[dim..].iter().product()).collect();
         let sources: Vec<&[T]> = parts.iter().map(|p| p.data::<T>()).collect();
         let width: usize = widths.iter().sum();
-        build(shape, parts[0].dtype(), |out: &mut [T]| {
-            if !out.is_empty() {
-                par_chunks(out, width, |i, out| {
-                    for (row, out) in out.chunks_exact_mut(width).enumerate().map(|(r, o)| (i / width + r, o)) {
-                        let mut at = 0;
-                        for (source, &w) in sources.iter().zip(&widths) {
-                            out[at..at + w].copy_from_slice(&source[row * w..(row + 1) * w]);
-                            at += w;
-                        }
-                    }
-                });
+        build_rows(shape, parts[0].dtype(), width, |row, out: &mut [T]| {
+            let mut at = 0;
+            for (source, &w) in sources.iter().zip(&widths) {
+                out[at..at + w].copy_from_slice(&source[row * w..(row + 1) * w]);
+                at += w;
             }
         })
     }
@@ -254,17 +225,11 @@ pub(crate) mod cpu {
     fn triangle<T: Pod + Send + Sync>(x: &Tensor, k: i64, upper: bool) -> Tensor {
         let (rows, cols) = (x.dims()[x.rank() - 2], x.dims()[x.rank() - 1]);
         let source = x.data::<T>();
-        build(x.shape().clone(), x.dtype(), |out: &mut [T]| {
-            if !out.is_empty() {
-                par_chunks(out, cols, |i, out| {
-                    for (row, out) in out.chunks_exact_mut(cols).enumerate().map(|(r, o)| (i / cols + r, o)) {
-                        let diagonal = ((row % rows) as i64).saturating_add(k);
-                        for (j, o) in out.iter_mut().enumerate() {
-                            let keep = if upper { j as i64 >= diagonal } else { j as i64 <= diagonal };
-                            *o = if keep { source[row * cols + j] } else { T::zeroed() };
-                        }
-                    }
-                });
+        build_rows(x.shape().clone(), x.dtype(), cols, |row, out: &mut [T]| {
+            let diagonal = ((row % rows) as i64).saturating_add(k);
+            for (j, o) in out.iter_mut().enumerate() {
+                let keep = if upper { j as i64 >= diagonal } else { j as i64 <= diagonal };
+                *o = if keep { source[row * cols + j] } else { T::zeroed() };
             }
         })
     }

@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::dtype::{DType, Scalar};
 use crate::operation::operation;
-use crate::ops::Operand;
+use crate::ops::binary::Operand;
 use crate::refuse;
 use crate::shape::{Shape, resolve_dim};
 use crate::tensor::Tensor;
@@ -302,7 +302,7 @@ fn positions(index: &Tensor) -> Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{CpuBuffer, Plus, build, dispatch, dispatch_bits, par_chunks, par_parts};
+    use crate::cpu::{CpuBuffer, Plus, build, build_looped, build_rows, dispatch, dispatch_bits, par_parts};
     use crate::layout::{Layout, Loops};
     use bytemuck::Pod;
 
@@ -322,16 +322,10 @@ pub(crate) mod cpu {
         base.shape = index.shape().clone();
         let loops = Loops::new([index.layout(), &base]);
         let (positions, source) = (index.raw::<i64>(), x.raw::<T>());
-        let (n, [si, sx]) = (loops.inner(), loops.inner_strides());
-        build(index.shape().clone(), x.dtype(), |out: &mut [T]| {
-            if !out.is_empty() {
-                par_chunks(out, n, |start, out| {
-                    loops.for_rows(start / n, (start + out.len()) / n, |row, [i, at]| {
-                        for (j, o) in out[row * n - start..][..n].iter_mut().enumerate() {
-                            *o = source[at + j * sx + positions[i + j * si] as usize * stride];
-                        }
-                    });
-                });
+        let [si, sx] = loops.inner_strides();
+        build_looped(index.shape(), x.dtype(), &loops, |[i, at], out: &mut [T]| {
+            for (j, o) in out.iter_mut().enumerate() {
+                *o = source[at + j * sx + positions[i + j * si] as usize * stride];
             }
         })
     }
@@ -390,15 +384,9 @@ pub(crate) mod cpu {
         let (_, size, inner) = split(x, dim);
         let (positions, source) = (index.data::<i64>(), x.data::<T>());
         let n = positions.len();
-        build(x.shape().with(dim, n), x.dtype(), |out: &mut [T]| {
-            if !out.is_empty() {
-                par_chunks(out, inner, |start, out| {
-                    for (slot, out) in out.chunks_exact_mut(inner).enumerate().map(|(s, o)| (start / inner + s, o)) {
-                        let from = (slot / n * size + positions[slot % n] as usize) * inner;
-                        out.copy_from_slice(&source[from..from + inner]);
-                    }
-                });
-            }
+        build_rows(x.shape().with(dim, n), x.dtype(), inner, |slot, out: &mut [T]| {
+            let from = (slot / n * size + positions[slot % n] as usize) * inner;
+            out.copy_from_slice(&source[from..from + inner]);
         })
     }
 
@@ -423,7 +411,7 @@ pub(crate) mod cpu {
                 for row in out.chunks_exact_mut(inner) {
                     columns.iter_mut().zip(row.chunks_mut(part)).for_each(|(c, piece)| c.push(piece));
                 }
-                par_parts(&mut columns, 1, |c, rows| {
+                par_parts(&mut columns, 1, &|c, rows| {
                     let rows = &mut rows[0];
                     for (i, &p) in positions.iter().enumerate() {
                         let out = &mut *rows[p as usize];
@@ -445,7 +433,7 @@ pub(crate) mod cpu {
     pub fn write_rows(cache: &mut Tensor, positions: &[usize], src: &Tensor) {
         let dense = cache.is_contiguous() || cache.t().is_contiguous();
         if !dense || cache.layout().offset() != 0 || cache.storage_mut().buffer_mut::<CpuBuffer>().is_none() {
-            *cache = crate::ops::kernels::create::copy(cache, cache.dtype());
+            *cache = crate::ops::create::cpu::copy(cache, cache.dtype());
         }
         let transposed = !cache.is_contiguous();
         let src = src.contiguous();

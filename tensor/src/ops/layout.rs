@@ -2,7 +2,7 @@
 
 use crate::dtype::DType;
 use crate::operation::operation;
-use crate::ops::Repeats;
+use crate::ops::index::Repeats;
 use crate::refuse;
 use crate::shape::{Dims, Shape, resolve_dim};
 use crate::tensor::Tensor;

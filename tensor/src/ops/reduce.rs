@@ -1,21 +1,11 @@
 //! Reductions, positions of extremes and running sums.
 
 use crate::dtype::DType;
+use crate::op::ReduceOp;
 use crate::operation::operation;
 use crate::refuse;
 use crate::shape::{Dims, resolve_dim};
 use crate::tensor::Tensor;
-
-/// A reduction over dimensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReduceOp {
-    /// Sum; 0 of nothing.
-    Sum,
-    /// Largest; NaN wins.
-    Max,
-    /// Smallest; NaN wins.
-    Min,
-}
 
 impl Tensor {
     /// Sum over `dims` (all of them for `()` or an empty list). Integers and bool add up as i64. Floats are added pairwise,
@@ -183,7 +173,7 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, dispatch, fold, par_chunks};
+    use crate::cpu::{build, build_rows, dispatch, fold};
     use bytemuck::Pod;
 
     pub fn reduce(op: ReduceOp, x: &Tensor, dims: &[usize]) -> Tensor {
@@ -248,13 +238,7 @@ pub(crate) mod cpu {
         let shape = rows.shape().with(x.rank() - 1, 1);
         let out = dispatch!(x.dtype(), T => {
             let source = rows.data::<T>();
-            build(shape, DType::I64, |out: &mut [i64]| {
-                par_chunks(out, 1, |start, out| {
-                    for (i, o) in out.iter_mut().enumerate() {
-                        *o = position(&source[(start + i) * n..][..n], largest);
-                    }
-                });
-            })
+            build_rows(shape, DType::I64, 1, |i, out: &mut [i64]| out[0] = position(&source[i * n..][..n], largest))
         });
         out.transpose(dim as isize, -1).contiguous()
     }
@@ -305,14 +289,10 @@ pub(crate) mod cpu {
     /// What `step` makes of each element along `dim` and of what it has carried so far.
     fn scan<S: Default, T: Pod + Send + Sync>(x: &Tensor, dim: usize, step: impl Fn(&mut S, T) -> T + Sync) -> Tensor {
         let rows = last(x, dim);
-        let (n, source) = (x.dims()[dim].max(1), rows.data::<T>());
-        let out = build(rows.shape().clone(), x.dtype(), |out: &mut [T]| {
-            par_chunks(out, n, |start, out| {
-                for (out, row) in out.chunks_mut(n).zip(source[start..].chunks(n)) {
-                    let mut carried = S::default();
-                    out.iter_mut().zip(row).for_each(|(o, &x)| *o = step(&mut carried, x));
-                }
-            });
+        let (n, source) = (x.dims()[dim], rows.data::<T>());
+        let out = build_rows(rows.shape().clone(), x.dtype(), n, |i, out: &mut [T]| {
+            let mut carried = S::default();
+            out.iter_mut().zip(&source[i * n..]).for_each(|(o, &x)| *o = step(&mut carried, x));
         });
         out.transpose(dim as isize, -1).contiguous()
     }

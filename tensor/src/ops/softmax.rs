@@ -36,7 +36,7 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, fold, par_chunks, rows};
+    use crate::cpu::{build_rows, fold, rows};
 
     pub fn softmax(x: &Tensor, log: bool) -> Tensor {
         let n = x.dims()[x.rank() - 1];
@@ -49,15 +49,7 @@ pub(crate) mod cpu {
     fn map<T: bytemuck::Pod + Send + Sync>(x: &Tensor, n: usize, row: impl Fn(&[T], &mut [T]) + Sync) -> Tensor {
         let x = x.contiguous();
         let source = x.data::<T>();
-        build(x.shape().clone(), x.dtype(), |out: &mut [T]| {
-            if !out.is_empty() {
-                par_chunks(out, n, |start, out| {
-                    for (y, x) in out.chunks_exact_mut(n).zip(source[start..].chunks_exact(n)) {
-                        row(x, y);
-                    }
-                });
-            }
-        })
+        build_rows(x.shape().clone(), x.dtype(), n, |i, y: &mut [T]| row(&source[i * n..][..n], y))
     }
 
     fn plain(x: &[f64], y: &mut [f64], log: bool) {

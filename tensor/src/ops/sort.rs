@@ -54,27 +54,25 @@ impl Tensor {
 
 pub(crate) mod cpu {
     use super::*;
-    use crate::cpu::{build, dispatch, par_chunks2};
-    use crate::ops::kernels::reduce::last;
+    use crate::cpu::{build2, dispatch, par_chunks2};
+    use crate::ops::reduce::cpu::last;
     use bytemuck::Pod;
     use std::cmp::Ordering;
 
     pub fn sort(x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
         let rows = last(x, dim);
         let n = x.dims()[dim].max(1);
-        let mut positions = None;
-        let values = dispatch!(x.dtype(), T => build(rows.shape().clone(), x.dtype(), |values: &mut [T]| {
-            positions = Some(build(rows.shape().clone(), DType::I64, |positions: &mut [i64]| {
-                let source = rows.data::<T>();
-                par_chunks2(values, n, positions, n, |row, values, positions| {
-                    for (i, (v, p)) in values.chunks_mut(n).zip(positions.chunks_mut(n)).enumerate() {
-                        sort_row(&source[(row + i) * n..][..n], v, p, descending);
-                    }
-                });
-            }));
+        let like = [x.dtype(), DType::I64].map(|dtype| (rows.shape(), dtype));
+        let (values, positions) = dispatch!(x.dtype(), T => build2(like[0], like[1], |values: &mut [T], positions: &mut [i64]| {
+            let source = rows.data::<T>();
+            par_chunks2(values, n, positions, n, |row, values, positions| {
+                for (i, (v, p)) in values.chunks_mut(n).zip(positions.chunks_mut(n)).enumerate() {
+                    sort_row(&source[(row + i) * n..][..n], v, p, descending);
+                }
+            });
         }));
         let back = |t: Tensor| t.transpose(dim as isize, -1).contiguous();
-        (back(values), back(positions.expect("filled above")))
+        (back(values), back(positions))
     }
 
     fn sort_row<T: Pod + PartialOrd>(x: &[T], values: &mut [T], positions: &mut [i64], descending: bool) {

@@ -1,48 +1,13 @@
 //! Elementwise operations of one operand.
 
 use crate::dtype::DType;
+use crate::op::{Gelu, UnaryOp, unary_operations};
 use crate::operation::operation;
 use crate::refuse;
 use crate::tensor::Tensor;
 
-/// How [`Tensor::gelu`] is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Gelu {
-    /// `x·Φ(x)` with the error function.
-    #[default]
-    None,
-    /// The tanh approximation.
-    Tanh,
-}
-
-/// Declares [`UnaryOp`] and a method for each operation that takes no argument. One with arguments has a method of its own;
-/// examples of it stand for it in `ALL`.
-macro_rules! operations {
-    (
-        plain { $($(#[$doc:meta])+ $name:ident => $op:ident;)* }
-        with_arguments { $($(#[$doc_with:meta])+ $name_with:ident => $with:ident $arguments:tt: $($example:expr),+;)* }
-    ) => {
-        /// An elementwise operation of one operand, named after its [`Tensor`] method.
-        #[derive(Clone, Copy, Debug, PartialEq)]
-        #[allow(missing_docs)] // the fields are described at the methods
-        pub enum UnaryOp {
-            $($(#[$doc])+ $op,)*
-            $($(#[$doc_with])+ $with $arguments,)*
-        }
-
-        impl UnaryOp {
-            /// Every operation; those with arguments with some of them.
-            pub const ALL: &'static [UnaryOp] = &[$(UnaryOp::$op,)* $($($example,)+)*];
-
-            /// The name of its method.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(UnaryOp::$op => stringify!($name),)*
-                    $(UnaryOp::$with { .. } => stringify!($name_with),)*
-                }
-            }
-        }
-
+macro_rules! methods {
+    (plain { $($(#[$doc:meta])+ $name:ident => $op:ident;)* } with_arguments $others:tt) => {
         impl Tensor {$(
             $(#[$doc])+
             ///
@@ -55,53 +20,7 @@ macro_rules! operations {
         )*}
     };
 }
-
-operations! {
-    plain {
-        /// `−x`; not defined for bool, which panics.
-        neg => Neg;
-        /// `|x|`.
-        abs => Abs;
-        /// `eˣ`.
-        exp => Exp;
-        /// Natural logarithm.
-        log => Log;
-        /// Square root.
-        sqrt => Sqrt;
-        /// `1/√x`.
-        rsqrt => Rsqrt;
-        /// Sine of radians.
-        sin => Sin;
-        /// Cosine of radians.
-        cos => Cos;
-        /// Hyperbolic tangent.
-        tanh => Tanh;
-        /// `1/(1 + e⁻ˣ)`.
-        sigmoid => Sigmoid;
-        /// `x·sigmoid(x)`, also called swish.
-        silu => Silu;
-        /// `max(x, 0)`; NaN stays NaN.
-        relu => Relu;
-        /// `1/x`.
-        reciprocal => Reciprocal;
-        /// `x²`.
-        square => Square;
-        /// −1, 0 or 1.
-        sign => Sign;
-        /// The largest integer not above `x`.
-        floor => Floor;
-        /// The error function `2/√π ∫₀ˣ e^(−t²) dt`.
-        erf => Erf;
-        /// True where `x` is zero or false; a bool tensor.
-        logical_not => LogicalNot;
-    }
-    with_arguments {
-        /// Gaussian error linear unit.
-        gelu => Gelu(Gelu): UnaryOp::Gelu(Gelu::None), UnaryOp::Gelu(Gelu::Tanh);
-        /// `log(1 + e^(beta·x))/beta`.
-        softplus => Softplus { beta: f64, threshold: f64 }: UnaryOp::Softplus { beta: 1.0, threshold: 20.0 };
-    }
-}
+unary_operations!(methods);
 
 impl UnaryOp {
     /// Whether the result is a float even for integers.
@@ -236,13 +155,8 @@ pub(crate) mod cpu {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
                 0.5 * x * (1.0 + inner.tanh())
             }
-            Relu => {
-                if x < 0.0 {
-                    0.0
-                } else {
-                    x
-                }
-            }
+            Relu if x < 0.0 => 0.0,
+            Relu => x,
             Softplus { beta, threshold } => {
                 let product = x * beta;
                 let tail = (-product.abs()).exp().ln_1p() / beta;
@@ -254,13 +168,8 @@ pub(crate) mod cpu {
             }
             Reciprocal => 1.0 / x,
             Square => x * x,
-            Sign => {
-                if x.is_nan() {
-                    x
-                } else {
-                    sign(x)
-                }
-            }
+            Sign if x.is_nan() => x,
+            Sign => sign(x),
             Floor => x.floor(),
             Erf => libm::erf(x),
             LogicalNot => unreachable!("handled as a comparison"),

@@ -141,7 +141,8 @@ fn normal(rng: &mut Generator, shape: &[usize]) -> Tensor {
     let mut physical = shape.to_vec();
     physical[0] += 1;
     let rank = shape.len() as isize;
-    match rng.next_u64() % 3 {
+    let (seed, drawn) = rng.state();
+    match tensor::random::philox(seed, drawn)[0] % 3 {
         0 => rng.normal(shape, 0.0, 1.0, DType::F32, &cpu),
         1 => rng.normal(physical, 0.0, 1.0, DType::F32, &cpu).narrow(0, 1, shape[0]),
         _ => {

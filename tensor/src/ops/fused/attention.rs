@@ -96,7 +96,7 @@ pub(super) fn backward(x: &[&Tensor], scale: f64) -> Vec<Tensor> {
 pub(super) mod cpu {
     use super::*;
     use crate::cpu::parallel::{Task, run};
-    use crate::cpu::{build, par_parts2, rows};
+    use crate::cpu::{build, build2, par_parts2, rows};
 
     /// The matrix of one head in a `[batch, heads, seq, dim]` tensor whose last dimension is dense: data and row stride.
     fn head(t: &Tensor, i: usize) -> rows::Head<'_> {
@@ -117,43 +117,39 @@ pub(super) mod cpu {
         let columns = k.strides()[2] == 1 && k.strides()[3] != 1 && dim > 1;
         let (q, k, v) = (dense(q), if columns { k.t() } else { dense(k) }, dense(v));
         let keys_of = |i| if columns { rows::Keys::Columns(head(&k, i)) } else { rows::Keys::Rows(head(&k, i)) };
-        let mut lse = None;
-        let out = build([batch, heads, seq, width], DType::F32, |out: &mut [f32]| {
-            lse = Some(build([batch, heads, seq], DType::F32, |lse: &mut [f32]| {
-                let one = |i: usize, out: &mut [f32], lse: &mut [f32]| {
-                    let seen = visible.map_or(keys, |n| n[i / heads]);
-                    rows::attention(head(&q, i), keys_of(i), head(&v, i), seq, seen, scale as f32, out, lse);
-                };
-                // A decoding step has little work a head: give each thread several.
-                let per = (crate::cpu::GRAIN / (seq * keys.max(1))).clamp(1, (batch * heads).div_ceil(8).max(1));
-                par_parts2(out, per * seq * width, lse, per * seq, |c, out, lse| {
-                    for (j, (out, lse)) in out.chunks_exact_mut(seq * width).zip(lse.chunks_exact_mut(seq)).enumerate() {
-                        one(c * per + j, out, lse);
-                    }
-                });
-            }));
+        let shapes = ([batch, heads, seq, width], [batch, heads, seq]);
+        let (out, lse) = build2((shapes.0, DType::F32), (shapes.1, DType::F32), |out: &mut [f32], lse: &mut [f32]| {
+            let one = |i: usize, out: &mut [f32], lse: &mut [f32]| {
+                let seen = visible.map_or(keys, |n| n[i / heads]);
+                rows::attention(head(&q, i), keys_of(i), head(&v, i), seq, seen, scale as f32, out, lse);
+            };
+            // A decoding step has little work per head: give each thread several.
+            let per = (crate::cpu::GRAIN / (seq * keys.max(1))).clamp(1, (batch * heads).div_ceil(8).max(1));
+            par_parts2(out, per * seq * width, lse, per * seq, &|c, out, lse| {
+                for (j, (out, lse)) in out.chunks_exact_mut(seq * width).zip(lse.chunks_exact_mut(seq)).enumerate() {
+                    one(c * per + j, out, lse);
+                }
+            });
         });
-        vec![out, lse.expect("filled above")]
+        vec![out, lse]
     }
 
     pub fn backward(x: &[&Tensor], scale: f64) -> Vec<Tensor> {
         let [grad, q, k, v, out] = [x[0], x[1], x[2], x[3], x[4]].map(dense);
         let (seq, keys, dim, width) = (q.dims()[2], k.dims()[2], q.dims()[3], v.dims()[3]);
         let lse = x[5].contiguous();
-        let (mut dk, mut dv) = (None, None);
-        let dq = build(q.shape().clone(), DType::F32, |dq: &mut [f32]| {
-            dk = Some(build(k.shape().clone(), DType::F32, |dk: &mut [f32]| {
-                dv = Some(build(v.shape().clone(), DType::F32, |dv: &mut [f32]| {
-                    let parts = dq.chunks_mut(seq * dim).zip(dk.chunks_mut(keys * dim)).zip(dv.chunks_mut(keys * width));
-                    let one = |i: usize, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]| {
-                        let saved = (head(&q, i), head(&k, i), head(&v, i), head(&out, i), &lse.data::<f32>()[i * seq..][..seq]);
-                        rows::attention_backward(head(&grad, i), saved, seq, keys, scale as f32, dq, dk, dv);
-                    };
-                    let one = &one;
-                    run(parts.enumerate().map(|(i, ((dq, dk), dv))| Box::new(move || one(i, dq, dk, dv)) as Task<'_>).collect());
-                }));
+        let mut dv = None;
+        let (dq, dk) = build2((q.shape(), DType::F32), (k.shape(), DType::F32), |dq: &mut [f32], dk: &mut [f32]| {
+            dv = Some(build(v.shape(), DType::F32, |dv: &mut [f32]| {
+                let parts = dq.chunks_mut(seq * dim).zip(dk.chunks_mut(keys * dim)).zip(dv.chunks_mut(keys * width));
+                let one = |i: usize, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]| {
+                    let saved = (head(&q, i), head(&k, i), head(&v, i), head(&out, i), &lse.data::<f32>()[i * seq..][..seq]);
+                    rows::attention_backward(head(&grad, i), saved, seq, keys, scale as f32, dq, dk, dv);
+                };
+                let one = &one;
+                run(parts.enumerate().map(|(i, ((dq, dk), dv))| Box::new(move || one(i, dq, dk, dv)) as Task<'_>).collect());
             }));
         });
-        vec![dq, dk.expect("filled above"), dv.expect("filled above")]
+        vec![dq, dk, dv.expect("built inside")]
     }
 }

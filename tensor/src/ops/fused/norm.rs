@@ -87,22 +87,19 @@ pub(super) mod cpu {
     use super::*;
     use crate::cpu::rows::dot;
     use crate::cpu::simd::{dispatch, fma};
-    use crate::cpu::{build, par_chunks2, par_parts, par_parts2};
+    use crate::cpu::{build, build2, par_chunks2, par_parts, par_parts2};
 
     pub fn forward(x: &[&Tensor], eps: f64) -> Vec<Tensor> {
         let (x, weight) = (x[0].contiguous(), x.get(1).map(|w| w.contiguous()));
         let (n, w, source) = (x.dims()[1], weight.as_ref().map(|w| w.data::<f32>()), x.data::<f32>());
-        let mut rstd = None;
-        let y = build(x.shape().clone(), DType::F32, |y: &mut [f32]| {
-            rstd = Some(build([x.dims()[0], 1], DType::F32, |rstd: &mut [f32]| {
-                par_chunks2(y, n, rstd, 1, |row, y, rstd| {
-                    for (i, (y, r)) in y.chunks_exact_mut(n).zip(rstd).enumerate() {
-                        *r = rms_norm(&source[(row + i) * n..][..n], w, eps as f32, y);
-                    }
-                });
-            }));
+        let results = build2((x.shape(), DType::F32), ([x.dims()[0], 1], DType::F32), |y: &mut [f32], rstd: &mut [f32]| {
+            par_chunks2(y, n, rstd, 1, |row, y, rstd| {
+                for (i, (y, r)) in y.chunks_exact_mut(n).zip(rstd).enumerate() {
+                    *r = rms_norm(&source[(row + i) * n..][..n], w, eps as f32, y);
+                }
+            });
         });
-        vec![y, rstd.expect("filled above")]
+        vec![results.0, results.1]
     }
 
     pub fn backward(x: &[&Tensor]) -> Vec<Tensor> {
@@ -123,8 +120,8 @@ pub(super) mod cpu {
                 }
             };
             match w {
-                Some(_) => par_parts2(dx, BLOCK * n, &mut partial, n, |b, dx, dw| run(b, dx, Some(dw))),
-                None => par_parts(dx, BLOCK * n, |b, dx| run(b, dx, None)),
+                Some(_) => par_parts2(dx, BLOCK * n, &mut partial, n, &|b, dx, dw| run(b, dx, Some(dw))),
+                None => par_parts(dx, BLOCK * n, &|b, dx| run(b, dx, None)),
             }
         });
         let dw = weight.map(|_| {

@@ -39,7 +39,7 @@ pub(super) mod cpu {
     use super::*;
     use crate::cpu::simd::{dispatch, fma};
     use crate::cpu::vmath::sigmoid1;
-    use crate::cpu::{build, par_chunks, par_chunks2};
+    use crate::cpu::{build, build2, par_chunks, par_chunks2};
     use crate::dtype::DType;
 
     pub fn forward(x: &[&Tensor]) -> Vec<Tensor> {
@@ -53,16 +53,14 @@ pub(super) mod cpu {
     pub fn backward(x: &[&Tensor]) -> Vec<Tensor> {
         let (grad, gate, up) = (x[0].contiguous(), x[1].contiguous(), x[2].contiguous());
         let (d, g, u) = (grad.data::<f32>(), gate.data::<f32>(), up.data::<f32>());
-        let mut du = None;
-        let dg = build(gate.shape().clone(), DType::F32, |dg: &mut [f32]| {
-            du = Some(build(gate.shape().clone(), DType::F32, |du: &mut [f32]| {
-                par_chunks2(dg, 1, du, 1, |start, dg, du| {
-                    let n = dg.len();
-                    swiglu_backward(&d[start..][..n], &g[start..][..n], &u[start..][..n], dg, du);
-                });
-            }));
+        let like = (gate.shape(), DType::F32);
+        let (dg, du) = build2(like, like, |dg: &mut [f32], du: &mut [f32]| {
+            par_chunks2(dg, 1, du, 1, |start, dg, du| {
+                let n = dg.len();
+                swiglu_backward(&d[start..][..n], &g[start..][..n], &u[start..][..n], dg, du);
+            });
         });
-        vec![dg, du.expect("filled above")]
+        vec![dg, du]
     }
 
     dispatch! {

@@ -25,6 +25,7 @@ mod plan;
 mod tests;
 
 use crate::cpu::simd::isa;
+use crate::operation::interruptible;
 pub(crate) use block::{Out, Right, block};
 pub(crate) use kernel::{Micro, Mode};
 pub(crate) use pack::{Scratch, left_room, pack_left, pack_right};
@@ -144,7 +145,7 @@ pub fn gemm_batch<'a, T: Gemm>(
     let work = (m * n).saturating_mul(k);
     if threads > 1 && batch > 1 && work.saturating_mul(batch) >= SERIAL && (batch >= 4 * threads || work < SERIAL) {
         let least = (SERIAL / 2).div_ceil(work.max(1));
-        c.par_chunks_mut(m * n).with_min_len(least).enumerate().for_each(|(i, c)| one(i, c, 1));
+        interruptible(|| c.par_chunks_mut(m * n).with_min_len(least).enumerate().for_each(|(i, c)| one(i, c, 1)));
     } else {
         let threads = if work < SERIAL { 1 } else { threads };
         c.chunks_mut(m * n).enumerate().for_each(|(i, c)| one(i, c, threads));
