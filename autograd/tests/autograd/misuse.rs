@@ -157,6 +157,7 @@ fn panics_name_the_operation_and_the_callers_line() {
                     "Var::detach",
                     "Var::device",
                     "Var::dtype",
+                    "Var::id",
                     "Var::numel",
                     "Var::rank",
                     "Var::requires_grad",
