@@ -312,6 +312,10 @@ fn panics_name_the_operation_and_the_callers_line() {
             ("arithmetic that is defined for all operands", ARITHMETIC),
             ("makes a handle, or finds what one stands for", HANDLES),
             ("returns a `Result`", &["Device::synchronize"]),
+            (
+                "for backends, of sizes and strides that operations have made",
+                &["Loops::inner", "Loops::inner_strides", "Loops::new", "Loops::over"],
+            ),
             ("a view of what it is given, that always fits", &["Tensor::t", "Tensor::from_parts"]),
         ],
         unreachable: &[
