@@ -48,7 +48,7 @@ const ELEMENT_TYPES: [ElementType; 13] = {
 
 impl ElementType {
     /// Bytes of an element.
-    pub fn bytes(self) -> u64 {
+    pub(crate) fn bytes(self) -> u64 {
         use ElementType::*;
         match self {
             U8 => 1,
@@ -59,13 +59,13 @@ impl ElementType {
     }
 
     /// Whether out-of-bounds elements can be NaN.
-    pub fn is_float(self) -> bool {
+    pub(crate) fn is_float(self) -> bool {
         use ElementType::*;
         matches!(self, F16 | F32 | F64 | Bf16 | F32Ftz | Tf32 | Tf32Ftz)
     }
 
     /// The value that `CUtensorMapDataType` gives it.
-    pub fn from_cuda(value: u32) -> Option<ElementType> {
+    pub(crate) fn from_cuda(value: u32) -> Option<ElementType> {
         ELEMENT_TYPES.get(value as usize).copied()
     }
 }
@@ -172,7 +172,7 @@ pub enum TensorMapError {
 
 /// A row of a box: where it lies in the box's linear image, and the elements of it that are inside the tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Offset of its first byte in the box's image, before the swizzle.
     pub offset: u32,
     /// Address of the first byte that is inside the tensor.
@@ -185,8 +185,7 @@ pub struct Row {
 
 /// A field that `tensormap.replace` changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Field {
+pub(crate) enum Field {
     GlobalAddress,
     Rank,
     BoxDim(usize),
@@ -291,11 +290,11 @@ impl TensorMap {
     /// Checks and encodes: the interpreter's `cuTensorMapEncodeTiled`.
     pub fn encode(&self) -> Result<[u8; MAP_BYTES], TensorMapError> {
         self.check()?;
-        Ok(self.encode_unchecked())
+        Ok(self.to_bytes())
     }
 
-    /// Bytes 0: magic, 4: sum, 8: rank and enumerations, 16: address, 24: dims - 1, 48: strides, 80: box, 90: element strides.
-    fn encode_unchecked(&self) -> [u8; MAP_BYTES] {
+    /// The map without a check, as `tensormap.replace` leaves it. Bytes 0: magic, 4: sum, 8: rank and enumerations, 16: address, 24: dims - 1, 48: strides, 80: box, 90: element strides.
+    pub(crate) fn to_bytes(&self) -> [u8; MAP_BYTES] {
         let mut b = [0; MAP_BYTES];
         b[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         b[8] = self.dims.len() as u8;
@@ -323,7 +322,7 @@ impl TensorMap {
     }
 
     /// Reads what [`TensorMap::encode`] wrote; `None` if the bytes are no map.
-    pub fn decode(b: &[u8; MAP_BYTES]) -> Option<TensorMap> {
+    pub(crate) fn decode(b: &[u8; MAP_BYTES]) -> Option<TensorMap> {
         let word = |at: usize| u32::from_le_bytes(b[at..at + 4].try_into().unwrap());
         let long = |at: usize| u64::from_le_bytes(b[at..at + 8].try_into().unwrap());
         let rank = usize::from(b[8]);
@@ -345,7 +344,7 @@ impl TensorMap {
     }
 
     /// `tensormap.replace`: changes one field, in the units that the instruction takes. The map is checked when it is used.
-    pub fn replace(&mut self, field: Field, value: u64) -> Option<()> {
+    pub(crate) fn replace(&mut self, field: Field, value: u64) -> Option<()> {
         match field {
             Field::GlobalAddress => self.address = value,
             Field::Rank => {
@@ -372,13 +371,8 @@ impl TensorMap {
         Some(())
     }
 
-    /// The same map as bytes, without a check: what `tensormap.replace` leaves.
-    pub fn to_bytes(&self) -> [u8; MAP_BYTES] {
-        self.encode_unchecked()
-    }
-
     /// Elements of the box's image in each dimension.
-    pub fn extents(&self) -> [u32; 5] {
+    pub(crate) fn extents(&self) -> [u32; 5] {
         std::array::from_fn(|i| match (self.box_dims.get(i), self.element_strides.get(i)) {
             (Some(&b), _) if i == 0 => b,
             (Some(&b), Some(&s)) => b.div_ceil(s),
@@ -387,12 +381,12 @@ impl TensorMap {
     }
 
     /// Bytes of the box's image: what a load's mbarrier counts, whatever lies out of bounds.
-    pub fn box_bytes(&self) -> u32 {
+    pub(crate) fn box_bytes(&self) -> u32 {
         self.extents().iter().product::<u32>() * self.element.bytes() as u32
     }
 
     /// The rows of the box at `coordinates` (innermost first), in the order of its image.
-    pub fn rows(&self, coordinates: &[i32], mut visit: impl FnMut(Row)) {
+    pub(crate) fn rows(&self, coordinates: &[i32], mut visit: impl FnMut(Row)) {
         let extents = self.extents();
         let bytes = self.element.bytes();
         let row_bytes = extents[0] * bytes as u32;
@@ -422,7 +416,7 @@ impl TensorMap {
     }
 
     /// The bytes that an element outside the tensor reads as.
-    pub fn fill(&self) -> [u8; 8] {
+    pub(crate) fn fill(&self) -> [u8; 8] {
         use ElementType::*;
         match (self.oob_fill, self.element) {
             (OobFill::Zero, _) => [0; 8],

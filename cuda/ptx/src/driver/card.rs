@@ -227,9 +227,10 @@ impl Driver for Card {
             (&raw mut size).cast(),
             null_mut(), // CU_LAUNCH_PARAM_END
         ];
+        let extra = if launch.params.is_empty() { null_mut() } else { extra.as_mut_ptr() };
         // SAFETY: everything pointed to lives until the call returns, and the driver has copied the arguments by then. That
         // they fit the kernel is the caller's part.
-        unsafe { sys::cuLaunchKernelEx(&config, function, null_mut(), extra.as_mut_ptr()) }.result().named("cuLaunchKernelEx")
+        unsafe { sys::cuLaunchKernelEx(&config, function, null_mut(), extra) }.result().named("cuLaunchKernelEx")
     }
 
     fn tensor_map(&mut self, map: &TensorMap) -> Result<[u8; MAP_BYTES], DriverError> {
