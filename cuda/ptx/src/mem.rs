@@ -22,7 +22,7 @@ pub use global::{GLOBAL_BASE, Global, MAX_ALLOCATION, MemoryError};
 pub use shadow::{Segment, Tracker};
 
 use crate::hazard::{HazardKind, Site};
-use shadow::{Shape, Step};
+use shadow::{Pattern, Step};
 
 /// Where the window of shared memory begins in the generic space.
 pub const SHARED_BASE: u64 = 0x0100_0000_0000;
@@ -178,14 +178,14 @@ struct Plan {
 }
 
 impl Plan {
-    fn shape(&self, mask: u32) -> Shape<'_> {
+    fn pattern(&self, mask: u32) -> Pattern<'_> {
         let first = self.offsets[mask.trailing_zeros() as usize & 31] as usize;
         if self.run {
-            Shape::Run(first)
+            Pattern::Run(first)
         } else if self.one {
-            Shape::One(first, mask)
+            Pattern::One(first, mask)
         } else {
-            Shape::Gather(&self.offsets, mask)
+            Pattern::Gather(&self.offsets, mask)
         }
     }
 }
@@ -415,9 +415,9 @@ impl Memory {
             }
         }
         let (segment, tracker) = self.parts(plan.which, by.local);
-        let shape = plan.shape(mask);
+        let pattern = plan.pattern(mask);
         if tracker.enabled && plan.which != Which::Local {
-            segment.read(&shape, bytes, &Step { warp: by.warp, pc: by.pc, strength: sem.scope() }, tracker);
+            segment.read(&pattern, bytes, &Step { warp: by.warp, pc: by.pc, strength: sem.scope() }, tracker);
         }
         fn copy<const N: usize>(data: &[u8], plan: &Plan, mask: u32, out: &mut [[u8; 16]; 32]) {
             let offsets = &plan.offsets;
@@ -441,10 +441,10 @@ impl Memory {
             8 => copy::<8>(data, plan, mask, &mut out.bytes),
             _ => copy::<16>(data, plan, mask, &mut out.bytes),
         }
-        let settled = match shape {
-            Shape::Run(at) => segment.initialized(at, 32 * bytes),
-            Shape::One(at, _) => segment.undefined(at, bytes) == 0,
-            Shape::Gather(..) => false,
+        let settled = match pattern {
+            Pattern::Run(at) => segment.initialized(at, 32 * bytes),
+            Pattern::One(at, _) => segment.undefined(at, bytes) == 0,
+            Pattern::Gather(..) => false,
         };
         if !settled {
             for lane in lanes_of(mask) {
@@ -483,10 +483,10 @@ impl Memory {
 
     fn store_planned(&mut self, by: &mut By, plan: &Plan, mask: u32, bytes: usize, sem: Sem, value: &Block) {
         let (segment, tracker) = self.parts(plan.which, by.local);
-        let shape = plan.shape(mask);
+        let pattern = plan.pattern(mask);
         if tracker.enabled && plan.which != Which::Local {
             let step = Step { warp: by.warp, pc: by.pc, strength: sem.scope() };
-            segment.write(&shape, bytes, &value.bytes, &step, tracker);
+            segment.write(&pattern, bytes, &value.bytes, &step, tracker);
         }
         fn copy<const N: usize>(data: &mut [u8], plan: &Plan, mask: u32, from: &[[u8; 16]; 32]) {
             let offsets = &plan.offsets;
@@ -510,8 +510,8 @@ impl Memory {
             8 => copy::<8>(data, plan, mask, &value.bytes),
             _ => copy::<16>(data, plan, mask, &value.bytes),
         }
-        match shape {
-            Shape::Run(at) if value.any_undefined == 0 => segment.set_initialized(at, 32 * bytes, true),
+        match pattern {
+            Pattern::Run(at) if value.any_undefined == 0 => segment.set_initialized(at, 32 * bytes, true),
             _ => {
                 for lane in lanes_of(mask) {
                     let undefined = if value.any_undefined >> lane & 1 == 1 { value.undefined[lane as usize] } else { 0 };

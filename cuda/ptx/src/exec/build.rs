@@ -57,7 +57,7 @@ impl Builder {
         self.errors.push(Error { file: self.file.clone(), line, message: message.into() });
     }
 
-    fn build(mut self, tree: &ast::Module) -> Result<Module, Errors> {
+    fn build(mut self, tree: &ast::File) -> Result<Module, Errors> {
         self.program.files = tree.files.iter().cloned().collect();
         self.declare(tree);
         for v in &tree.variables {
@@ -90,11 +90,11 @@ impl Builder {
     }
 
     /// The functions that have bodies, the last of each name.
-    fn bodies<'t>(&self, tree: &'t ast::Module) -> Vec<&'t ast::Function> {
+    fn bodies<'t>(&self, tree: &'t ast::File) -> Vec<&'t ast::Function> {
         tree.functions.iter().filter(|f| f.body.is_some()).collect()
     }
 
-    fn declare(&mut self, tree: &ast::Module) {
+    fn declare(&mut self, tree: &ast::File) {
         for v in &tree.variables {
             let name = match v.space {
                 Space::Shared => self.shared_variable(v),

@@ -22,6 +22,7 @@ pub struct Engine<'g> {
 
 impl Engine<'_> {
     /// One instruction of a split: evaluates the guard, runs what is lane-wise in place and calls the family of the rest.
+    #[inline]
     pub fn step(&mut self, warp: &mut Warp, split: &mut Split) -> Result<After, Stop> {
         let (module, m) = (self.module, &mut self.machine);
         let pc = split.pc;

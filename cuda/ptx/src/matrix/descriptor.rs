@@ -8,7 +8,7 @@
 //! | 49–51 | base offset: the line where the swizzle pattern starts, if not at a multiple of its length |
 //! | 62–63 | swizzle: 0 none, 1 128B, 2 64B, 3 32B |
 
-use super::Swizzle;
+use super::swizzle::Swizzle;
 
 /// Which index of an operand runs along memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

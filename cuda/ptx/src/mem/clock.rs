@@ -20,16 +20,8 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-pub use super::known::Clock;
+pub use super::known::{ASYNC, ASYNC_GENERIC, Clock, Stamp};
 use super::known::{Times, join};
-
-/// Number of an interval between two synchronisations; 0 is "never".
-pub type Stamp = u32;
-
-/// First agent that is not a warp. Below it, an agent is a warp's number in the launch.
-pub const ASYNC: u32 = 1 << 26;
-/// Agents from here on are asynchronous, but in the generic proxy (`cp.async`).
-pub const ASYNC_GENERIC: u32 = ASYNC | 1 << 25;
 
 /// The scope of a fence or of a strong access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,7 +4,13 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::clock::{ASYNC, Stamp};
+/// Number of an interval between two synchronisations; 0 is "never".
+pub type Stamp = u32;
+
+/// First agent that is not a warp. Below it, an agent is a warp's number in the launch.
+pub const ASYNC: u32 = 1 << 26;
+/// Agents from here on are asynchronous, but in the generic proxy (`cp.async`).
+pub const ASYNC_GENERIC: u32 = ASYNC | 1 << 25;
 
 #[derive(Clone, Debug)]
 pub(super) enum Times {

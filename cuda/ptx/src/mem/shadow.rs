@@ -35,7 +35,7 @@ pub struct Segment {
 }
 
 /// Which bytes the lanes of a warp access.
-pub(crate) enum Shape<'a> {
+pub(crate) enum Pattern<'a> {
     /// All 32 lanes, one after the other.
     Run(usize),
     /// Some lanes, all at one place.
@@ -114,11 +114,11 @@ impl Segment {
     }
 
     /// Records reads of `bytes` a lane and reports what they race with.
-    pub(crate) fn read(&mut self, shape: &Shape, bytes: usize, step: &Step, tracker: &mut Tracker) {
+    pub(crate) fn read(&mut self, pattern: &Pattern, bytes: usize, step: &Step, tracker: &mut Tracker) {
         let me = Me::new(step.warp, &tracker.order, step.pc, step.strength);
         let shift = bytes.trailing_zeros();
-        match *shape {
-            Shape::Run(start) => {
+        match *pattern {
+            Pattern::Run(start) => {
                 let (mut at, end) = (start, start + 32 * bytes);
                 while at < end {
                     let page = Self::page(&mut self.pages, at, shift, tracker);
@@ -140,8 +140,8 @@ impl Segment {
                     at = stop;
                 }
             }
-            Shape::One(at, lanes) => self.read_at(at, bytes, lanes, &me, tracker),
-            Shape::Gather(offsets, mask) => {
+            Pattern::One(at, lanes) => self.read_at(at, bytes, lanes, &me, tracker),
+            Pattern::Gather(offsets, mask) => {
                 // Lanes that read the same place are one group of readers: a small table finds most of them.
                 let mut table = [(u32::MAX, 0u32); 64];
                 let mut order = [0u8; 32];
@@ -179,11 +179,11 @@ impl Segment {
     }
 
     /// Records writes of `bytes` a lane and reports what they race with; to be called before the bytes change.
-    pub(crate) fn write(&mut self, shape: &Shape, bytes: usize, new: &[[u8; 16]; 32], step: &Step, tracker: &mut Tracker) {
+    pub(crate) fn write(&mut self, pattern: &Pattern, bytes: usize, new: &[[u8; 16]; 32], step: &Step, tracker: &mut Tracker) {
         let me = Me::new(step.warp, &tracker.order, step.pc, step.strength);
         let shift = bytes.trailing_zeros();
-        match *shape {
-            Shape::Run(start) => {
+        match *pattern {
+            Pattern::Run(start) => {
                 let (mut at, end) = (start, start + 32 * bytes);
                 while at < end {
                     let page = Self::page(&mut self.pages, at, shift, tracker);
@@ -218,7 +218,7 @@ impl Segment {
                     at = stop;
                 }
             }
-            Shape::One(at, lanes) => {
+            Pattern::One(at, lanes) => {
                 let first = lanes.trailing_zeros() as usize;
                 let value = &new[first][..bytes];
                 if let Some(other) = lanes_of(lanes).find(|&l| &new[l as usize][..bytes] != value) {
@@ -227,7 +227,7 @@ impl Segment {
                 let last = 31 - lanes.leading_zeros();
                 self.write_at(at, bytes, last, &new[last as usize], &me, tracker);
             }
-            Shape::Gather(offsets, mask) => {
+            Pattern::Gather(offsets, mask) => {
                 let mut table = [(u32::MAX, 0u8); 64];
                 for lane in lanes_of(mask) {
                     let at = offsets[lane as usize];

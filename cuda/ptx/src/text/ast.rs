@@ -2,7 +2,7 @@
 
 /// A whole PTX file.
 #[derive(Clone, Debug, Default)]
-pub struct Module {
+pub struct File {
     /// `.version`, as (major, minor).
     pub version: (u32, u32),
     /// `.target` words, such as `sm_90a`.

@@ -5,10 +5,10 @@ use super::lexer::{self, Kind, Token};
 use super::{Error, Errors};
 
 /// Parses a whole file; `name` is how errors call it.
-pub fn parse(name: &str, source: &str) -> Result<Module, Errors> {
+pub fn parse(name: &str, source: &str) -> Result<File, Errors> {
     let fail = |line, message| Errors(vec![Error { file: name.to_string(), line, message }]);
     let tokens = lexer::tokens(source).map_err(|(line, message)| fail(line, message))?;
-    let module = Module { address_size: 64, ..Module::default() };
+    let module = File { address_size: 64, ..File::default() };
     let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, numbered: 0, loc: None, module };
     parser.module().map_err(|(line, message)| fail(line, message))?;
     Ok(parser.module)
@@ -33,7 +33,7 @@ pub(super) struct Parser<'a> {
     numbered: u32,
     /// The last `.loc` of the current function.
     pub(super) loc: Option<Loc>,
-    pub(super) module: Module,
+    pub(super) module: File,
 }
 
 impl<'a> Parser<'a> {

@@ -11,7 +11,7 @@ use crate::exec::machine::Machine;
 use crate::exec::warp::Warp;
 use crate::hazard::HazardKind;
 use crate::ir::Addr;
-use crate::mem::shadow::{AsyncStep, IN_FLIGHT, Shape, Step};
+use crate::mem::shadow::{AsyncStep, IN_FLIGHT, Pattern, Step};
 use crate::mem::{Scope, Space, Which, lanes_of, mapa};
 use crate::request::FaultKind;
 use crate::tensor_map::{ElementType, TensorMap};
@@ -124,7 +124,7 @@ pub(super) fn copy_async(
             for unit in (0..valid as usize).step_by(4) {
                 let n = (valid as usize - unit).min(4);
                 let n = if n == 3 { 4.min(bytes) } else { n };
-                segment.read(&Shape::One(offset + unit, 1 << lane), n, &step, tracker);
+                segment.read(&Pattern::One(offset + unit, 1 << lane), n, &step, tracker);
             }
         }
         let (segment, tracker) = m.mem.parts_of(to);

@@ -10,7 +10,7 @@ use crate::exec::machine::Machine;
 use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
-use crate::mem::shadow::{Shape, Step};
+use crate::mem::shadow::{Pattern, Step};
 use crate::mem::{Block, Scope, Sem, Space, lanes_of};
 use crate::request::FaultKind;
 use crate::tensor_map::{Field, MAP_ALIGN, MAP_BYTES, TensorMap};
@@ -54,7 +54,7 @@ pub(super) fn read(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, at: At
         let writers = segment.writers(offset, MAP_BYTES, tracker);
         let step = Step { warp: &warp.order, pc: at.pc, strength: None };
         for i in (0..MAP_BYTES).step_by(16) {
-            segment.read(&Shape::One(offset + i, 1 << lane), 16, &step, tracker);
+            segment.read(&Pattern::One(offset + i, 1 << lane), 16, &step, tracker);
         }
         for (who, stamp, pc) in writers {
             let fences = &asyncs.map_fences;
