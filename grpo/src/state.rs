@@ -5,13 +5,12 @@
 //! step. Its last eight bytes, a tensor of their own, are the checksum of all before; those of the other files that a run goes on
 //! from are in the object.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use nn::{AdamW, CheckpointError, DeepseekV3ForCausalLM, Module, Named};
-use safetensors::SafeTensors;
+use nn::{AdamW, CheckpointError, DeepseekV3ForCausalLM, Module, Named, TensorFile};
 use serde::{Deserialize, Serialize};
 use tensor::{DType, Device, Tensor};
 
@@ -124,8 +123,8 @@ impl Snapshot {
     /// # Errors
     /// The disk refuses; the state before is untouched then.
     pub fn write(&self, dir: &RunDir) -> Result<(), RunDirError> {
-        let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(&self.state).expect("plain data"))]);
-        let mut bytes = nn::tensors_to_bytes(&self.tensors, metadata);
+        let metadata = BTreeMap::from([("run".to_owned(), serde_json::to_string(&self.state).expect("plain data"))]);
+        let mut bytes = nn::tensors_to_bytes(&self.tensors, &metadata);
         let end = bytes.len() - CHECKSUM_SIZE;
         let sum = checksum(0, &bytes[..end]);
         bytes[end..].copy_from_slice(&sum.to_le_bytes());
@@ -155,27 +154,28 @@ pub fn files(folder: &Path) -> Result<Files, StateError> {
 /// # Errors
 /// A file is missing, damaged, changed or not of this program.
 pub fn load(folder: &Path, device: &Device) -> Result<(RunState, BTreeMap<String, Tensor>), StateError> {
-    let (state, bytes) = check(folder)?;
-    let path = folder.join(STATE);
-    let mut tensors = nn::parse_tensors(&path, &bytes, device)?;
+    let (state, mut file) = check(folder)?;
+    let mut tensors = file.read_all(device)?;
     tensors.remove(CHECKSUM);
     Ok((state, tensors))
 }
 
-/// As [`load`], without the tensors; also returns the file's bytes.
+/// As [`load`], without the tensors, which the file still has.
 ///
 /// # Errors
 /// As [`load`].
-pub fn check(folder: &Path) -> Result<(RunState, Vec<u8>), StateError> {
+pub fn check(folder: &Path) -> Result<(RunState, TensorFile<Cursor<Vec<u8>>>), StateError> {
     let path = folder.join(STATE);
     let bytes = fs::read(&path).map_err(cannot("read", &path))?;
     let damaged = |message: String| StateError::Damaged { path: path.clone(), message };
     let invalid = |message: String| StateError::Invalid { path: path.clone(), message };
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(format!("it is no safetensors file ({e})")))?;
-    let run = header.metadata().as_ref().and_then(|m| m.get("run")).ok_or_else(|| invalid("it holds no `run`".into()))?;
-    let (before, sum) = bytes.split_at(bytes.len() - CHECKSUM_SIZE);
-    let (found, expected) = (checksum(0, before).to_le_bytes(), sum);
-    if found != expected {
+    let sums = bytes.split_last_chunk::<CHECKSUM_SIZE>().map(|(before, sum)| (checksum(0, before).to_le_bytes(), *sum));
+    let file = TensorFile::new(&path, Cursor::new(bytes)).map_err(|e| match e {
+        CheckpointError::Corrupt { reason, .. } => damaged(format!("it is no safetensors file ({reason})")),
+        other => other.into(),
+    })?;
+    let run = file.metadata("run").ok_or_else(|| invalid("it holds no `run`".into()))?;
+    if sums.is_none_or(|(found, expected)| found != expected) {
         return Err(damaged("its checksum is not that of its content".into()));
     }
     let state: RunState = read_formatted(run).map_err(invalid)?;
@@ -188,7 +188,7 @@ pub fn check(folder: &Path) -> Result<(RunState, Vec<u8>), StateError> {
             return Err(StateError::Changed { path: folder.join(name), found, expected });
         }
     }
-    Ok((state, bytes))
+    Ok((state, file))
 }
 
 /// Gives a module the tensors under `prefix`.

@@ -1,17 +1,18 @@
 //! Checkpoints in the hub's format: `config.json` beside `model.safetensors`, whole or in shards with an index.
 
 use crate::config::{Config, ConfigError};
-use crate::files::{write_atomic, write_atomic_with};
+use crate::files::write_atomic;
 use crate::init::Init;
 use crate::model::DeepseekV3ForCausalLM;
 use crate::module::{Module, Named, Slot};
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, View};
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::safetensors::{TensorFile, Unique, io, save_tensors};
+use crate::text;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use tensor::{DType, Device, Shape, Tensor};
+use tensor::{DType, Device, Tensor};
 
 /// Why a checkpoint cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum CheckpointError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// Not a whole safetensors file or index.
+    /// Not a safetensors file or index by the format's rules, or one that contradicts another.
     #[error("{}: corrupt or truncated: {reason}", path.display())]
     Corrupt {
         /// The file.
@@ -78,13 +79,27 @@ pub enum CheckpointError {
         /// What would have been accepted.
         expected: &'static str,
     },
-    /// An output head that is not the embedding, although the config ties them.
-    #[error("{}: `{key}` differs from the embedding, but the config has tie_word_embeddings", path.display())]
+    /// Two tensors that are one parameter of the model (an output head and the embedding that it is tied to) and differ.
+    #[error("{}: `{key}` differs from `{with}`, but the config ties them", path.display())]
     NotTied {
-        /// The file or folder.
+        /// The folder.
         path: PathBuf,
-        /// The output head.
+        /// The tensor.
         key: String,
+        /// The other name of the same parameter.
+        with: String,
+    },
+    /// A number with which the model means nothing.
+    #[error("{}: `{key}` holds {found}, expected {expected}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        key: String,
+        /// The number.
+        found: f64,
+        /// What would have been accepted.
+        expected: &'static str,
     },
     /// The config is refused.
     #[error(transparent)]
@@ -118,7 +133,7 @@ impl DeepseekV3ForCausalLM {
     /// dtype: the file and the key are named.
     pub fn from_pretrained(dir: &Path, dtype: DType, device: &Device) -> Result<(Self, Vec<Notice>), CheckpointError> {
         let mut config = Config::from_file(&dir.join("config.json"))?;
-        let weights = Weights::find(dir)?;
+        let mut weights = Weights::find(dir)?;
         let mut notices = Vec::new();
         let (first, wanted) = (config.num_hidden_layers, config.num_nextn_predict_layers);
         let has = |i: usize| weights.keys.keys().any(|key| key.starts_with(&format!("model.layers.{i}.")));
@@ -128,7 +143,6 @@ impl DeepseekV3ForCausalLM {
                 .push(Notice(format!("{}: no weights for the {wanted} multi-token-prediction layers; left out", dir.display())));
         }
         let layers = first + config.num_nextn_predict_layers;
-        let tied = config.tie_word_embeddings;
         let in_file = |e| ConfigError::InFile { path: dir.join("config.json"), source: Box::new(e) };
         config.check_memory(dtype, device).map_err(in_file)?;
         let model = Self::with_init(config, &mut Init::placeholder(dtype, device))?;
@@ -136,7 +150,7 @@ impl DeepseekV3ForCausalLM {
             let layer = key.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
             layer.is_some_and(|i| i >= layers)
         };
-        let ignored = |key: &str| is_beyond(key) || key.ends_with(".rotary_emb.inv_freq") || (tied && key == "lm_head.weight");
+        let ignored = |key: &str| is_beyond(key) || key.ends_with(".rotary_emb.inv_freq");
         let left = weights.load_into(&model, ignored)?;
         let beyond: Vec<&String> = left.iter().filter(|key| is_beyond(key)).collect();
         if let Some(key) = beyond.first() {
@@ -145,9 +159,6 @@ impl DeepseekV3ForCausalLM {
                 dir.display(),
                 beyond.len()
             )));
-        }
-        if left.iter().any(|key| key == "lm_head.weight") {
-            weights.check_tied("lm_head.weight", "model.embed_tokens.weight")?;
         }
         Ok((model, notices))
     }
@@ -191,199 +202,117 @@ fn hub_dtype(dtype: DType) -> &'static str {
     }
 }
 
-/// Reads every tensor of a safetensors file, each in its own dtype.
-///
-/// # Errors
-/// If the file cannot be read, is corrupt, or holds a dtype that does not exist here.
-pub fn load_tensors(path: &Path, device: &Device) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
-    parse_tensors(path, &fs::read(path).map_err(io(path))?, device)
-}
-
-/// As [`load_tensors`], of the bytes that were read from `path`.
-///
-/// # Errors
-/// The same.
-pub fn parse_tensors(path: &Path, bytes: &[u8], device: &Device) -> Result<BTreeMap<String, Tensor>, CheckpointError> {
-    let file = parse(path, bytes)?;
-    file.iter().map(|(name, view)| Ok((name.to_owned(), tensor_of(path, name, &view, device)?))).collect()
-}
-
-/// Writes tensors as a safetensors file, which appears whole or not at all.
-///
-/// # Errors
-/// If it cannot be written.
-pub fn save_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), CheckpointError> {
-    let metadata = Some(HashMap::from([("format".to_owned(), "pt".to_owned())]));
-    let write = |to: &Path| safetensors::serialize_to_file(stored(tensors), &metadata, to).map_err(system_error);
-    write_atomic_with(path, write).map_err(io(path))
-}
-
-/// The bytes of a safetensors file of these tensors, with `metadata` in its header.
-pub fn tensors_to_bytes(tensors: &BTreeMap<String, Tensor>, metadata: HashMap<String, String>) -> Vec<u8> {
-    safetensors::serialize(stored(tensors), &Some(metadata)).expect("a tensor fills its shape")
-}
-
-fn stored(tensors: &BTreeMap<String, Tensor>) -> impl Iterator<Item = (&String, Stored<'_>)> {
-    tensors.iter().map(|(name, tensor)| (name, Stored(tensor)))
-}
-
-/// What the system said, in its own words: wrapped once more, it would read `IoError(Os { … })`.
-fn system_error(error: SafeTensorError) -> std::io::Error {
-    match error {
-        SafeTensorError::IoError(source) => source,
-        other => std::io::Error::other(other),
-    }
-}
-
 /// The weights of a checkpoint: which file holds which tensor.
 struct Weights {
     dir: PathBuf,
-    keys: BTreeMap<String, PathBuf>,
+    /// From the name of a tensor to that of its file.
+    keys: BTreeMap<String, String>,
+    files: BTreeMap<String, TensorFile>,
+}
+
+/// `model.safetensors.index.json`
+#[derive(Deserialize)]
+struct Index {
+    weight_map: Unique<String>,
 }
 
 impl Weights {
+    /// Reads all headers.
     fn find(dir: &Path) -> Result<Weights, CheckpointError> {
-        let (single, index) = (dir.join("model.safetensors"), dir.join("model.safetensors.index.json"));
-        let keys = if single.is_file() {
-            let bytes = fs::read(&single).map_err(io(&single))?;
-            parse(&single, &bytes)?.names().into_iter().map(|key| (key.to_owned(), single.clone())).collect()
-        } else if index.is_file() {
-            let corrupt = |reason: String| CheckpointError::Corrupt { path: index.clone(), reason };
-            let text = fs::read_to_string(&index).map_err(io(&index))?;
-            let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| corrupt(e.to_string()))?;
-            let map = json.get("weight_map").and_then(|m| m.as_object()).ok_or_else(|| corrupt("no `weight_map`".into()))?;
-            let file = |key: &String, file: &serde_json::Value| match file.as_str() {
-                Some(name) if Path::new(name).file_name() == Some(name.as_ref()) => Ok((key.clone(), dir.join(name))),
-                _ => Err(corrupt(format!("`{key}` is said to be in {file}, which is no file name"))),
-            };
-            map.iter().map(|(key, name)| file(key, name)).collect::<Result<_, _>>()?
-        } else {
+        let (single, index) = ("model.safetensors", dir.join("model.safetensors.index.json"));
+        if dir.join(single).is_file() {
+            let file = TensorFile::open(&dir.join(single))?;
+            let keys = file.names().map(|key| (key.to_owned(), single.to_owned())).collect();
+            return Ok(Weights { dir: dir.into(), keys, files: BTreeMap::from([(single.to_owned(), file)]) });
+        }
+        if !index.is_file() {
             return Err(CheckpointError::NoWeights { path: dir.into() });
-        };
-        Ok(Weights { dir: dir.into(), keys })
+        }
+        let corrupt = |path: &Path, reason: String| CheckpointError::Corrupt { path: path.into(), reason };
+        let bytes = fs::read(&index).map_err(io(&index))?;
+        let json = text::decode(&bytes).map_err(|e| corrupt(&index, e.to_string()))?;
+        let Index { weight_map: Unique(keys) } = serde_json::from_str(json).map_err(|e| corrupt(&index, e.to_string()))?;
+        let mut files = BTreeMap::new();
+        for (key, name) in &keys {
+            if Path::new(name).file_name() != Some(name.as_ref()) {
+                return Err(corrupt(&index, format!("`{key}` is said to be in {name:?}, which is no file name")));
+            }
+            if !files.contains_key(name) {
+                files.insert(name.clone(), TensorFile::open(&dir.join(name))?);
+            }
+        }
+        let weights = Weights { dir: dir.into(), keys, files };
+        for (name, file) in &weights.files {
+            let wrong = |key: &&str| weights.keys.get(*key) != Some(name);
+            if let Some(key) = file.names().find(wrong) {
+                let said = weights.keys.get(key).map_or("does not list".to_owned(), |other| format!("has in {other}"));
+                return Err(corrupt(&dir.join(name), format!("it holds `{key}`, which the index {said}")));
+            }
+        }
+        weights.keys.iter().try_for_each(|(key, name)| weights.files[name].info(key).map(drop))?;
+        Ok(weights)
     }
 
-    /// Gives each parameter and buffer of a module its value. Tensors without a place must be `ignored`; they are returned.
-    fn load_into(&self, module: &dyn Module, ignored: impl Fn(&str) -> bool) -> Result<Vec<String>, CheckpointError> {
+    /// Gives each parameter and buffer of a module its value, under whichever of its names; where several are there, they must agree.
+    /// Tensors without a place must be `ignored`; they are returned.
+    fn load_into(&mut self, module: &dyn Module, ignored: impl Fn(&str) -> bool) -> Result<Vec<String>, CheckpointError> {
         let places = module.walk();
-        let names: BTreeSet<&String> = places.iter().map(|place| &place.name).collect();
+        let found: Vec<Vec<&String>> =
+            places.iter().map(|place| place.names().filter(|name| self.keys.contains_key(*name)).collect()).collect();
         let missing: Vec<String> =
-            names.iter().filter(|name| !self.keys.contains_key(**name)).map(|name| name.to_string()).collect();
+            places.iter().zip(&found).filter(|(_, found)| found.is_empty()).map(|(place, _)| place.name.clone()).collect();
         if !missing.is_empty() {
             return Err(CheckpointError::Missing { path: self.dir.clone(), keys: missing });
         }
+        let names: BTreeSet<&String> = found.iter().flatten().copied().collect();
         let (left, unexpected): (Vec<String>, Vec<String>) =
             self.keys.keys().filter(|key| !names.contains(*key)).cloned().partition(|key| ignored(key));
         if !unexpected.is_empty() {
             return Err(CheckpointError::Unexpected { path: self.dir.clone(), keys: unexpected });
         }
-        let files: BTreeSet<&PathBuf> = names.iter().map(|name| &self.keys[*name]).collect();
-        for path in files {
-            let bytes = fs::read(path).map_err(io(path))?;
-            let file = parse(path, &bytes)?;
-            for Named { name, slot, .. } in places.iter().filter(|place| &self.keys[&place.name] == path) {
-                load_one(path, &file, name, slot)?;
+        for (place, names) in places.iter().zip(&found) {
+            let value = self.read(names[0], &place.slot)?;
+            for other in &names[1..] {
+                if self.read(other, &place.slot)?.to_bytes() != value.to_bytes() {
+                    let (path, key, with) = (self.dir.clone(), other.to_string(), names[0].clone());
+                    return Err(CheckpointError::NotTied { path, key, with });
+                }
             }
+            if let Some((found, expected)) = misrouting(&place.name, &value) {
+                let (path, key) = (self.dir.join(&self.keys[names[0]]), names[0].clone());
+                return Err(CheckpointError::Value { path, key, found, expected });
+            }
+            place.slot.set_value(value);
         }
         Ok(left)
     }
 
-    /// That two tensors hold the same numbers.
-    fn check_tied(&self, key: &str, with: &str) -> Result<(), CheckpointError> {
-        let read = |key: &str| -> Result<Tensor, CheckpointError> {
-            let path = &self.keys[key];
-            let bytes = fs::read(path).map_err(io(path))?;
-            tensor_of(path, key, &view(path, &parse(path, &bytes)?, key)?, &Device::cpu())
-        };
-        let (a, b) = (read(key)?, read(with)?);
-        let same = a.shape() == b.shape() && a.to_f64_vec() == b.to_f64_vec();
-        if same { Ok(()) } else { Err(CheckpointError::NotTied { path: self.dir.clone(), key: key.into() }) }
-    }
-}
-
-fn load_one(path: &Path, file: &SafeTensors<'_>, name: &str, slot: &Slot) -> Result<(), CheckpointError> {
-    let (view, old) = (view(path, file, name)?, slot.value());
-    if view.shape() != old.dims() {
-        let (found, expected) = (view.shape().to_vec(), old.dims().to_vec());
-        return Err(CheckpointError::Shape { path: path.into(), key: name.into(), found, expected });
-    }
-    if !matches!(view.dtype(), Dtype::F64 | Dtype::F32 | Dtype::BF16 | Dtype::F16) {
-        let found = format!("{:?}", view.dtype());
-        return Err(CheckpointError::DType { path: path.into(), key: name.into(), found, expected: "F64, F32, BF16 or F16" });
-    }
-    slot.set_value(tensor_of(path, name, &view, old.device())?.to_dtype(old.dtype()));
-    Ok(())
-}
-
-fn view<'a>(path: &Path, file: &SafeTensors<'a>, name: &str) -> Result<safetensors::tensor::TensorView<'a>, CheckpointError> {
-    file.tensor(name).map_err(|_| CheckpointError::Missing { path: path.into(), keys: vec![name.into()] })
-}
-
-fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, CheckpointError> {
-    SafeTensors::deserialize(bytes).map_err(|e| CheckpointError::Corrupt { path: path.into(), reason: e.to_string() })
-}
-
-fn tensor_of(
-    path: &Path,
-    name: &str,
-    view: &safetensors::tensor::TensorView<'_>,
-    device: &Device,
-) -> Result<Tensor, CheckpointError> {
-    let dtype = match view.dtype() {
-        Dtype::F64 => DType::F64,
-        Dtype::F32 => DType::F32,
-        Dtype::BF16 => DType::BF16,
-        Dtype::F16 => DType::F16,
-        Dtype::F8_E4M3 => DType::F8E4M3,
-        Dtype::I64 => DType::I64,
-        Dtype::I32 => DType::I32,
-        Dtype::U8 => DType::U8,
-        Dtype::BOOL => DType::Bool,
-        other => {
-            let (path, key, found) = (path.into(), name.into(), format!("{other:?}"));
-            return Err(CheckpointError::DType {
-                path,
-                key,
-                found,
-                expected: "F64, F32, BF16, F16, F8_E4M3, I64, I32, U8 or BOOL",
-            });
+    /// A tensor as the value of a place.
+    fn read(&mut self, key: &str, slot: &Slot) -> Result<Tensor, CheckpointError> {
+        let (name, old) = (&self.keys[key], slot.value());
+        let (path, key) = (self.dir.join(name), key.to_owned());
+        let file = self.files.get_mut(name).expect("every file was opened");
+        let (dtype, shape) = file.info(&key)?;
+        if shape != old.dims() {
+            let (found, expected) = (shape.to_vec(), old.dims().to_vec());
+            return Err(CheckpointError::Shape { path, key, found, expected });
         }
+        if !["F64", "F32", "BF16", "F16"].contains(&dtype) {
+            let (found, expected) = (dtype.to_owned(), "F64, F32, BF16 or F16");
+            return Err(CheckpointError::DType { path, key, found, expected });
+        }
+        Ok(file.read(&key, old.device())?.to_dtype(old.dtype()))
+    }
+}
+
+/// The first value with which a router would send every token the same way or nowhere, and what would be accepted.
+fn misrouting(name: &str, value: &Tensor) -> Option<(f64, &'static str)> {
+    let (limit, expected) = if name.ends_with("mlp.gate.weight") {
+        (f64::INFINITY, "finite numbers")
+    } else if name.ends_with("e_score_correction_bias") {
+        (f64::from(1 << 23), "numbers below 2^23 in magnitude, where f32 still adds scores to them")
+    } else {
+        return None;
     };
-    if !Shape::from(view.shape()).fits() {
-        let reason = format!("`{name}` has the shape {:?}, more than any memory holds", view.shape());
-        return Err(CheckpointError::Corrupt { path: path.into(), reason });
-    }
-    Ok(Tensor::from_bytes(view.data().to_vec(), view.shape(), dtype, device))
-}
-
-/// A tensor on its way into a file.
-struct Stored<'a>(&'a Tensor);
-
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        match self.0.dtype() {
-            DType::F64 => Dtype::F64,
-            DType::F32 => Dtype::F32,
-            DType::BF16 => Dtype::BF16,
-            DType::F16 => Dtype::F16,
-            DType::F8E4M3 => Dtype::F8_E4M3,
-            DType::I64 => Dtype::I64,
-            DType::I32 => Dtype::I32,
-            DType::U8 => Dtype::U8,
-            DType::Bool => Dtype::BOOL,
-        }
-    }
-    fn shape(&self) -> &[usize] {
-        self.0.dims()
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        self.0.to_bytes().into()
-    }
-    fn data_len(&self) -> usize {
-        self.0.numel() * self.0.dtype().size()
-    }
-}
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + '_ {
-    move |source| CheckpointError::Io { path: path.into(), source }
+    value.to_f64_vec().into_iter().find(|x| x.is_nan() || x.abs() >= limit).map(|found| (found, expected))
 }

@@ -24,10 +24,11 @@ mod mtp;
 mod optim;
 pub mod or_none;
 mod rope;
+mod safetensors;
 pub mod text;
 
 pub use cache::{KvCache, LayerCache, Rows};
-pub use checkpoint::{CheckpointError, Notice, load_tensors, parse_tensors, save_tensors, tensors_to_bytes};
+pub use checkpoint::{CheckpointError, Notice};
 pub use config::{Config, ConfigError, ScoringFunc, TopkMethod};
 pub use decoder::DecoderLayer;
 pub use files::{write_atomic, write_atomic_with};
@@ -42,3 +43,4 @@ pub use moe::{Gate, Moe, Routing};
 pub use mtp::Mtp;
 pub use optim::{AdamW, AdamWConfig, OptimError, Schedule, clip_grad_norm, grad_norm};
 pub use rope::{Angles, Rope, RopeScaling, Yarn};
+pub use safetensors::{TensorFile, load_tensors, save_tensors, tensors_to_bytes};

@@ -91,6 +91,13 @@ pub struct Named {
     pub slot: Slot,
 }
 
+impl Named {
+    /// All of them, the first one first.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.name).chain(&self.tied_names)
+    }
+}
+
 /// Each of these once with all its names, in the order of the first ones.
 #[track_caller]
 pub(crate) fn once<T>(op: &str, all: Vec<(String, T)>, id: impl Fn(&T) -> Option<usize>) -> Vec<(Vec<String>, T)> {

@@ -52,19 +52,47 @@ fn whole_and_sharded_checkpoints_load_alike() {
     fs::write(&index, serde_json::json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
     assert!(same(&load(&folder).unwrap().0, &whole));
 
-    // A key in no shard, a shard that is not there, a name that leads out of the folder, an index that is none.
+    // Keys of another shard, a key of no shard, a tensor that the index does not list or that is there twice, a shard that is not
+    // there, a name that leads out of the folder, an index that is none.
     let write = |map: &BTreeMap<String, String>| fs::write(&index, serde_json::json!({"weight_map": map}).to_string()).unwrap();
+    let said = || load(&folder).unwrap_err().to_string();
+    let second = "model-00002-of-00003.safetensors";
+    let (moved, home) = map.iter().find(|(_, file)| **file != second).unwrap();
     let mut broken = map.clone();
-    broken.insert("lm_head.weight".into(), "model-00002-of-00003.safetensors".into());
-    broken.insert("model.norm.weight".into(), "model-00002-of-00003.safetensors".into());
-    broken.insert("model.embed_tokens.weight".into(), "model-00002-of-00003.safetensors".into());
+    broken.insert(moved.clone(), second.into());
     write(&broken);
-    assert!(
-        matches!(load(&folder), Err(CheckpointError::Missing { path, .. }) if path.ends_with("model-00002-of-00003.safetensors"))
-    );
+    assert!(said().ends_with(&format!("{home}: corrupt or truncated: it holds `{moved}`, which the index has in {second}")));
+    broken.remove(moved);
+    write(&broken);
+    assert!(said().ends_with(&format!("{home}: corrupt or truncated: it holds `{moved}`, which the index does not list")));
+    let mut broken = map.clone();
+    broken.insert("nowhere.weight".into(), second.into());
+    write(&broken);
+    assert!(said().ends_with(&format!("{second}: 1 missing: `nowhere.weight`")));
+    write(&map);
+    let shard_two = load_tensors(&folder.0.join(second), &cpu()).unwrap();
+    let mut twice = shard_two.clone();
+    twice.insert(moved.clone(), tensors[moved].clone());
+    save_tensors(&folder.0.join(second), &twice).unwrap();
+    assert!(said().ends_with(&format!("{second}: corrupt or truncated: it holds `{moved}`, which the index has in {home}")));
+    save_tensors(&folder.0.join(second), &shard_two).unwrap();
+    let json = serde_json::json!({"metadata": {}, "weight_map": map}).to_string();
+    fs::write(&index, json.replacen(r#""weight_map":{"#, &format!(r#""weight_map":{{"{moved}":"{second}","#), 1)).unwrap();
+    assert!(said().contains("index.json") && said().contains(&format!("`{moved}` occurs twice")));
+
+    // Text as editors on Windows save it, and what a broken download leaves.
+    fs::write(&index, format!("\u{feff}{json}")).unwrap();
+    assert!(same(&load(&folder).unwrap().0, &whole));
+    let wide: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (bytes, what) in [(&wide[..], "UTF-16"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"), (b"{\xff}", "UTF-8")] {
+        fs::write(&index, bytes).unwrap();
+        assert!(said().contains("index.json: ") && said().contains(what), "{}", said());
+    }
+
+    let mut broken = map.clone();
     broken.insert("lm_head.weight".into(), "model-00009-of-00003.safetensors".into());
     write(&broken);
-    assert!(matches!(load(&folder), Err(CheckpointError::Io { .. } | CheckpointError::Missing { .. })));
+    assert!(matches!(load(&folder), Err(CheckpointError::Io { path, .. }) if path.ends_with("model-00009-of-00003.safetensors")));
     broken.insert("lm_head.weight".into(), "../model-00001-of-00003.safetensors".into());
     write(&broken);
     assert!(matches!(load(&folder), Err(CheckpointError::Corrupt { path, .. }) if path == index));
@@ -175,7 +203,51 @@ fn tied_embeddings_need_no_head_and_refuse_another() {
     assert!(same(&load(&folder).unwrap().0, &plain));
     tensors.insert("lm_head.weight".into(), tensors["model.embed_tokens.weight"].neg());
     rewrite(&folder, &tensors);
-    assert!(matches!(load(&folder), Err(CheckpointError::NotTied { .. })));
+    assert!(matches!(load(&folder), Err(CheckpointError::NotTied { key, .. }) if key == "lm_head.weight"));
+    // safetensors' own save_model drops the other name.
+    let table = tensors.remove("model.embed_tokens.weight").unwrap();
+    tensors.insert("lm_head.weight".into(), table);
+    rewrite(&folder, &tensors);
+    assert!(same(&load(&folder).unwrap().0, &plain));
+    tensors.remove("lm_head.weight");
+    rewrite(&folder, &tensors);
+    assert!(matches!(load(&folder), Err(CheckpointError::Missing { keys, .. }) if keys == ["model.embed_tokens.weight"]));
+}
+
+#[test]
+fn numbers_with_which_a_router_means_nothing_are_refused() {
+    let (folder, tensors) = saved("router", tiny());
+    let (weight, bias) = ("model.layers.1.mlp.gate.weight", "model.layers.1.mlp.gate.e_score_correction_bias");
+    let with = |key: &str, value: f32| {
+        let mut changed = tensors.clone();
+        let old = &tensors[key];
+        let mut values = old.to_vec::<f32>();
+        *values.last_mut().unwrap() = value;
+        changed.insert(key.into(), Tensor::from_vec(values, old.shape().clone(), &cpu()));
+        rewrite(&folder, &changed);
+        load(&folder).map(drop).map_err(|e| e.to_string())
+    };
+    let most = 8_388_608f32;
+    for (key, value) in [
+        (weight, f32::NAN),
+        (weight, f32::INFINITY),
+        (weight, f32::NEG_INFINITY),
+        (bias, f32::NAN),
+        (bias, f32::INFINITY),
+        (bias, f32::NEG_INFINITY),
+        (bias, most),
+        (bias, -most),
+    ] {
+        let said = with(key, value).unwrap_err();
+        assert!(said.contains(&format!("model.safetensors: `{key}` holds {value}, expected ")), "{value}: {said}");
+    }
+    for (key, value) in [(weight, 1e30), (bias, most.next_down()), (bias, -most.next_down()), ("model.norm.weight", f32::NAN)] {
+        assert_eq!(with(key, value), Ok(()), "{key} {value}");
+    }
+    // What overflows in the dtype of the model counts too.
+    assert_eq!(with(weight, 1e6), Ok(()));
+    let said = DeepseekV3ForCausalLM::from_pretrained(&folder.0, DType::F16, &cpu()).unwrap_err().to_string();
+    assert!(said.contains(weight) && said.contains("inf"), "{said}");
 }
 
 #[test]

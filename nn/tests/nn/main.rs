@@ -4,6 +4,7 @@ mod attention;
 mod checkpoint;
 mod common;
 mod config;
+mod format;
 mod generation;
 mod gradients;
 mod module;
