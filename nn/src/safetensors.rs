@@ -267,11 +267,7 @@ pub fn tensors_to_bytes(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<
     bytes
 }
 
-fn write_tensors(
-    out: &mut dyn Write,
-    tensors: &BTreeMap<String, Tensor>,
-    metadata: &BTreeMap<String, String>,
-) -> io::Result<()> {
+fn write_tensors(out: &mut dyn Write, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> io::Result<()> {
     let mut order: Vec<(&String, &Tensor)> = tensors.iter().collect();
     order.sort_by_key(|(_, tensor)| Reverse(tensor.dtype().size()));
     let (mut header, mut filled) = (BTreeMap::from([(METADATA, serde_json::to_value(metadata)?)]), 0);

@@ -84,7 +84,9 @@ fn whole_and_sharded_checkpoints_load_alike() {
     fs::write(&index, format!("\u{feff}{json}")).unwrap();
     assert!(same(&load(&folder).unwrap().0, &whole));
     let wide: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    for (bytes, what) in [(&wide[..], "UTF-16"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"), (b"{\xff}", "UTF-8")] {
+    for (bytes, what) in
+        [(&wide[..], "UTF-16"), (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"), (b"{\xff}", "UTF-8")]
+    {
         fs::write(&index, bytes).unwrap();
         assert!(said().contains("index.json: ") && said().contains(what), "{}", said());
     }

@@ -74,7 +74,9 @@ fn every_rule_of_the_format_is_kept_by_name() {
     let mut not_utf8 = file(r#"{"?":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#, 4);
     not_utf8[10] = 0xff;
     assert!(refusal(not_utf8).contains("its header: "));
-    for (length, expected) in [(0, "does not begin"), (u64::MAX, "possible"), (1 << 40, "possible"), (good.len() as u64 + 13, "possible")] {
+    for (length, expected) in
+        [(0, "does not begin"), (u64::MAX, "possible"), (1 << 40, "possible"), (good.len() as u64 + 13, "possible")]
+    {
         let mut bytes = file(&good, 12);
         bytes[..8].copy_from_slice(&length.to_le_bytes());
         let said = refusal(bytes);
