@@ -115,6 +115,11 @@ pub struct TensorFile<R = File> {
     reader: R,
     /// Where the numbers begin.
     start: u64,
+    header: Header,
+}
+
+#[derive(Debug, Default)]
+struct Header {
     entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
 }
@@ -157,18 +162,18 @@ impl<R: Read + Seek> TensorFile<R> {
         }
         let mut header = vec![0; length as usize];
         reader.seek(SeekFrom::Start(8)).and_then(|_| reader.read_exact(&mut header)).map_err(io(path))?;
-        let (entries, metadata) = parse(&header, size - 8 - length).map_err(corrupt)?;
-        Ok(TensorFile { path: path.into(), reader, start: 8 + length, entries, metadata })
+        let header = Header::parse(&header, size - 8 - length).map_err(corrupt)?;
+        Ok(TensorFile { path: path.into(), reader, start: 8 + length, header })
     }
 
     /// What the file's metadata say under a key.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.get(key).map(String::as_str)
+        self.header.metadata.get(key).map(String::as_str)
     }
 
     /// The names of its tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.keys().map(String::as_str)
+        self.header.entries.keys().map(String::as_str)
     }
 
     /// Name of the dtype and shape of a tensor.
@@ -176,7 +181,7 @@ impl<R: Read + Seek> TensorFile<R> {
     /// # Errors
     /// If there is none of this name.
     pub(crate) fn info(&self, name: &str) -> Result<(&str, &[usize]), CheckpointError> {
-        match self.entries.get(name) {
+        match self.header.entries.get(name) {
             Some(entry) => Ok((&entry.dtype, &entry.shape)),
             None => Err(CheckpointError::Missing { path: self.path.clone(), keys: vec![name.into()] }),
         }
@@ -193,7 +198,7 @@ impl<R: Read + Seek> TensorFile<R> {
             let expected = "F64, F32, BF16, F16, F8_E4M3, I64, I32, U8 or BOOL";
             return Err(CheckpointError::DType { path, key, found: found.into(), expected });
         };
-        let (begin, end) = self.entries[name].data_offsets;
+        let (begin, end) = self.header.entries[name].data_offsets;
         let mut bytes = vec![0; (end - begin) as usize];
         let read = self.reader.seek(SeekFrom::Start(self.start + begin)).and_then(|_| self.reader.read_exact(&mut bytes));
         read.map_err(io(&self.path))?;
@@ -210,31 +215,33 @@ impl<R: Read + Seek> TensorFile<R> {
     }
 }
 
-/// Tensors and metadata of a header whose tensors fill `size` bytes: no hole, no overlap, nothing after the last.
-fn parse(header: &[u8], size: u64) -> Result<(BTreeMap<String, Entry>, BTreeMap<String, String>), String> {
-    let named = |name: &str, error: serde_json::Error| format!("`{name}` in its header: {error}");
-    let Unique(parts) = serde_json::from_slice::<Unique<&RawValue>>(header).map_err(|e| format!("its header: {e}"))?;
-    let (mut entries, mut metadata) = (BTreeMap::new(), BTreeMap::new());
-    for (name, part) in parts {
-        if name == METADATA {
-            metadata = serde_json::from_str::<Unique<String>>(part.get()).map_err(|e| named(&name, e))?.0;
-        } else {
-            let entry: Entry = serde_json::from_str(part.get()).map_err(|e| named(&name, e))?;
-            entry.check(&name)?;
-            entries.insert(name, entry);
+impl Header {
+    /// The header of a file whose tensors fill `size` bytes: no hole, no overlap, nothing after the last.
+    fn parse(bytes: &[u8], size: u64) -> Result<Header, String> {
+        let named = |name: &str, error: serde_json::Error| format!("`{name}` in its header: {error}");
+        let Unique(parts) = serde_json::from_slice::<Unique<&RawValue>>(bytes).map_err(|e| format!("its header: {e}"))?;
+        let mut header = Header::default();
+        for (name, part) in parts {
+            if name == METADATA {
+                header.metadata = serde_json::from_str::<Unique<String>>(part.get()).map_err(|e| named(&name, e))?.0;
+            } else {
+                let entry: Entry = serde_json::from_str(part.get()).map_err(|e| named(&name, e))?;
+                entry.check(&name)?;
+                header.entries.insert(name, entry);
+            }
         }
-    }
-    let mut order: Vec<(&String, (u64, u64))> = entries.iter().map(|(name, entry)| (name, entry.data_offsets)).collect();
-    order.sort_by_key(|(_, offsets)| *offsets);
-    let (mut filled, mut last) = (0, None);
-    for (name, (begin, end)) in order {
-        match last {
-            _ if begin > filled => return Err(format!("no tensor has the bytes {filled} to {begin}, before `{name}`")),
-            Some(last) if begin < filled => return Err(format!("`{last}` and `{name}` overlap")),
-            _ => (filled, last) = (end, Some(name)),
+        let mut order: Vec<(&String, &Entry)> = header.entries.iter().collect();
+        order.sort_by_key(|(_, entry)| entry.data_offsets);
+        let (mut filled, mut last) = (0, None);
+        for (name, Entry { data_offsets: (begin, end), .. }) in order {
+            match last {
+                _ if *begin > filled => return Err(format!("no tensor has the bytes {filled} to {begin}, before `{name}`")),
+                Some(last) if *begin < filled => return Err(format!("`{last}` and `{name}` overlap")),
+                _ => (filled, last) = (*end, Some(name)),
+            }
         }
+        if filled == size { Ok(header) } else { Err(format!("its tensors take {filled} bytes, but {size} are there")) }
     }
-    if filled == size { Ok((entries, metadata)) } else { Err(format!("its tensors take {filled} bytes, but {size} are there")) }
 }
 
 /// Reads every tensor of a safetensors file, each in its own dtype.
