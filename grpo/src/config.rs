@@ -268,8 +268,9 @@ impl RunConfig {
     /// # Errors
     /// The file cannot be read, is not TOML, has an unknown key, or leads to a value out of range.
     pub fn overlay(&self, path: &Path) -> Result<Self, RunConfigError> {
-        let text = fs::read_to_string(path).map_err(cannot("read", path))?;
-        self.overlay_str(&text, path)
+        let bytes = fs::read(path).map_err(cannot("read", path))?;
+        let refuse = |e: nn::text::TextError| RunConfigError::Parse { path: path.into(), message: e.to_string() };
+        self.overlay_str(nn::text::decode(&bytes).map_err(refuse)?, path)
     }
 
     /// As [`RunConfig::overlay`], of a text that came from `path`.

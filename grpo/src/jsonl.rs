@@ -61,9 +61,11 @@ pub fn load(path: &Path) -> Result<Vec<u8>, DataError> {
 /// # Errors
 /// [`DataError`]: the first line that is not UTF-8, not a JSON object, or that `problem` refuses, by its number.
 pub fn read<T>(text: &[u8], path: &Path, problem: impl Fn(&Row) -> Result<T, String>) -> Result<Vec<T>, DataError> {
+    let refused = |line, message| DataError::Line { path: path.into(), line, message };
+    let text = nn::text::unmarked(text).map_err(|error| refused(1, error.to_string()))?;
     let mut problems = Vec::new();
     for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
-        let refused = |message| DataError::Line { path: path.into(), line: index + 1, message };
+        let refused = |message| refused(index + 1, message);
         let line = std::str::from_utf8(line).map_err(|error| refused(format!("expected UTF-8: {error}")))?;
         if line.trim().is_empty() {
             continue;
@@ -156,6 +158,13 @@ mod tests {
         for line in ["{\"metadata\": ", "[1]", "7", "not json", "{\"metadata\": 3}"] {
             let error = error(line);
             assert!(error.starts_with("FILE:2: expected a JSON object") && error.contains("column"), "{error}");
+        }
+        // As a program on Windows saves it, and what is no text at all.
+        assert_eq!(countdown(&format!("\u{feff}{GOOD}\r\n{GOOD}\r\n")).unwrap().len(), 2);
+        let wide: Vec<u8> = GOOD.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (bytes, what) in [(&wide[..], "this is UTF-16"), (b"PK\x03\x04\x14\0", "zip archive"), (b"<html>", "an HTML page")] {
+            let error = in_words(read_countdown(bytes, Path::new("FILE"), &CountdownConfig::default())).unwrap_err();
+            assert!(error.starts_with("FILE:1: ") && error.contains(what), "{error}");
         }
         assert_eq!(countdown("\n \n").unwrap_err(), "FILE: no problems in it");
         let error = in_words(read_countdown(b"\n\xff\xfe\n", Path::new("FILE"), &CountdownConfig::default())).unwrap_err();

@@ -74,7 +74,7 @@ pub enum TokenizerError {
     },
     /// Not JSON at all.
     #[error("the tokenizer is not JSON: {0}")]
-    Json(serde_json::Error),
+    Json(String),
     /// JSON of a tokenizer that this one is not.
     #[error("tokenizer key {key}: expected {expected}, found {found}")]
     Unsupported {
@@ -148,7 +148,8 @@ impl Tokenizer {
         ids.iter().map(|id| token(id).map_or("\u{fffd}", String::as_str)).collect()
     }
 
-    /// The Hugging Face `tokenizer.json`: a `WordLevel` model behind a `Split` into single characters.
+    /// The Hugging Face `tokenizer.json`: a `WordLevel` model behind a `Split` into single characters, and a post-processor that puts
+    /// `<bos>` in front, as [`Problem::prompt`](crate::Problem::prompt) does.
     pub fn to_json(&self) -> Value {
         let added = TAGS.iter().enumerate().map(|(id, tag)| {
             // As in DeepSeek-R1's own file, the thinking tags are not "special": skipping special tokens shows them.
@@ -164,7 +165,7 @@ impl Tokenizer {
             "added_tokens": added.collect::<Vec<_>>(),
             "normalizer": null,
             "pre_tokenizer": {"type": "Split", "pattern": {"Regex": "[\\s\\S]"}, "behavior": "Isolated", "invert": false},
-            "post_processor": null,
+            "post_processor": begins_with_bos(),
             "decoder": {"type": "Fuse"},
             // The format demands the name of an unknown token. It is not in the vocabulary, so that an unknown
             // character is an error there as it is here.
@@ -179,7 +180,7 @@ impl Tokenizer {
             "bos_token": "<bos>",
             "eos_token": "<eos>",
             "pad_token": "<pad>",
-            "add_bos_token": false,
+            "add_bos_token": true,
             "add_eos_token": false,
             "clean_up_tokenization_spaces": false,
             "chat_template": "{{ bos_token }}{{ messages[-1]['content'] }}<think>",
@@ -199,10 +200,11 @@ impl Tokenizer {
             ("/pre_tokenizer/type", json!("Split")),
             ("/pre_tokenizer/behavior", json!("Isolated")),
             ("/normalizer", Value::Null),
-            ("/post_processor", Value::Null),
+            ("/post_processor", begins_with_bos()),
         ] {
             let found = json.pointer(pointer).unwrap_or(&Value::Null);
-            if *found != expected {
+            // Older files of ours have no post-processor.
+            if *found != expected && !(pointer == "/post_processor" && found.is_null()) {
                 return unsupported(pointer.to_string(), expected.to_string(), found);
             }
         }
@@ -257,10 +259,25 @@ impl Tokenizer {
     /// As [`from_json`](Self::from_json), with the file's name.
     pub fn load(folder: &Path) -> Result<Tokenizer, TokenizerError> {
         let path = folder.join("tokenizer.json");
-        let text = fs::read_to_string(&path).map_err(|source| TokenizerError::Io { path: path.clone(), source })?;
-        let read = serde_json::from_str(&text).map_err(TokenizerError::Json).and_then(|json| Self::from_json(&json));
+        let bytes = fs::read(&path).map_err(|source| TokenizerError::Io { path: path.clone(), source })?;
+        let text = nn::text::decode(&bytes).map_err(|e| e.to_string());
+        let json = text.and_then(|text| serde_json::from_str(text).map_err(|e| e.to_string())).map_err(TokenizerError::Json);
+        let read = json.and_then(|json| Self::from_json(&json));
         read.map_err(|source| TokenizerError::InFile { path, source: Box::new(source) })
     }
+}
+
+/// The post-processor of a `tokenizer.json` whose texts begin with `<bos>`.
+fn begins_with_bos() -> Value {
+    let tag = TAGS[token::BOS as usize];
+    let bos = |kind: usize| json!({"SpecialToken": {"id": tag, "type_id": kind}});
+    let text = |name: &str, kind: usize| json!({"Sequence": {"id": name, "type_id": kind}});
+    json!({
+        "type": "TemplateProcessing",
+        "single": [bos(0), text("A", 0)],
+        "pair": [bos(0), text("A", 0), bos(1), text("B", 1)],
+        "special_tokens": {tag: {"id": tag, "ids": [token::BOS], "tokens": [tag]}},
+    })
 }
 
 #[cfg(test)]
@@ -320,12 +337,59 @@ mod tests {
         assert!(refused(&|json| json["model"]["vocab"] = json!({"<pad>": 0})).contains("id 1"));
     }
 
+    /// What Hugging Face's `tokenizers` does with the file (checked with transformers 4.57 and 5.24): the added tokens are cut out,
+    /// what is between them falls into characters, each is looked up, and the template of a single text is laid around.
+    fn ids_by_the_file(json: &Value, text: &str) -> Vec<i64> {
+        let (mut ids, mut rest) = (Vec::new(), text);
+        let id = |token: &str| json["model"]["vocab"][token].as_i64().unwrap();
+        let added: Vec<&str> = json["added_tokens"].as_array().unwrap().iter().map(|t| t["content"].as_str().unwrap()).collect();
+        while let Some(character) = rest.chars().next() {
+            let token = added.iter().find(|tag| rest.starts_with(**tag)).map_or(&rest[..character.len_utf8()], |tag| tag);
+            ids.push(id(token));
+            rest = &rest[token.len()..];
+        }
+        let processor = &json["post_processor"];
+        let place = |place: &Value| match place["SpecialToken"]["id"].as_str() {
+            Some(tag) => serde_json::from_value(processor["special_tokens"][tag]["ids"].clone()).unwrap(),
+            None => ids.clone(),
+        };
+        processor["single"].as_array().map_or(ids.clone(), |all| all.iter().flat_map(place).collect())
+    }
+
+    #[test]
+    fn a_text_gets_the_ids_of_a_prompt_from_the_saved_file() {
+        let tokenizer = Tokenizer::new();
+        let json = tokenizer.to_json();
+        for text in ["2,3,4,10:7<think>", "", "<answer>1+2</answer><eos>"] {
+            let ours = [vec![token::BOS], tokenizer.encode(text).unwrap()].concat();
+            assert_eq!(ids_by_the_file(&json, text), ours, "{text:?}");
+        }
+        let problem = crate::Problem::from(crate::Countdown::new([2, 3, 4, 10], 7));
+        assert_eq!(ids_by_the_file(&json, "2,3,4,10:7<think>"), problem.prompt(&tokenizer).unwrap());
+        assert_eq!(tokenizer.config_json()["add_bos_token"], json!(true));
+        // Files without it are ours from before; any other one would give other ids.
+        let mut older = json.clone();
+        older["post_processor"] = Value::Null;
+        assert_eq!(Tokenizer::from_json(&older).unwrap(), tokenizer);
+        let mut other = json.clone();
+        other["post_processor"]["single"].as_array_mut().unwrap().push(json!({"SpecialToken": {"id": "<eos>", "type_id": 0}}));
+        let said = Tokenizer::from_json(&other).unwrap_err().to_string();
+        assert!(said.starts_with("tokenizer key /post_processor: expected"), "{said}");
+    }
+
     #[test]
     fn a_folder_round_trips_and_a_missing_one_is_named() {
         let folder = std::env::temp_dir().join(format!("scratchwork-tokenizer-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         Tokenizer::new().save(&folder).unwrap();
         assert_eq!(Tokenizer::load(&folder).unwrap(), Tokenizer::new());
+        // As an editor on Windows saves it, and what it may save instead.
+        let (file, text) = (folder.join("tokenizer.json"), Tokenizer::new().to_json().to_string());
+        fs::write(&file, format!("\u{feff}{text}")).unwrap();
+        assert_eq!(Tokenizer::load(&folder).unwrap(), Tokenizer::new());
+        fs::write(&file, text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>()).unwrap();
+        let error = Tokenizer::load(&folder).unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json") && error.contains("this is UTF-16"), "{error}");
         fs::remove_dir_all(&folder).unwrap();
         let error = Tokenizer::load(&folder).unwrap_err().to_string();
         assert!(error.contains("tokenizer.json"), "{error}");

@@ -110,3 +110,21 @@ fn schedules() {
         assert!((b.lr_at(step) - lr).abs() < 1e-12, "step {step}: {}", b.lr_at(step));
     }
 }
+
+#[test]
+fn a_file_from_windows_is_read_and_another_kind_of_file_is_called_what_it_is() {
+    let path = std::env::temp_dir().join(format!("scratchwork-config-{}.toml", std::process::id()));
+    let read = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        RunConfig::default().overlay(&path).map_err(|e| e.to_string())
+    };
+    assert_eq!(read("\u{feff}seed = 3\r\n".as_bytes()).unwrap().seed, 3);
+    let wide: Vec<u8> = "seed = 3".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (bytes, what) in
+        [(&wide[..], "this is UTF-16"), (b"seed = 3 # \xe9", "this is not UTF-8"), (b"<!DOCTYPE html>", "HTML page")]
+    {
+        let said = read(bytes).unwrap_err();
+        assert!(said.starts_with(&format!("{}: ", path.display())) && said.contains(what), "{said}");
+    }
+    std::fs::remove_file(&path).unwrap();
+}
