@@ -177,7 +177,7 @@ impl DeepseekV3ForCausalLM {
     /// these, bit for bit.
     ///
     /// # Panics
-    /// As [`DeepseekV3ForCausalLM::forward`], or if the temperature is not above 0.
+    /// As [`DeepseekV3ForCausalLM::forward`], or if the temperature is not a finite number above 0.
     #[track_caller]
     pub fn log_probs(&self, ids: &Tensor, temperature: f64) -> (Var, Tensor) {
         let out = self.forward_with(ids, &ForwardOptions::default());
@@ -187,7 +187,7 @@ impl DeepseekV3ForCausalLM {
     /// [`DeepseekV3ForCausalLM::log_probs`] from the hidden states of a pass over the same ids.
     ///
     /// # Panics
-    /// If the shapes do not fit, or if the temperature is not above 0.
+    /// If the shapes do not fit, or if the temperature is not a finite number above 0.
     #[track_caller]
     pub fn token_log_probs(&self, hidden: &Var, ids: &Tensor, temperature: f64) -> (Var, Tensor) {
         let len = ids.dim(1).saturating_sub(1);
@@ -284,13 +284,20 @@ impl DeepseekV3ForCausalLM {
     }
 }
 
-/// Log-softmax of `logits / temperature` over the last dimension, in at least f32.
+/// Log-softmax of `logits / temperature` over the last dimension, in at least f32. Where that overflows, because the temperature is
+/// so near to 0, it is the limit: the most probable tokens share the probability, and of the others what is left is finite.
 #[track_caller]
 pub(crate) fn log_softmax(logits: &Var, temperature: f64) -> Var {
-    assert!(temperature > 0.0, "log_softmax: the temperature is {temperature}, expected more than 0");
+    let expected = temperature > 0.0 && temperature.is_finite();
+    assert!(expected, "log_softmax: the temperature is {temperature}, expected a finite number above 0");
     let logits = logits.to_dtype(accumulator(logits.dtype()));
-    let logits = if temperature == 1.0 { logits } else { logits.div(temperature) };
-    logits.log_softmax(-1)
+    let (least, most) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));
+    let scaled = match temperature {
+        1.0 => logits,
+        1.0.. => logits.div(temperature.min(most)),
+        _ => logits.sub(&Var::from(logits.value().amax(-1, true))).div(temperature.max(least)).clamp_min(-most),
+    };
+    scaled.log_softmax(-1)
 }
 
 /// Mean cross-entropy of logits `[batch, seq, vocab_size]` for targets `[batch, seq]`.
@@ -314,5 +321,37 @@ impl Module for DeepseekV3ForCausalLM {
             path.module("norm", &self.norm, f);
         });
         path.module("lm_head", &self.lm_head, f);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Softmax of the quotients in f64, ties and all: at the limit the best tokens share the probability.
+    #[test]
+    fn a_temperature_near_0_gives_the_limit() {
+        let rows = [[1.0f32, 3.0, 3.0, -2.0], [0.0, -5.0, f32::NEG_INFINITY, 7e-3], [1e30, -1e30, 3e38, -3e38]];
+        let logits = || Var::parameter(Tensor::from_slice(&rows.concat(), [3, 4], &Device::cpu()));
+        for temperature in [5e-324, 1e-300, 1e-41, 1e-38, 1e-30, 1e-3, 0.7, 1.5, 1e30, 1e35] {
+            let x = logits();
+            let y = log_softmax(&x, temperature);
+            let expected = rows.map(|row| {
+                let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
+                let scaled = row.map(|x| (x as f64 - best) / temperature);
+                scaled.map(|s| s - scaled.iter().map(|s| s.exp()).sum::<f64>().ln())
+            });
+            for (y, e) in y.value().to_vec::<f32>().into_iter().zip(expected.concat()) {
+                let near = (f64::from(y) - e).abs() <= 1e-5 * e.abs().max(1.0);
+                // What is out of the question is finite where the quotient is not, so that nothing is 0 times infinity.
+                let gone = e < -1e30 && y < -1e30 && (y.is_finite() || temperature >= 1.0);
+                assert!(near || gone, "{temperature:e}: {y} for {e}");
+            }
+            let first = y.select(-1, 1).narrow(0, 0, 1).sum((), false);
+            first.backward();
+            assert!(x.grad().unwrap().to_vec::<f32>().iter().all(|g| g.is_finite()), "{temperature:e}: {:?}", x.grad());
+        }
+        let (x, bits) = (logits().narrow(0, 0, 2), |v: Var| v.value().to_bytes());
+        assert_eq!(bits(log_softmax(&x, 1.0)), bits(x.log_softmax(-1)));
     }
 }

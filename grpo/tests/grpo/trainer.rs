@@ -199,6 +199,21 @@ fn passes_and_minibatches_are_optimizer_steps() {
     assert!(reference.named_parameters().iter().all(|(_, p)| p.grad().is_none()));
 }
 
+/// At a temperature near 0 tokens are certain or impossible: an update from such answers has a loss and leaves numbers.
+#[test]
+fn a_temperature_near_0_trains_without_nan() {
+    for temperature in [1e-30, 1e-41, 1e-300] {
+        let policy = model(8);
+        let reference = copy_of(&model(9));
+        let answers = samples(&policy, &[(5, 1.0), (8, 0.0), (6, 0.0), (9, 1.0)]);
+        let rl = RlConfig { temperature, beta: 0.05, ..plain_rl() };
+        let mut optimizer = adamw(&policy);
+        let report = update(&policy, Some(&reference), &mut optimizer, &answers, &rl, 0, &mut Rng::new(0, "test", 0)).unwrap();
+        assert!(report.loss.is_finite() && report.kl.unwrap().is_finite(), "{temperature:e}: {report:?}");
+        assert!(policy.state_dict().iter().all(|(_, t)| t.to_f64_vec().iter().all(|x| x.is_finite())), "{temperature:e}");
+    }
+}
+
 #[test]
 fn a_parameter_without_a_gradient_is_named() {
     let policy = model(6);

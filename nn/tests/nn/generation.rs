@@ -1,7 +1,7 @@
 //! Generation: bit-equality with the training pass, independence of the batch, and the statistics of sampling.
 
 use crate::common::{cpu, ids, model, small, tiny};
-use nn::{Completion, Config, DeepseekV3ForCausalLM, Generate, GenerateError, Sampling};
+use nn::{Completion, Config, DeepseekV3ForCausalLM, Generate, GenerateError, Module, Sampling};
 use tensor::{DType, Tensor};
 
 /// Prompts of different lengths.
@@ -227,10 +227,36 @@ fn impossible_requests_are_refused() {
     ] {
         assert!(matches!(refused(&ok, options), GenerateError::Setting { setting, .. } if setting == name), "{name}");
     }
-    use nn::Module;
+
     let (_, norm) = model.named_parameters().into_iter().find(|(name, _)| name == "model.norm.weight").unwrap();
     for bad in [f64::NAN, f64::INFINITY] {
         norm.set_value(norm.value().full_like(bad));
         assert_eq!(refused(&ok, Generate::default()), GenerateError::NotFinite { prompt: 0, position: 1 }, "{bad}");
+    }
+}
+
+/// The limit is the rule: what 0 takes, with certainty, however near to 0 the temperature is.
+#[test]
+fn temperatures_near_0_take_the_most_probable_token() {
+    let model = model(tiny(), 4, DType::F32);
+    let of = |temperature| {
+        let sampling = Sampling { temperature, ..Sampling::default() };
+        model.generate(&[vec![1, 4]], &Generate { max_new_tokens: 3, sampling, ..Generate::default() }).unwrap().remove(0)
+    };
+    let greedy = of(0.0).tokens;
+    for temperature in [1e-30, 1e-38, 1e-41, 1e-300, f64::from_bits(1)] {
+        let completion = of(temperature);
+        assert_eq!(completion.tokens, greedy, "{temperature:e}");
+        assert!(completion.logprobs.iter().chain(&completion.entropies).all(|&x| x == 0.0), "{temperature:e}: {completion:?}");
+        // Another token has no probability, a finite logarithm, and a gradient that can be used.
+        let sequence = [&[1, 4], &greedy[..2], &[(greedy[2] + 1) % 13]].concat();
+        let (log_probs, entropy) = model.log_probs(&Tensor::from_slice(&sequence, [1, 5], &cpu()), temperature);
+        let values = log_probs.value().to_vec::<f32>();
+        assert!(values[1..3] == [0.0, 0.0] && values[3] < -1e20 && values[3].is_finite(), "{temperature:e}: {values:?}");
+        assert!(entropy.to_vec::<f32>().iter().all(|&h| h == 0.0), "{temperature:e}: {entropy:?}");
+        log_probs.narrow(1, 1, 2).sum((), false).backward();
+        let gradients = model.named_parameters().into_iter().filter_map(|(_, p)| p.grad());
+        assert!(gradients.flat_map(|g| g.to_f64_vec()).all(|g| g == 0.0), "{temperature:e}");
+        model.zero_grad();
     }
 }
