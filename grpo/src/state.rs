@@ -49,6 +49,9 @@ pub struct RunState {
     pub last_evals: Vec<EvalMetrics>,
 }
 
+/// A state's file in memory, checked.
+pub type StateFile = TensorFile<Cursor<Vec<u8>>>;
+
 /// A state that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -164,7 +167,7 @@ pub fn load(folder: &Path, device: &Device) -> Result<(RunState, BTreeMap<String
 ///
 /// # Errors
 /// As [`load`].
-pub fn check(folder: &Path) -> Result<(RunState, TensorFile<Cursor<Vec<u8>>>), StateError> {
+pub fn check(folder: &Path) -> Result<(RunState, StateFile), StateError> {
     let path = folder.join(STATE);
     let bytes = fs::read(&path).map_err(cannot("read", &path))?;
     let damaged = |message: String| StateError::Damaged { path: path.clone(), message };
