@@ -2,8 +2,6 @@
 
 use std::ops::AddAssign;
 
-use serde::{Deserialize, Serialize};
-
 use crate::arithmetic::Operator;
 use crate::problem::Problem;
 use crate::reward::Response;
@@ -12,7 +10,7 @@ use crate::reward::Response;
 ///
 /// Thinking is read as attempts (`2+4=6-1=5`), each of which may end in a check of its value against the target with a
 /// verdict (`?7x`, or `?5v`). A policy may write anything; what does not read so is counted as far as it does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Behaviour {
     /// Stretches of working, each up to a verdict or to the end of the thinking.
     pub attempts: usize,
@@ -31,7 +29,7 @@ pub struct Behaviour {
 }
 
 /// Verdicts against the truth. The truth is whether the value that the attempt *states* is the problem's target.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdicts {
     /// `v` where the value is the target.
     pub accepted_right: usize,

@@ -64,11 +64,9 @@ fn trim(v: f64, decimals: usize) -> String {
 /// A value at a place, with its interval if it has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
-    /// The step.
     pub x: f64,
-    /// The value.
     pub y: f64,
-    /// Confidence interval.
+    /// The confidence interval.
     pub ci: Option<[f64; 2]>,
 }
 
@@ -95,7 +93,6 @@ pub struct Series {
     pub name: String,
     /// Which of the colours 0 to 5.
     pub color: usize,
-    /// How it is drawn.
     pub ink: Ink,
     /// Its values from left to right.
     pub points: Vec<Point>,
@@ -119,9 +116,7 @@ impl Series {
 /// An event: a dashed line across the panel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mark {
-    /// Where.
     pub x: f64,
-    /// What happened.
     pub label: String,
 }
 
@@ -130,11 +125,9 @@ pub struct Mark {
 pub struct Panel {
     /// What is measured.
     pub title: String,
-    /// How values are written.
     pub unit: Unit,
     /// What the horizontal axis counts; empty leaves its labels out, for a panel with another below it.
     pub x_label: String,
-    /// Events.
     pub marks: Vec<Mark>,
     /// The lines, the last on top.
     pub series: Vec<Series>,

@@ -7,7 +7,7 @@
 pub mod arithmetic;
 pub mod behaviour;
 pub mod chain_sum;
-pub mod chart;
+mod chart;
 pub mod checksum;
 pub mod config;
 pub mod console;
@@ -24,7 +24,7 @@ pub mod objective;
 pub mod policy;
 pub mod pretrain;
 pub mod problem;
-pub mod progress;
+mod progress;
 pub mod report;
 pub mod reward;
 pub mod rng;
