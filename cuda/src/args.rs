@@ -3,8 +3,8 @@
 use crate::context::{Context, CudaBuffer};
 use bytemuck::{NoUninit, bytes_of};
 use ptx::driver::DevicePtr;
-use tensor::Tensor;
 use tensor::layout::{Loops, Strides};
+use tensor::{Tensor, refuse};
 
 /// Dimensions that a kernel's loop can have, once those that allow it are merged: `MAX_RANK` in `kernels/common.cuh`.
 const MAX_RANK: usize = 8;
@@ -95,10 +95,9 @@ impl<'a> Args<'a> {
     pub fn loops<const N: usize>(self, loops: &Loops<N>) -> Self {
         let Loops { sizes, strides, .. } = loops;
         let rank = sizes.len();
-        assert!(
-            rank <= MAX_RANK,
-            "cuda: {sizes:?} with strides {strides:?} needs a loop over {rank} dimensions, more than {MAX_RANK}"
-        );
+        if rank > MAX_RANK {
+            refuse!("{sizes:?} with strides {strides:?} needs a loop over {rank} dimensions, more than {MAX_RANK}");
+        }
         let padded = |args: Self, numbers: &[usize], with: usize| {
             (0..MAX_RANK).fold(args, |args, d| args.size(numbers.get(d).copied().unwrap_or(with)))
         };
@@ -134,6 +133,6 @@ pub(crate) fn address(context: &Context, t: &Tensor) -> DevicePtr {
 pub(crate) fn buffer<'t>(context: &Context, t: &'t Tensor) -> &'t CudaBuffer {
     match t.storage().buffer::<CudaBuffer>().filter(|b| b.is_of(context)) {
         Some(buffer) => buffer,
-        None => panic!("{} was handed a tensor on {}", context.name, t.device()),
+        None => refuse!("{} was handed a tensor on {}", context.name, t.device()),
     }
 }

@@ -5,7 +5,7 @@
 //! step. Its last eight bytes, a tensor of their own, are the checksum of all before; those of the other files that a run goes on
 //! from are in the object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -126,8 +126,8 @@ impl Snapshot {
     /// # Errors
     /// The disk refuses; the state before is untouched then.
     pub fn write(&self, dir: &RunDir) -> Result<(), RunDirError> {
-        let metadata = BTreeMap::from([("run".to_owned(), serde_json::to_string(&self.state).expect("plain data"))]);
-        let mut bytes = nn::tensors_to_bytes(&self.tensors, &metadata);
+        let metadata = HashMap::from([("run".to_owned(), serde_json::to_string(&self.state).expect("plain data"))]);
+        let mut bytes = nn::tensors_to_bytes(&self.tensors, metadata);
         let end = bytes.len() - CHECKSUM_SIZE;
         let sum = checksum(0, &bytes[..end]);
         bytes[end..].copy_from_slice(&sum.to_le_bytes());

@@ -7,6 +7,7 @@ use crate::model::DeepseekV3ForCausalLM;
 use crate::module::{Module, Named, Slot};
 use crate::safetensors::{TensorFile, Unique, io, save_tensors};
 use crate::text;
+use ::safetensors::tensor::{Dtype, TensorInfo};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -292,13 +293,13 @@ impl Weights {
         let (name, old) = (&self.keys[key], slot.value());
         let (path, key) = (self.dir.join(name), key.to_owned());
         let file = self.files.get_mut(name).expect("every file was opened");
-        let (dtype, shape) = file.info(&key)?;
+        let TensorInfo { dtype, shape, .. } = file.info(&key)?;
         if shape != old.dims() {
-            let (found, expected) = (shape.to_vec(), old.dims().to_vec());
+            let (found, expected) = (shape.clone(), old.dims().to_vec());
             return Err(CheckpointError::Shape { path, key, found, expected });
         }
-        if !["F64", "F32", "BF16", "F16"].contains(&dtype) {
-            let (found, expected) = (dtype.to_owned(), "F64, F32, BF16 or F16");
+        if !matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+            let (found, expected) = (dtype.to_string(), "F64, F32, BF16 or F16");
             return Err(CheckpointError::DType { path, key, found, expected });
         }
         Ok(file.read(&key, old.device())?.to_dtype(old.dtype()))

@@ -1,17 +1,21 @@
 //! The safetensors format, by its specification (<https://github.com/huggingface/safetensors#format>): eight bytes with the size of
-//! a JSON header, the header, the numbers. A file that breaks a rule is refused in words that name the tensor.
+//! a JSON header, the header, the numbers.
+//!
+//! The crate writes. Its reader takes a whole file in memory, and says of a broken one seldom which tensor is at fault; so headers
+//! are checked here, by the crate's types: a file that breaks a rule is refused in words that name the tensor.
 
 use crate::checkpoint::CheckpointError;
 use crate::files::write_atomic_with;
 use crate::text;
+use ::safetensors::tensor::{Dtype, SafeTensorError, TensorInfo, View};
+use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use tensor::{DType, Device, Shape, Tensor};
@@ -21,40 +25,18 @@ const MOST_HEADER_BYTES: u64 = 100_000_000;
 /// The key of a header that is no tensor.
 const METADATA: &str = "__metadata__";
 
-/// The format's names for the dtypes that exist here.
-const DTYPES: [(&str, DType); 9] = [
-    ("F64", DType::F64),
-    ("F32", DType::F32),
-    ("BF16", DType::BF16),
-    ("F16", DType::F16),
-    ("F8_E4M3", DType::F8E4M3),
-    ("I64", DType::I64),
-    ("I32", DType::I32),
-    ("U8", DType::U8),
-    ("BOOL", DType::Bool),
+/// The format's dtypes that exist here. A file may hold others, but they cannot be read.
+const DTYPES: [(Dtype, DType); 9] = [
+    (Dtype::F64, DType::F64),
+    (Dtype::F32, DType::F32),
+    (Dtype::BF16, DType::BF16),
+    (Dtype::F16, DType::F16),
+    (Dtype::F8_E4M3, DType::F8E4M3),
+    (Dtype::I64, DType::I64),
+    (Dtype::I32, DType::I32),
+    (Dtype::U8, DType::U8),
+    (Dtype::BOOL, DType::Bool),
 ];
-
-/// Its other dtypes, with their bits: a file may hold them, but they cannot be read.
-const FOREIGN: [(&str, usize); 13] = [
-    ("C64", 64),
-    ("U64", 64),
-    ("U32", 32),
-    ("I16", 16),
-    ("U16", 16),
-    ("I8", 8),
-    ("F8_E5M2", 8),
-    ("F8_E8M0", 8),
-    ("F8_E4M3FNUZ", 8),
-    ("F8_E5M2FNUZ", 8),
-    ("F6_E2M3", 6),
-    ("F6_E3M2", 6),
-    ("F4", 4),
-];
-
-fn bits(dtype: &str) -> Option<usize> {
-    let own = DTYPES.iter().find(|(name, _)| *name == dtype).map(|(_, dtype)| 8 * dtype.size());
-    own.or_else(|| FOREIGN.iter().find(|(name, _)| *name == dtype).map(|(_, bits)| *bits))
-}
 
 /// A JSON object in which no key occurs twice (serde keeps the last value of such a key and says nothing).
 pub(crate) struct Unique<V>(pub BTreeMap<String, V>);
@@ -82,29 +64,17 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
     }
 }
 
-/// What the header says of a tensor.
-#[derive(Debug, Serialize, Deserialize)]
-struct Entry {
-    dtype: String,
-    shape: Vec<usize>,
-    /// Of the first byte and the one after the last, counted from the header's end.
-    data_offsets: (u64, u64),
-}
-
-impl Entry {
-    /// That the bytes are as many as shape and dtype say.
-    fn check(&self, name: &str) -> Result<(), String> {
-        let Entry { dtype, shape, data_offsets: (begin, end) } = self;
-        let bits = bits(dtype).ok_or_else(|| format!("`{name}` has the dtype {dtype:?}, which the format does not have"))?;
-        let sizes = Shape::from(&shape[..]);
-        if !sizes.fits() {
-            return Err(format!("`{name}` has the shape {shape:?}, more than any memory holds"));
-        }
-        let bits = sizes.numel() as u128 * bits as u128;
-        match end.checked_sub(*begin) {
-            Some(size) if u128::from(size) * 8 == bits => Ok(()),
-            _ => Err(format!("`{name}` is {dtype} {shape:?}, {bits} bits, but has the bytes {begin} to {end}")),
-        }
+/// That a tensor's bytes are as many as its shape and dtype say.
+fn check(name: &str, info: &TensorInfo) -> Result<(), String> {
+    let TensorInfo { dtype, shape, data_offsets: (begin, end) } = info;
+    let sizes = Shape::from(&shape[..]);
+    if !sizes.fits() {
+        return Err(format!("`{name}` has the shape {shape:?}, more than any memory holds"));
+    }
+    let bits = sizes.numel() as u128 * dtype.bitsize() as u128;
+    match end.checked_sub(*begin) {
+        Some(size) if size as u128 * 8 == bits => Ok(()),
+        _ => Err(format!("`{name}` is {dtype} {shape:?}, {bits} bits, but has the bytes {begin} to {end}")),
     }
 }
 
@@ -120,7 +90,7 @@ pub struct TensorFile<R = File> {
 
 #[derive(Debug, Default)]
 struct Header {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, TensorInfo>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -176,15 +146,13 @@ impl<R: Read + Seek> TensorFile<R> {
         self.header.entries.keys().map(String::as_str)
     }
 
-    /// Name of the dtype and shape of a tensor.
+    /// Dtype, shape and place of a tensor.
     ///
     /// # Errors
     /// If there is none of this name.
-    pub(crate) fn info(&self, name: &str) -> Result<(&str, &[usize]), CheckpointError> {
-        match self.header.entries.get(name) {
-            Some(entry) => Ok((&entry.dtype, &entry.shape)),
-            None => Err(CheckpointError::Missing { path: self.path.clone(), keys: vec![name.into()] }),
-        }
+    pub(crate) fn info(&self, name: &str) -> Result<&TensorInfo, CheckpointError> {
+        let missing = || CheckpointError::Missing { path: self.path.clone(), keys: vec![name.into()] };
+        self.header.entries.get(name).ok_or_else(missing)
     }
 
     /// Reads a tensor, in its own dtype.
@@ -192,15 +160,14 @@ impl<R: Read + Seek> TensorFile<R> {
     /// # Errors
     /// If there is none of this name, it cannot be read, or its dtype does not exist here.
     pub fn read(&mut self, name: &str, device: &Device) -> Result<Tensor, CheckpointError> {
-        let (found, shape) = self.info(name)?;
-        let (path, key, shape) = (self.path.clone(), name.to_owned(), shape.to_vec());
-        let Some((_, dtype)) = DTYPES.iter().find(|(name, _)| *name == found) else {
+        let TensorInfo { dtype: found, shape, data_offsets: (begin, end) } = self.info(name)?.clone();
+        let Some((_, dtype)) = DTYPES.iter().find(|(dtype, _)| *dtype == found) else {
+            let (path, key, found) = (self.path.clone(), name.into(), found.to_string());
             let expected = "F64, F32, BF16, F16, F8_E4M3, I64, I32, U8 or BOOL";
-            return Err(CheckpointError::DType { path, key, found: found.into(), expected });
+            return Err(CheckpointError::DType { path, key, found, expected });
         };
-        let (begin, end) = self.header.entries[name].data_offsets;
-        let mut bytes = vec![0; (end - begin) as usize];
-        let read = self.reader.seek(SeekFrom::Start(self.start + begin)).and_then(|_| self.reader.read_exact(&mut bytes));
+        let mut bytes = vec![0; end - begin];
+        let read = self.reader.seek(SeekFrom::Start(self.start + begin as u64)).and_then(|_| self.reader.read_exact(&mut bytes));
         read.map_err(io(&self.path))?;
         Ok(Tensor::from_bytes(bytes, shape, *dtype, device))
     }
@@ -224,23 +191,25 @@ impl Header {
         for (name, part) in parts {
             if name == METADATA {
                 header.metadata = serde_json::from_str::<Unique<String>>(part.get()).map_err(|e| named(&name, e))?.0;
+            } else if !part.get().starts_with('{') {
+                return Err(format!("`{name}` in its header is no object")); // serde takes an array of the fields as well
             } else {
-                let entry: Entry = serde_json::from_str(part.get()).map_err(|e| named(&name, e))?;
-                entry.check(&name)?;
-                header.entries.insert(name, entry);
+                let info: TensorInfo = serde_json::from_str(part.get()).map_err(|e| named(&name, e))?;
+                check(&name, &info)?;
+                header.entries.insert(name, info);
             }
         }
-        let mut order: Vec<(&String, &Entry)> = header.entries.iter().collect();
-        order.sort_by_key(|(_, entry)| entry.data_offsets);
+        let mut order: Vec<(&String, &TensorInfo)> = header.entries.iter().collect();
+        order.sort_by_key(|(_, info)| info.data_offsets);
         let (mut filled, mut last) = (0, None);
-        for (name, Entry { data_offsets: (begin, end), .. }) in order {
+        for (name, TensorInfo { data_offsets: (begin, end), .. }) in order {
             match last {
                 _ if *begin > filled => return Err(format!("no tensor has the bytes {filled} to {begin}, before `{name}`")),
                 Some(last) if *begin < filled => return Err(format!("`{last}` and `{name}` overlap")),
                 _ => (filled, last) = (*end, Some(name)),
             }
         }
-        if filled == size { Ok(header) } else { Err(format!("its tensors take {filled} bytes, but {size} are there")) }
+        if filled as u64 == size { Ok(header) } else { Err(format!("its tensors take {filled} bytes, but {size} are there")) }
     }
 }
 
@@ -252,44 +221,45 @@ pub fn load_tensors(path: &Path, device: &Device) -> Result<BTreeMap<String, Ten
     TensorFile::open(path)?.read_all(device)
 }
 
+/// A tensor as the crate writes it.
+struct Stored<'a>(&'a Tensor);
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        DTYPES.iter().find(|(_, dtype)| *dtype == self.0.dtype()).expect("every dtype has a name").0
+    }
+    fn shape(&self) -> &[usize] {
+        self.0.dims()
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.to_bytes().into()
+    }
+    fn data_len(&self) -> usize {
+        self.0.numel() * self.0.dtype().size()
+    }
+}
+
 /// Writes tensors as a safetensors file, which appears whole or not at all.
 ///
 /// # Errors
 /// If it cannot be written.
 pub fn save_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), CheckpointError> {
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    let write = |to: &Path| {
-        let mut out = BufWriter::new(File::create(to)?);
-        write_tensors(&mut out, tensors, &metadata)?;
-        out.flush()
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let stored = || tensors.iter().map(|(name, tensor)| (name, Stored(tensor)));
+    let write = |to: &Path| match ::safetensors::serialize_to_file(stored(), Some(metadata), to) {
+        Err(SafeTensorError::IoError(e)) => Err(e),
+        other => other.map_err(io::Error::other),
     };
     write_atomic_with(path, write).map_err(io(path))
 }
 
-/// The bytes of a safetensors file of these tensors, with `metadata` in its header. Tensors of larger elements come first, equal ones
-/// by name, so that each is aligned.
-pub fn tensors_to_bytes(tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    write_tensors(&mut bytes, tensors, metadata).expect("memory takes everything");
-    bytes
-}
-
-fn write_tensors(out: &mut dyn Write, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> io::Result<()> {
-    let mut order: Vec<(&String, &Tensor)> = tensors.iter().collect();
-    order.sort_by_key(|(_, tensor)| Reverse(tensor.dtype().size()));
-    let (mut header, mut filled) = (BTreeMap::from([(METADATA, serde_json::to_value(metadata)?)]), 0);
-    for (name, tensor) in &order {
-        let begin = filled;
-        filled += (tensor.numel() * tensor.dtype().size()) as u64;
-        let (dtype, _) = DTYPES.iter().find(|(_, dtype)| *dtype == tensor.dtype()).expect("every dtype has a name");
-        let entry = Entry { dtype: (*dtype).into(), shape: tensor.dims().into(), data_offsets: (begin, filled) };
-        header.insert(name, serde_json::to_value(entry)?);
-    }
-    let mut header = serde_json::to_vec(&header)?;
-    header.resize(header.len().next_multiple_of(8), b' ');
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(&header)?;
-    order.into_iter().try_for_each(|(_, tensor)| out.write_all(&tensor.to_bytes()))
+/// The bytes of a safetensors file of these tensors, with `metadata` in its header.
+///
+/// # Panics
+/// If the names take more than the 100 MB that the format allows a header to have.
+pub fn tensors_to_bytes(tensors: &BTreeMap<String, Tensor>, metadata: HashMap<String, String>) -> Vec<u8> {
+    let stored = tensors.iter().map(|(name, tensor)| (name, Stored(tensor)));
+    ::safetensors::serialize(stored, Some(metadata)).expect("a header of at most 100 MB")
 }
 
 pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> CheckpointError + '_ {

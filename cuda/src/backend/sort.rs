@@ -3,7 +3,7 @@
 use crate::gpu::{Cuda, moving, typed};
 use crate::kernels::SORT;
 use tensor::layout::Loops;
-use tensor::{DType, Tensor};
+use tensor::{DType, Tensor, refuse};
 
 /// Elements that one block sorts in shared memory: `MAX_CHUNK` in `kernels/sort.cu`.
 const MAX_CHUNK: usize = 1024;
@@ -11,7 +11,9 @@ const MAX_CHUNK: usize = 1024;
 pub fn sort(cuda: &Cuda, x: &Tensor, dim: usize, descending: bool) -> (Tensor, Tensor) {
     let (values, places) = (cuda.empty(x.shape(), x.dtype()), cuda.empty(x.shape(), DType::I64));
     let (n, total) = (x.dims()[dim], x.numel());
-    assert!(n < u32::MAX as usize, "sort: {n} elements along dimension {dim} are too many");
+    if n >= u32::MAX as usize {
+        refuse!("{n} elements along dimension {dim} are too many");
+    }
     if total == 0 {
         return (values, places);
     }
