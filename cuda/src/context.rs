@@ -6,7 +6,7 @@
 //! reported once, by the next synchronisation or read-back; a lost tensor stays lost and says so wherever it is used.
 
 #[cfg(test)]
-mod mutants;
+mod tests;
 
 use crate::allocator::{Allocator, Memory};
 use crate::kernels::Family;
