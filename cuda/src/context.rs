@@ -144,15 +144,8 @@ impl State {
         let Ok(grid) = u32::try_from(start.grid) else {
             return Err(DriverError::Failed { what: "launch".into(), reason: format!("{} blocks are too many", start.grid) });
         };
-        self.driver.launch(&Launch {
-            module,
-            entry: start.kernel.to_string(),
-            grid: [grid, 1, 1],
-            block: [start.block[0], start.block[1], 1],
-            cluster: [start.cluster, 1, 1],
-            shared_bytes: start.shared,
-            params: args.to_vec(),
-        })?;
+        let launch = Launch::new(module, start.kernel).grid(grid).block(start.block).cluster(start.cluster);
+        self.driver.launch(&launch.shared_bytes(start.shared).params(args.to_vec()))?;
         self.reporting |= start.reports;
         Ok(())
     }

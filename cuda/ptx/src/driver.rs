@@ -9,7 +9,7 @@ pub mod interpreted;
 
 use std::fmt;
 
-use crate::request::{Fault, Launch, ModuleHandle, Report};
+use crate::request::{Launch, ModuleHandle, Report};
 use crate::tensor_map::{MAP_BYTES, TensorMap};
 
 /// An address in device memory.
@@ -113,7 +113,7 @@ pub trait Driver: fmt::Debug + Send {
     /// If the module has no such kernel, or it cannot be started so.
     fn launch(&mut self, launch: &Launch) -> Result<(), DriverError>;
     /// What came of the last launch, once, where the driver knows more than whether it failed.
-    fn report(&mut self) -> Option<Result<Report, Fault>> {
+    fn report(&mut self) -> Option<Report> {
         None
     }
     /// A tensor map, to be passed to a kernel by value at a multiple of [`MAP_ALIGN`](crate::tensor_map::MAP_ALIGN) bytes.

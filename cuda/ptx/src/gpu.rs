@@ -6,7 +6,7 @@ use crate::exec;
 use crate::exec::module::Module;
 use crate::ir::program::{RelocationTarget, handle};
 use crate::mem::{Global, MemoryError};
-use crate::request::{Fault, FaultKind, Launch, ModuleHandle, Options, Report};
+use crate::request::{Launch, ModuleHandle, Options, Report};
 use crate::text::ast::Space;
 
 struct Loaded {
@@ -95,14 +95,16 @@ impl Gpu {
         Some((loaded.globals[i], loaded.module.program.globals[i].bytes))
     }
 
-    /// Runs a kernel to its end. Each launch of a GPU has a stream of choices of its own, drawn from the seed.
-    pub fn launch(&mut self, launch: &Launch) -> Result<Report, Fault> {
-        let loaded = self
-            .modules
-            .get(launch.module.0)
-            .ok_or_else(|| Fault::new(FaultKind::InvalidLaunch, "the module handle is not of this GPU".into(), None))?;
+    /// Runs a kernel, to its end or to a fault: the report says which. Each launch of a GPU has a stream of choices of its own,
+    /// drawn from the seed.
+    #[must_use = "what is wrong with the kernel is in the report: ask it for `assert_clean()` or `clean()?`"]
+    pub fn launch(&mut self, launch: &Launch) -> Report {
+        let Some(loaded) = self.modules.get(launch.module.0) else {
+            return Report::refused(&launch.entry, "the module handle is not of this GPU".into());
+        };
         self.launches += 1;
         let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(self.launches));
         exec::launch::launch(&self.options, &mut self.memory, &loaded.module, &loaded.globals, launch, (self.launches, seed))
+            .unwrap_or_else(|message| Report::refused(&launch.entry, message))
     }
 }

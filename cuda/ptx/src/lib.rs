@@ -25,18 +25,7 @@
 //! let buffer = gpu.alloc(8).unwrap();
 //! gpu.write(buffer, &[1, 0, 0, 0, 2, 0, 0, 0]).unwrap();
 //! let module = gpu.load(module).unwrap();
-//! let report = gpu
-//!     .launch(&Launch {
-//!         module,
-//!         entry: "twice".into(),
-//!         grid: [1, 1, 1],
-//!         block: [2, 1, 1],
-//!         cluster: [1, 1, 1],
-//!         shared_bytes: 0,
-//!         params: buffer.to_le_bytes().to_vec(),
-//!     })
-//!     .unwrap();
-//! assert!(report.hazards.is_empty());
+//! gpu.launch(&Launch::new(module, "twice").block(2).args((buffer,))).assert_clean();
 //! assert_eq!(gpu.read(buffer, 8).unwrap(), [2, 0, 0, 0, 4, 0, 0, 0]);
 //! ```
 
@@ -61,5 +50,5 @@ pub use gpu::Gpu;
 pub use hazard::{Hazard, HazardKind};
 pub use ir::ParamInfo;
 pub use mem::MemoryError;
-pub use request::{Asynchrony, Fault, FaultKind, Launch, ModuleHandle, Options, Report};
+pub use request::{Arg, Args, Argument, Asynchrony, Dim3, Failure, Fault, FaultKind, Launch, ModuleHandle, Options, Report};
 pub use text::{Error, Errors};

@@ -8,6 +8,7 @@ use std::ptr::null_mut;
 use cudarc::driver::{result, sys};
 
 use super::{DevicePtr, Driver, DriverError, Properties, failed};
+use crate::ir::ParamInfo;
 use crate::request::{Launch, ModuleHandle};
 use crate::tensor_map::{ElementType, L2Promotion, MAP_BYTES, OobFill, Swizzle, TensorMap};
 
@@ -194,19 +195,17 @@ impl Driver for Card {
     fn launch(&mut self, launch: &Launch) -> Result<(), DriverError> {
         self.enter()?;
         let function = self.kernel(launch.module, &launch.entry)?;
+        let params = match launch.packed() {
+            Some(block) => block.to_vec(),
+            None => launch.pack(&params(function)?).map_err(|e| failed("launch", e))?,
+        };
         if launch.shared_bytes > 0 {
             use sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as MOST;
             // SAFETY: a function of a loaded module.
             unsafe { result::function::set_function_attribute(function, MOST, launch.shared_bytes as i32) }
                 .named(&format!("{} B of dynamic shared memory", launch.shared_bytes))?;
         }
-        let cluster =
-            sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: launch.cluster[0], y: launch.cluster[1], z: launch.cluster[2] };
-        let mut attribute = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { clusterDim: cluster },
-        };
+        let mut attributes = attributes(launch);
         let config = sys::CUlaunchConfig {
             gridDimX: launch.grid[0],
             gridDimY: launch.grid[1],
@@ -216,18 +215,18 @@ impl Driver for Card {
             blockDimZ: launch.block[2],
             sharedMemBytes: launch.shared_bytes,
             hStream: self.stream,
-            attrs: &mut attribute,
-            numAttrs: u32::from(launch.cluster != [1, 1, 1]),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: attributes.len() as u32,
         };
-        let mut size = launch.params.len();
+        let mut size = params.len();
         let mut extra: [*mut c_void; 5] = [
             sys::CU_LAUNCH_PARAM_BUFFER_POINTER_AS_INT as usize as *mut c_void,
-            launch.params.as_ptr() as *mut c_void,
+            params.as_ptr() as *mut c_void,
             sys::CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT as usize as *mut c_void,
             (&raw mut size).cast(),
             null_mut(), // CU_LAUNCH_PARAM_END
         ];
-        let extra = if launch.params.is_empty() { null_mut() } else { extra.as_mut_ptr() };
+        let extra = if params.is_empty() { null_mut() } else { extra.as_mut_ptr() };
         // SAFETY: everything pointed to lives until the call returns, and the driver has copied the arguments by then. That
         // they fit the kernel is the caller's part.
         unsafe { sys::cuLaunchKernelEx(&config, function, null_mut(), extra) }.result().named("cuLaunchKernelEx")
@@ -299,6 +298,40 @@ impl Drop for Card {
             self.modules.iter().for_each(|&(m, _)| _ = result::module::unload(m));
             let _ = result::primary_ctx::release(self.device);
         }
+    }
+}
+
+/// What a launch asks for beside its extents.
+fn attributes(launch: &Launch) -> Vec<sys::CUlaunchAttribute> {
+    use sys::CUlaunchAttributeID::*;
+    use sys::CUlaunchAttributeValue as Value;
+    let [x, y, z] = launch.cluster;
+    let cluster = Value { clusterDim: sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x, y, z } };
+    let all = [
+        (launch.cluster != [1, 1, 1], CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, cluster),
+        (launch.cooperative, CU_LAUNCH_ATTRIBUTE_COOPERATIVE, Value { cooperative: 1 }),
+        (
+            launch.dependent,
+            CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            Value { programmaticStreamSerializationAllowed: 1 },
+        ),
+    ];
+    let wanted = all.into_iter().filter(|(wanted, ..)| *wanted);
+    wanted.map(|(_, id, value)| sys::CUlaunchAttribute { id, pad: [0; 4], value }).collect()
+}
+
+/// The parameters of a kernel, of which the driver knows places and sizes alone.
+fn params(function: sys::CUfunction) -> Result<Vec<ParamInfo>, DriverError> {
+    let mut all = Vec::new();
+    loop {
+        let (mut offset, mut size) = (0, 0);
+        // SAFETY: a function of a loaded module; both pointers are valid for the call.
+        match unsafe { sys::cuFuncGetParamInfo(function, all.len(), &mut offset, &mut size) } {
+            // The one past the last.
+            sys::CUresult::CUDA_ERROR_INVALID_VALUE => return Ok(all),
+            other => other.result().named("cuFuncGetParamInfo")?,
+        }
+        all.push(ParamInfo::bytes(format!("param_{}", all.len()), offset as u32, size as u32));
     }
 }
 

@@ -11,7 +11,7 @@ use super::{DevicePtr, Driver, DriverError, Properties, failed};
 use crate::exec::module::Module;
 use crate::gpu::Gpu;
 use crate::hazard::Hazard;
-use crate::request::{self, Fault, Launch, ModuleHandle, Report};
+use crate::request::{self, Launch, ModuleHandle, Report};
 use crate::tensor_map::{MAP_BYTES, TensorMap};
 use crate::text::Errors;
 
@@ -54,7 +54,7 @@ pub struct Interpreted {
     gpu: Gpu,
     blocks: HashMap<DevicePtr, u64>,
     used: u64,
-    report: Option<Result<Report, Fault>>,
+    report: Option<Report>,
 }
 
 /// The most texts that are kept parsed.
@@ -167,17 +167,18 @@ impl Driver for Interpreted {
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<(), DriverError> {
-        let end = self.gpu.launch(launch);
-        let why = match &end {
-            Ok(report) if report.hazards.is_empty() => None,
-            Ok(report) => Some(format!("{} hazards{}", report.hazards.len(), describe(&report.hazards))),
-            Err(fault) => Some(format!("{fault}{}", describe(&fault.hazards))),
+        let report = self.gpu.launch(launch);
+        let hazards = &report.hazards;
+        let why = match &report.fault {
+            None if hazards.is_empty() => None,
+            None => Some(format!("{} hazards{}", hazards.len(), describe(hazards))),
+            Some(fault) => Some(format!("{fault}{}", describe(hazards))),
         };
-        self.report = Some(end);
+        self.report = Some(report);
         why.map_or(Ok(()), |why| Err(failed(&launch.entry, why)))
     }
 
-    fn report(&mut self) -> Option<Result<Report, Fault>> {
+    fn report(&mut self) -> Option<Report> {
         self.report.take()
     }
 

@@ -408,7 +408,14 @@ impl Builder {
         let Some(Name::Function(index)) = self.names.get(&f.name) else { return };
         let function = &self.program.functions[*index as usize];
         let params = (function.signature.params.iter().zip(&f.params))
-            .map(|(&(offset, size), p)| ParamInfo { offset, size, align: p.alignment() as u32 })
+            .map(|(&(offset, size), p)| ParamInfo {
+                name: p.name.clone(),
+                offset,
+                size,
+                align: p.alignment() as u32,
+                ty: p.ty,
+                elements: p.bytes() / u64::from(p.ty.bytes()),
+            })
             .collect();
         self.program.entries.push(Entry {
             name: f.name.clone(),

@@ -7,6 +7,8 @@ use crate::request::Launch;
 pub const SMS: u32 = 132;
 /// Threads that an SM holds.
 pub const SM_THREADS: u32 = 2048;
+/// Registers of an SM.
+const SM_REGISTERS: u32 = 65_536;
 /// Shared memory of an SM, of which each CTA costs 1 KiB beside its own.
 const SM_SHARED: u32 = 228 * 1024;
 /// The most shared memory a CTA may have.
@@ -104,17 +106,26 @@ impl Grid {
         if shared_bytes > MAX_SHARED {
             return Err(format!("{shared_bytes} bytes of shared memory; {MAX_SHARED} at most"));
         }
-        let per_sm = (SM_THREADS / (warps * 32)).min(SM_SHARED / (shared_bytes + 1024)).clamp(1, 32);
-        Ok(Grid {
-            extent: grid,
-            block,
-            cluster,
-            threads,
-            warps,
-            cluster_ctas,
-            clusters: (ctas / u64::from(cluster_ctas)) as u32,
-            max_resident: (SMS * per_sm / cluster_ctas).max(1),
-            shared_bytes,
-        })
+        // Registers are given to warps in blocks of 256; without a word about them they are not what keeps CTAs out.
+        let registers = launch.registers.or(entry.maxnreg).unwrap_or(0).next_multiple_of(8).max(1);
+        let room = [SM_THREADS / (warps * 32), SM_SHARED / (shared_bytes + 1024), SM_REGISTERS / (registers * warps * 32), 32];
+        let [by_threads, by_shared, by_registers, _] = room;
+        if by_registers == 0 {
+            return Err(format!(
+                "block {block:?} of {registers} registers a thread needs {}; an SM has {SM_REGISTERS}",
+                registers * warps * 32
+            ));
+        }
+        let per_sm = room.into_iter().min().expect("four numbers").max(1);
+        let max_resident = (SMS * per_sm / cluster_ctas).max(1);
+        let clusters = (ctas / u64::from(cluster_ctas)) as u32;
+        if launch.cooperative && clusters > max_resident {
+            let most = max_resident * cluster_ctas;
+            return Err(format!(
+                "a cooperative launch needs all {ctas} CTAs at once, and {most} are the most here: an SM has room for {by_threads} \
+                 by their threads, {by_shared} by shared memory, {by_registers} by registers, and there are {SMS} SMs"
+            ));
+        }
+        Ok(Grid { extent: grid, block, cluster, threads, warps, cluster_ctas, clusters, max_resident, shared_bytes })
     }
 }

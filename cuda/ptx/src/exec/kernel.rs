@@ -18,8 +18,12 @@ pub struct Kernel<'g> {
     pub grid: Grid,
     /// Addresses of the module's variables.
     pub globals: &'g [u64],
-    /// Address of the kernel's parameters.
+    /// The kernel's parameters.
+    pub parameters: Vec<u8>,
+    /// Their address.
     pub params: u64,
+    /// Address of what the CTAs of a cooperative launch synchronise by; 0 for other launches.
+    pub workspace: u64,
     /// Drawn once a launch: what `elect.sync` draws from.
     pub election: u32,
 }
@@ -95,6 +99,9 @@ impl Kernel<'_> {
             Special::LanemaskGt => (ALL << lane) << 1,
             Special::TotalSmemSize | Special::AggrSmemSize => grid.shared_bytes,
             Special::DynamicSmemSize => self.launch.shared_bytes,
+            // Where cooperative groups look for the grid's workspace.
+            Special::Envreg(1) => self.workspace as u32,
+            Special::Envreg(2) => (self.workspace >> 32) as u32,
             Special::ReservedSmemOffset(_) | Special::Envreg(_) | Special::CurrentGraphExec => 0,
         })
     }

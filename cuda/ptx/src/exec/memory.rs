@@ -175,7 +175,7 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &MemoryOp, at: At<'_>) 
             let mut block = Block::default();
             let from = *offset as usize;
             let len = n * d.len();
-            block.bytes[0][..len].copy_from_slice(&m.kernel.launch.params[from..from + len]);
+            block.bytes[0][..len].copy_from_slice(&m.kernel.parameters[from..from + len]);
             block.bytes = [block.bytes[0]; 32];
             for (i, reg) in d.iter().enumerate() {
                 put(warp, *reg, *ty, &block, i, at.mask);

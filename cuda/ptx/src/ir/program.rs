@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::decode::Numbering;
 use crate::hazard::SourceLine;
-use crate::text::ast::{Loc, Space};
+use crate::text::ast::{Loc, Space, Type};
 
 /// Where an instruction comes from.
 #[derive(Clone, Debug)]
@@ -17,15 +17,49 @@ pub struct Source {
     pub opcode: String,
 }
 
-/// A kernel parameter's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A kernel parameter: how it is declared and where it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ParamInfo {
+    /// Its name.
+    pub name: String,
     /// Offset in the parameter block.
     pub offset: u32,
     /// Size in bytes.
     pub size: u32,
     /// Alignment in bytes.
     pub align: u32,
+    /// Type of one element.
+    pub(crate) ty: Type,
+    /// Elements.
+    pub(crate) elements: u64,
+}
+
+impl ParamInfo {
+    /// A parameter of which only the place is known.
+    #[cfg(feature = "card")]
+    pub(crate) fn bytes(name: String, offset: u32, size: u32) -> ParamInfo {
+        ParamInfo { name, offset, size, align: 1, ty: Type::B8, elements: size.into() }
+    }
+
+    /// `.f32 scale`, or `.align 64 .b8 map[128]`.
+    pub fn declaration(&self) -> String {
+        let ParamInfo { name, align, ty, elements, .. } = self;
+        match elements {
+            1 => format!(".{} {name}", ty.name()),
+            n => format!(".align {align} .{} {name}[{n}]", ty.name()),
+        }
+    }
+
+    /// A single number with a point.
+    pub(crate) fn is_float(&self) -> bool {
+        self.elements == 1 && self.ty.is_float()
+    }
+
+    /// A single number without one.
+    pub(crate) fn is_integer(&self) -> bool {
+        self.elements == 1 && !self.ty.is_float() && !self.ty.is_bits()
+    }
 }
 
 /// A kernel.

@@ -160,35 +160,26 @@ impl Prepared {
                     Arg::Bytes(bytes) => slot.copy_from_slice(bytes),
                 }
             }
-            let done = gpu.launch(&Launch {
-                module: handles[&launch.ptx],
-                entry: launch.entry.clone(),
-                grid: launch.grid,
-                block: launch.block,
-                cluster: launch.cluster,
-                shared_bytes: launch.shared_bytes,
-                params,
-            });
-            let done = done.and_then(|()| gpu.synchronize());
+            let request = Launch::new(handles[&launch.ptx], &launch.entry)
+                .grid(launch.grid)
+                .block(launch.block)
+                .cluster(launch.cluster)
+                .shared_bytes(launch.shared_bytes)
+                .params(params);
+            let done = gpu.launch(&request).and_then(|()| gpu.synchronize());
             // A card says whether it failed, and no more.
-            let alone = || match done {
-                Ok(()) => Ok(Report::default()),
-                Err(e) => Err(Fault::new(FaultKind::IllegalInstruction, e.to_string(), None)),
-            };
-            match gpu.report().unwrap_or_else(alone) {
-                Ok(report) => {
-                    outcome.launches += 1;
-                    outcome.instructions += report.instructions;
-                    outcome.hazards.extend(report.hazards);
-                    outcome.counters.extend(report.counters);
-                    outcome.printed.push_str(&report.printed);
-                }
-                Err(fault) if fault.kind == FaultKind::InvalidLaunch => {
+            let failed = |e: DriverError| Fault::new(FaultKind::IllegalInstruction, e.to_string(), None);
+            let report = gpu.report().unwrap_or_else(|| Report { fault: done.err().map(failed), ..Report::default() });
+            outcome.instructions += report.instructions;
+            outcome.hazards.extend(report.hazards);
+            outcome.counters.extend(report.counters);
+            outcome.printed.push_str(&report.printed);
+            match report.fault {
+                None => outcome.launches += 1,
+                Some(fault) if fault.kind == FaultKind::InvalidLaunch => {
                     return Err(error(format!("launch of {}", launch.entry), fault.message));
                 }
-                Err(fault) => {
-                    outcome.hazards.extend(fault.hazards.iter().cloned());
-                    outcome.printed.push_str(&fault.printed);
+                Some(fault) => {
                     outcome.fault = Some(fault);
                     return Ok(outcome);
                 }

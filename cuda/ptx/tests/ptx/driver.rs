@@ -34,9 +34,7 @@ const SOURCE: &str = r#"
 
 /// One block over one pointer.
 fn launch(module: ModuleHandle, entry: &str, threads: u32, ptr: u64) -> Launch {
-    let (grid, cluster) = ([1, 1, 1], [1, 1, 1]);
-    let params = ptr.to_le_bytes().to_vec();
-    Launch { module, entry: entry.into(), grid, block: [threads, 1, 1], cluster, shared_bytes: 0, params }
+    Launch::new(module, entry).block(threads).args((ptr,))
 }
 
 #[test]
@@ -88,13 +86,13 @@ fn what_came_of_a_launch_is_reported_once() {
     let ptr = gpu.alloc(256).unwrap();
     assert!(gpu.report().is_none());
     gpu.launch(&launch(module, "race", 1, ptr)).unwrap();
-    let report = gpu.report().unwrap().unwrap();
+    let report = gpu.report().unwrap().clean().unwrap();
     assert!(report.instructions == 4 && report.counters.is_some() && report.hazards.is_empty(), "{report:?}");
     assert!(gpu.report().is_none());
     gpu.launch(&launch(module, "race", 64, ptr)).unwrap_err();
-    assert_eq!(gpu.report().unwrap().unwrap().hazards[0].kind, HazardKind::GlobalRace);
+    assert_eq!(gpu.report().unwrap().hazards[0].kind, HazardKind::GlobalRace);
     gpu.launch(&launch(module, "race", 4096, ptr)).unwrap_err();
-    assert_eq!(gpu.report().unwrap().unwrap_err().kind, FaultKind::InvalidLaunch);
+    assert_eq!(gpu.report().unwrap().fault.unwrap().kind, FaultKind::InvalidLaunch);
     let mut bytes = [0; 8];
     gpu.download(&mut bytes, ptr).unwrap();
     assert_eq!(bytes[4..], [0xFF; 4], "what nothing wrote can be read, where that was asked for");

@@ -15,9 +15,8 @@ fn kernel(registers: &str, body: &str) -> String {
 /// Runs under several seeds; every one must end well, without a hazard, with these words.
 fn clean(source: &str, grid: u32, block: u32, want: &[u32]) {
     for seed in 0..12 {
-        let (result, out) = launch(source, seed, grid, block, &[bytes(&vec![0; want.len()])]);
-        let report = result.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-        assert!(report.hazards.is_empty(), "seed {seed}: {:?}", report.hazards);
+        let (report, out) = launch(source, seed, grid, block, &[bytes(&vec![0; want.len()])]);
+        report.clean().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         assert_eq!(words(&out[0]), want, "seed {seed}");
     }
 }
@@ -34,8 +33,8 @@ fn lanes_of_a_warp_wait_for_each_other() {
     );
     let want = (0..64_u32).fold(0, |v: u32, i| v.wrapping_mul(3).wrapping_add(i));
     for seed in 0..6 {
-        let (result, out) = launch(&turns, seed, 1, 64, &[bytes(&[0])]);
-        result.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        let (report, out) = launch(&turns, seed, 1, 64, &[bytes(&[0])]);
+        assert!(report.fault.is_none(), "seed {seed}: {report:?}");
         assert_eq!(words(&out[0])[0], want);
     }
     let lock = kernel(
@@ -54,8 +53,8 @@ fn loops_with_divergent_trip_counts_meet_again() {
         $end: activemask.b32 %r3; mad.lo.u32 %r1, %r1, 100, %r0; st.global.u32 [%rd1], %r1;
         popc.b32 %r4, %r3; setp.eq.u32 %p1, %r0, 0; @%p1 st.global.u32 [%rd0+128], %r4;";
     for seed in 0..8 {
-        let (result, out) = launch(&kernel("", body), seed, 1, 32, &[bytes(&[0; 33])]);
-        assert!(result.unwrap().hazards.is_empty());
+        let (report, out) = launch(&kernel("", body), seed, 1, 32, &[bytes(&[0; 33])]);
+        report.assert_clean();
         let got = words(&out[0]);
         assert!((0..32).all(|i| got[i as usize] == i % 8 * 100 + i));
         assert_eq!(got[32], 32, "all lanes are together behind the loop");
@@ -150,11 +149,11 @@ fn a_barrier_of_the_whole_grid_gets_its_grid() {
 fn what_waits_for_ever_is_named() {
     let fails = |body: &str, block: u32, kinds: &[HazardKind], words: &[&str]| {
         for seed in 0..4 {
-            let (result, _) = launch(&kernel("", body), seed, 1, block, &[bytes(&[0; 64])]);
-            let fault = result.expect_err(body);
+            let (report, _) = launch(&kernel("", body), seed, 1, block, &[bytes(&[0; 64])]);
+            let fault = report.fault.expect(body);
             assert_eq!(fault.kind, FaultKind::Deadlock, "{fault}");
             for kind in kinds {
-                assert!(fault.hazards.iter().any(|h| h.kind == *kind), "{kind:?}: {:?}", fault.hazards);
+                assert!(report.hazards.iter().any(|h| h.kind == *kind), "{kind:?}: {:?}", report.hazards);
             }
             for word in words {
                 assert!(fault.message.contains(word), "`{word}`: {fault}");
@@ -179,11 +178,8 @@ fn what_waits_for_ever_is_named() {
 #[test]
 fn undefined_registers_are_reported_where_they_decide() {
     let reports = |body: &str, message: &str| {
-        let (result, _) = launch(&kernel("", body), 0, 1, 32, &[bytes(&[0; 64])]);
-        let hazards = match result {
-            Ok(report) => report.hazards,
-            Err(fault) => fault.hazards,
-        };
+        let (report, _) = launch(&kernel("", body), 0, 1, 32, &[bytes(&[0; 64])]);
+        let hazards = report.hazards;
         let found = hazards.iter().find(|h| h.kind == HazardKind::UninitializedRead).unwrap_or_else(|| panic!("{hazards:?}"));
         assert!(found.message.contains(message), "{found}");
     };
@@ -193,8 +189,8 @@ fn undefined_registers_are_reported_where_they_decide() {
     reports("@%p5 mov.u32 %r1, 1;", "the guard");
     reports("and.b64 %rd2, %rd5, 0; add.u64 %rd2, %rd2, %rd1; ld.global.u32 %r1, [%rd2];", "the address");
     let fine = "setp.lt.u32 %p0, %r0, 40; selp.b32 %r1, 7, %r9, %p0; st.global.u32 [%rd1], %r1;";
-    let (result, _) = launch(&kernel("", fine), 0, 1, 32, &[bytes(&[0; 64])]);
-    assert!(result.unwrap().hazards.is_empty(), "selp reads only what it selects");
+    let (report, _) = launch(&kernel("", fine), 0, 1, 32, &[bytes(&[0; 64])]);
+    assert!(report.is_clean(), "selp reads only what it selects: {report:?}");
 }
 
 #[test]
@@ -204,8 +200,8 @@ fn a_seed_decides_everything_and_seeds_differ() {
         setp.ne.u32 %p0, %r7, 0; @%p0 bra $end; atom.global.add.u32 %r2, [%rd0], 1; mul.wide.u32 %rd2, %r5, 4; add.u64 %rd2, %rd2, %rd0;
         st.global.u32 [%rd2+4], %r2; $end:";
     let order = |seed| {
-        let (result, out) = launch(&kernel("", body), seed, 4, 256, &[bytes(&[0; 33])]);
-        assert!(result.unwrap().hazards.is_empty());
+        let (report, out) = launch(&kernel("", body), seed, 4, 256, &[bytes(&[0; 33])]);
+        report.assert_clean();
         words(&out[0])
     };
     assert_eq!(order(7), order(7));
@@ -215,11 +211,11 @@ fn a_seed_decides_everything_and_seeds_differ() {
 
 #[test]
 fn faults_say_where() {
-    let (result, _) = launch(&kernel("", "setp.eq.u32 %p0, %r0, 5; @%p0 trap;"), 0, 1, 32, &[bytes(&[0; 32])]);
-    let fault = result.unwrap_err();
+    let (report, _) = launch(&kernel("", "setp.eq.u32 %p0, %r0, 5; @%p0 trap;"), 0, 1, 32, &[bytes(&[0; 32])]);
+    let fault = report.fault.unwrap();
     assert_eq!((fault.kind, fault.at.unwrap().thread), (FaultKind::Trap, [5, 0, 0]));
-    let (result, _) = launch(&kernel("", "ld.global.u32 %r1, [%rd1+4096];"), 0, 1, 32, &[bytes(&[0; 32])]);
-    let fault = result.unwrap_err();
+    let (report, _) = launch(&kernel("", "ld.global.u32 %r1, [%rd1+4096];"), 0, 1, 32, &[bytes(&[0; 32])]);
+    let fault = report.fault.unwrap();
     assert_eq!(fault.kind, FaultKind::IllegalAddress);
-    assert!(fault.hazards.iter().any(|h| h.kind == HazardKind::OutOfBounds), "{:?}", fault.hazards);
+    assert!(report.hazards.iter().any(|h| h.kind == HazardKind::OutOfBounds), "{:?}", report.hazards);
 }

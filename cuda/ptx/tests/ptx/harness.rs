@@ -166,19 +166,13 @@ impl Case {
         let mut gpu = Gpu::new(options);
         let setup = (self.setup)(&mut gpu, seed);
         let handle = gpu.load(module.clone()).unwrap();
-        let report = gpu.launch(&Launch {
-            module: handle,
-            entry: self.entry.into(),
-            grid: self.shape.grid,
-            block: self.shape.block,
-            cluster: [1, 1, 1],
-            shared_bytes: self.shape.shared,
-            params: setup.params.0,
-        });
-        match report {
-            Err(fault) => End::Fault(fault.to_string(), fault.hazards),
-            Ok(report) if !report.hazards.is_empty() => End::Hazards(report.hazards),
-            Ok(report) => match (setup.check)(&gpu) {
+        let Shape { grid, block, shared } = self.shape;
+        let launch = Launch::new(handle, self.entry).grid(grid).block(block).shared_bytes(shared).params(setup.params.0);
+        let report = gpu.launch(&launch);
+        match report.fault {
+            Some(fault) => End::Fault(fault.to_string(), report.hazards),
+            None if !report.hazards.is_empty() => End::Hazards(report.hazards),
+            None => match (setup.check)(&gpu) {
                 Ok(()) => End::Right { instructions: report.instructions },
                 Err(message) => End::Wrong(message),
             },

@@ -179,12 +179,8 @@ impl Table {
                 }
             }
             gpu.fill(c, 0, (STRIDE * THREADS) as u64).unwrap();
-            let params = [a.to_le_bytes(), c.to_le_bytes()].concat();
-            let (grid, block, cluster) = ([1; 3], [THREADS as u32, 1, 1], [1; 3]);
-            let report = gpu
-                .launch(&Launch { module, entry: format!("k{i}"), grid, block, cluster, shared_bytes: 0, params })
-                .map_err(|f| TestCaseError::fail(format!("{}: {f}", row.text)))?;
-            prop_assert!(report.hazards.is_empty(), "{}: {:?}", row.text, report.hazards);
+            let report = gpu.launch(&Launch::new(module, format!("k{i}")).block(THREADS as u32).args((a, c)));
+            report.clean().map_err(|e| TestCaseError::fail(format!("{}: {e}", row.text)))?;
             let out = gpu.read(c, STRIDE * THREADS).unwrap();
             for t in 0..THREADS {
                 let x: Vec<u64> = (0..sources.len()).map(|k| value(t, k)).collect();

@@ -15,10 +15,8 @@ fn run(ptx: &str, threads: u32, input: &[u8], output: usize, seed: u64) -> (Vec<
     let module = gpu.load(Arc::new(module)).unwrap();
     let (from, to) = (gpu.alloc(input.len() as u64).unwrap(), gpu.alloc(output as u64).unwrap());
     gpu.write(from, input).unwrap();
-    let params = [from.to_le_bytes(), to.to_le_bytes()].concat();
-    let launch =
-        Launch { module, entry: "kernel".into(), grid: [1; 3], block: [threads, 1, 1], cluster: [1; 3], shared_bytes: 0, params };
-    let report = gpu.launch(&launch).unwrap_or_else(|e| panic!("{e}: {:?}", e.hazards));
+    let report = gpu.launch(&Launch::new(module, "kernel").block(threads).args((from, to)));
+    assert!(report.fault.is_none(), "{report:?}");
     let hazards = report.hazards.iter().map(|h| h.kind).collect();
     (gpu.read(to, output).unwrap(), hazards)
 }
@@ -628,15 +626,6 @@ fn a_warpgroup_is_four_whole_warps() {
     let module = Arc::new(Module::parse("test.ptx", &kernel(1024, body)).unwrap());
     let mut gpu = Gpu::new(Options::default());
     let module = gpu.load(module).unwrap();
-    let launch = Launch {
-        module,
-        entry: "kernel".into(),
-        grid: [1; 3],
-        block: [96, 1, 1],
-        cluster: [1; 3],
-        shared_bytes: 0,
-        params: vec![0; 16],
-    };
-    let fault = gpu.launch(&launch).unwrap_err();
+    let fault = gpu.launch(&Launch::new(module, "kernel").block(96).args((0u64, 0u64))).fault.unwrap();
     assert!(fault.to_string().contains("warpgroup"), "{fault}");
 }

@@ -15,12 +15,10 @@ fn run(name: &str, grid: u32, shared_bytes: u32, buffers: &[Vec<u8>], ints: &[i3
         let mut gpu = Gpu::new(Options { seed, ..Options::default() });
         let handle = gpu.load(module.clone()).unwrap();
         let ptrs: Vec<u64> = buffers.iter().map(|b| upload(&mut gpu, b)).collect();
-        let mut params: Vec<u8> = ptrs.iter().flat_map(|p| p.to_le_bytes()).collect();
-        params.extend(ints.iter().flat_map(|i| i.to_le_bytes()));
-        let (grid, block) = ([grid, 1, 1], [128, 1, 1]);
-        let launch = Launch { module: handle, entry: name.into(), grid, block, cluster: [1; 3], shared_bytes, params };
-        let report = gpu.launch(&launch).unwrap_or_else(|e| panic!("{name}, seed {seed}: {e}"));
-        assert!(report.hazards.is_empty(), "{name}, seed {seed}: {:?}", report.hazards);
+        let launch = Launch::new(handle, name).grid(grid).block(128).shared_bytes(shared_bytes);
+        let launch = ptrs.iter().fold(launch, |launch, p| launch.arg(*p));
+        let launch = ints.iter().fold(launch, |launch, i| launch.arg(*i));
+        gpu.launch(&launch).clean().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let out: Vec<Vec<u8>> = ptrs.iter().zip(buffers).map(|(p, b)| gpu.read(*p, b.len()).unwrap()).collect();
         check(&out);
     }

@@ -10,16 +10,15 @@ use crate::harness::upload;
 const HEAD: &str = ".version 8.4\n.target sm_90a\n.address_size 64\n";
 
 /// Runs the one kernel of `source` (entry `k`, one pointer a buffer); returns the buffers.
-pub fn launch(source: &str, seed: u64, grid: u32, block: u32, buffers: &[Vec<u8>]) -> (Result<Report, ptx::Fault>, Vec<Vec<u8>>) {
+pub fn launch(source: &str, seed: u64, grid: u32, block: u32, buffers: &[Vec<u8>]) -> (Report, Vec<Vec<u8>>) {
     let module = Module::parse("test.ptx", &format!("{HEAD}{source}")).unwrap_or_else(|e| panic!("{e}\n{source}"));
     let mut gpu = Gpu::new(Options { seed, ..Options::default() });
     let module = gpu.load(Arc::new(module)).unwrap();
     let ptrs: Vec<u64> = buffers.iter().map(|b| upload(&mut gpu, b)).collect();
-    let params = ptrs.iter().flat_map(|p| p.to_le_bytes()).collect();
-    let (grid, block) = ([grid, 1, 1], [block, 1, 1]);
-    let result = gpu.launch(&Launch { module, entry: "k".into(), grid, block, cluster: [1; 3], shared_bytes: 0, params });
+    let launch = Launch::new(module, "k").grid(grid).block(block);
+    let report = gpu.launch(&ptrs.iter().fold(launch, |launch, p| launch.arg(*p)));
     let out = ptrs.iter().zip(buffers).map(|(p, b)| gpu.read(*p, b.len()).unwrap()).collect();
-    (result, out)
+    (report, out)
 }
 
 pub fn bytes(words: &[u32]) -> Vec<u8> {
@@ -60,8 +59,8 @@ fn check(
 ) -> Result<(), TestCaseError> {
     let mut input = data[..96].to_vec();
     input.push(mask);
-    let (result, out) = launch(&warp_kernel(text), seed, 1, 32, &[bytes(&input), vec![0; 256]]);
-    let report = result.map_err(|e| TestCaseError::fail(format!("{text}: {e}")))?;
+    let (report, out) = launch(&warp_kernel(text), seed, 1, 32, &[bytes(&input), vec![0; 256]]);
+    prop_assert!(report.fault.is_none(), "{}: {:?}", text, report);
     // A lane that reads from one that is absent stores something undefined; nothing else may be wrong.
     let others = report.hazards.iter().filter(|h| h.kind != HazardKind::UninitializedRead).count();
     prop_assert_eq!(others, 0, "{}: {:?}", text, &report.hazards);
@@ -148,8 +147,8 @@ proptest! {
         for text in ["elect.sync %d|%p, %m;", "elect.sync %d|%p, %m; elect.sync %d|%p, %m;"] {
             let mut input = data[..96].to_vec();
             input.push(mask);
-            let (result, out) = launch(&warp_kernel(text), seed, 1, 32, &[bytes(&input), vec![0; 256]]);
-            prop_assert!(result.unwrap().hazards.is_empty());
+            let (report, out) = launch(&warp_kernel(text), seed, 1, 32, &[bytes(&input), vec![0; 256]]);
+            report.assert_clean();
             let got = words(&out[1]);
             let elected: Vec<usize> = (0..32).filter(|l| got[32 + l] != 0).collect();
             prop_assert_eq!(elected.len(), 1);
@@ -186,9 +185,8 @@ proptest! {
                      ld.param.u64 %in, [in]; ld.param.u64 %out, [out]; mov.u32 %t, %tid.x; mul.wide.u32 %o, %t, 4;
                      add.u64 %in, %in, %o; ld.global.u32 %a, [%in]; {body} ret; }}"
                 );
-                let (result, out) = launch(&source, seed, 1, 128, &[bytes(&values), bytes(&[start])]);
-                let report = result.unwrap();
-                prop_assert!(report.hazards.is_empty(), "{}: {:?}", name, report.hazards);
+                let (report, out) = launch(&source, seed, 1, 128, &[bytes(&values), bytes(&[start])]);
+                prop_assert!(report.is_clean(), "{}: {:?}", name, report);
                 prop_assert_eq!(words(&out[1])[0], values.iter().copied().fold(start, f), "{}.{}", op, name);
             }
         }
@@ -205,9 +203,8 @@ fn atomics_that_swap() {
         )
     };
     let run = |text: &str, before: &[u32]| {
-        let (result, out) = launch(&kernel(text), 1, 1, 1, &[bytes(before)]);
-        let report = result.unwrap_or_else(|e| panic!("{text}: {e}"));
-        assert!(report.hazards.is_empty(), "{text}: {:?}", report.hazards);
+        let (report, out) = launch(&kernel(text), 1, 1, 1, &[bytes(before)]);
+        assert!(report.is_clean(), "{text}: {report:?}");
         words(&out[0])
     };
     let keep = "st.global.u32 [%out+16], %d;";
@@ -267,9 +264,7 @@ fn widths_and_spaces() {
     let module = gpu.load(Arc::new(module)).unwrap();
     let out = gpu.alloc(64).unwrap();
     let params = [&out.to_le_bytes()[..], &[1, 0, 0, 0, 2, 0, 0, 0]].concat();
-    let launch = Launch { module, entry: "k".into(), grid: [1; 3], block: [1; 3], cluster: [1; 3], shared_bytes: 0, params };
-    let report = gpu.launch(&launch).unwrap();
-    assert!(report.hazards.is_empty(), "{:?}", report.hazards);
+    gpu.launch(&Launch::new(module, "k").params(params)).assert_clean();
     let got = words(&gpu.read(out, 56).unwrap());
     let low = 0xffff_fff0;
     assert_eq!(got, [1, low, low, 0xf0, low, u32::MAX, u32::MAX, low, 20, 30, 1 + 4 + 8, 2, 1, 0x0007_ffff]);

@@ -7,7 +7,7 @@ use crate::exec::module::Module;
 use crate::gpu::Gpu;
 use crate::hazard::HazardKind;
 use crate::matrix::swizzle::Swizzle;
-use crate::request::{Asynchrony, FaultKind, Launch, Options};
+use crate::request::{Asynchrony, FaultKind, Launch, Options, Report};
 use crate::tensor_map::{ElementType, OobFill, TensorMap};
 
 const SEEDS: u64 = 24;
@@ -45,19 +45,10 @@ fn run(seed: u64, body: &str, input: &[u8], out: &[u8], maps: Option<(&TensorMap
         }
     }
     let module = gpu.load(module).unwrap();
-    let launch = Launch {
-        module,
-        entry: "k".into(),
-        grid: [1, 1, 1],
-        block: [1, 1, 1],
-        cluster: [1, 1, 1],
-        shared_bytes: 0,
-        params: params.iter().flat_map(|p| p.to_le_bytes()).collect(),
-    };
-    let (hazards, fault, text) = match gpu.launch(&launch) {
-        Ok(report) => (report.hazards, None, String::new()),
-        Err(fault) => (fault.hazards.clone(), Some(fault.kind), fault.to_string()),
-    };
+    let [a, b, c, d] = params;
+    let Report { hazards, fault, .. } = gpu.launch(&Launch::new(module, "k").args((a, b, c, d)));
+    let text = fault.as_ref().map(|fault| fault.to_string()).unwrap_or_default();
+    let fault = fault.map(|fault| fault.kind);
     let text = hazards.iter().fold(text, |t, h| format!("{t}\n{h}"));
     Outcome { kinds: hazards.iter().map(|h| h.kind).collect(), fault, text, out: gpu.read(b, out.len()).unwrap() }
 }
