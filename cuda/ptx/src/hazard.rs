@@ -2,6 +2,9 @@
 //!
 //! The machine reports by instruction number ([`Site`]); [`Hazards::resolve`] turns numbers into lines once the launch is
 //! over. A hazard met a thousand times at one instruction is one entry with `count` 1000.
+//!
+//! Each has a [`Level`]: an error, or *strict*, which breaks the letter of the ISA and nothing else. Strict ones are kept apart
+//! ([`Report::strict`](crate::Report::strict)) unless [`Options::strict`](crate::Options::strict) makes them count as errors do.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -85,6 +88,39 @@ impl HazardKind {
     }
 }
 
+/// How much a hazard matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The kernel is wrong.
+    #[default]
+    Error,
+    /// The ISA does not allow it, but shipped code does it everywhere and cards bear it.
+    Strict,
+}
+
+/// A kind of hazard at a level; a kind alone is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Graded {
+    /// What it is.
+    pub kind: HazardKind,
+    /// How much it matters.
+    pub level: Level,
+}
+
+impl From<HazardKind> for Graded {
+    fn from(kind: HazardKind) -> Self {
+        Graded { kind, level: Level::Error }
+    }
+}
+
+impl HazardKind {
+    /// The kind where it is only [`Level::Strict`].
+    pub fn strict(self) -> Graded {
+        Graded { kind: self, level: Level::Strict }
+    }
+}
+
 /// A line of CUDA C++, from `.loc`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SourceLine {
@@ -113,6 +149,12 @@ pub struct Place {
 pub struct Hazard {
     /// What it is.
     pub kind: HazardKind,
+    /// How much it matters.
+    #[serde(default)]
+    pub level: Level,
+    /// The kernel in which it was met.
+    #[serde(default)]
+    pub kernel: String,
     /// The particulars.
     pub message: String,
     /// Where, and who.
@@ -141,6 +183,9 @@ impl fmt::Display for Place {
 
 impl fmt::Display for Hazard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.level == Level::Strict {
+            f.write_str("strict: ")?;
+        }
         write!(f, "{}: {} at {}", self.kind.what(), self.message, self.at)?;
         if let Some(address) = self.address {
             write!(f, ", address {address:#x}")?;
@@ -174,7 +219,7 @@ impl Site {
 }
 
 struct Found {
-    kind: HazardKind,
+    what: Graded,
     message: String,
     at: Site,
     other: Option<Site>,
@@ -186,7 +231,7 @@ struct Found {
 #[derive(Default)]
 pub struct Hazards {
     found: Vec<Found>,
-    index: HashMap<(HazardKind, u32), usize>,
+    index: HashMap<(Graded, u32), usize>,
 }
 
 impl Hazards {
@@ -196,39 +241,43 @@ impl Hazards {
     }
 
     /// Records a hazard at `at`. The message is only made for the first of a kind at an instruction.
-    pub fn report(&mut self, kind: HazardKind, at: Site, address: Option<u64>, message: impl FnOnce() -> String) {
-        self.report_pair(kind, at, None, address, message);
+    pub fn report(&mut self, what: impl Into<Graded>, at: Site, address: Option<u64>, message: impl FnOnce() -> String) {
+        self.report_pair(what, at, None, address, message);
     }
 
     /// Records a hazard between two parties: `at` met what `other` had done.
     pub fn report_pair(
         &mut self,
-        kind: HazardKind,
+        what: impl Into<Graded>,
         at: Site,
         other: Option<Site>,
         address: Option<u64>,
         message: impl FnOnce() -> String,
     ) {
         let next = self.found.len();
-        let slot = *self.index.entry((kind, at.pc)).or_insert(next);
+        let what = what.into();
+        let slot = *self.index.entry((what, at.pc)).or_insert(next);
         if slot == next {
-            self.found.push(Found { kind, message: message(), at, other, address, count: 1 });
+            self.found.push(Found { what, message: message(), at, other, address, count: 1 });
         } else {
             self.found[slot].count += 1;
         }
     }
 
-    /// The hazards by PTX line, given where instructions and warps are. Two instructions of one line make one entry.
-    pub fn resolve(&self, mut place: impl FnMut(Site) -> Place) -> Vec<Hazard> {
+    /// The hazards of `kernel` by PTX line, given where instructions and warps are. Two instructions of one line make one entry.
+    pub fn resolve(&self, kernel: &str, mut place: impl FnMut(Site) -> Place) -> Vec<Hazard> {
         let mut out: Vec<Hazard> = Vec::new();
         for found in &self.found {
             let at = place(found.at);
-            if let Some(same) = out.iter_mut().find(|h| h.kind == found.kind && h.at.ptx_line == at.ptx_line) {
+            let Graded { kind, level } = found.what;
+            if let Some(same) = out.iter_mut().find(|h| (h.kind, h.level) == (kind, level) && h.at.ptx_line == at.ptx_line) {
                 same.count += found.count;
                 continue;
             }
             out.push(Hazard {
-                kind: found.kind,
+                kind,
+                level,
+                kernel: kernel.to_string(),
                 message: found.message.clone(),
                 at,
                 other: found.other.map(&mut place),
@@ -236,7 +285,7 @@ impl Hazards {
                 count: found.count,
             });
         }
-        out.sort_by_key(|h| (h.at.ptx_line, h.kind));
+        out.sort_by_key(|h| (h.at.ptx_line, h.kind, h.level));
         out
     }
 }
@@ -258,9 +307,12 @@ mod tests {
         }
         hazards.report(HazardKind::Misaligned, Site::new(3, 1, 0), None, || "same line".into());
         hazards.report_pair(HazardKind::SharedRace, Site::new(2, 1, 0), Some(Site::new(0, 2, 5)), None, || "race".into());
-        let all = hazards.resolve(place);
-        assert_eq!(all.len(), 2);
+        hazards.report(HazardKind::Misaligned.strict(), Site::new(2, 1, 7), None, || "bearable".into());
+        let all = hazards.resolve("k", place);
+        assert_eq!(all.len(), 3);
         assert_eq!((all[1].kind, all[1].count, all[1].message.as_str()), (HazardKind::Misaligned, 5, "lane 0"));
+        assert_eq!((all[2].level, all[2].count, all[2].kernel.as_str()), (Level::Strict, 1, "k"));
+        assert!(all[2].to_string().starts_with("strict: misaligned address: bearable at"));
         let text = all[0].to_string();
         assert_eq!(
             text,

@@ -41,14 +41,15 @@ mod mbarrier;
 mod mem;
 pub mod num;
 mod request;
+pub mod suppress;
 pub mod tensor_map;
 mod text;
 
 pub use counters::Counters;
 pub use exec::module::Module;
 pub use gpu::Gpu;
-pub use hazard::{Hazard, HazardKind};
+pub use hazard::{Hazard, HazardKind, Level};
 pub use ir::ParamInfo;
 pub use mem::MemoryError;
-pub use request::{Arg, Args, Argument, Asynchrony, Dim3, Failure, Fault, FaultKind, Launch, ModuleHandle, Options, Report};
+pub use request::{Arg, Args, Argument, Asynchrony, Dim3, Election, Failure, Fault, FaultKind, Launch, ModuleHandle, Options, Report};
 pub use text::{Error, Errors};

@@ -18,6 +18,16 @@ pub enum Asynchrony {
     Eager,
 }
 
+/// Which lane `elect.sync` picks; the ISA leaves it open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Election {
+    /// The lowest of the member mask, as cards do and shipped code counts on.
+    #[default]
+    Lowest,
+    /// Any, by the seed: the same lane each time for the same mask in a launch.
+    Seeded,
+}
+
 /// What a [`Gpu`](crate::Gpu) does beside computing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -25,17 +35,37 @@ pub struct Options {
     pub seed: u64,
     /// Look for hazards.
     pub hazards: bool,
+    /// Let strict hazards count as errors: they are then in [`Report::hazards`] with the others.
+    pub strict: bool,
     /// Count.
     pub counters: bool,
     /// When asynchronous operations land.
     pub asynchrony: Asynchrony,
+    /// Which lane `elect.sync` picks.
+    pub election: Election,
     /// Warp instructions after which a launch is given up.
     pub step_limit: u64,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { seed: 0, hazards: true, counters: true, asynchrony: Asynchrony::Adversarial, step_limit: u64::MAX }
+        Options {
+            seed: 0,
+            hazards: true,
+            strict: false,
+            counters: true,
+            asynchrony: Asynchrony::Adversarial,
+            election: Election::Lowest,
+            step_limit: u64::MAX,
+        }
+    }
+}
+
+impl Options {
+    /// What kernels of one's own are best tested with: nothing but the letter of the ISA holds. Strict hazards count, and
+    /// `elect.sync` picks any lane.
+    pub fn pedantic(seed: u64) -> Options {
+        Options { seed, strict: true, election: Election::Seeded, ..Options::default() }
     }
 }
 

@@ -14,7 +14,7 @@ fn mutant(seed: u64, family: Family, kernel: &str, from: &str, to: &str) -> Devi
     let at = ptx.find(&format!(".visible .entry {kernel}(")).expect("the kernel");
     let at = at + ptx[at..].find(from).unwrap_or_else(|| panic!("{kernel} has no `{from}`"));
     let mutated = [&ptx[..at], to, &ptx[at + from.len()..]].concat().leak();
-    let context = Context::new(Box::new(Interpreted::new(Options { seed, ..Options::default() })));
+    let context = Context::new(Box::new(Interpreted::new(Options::pedantic(seed))));
     context.lock().module(Family { ptx: mutated, ..family }).expect("what is left is PTX");
     Cuda::device_over(context)
 }
@@ -52,7 +52,7 @@ fn every_planted_mistake_is_found() {
             Some(text) if text.contains(says) => {}
             other => missed.push(format!("{op}: `{from}` to `{to}` in {kernel}: {other:?}")),
         }
-        let sound = complaint(op, DType::F32, draw, |seed| interpreted_with(Options { seed, ..Options::default() }));
+        let sound = complaint(op, DType::F32, draw, |seed| interpreted_with(Options::pedantic(seed)));
         assert_eq!(sound, None, "{op} without the mistake");
     }
     assert!(missed.is_empty(), "{}", missed.join("\n"));

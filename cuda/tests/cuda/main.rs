@@ -21,7 +21,7 @@ fn device(seed: u64) -> Device {
             static CARD: std::sync::OnceLock<Device> = std::sync::OnceLock::new();
             CARD.get_or_init(|| cuda::device(0).unwrap_or_else(|e| panic!("{e}"))).clone()
         }
-        _ => cuda::interpreted_with(cuda::Options { seed, ..cuda::Options::default() }),
+        _ => cuda::interpreted_with(cuda::Options::pedantic(seed)),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{DevicePtr, Driver, DriverError, Properties, failed};
 use crate::exec::module::Module;
 use crate::gpu::Gpu;
 use crate::hazard::Hazard;
-use crate::request::{self, Launch, ModuleHandle, Report};
+use crate::request::{self, Election, Launch, ModuleHandle, Report};
 use crate::tensor_map::{MAP_BYTES, TensorMap};
 use crate::text::Errors;
 
@@ -26,6 +26,10 @@ pub struct Options {
     pub multiprocessors: u32,
     /// Whether hazards are looked for; they cost most of the time.
     pub hazards: bool,
+    /// Whether strict hazards, which break the letter of the ISA and nothing else, are failures too.
+    pub strict: bool,
+    /// Which lane `elect.sync` picks.
+    pub election: Election,
     /// Whether launches are counted by kernel and line, for [`Driver::report`].
     pub counters: bool,
     /// Whether bytes that nothing wrote can be copied and read back, as 0xFF; it is a fault otherwise.
@@ -41,10 +45,20 @@ impl Default for Options {
             memory: 80 << 30,
             multiprocessors: 132,
             hazards: true,
+            strict: false,
+            election: Election::Lowest,
             counters: false,
             unwritten: false,
             recycle: false,
         }
+    }
+}
+
+impl Options {
+    /// What kernels of one's own are best tested with: nothing but the letter of the ISA holds. Strict hazards count, and
+    /// `elect.sync` picks any lane.
+    pub fn pedantic(seed: u64) -> Options {
+        Options { seed, strict: true, election: Election::Seeded, ..Options::default() }
     }
 }
 
@@ -84,8 +98,8 @@ fn describe(hazards: &[Hazard]) -> String {
 impl Interpreted {
     /// A GPU with empty memory.
     pub fn new(options: Options) -> Interpreted {
-        let Options { seed, hazards, counters, .. } = options;
-        let gpu = Gpu::new(request::Options { seed, hazards, counters, ..request::Options::default() });
+        let Options { seed, hazards, strict, election, counters, .. } = options;
+        let gpu = Gpu::new(request::Options { seed, hazards, strict, election, counters, ..request::Options::default() });
         Interpreted { options, gpu, blocks: HashMap::new(), used: 0, report: None }
     }
 

@@ -10,6 +10,7 @@ use super::rng::Rng;
 use super::schedule::Scheduler;
 use super::step::Engine;
 use crate::counters::Recorder;
+use crate::hazard::Level;
 use crate::mem::{Global, Memory, Order, Tracker};
 use crate::request::{Launch, Options, Report};
 
@@ -73,11 +74,14 @@ pub(crate) fn launch(
     let result = scheduler.run();
     let Engine { machine: mut m, mut asyncs, .. } = scheduler.engine;
     bulk::end_launch(&mut m, &mut asyncs, result.is_ok());
+    let all = m.mem.tracker.hazards.resolve(&entry.name, |site| m.kernel.place(site));
+    let (hazards, strict) = all.into_iter().partition(|h| options.strict || h.level == Level::Error);
     let report = Report {
         kernel: entry.name.clone(),
         fault: result.err().map(|fault| *fault),
         instructions: m.pace.instructions,
-        hazards: m.mem.tracker.hazards.resolve(|site| m.kernel.place(site)),
+        hazards,
+        strict,
         counters: m.counters.map(|c| c.finish(&entry.name, m.kernel.grid.ctas(), |pc| program.line(pc))),
         printed: m.printed,
     };

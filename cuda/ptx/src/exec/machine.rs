@@ -7,7 +7,7 @@ use super::kernel::Kernel;
 use super::rng::Rng;
 use super::warp::Warp;
 use crate::counters::Recorder;
-use crate::hazard::{HazardKind, Site};
+use crate::hazard::{Graded, HazardKind, Site};
 use crate::mem::Memory;
 use crate::request::{Fault, FaultKind};
 
@@ -113,8 +113,8 @@ impl Machine<'_> {
     }
 
     /// Notes a hazard.
-    pub fn report(&mut self, kind: HazardKind, site: Site, address: Option<u64>, message: impl FnOnce() -> String) {
-        self.mem.tracker.hazards.report(kind, site, address, message);
+    pub fn report(&mut self, what: impl Into<Graded>, site: Site, address: Option<u64>, message: impl FnOnce() -> String) {
+        self.mem.tracker.hazards.report(what, site, address, message);
     }
 
     /// Reports the lanes in which `undef` says that `what` is undefined.

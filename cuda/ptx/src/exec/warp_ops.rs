@@ -7,6 +7,7 @@ use super::machine::Machine;
 use super::warp::Warp;
 use crate::hazard::HazardKind;
 use crate::ir::{Class, Cx, Reg};
+use crate::request::Election;
 use crate::text::ast::Type::{self, *};
 
 /// An instruction of this family. `members` is the register that names the lanes.
@@ -208,9 +209,11 @@ fn meet(m: &mut Machine<'_>, warp: &mut Warp, kind: &Kind, members: u32, at: At<
             set_all(warp, at, undef);
         }
         Kind::Elect { d, p } => {
-            // Any lane may be elected, the same each time for the same mask in a launch.
             let n = members.count_ones();
-            let k = (m.kernel.election ^ members.wrapping_mul(0x9e37_79b9)) % n.max(1);
+            let k = match m.kernel.options.election {
+                Election::Lowest => 0,
+                Election::Seeded => (m.kernel.election ^ members.wrapping_mul(0x9e37_79b9)) % n.max(1),
+            };
             let leader = lanes_of(members).nth(k as usize).unwrap_or(0) as u32;
             warp.regs.put32(*d, &[leader; 32], group);
             warp.regs.put_pred(*p, 1 << leader, group);

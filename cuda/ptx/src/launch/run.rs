@@ -32,6 +32,8 @@ pub struct Outcome {
     pub instructions: u64,
     /// What was wrong.
     pub hazards: Vec<Hazard>,
+    /// What broke the letter of the ISA and nothing else.
+    pub strict: Vec<Hazard>,
     /// What ended a kernel early, if anything did; the launches after it did not run.
     pub fault: Option<Fault>,
     /// Of each launch, where they were asked for.
@@ -172,6 +174,7 @@ impl Prepared {
             let report = gpu.report().unwrap_or_else(|| Report { fault: done.err().map(failed), ..Report::default() });
             outcome.instructions += report.instructions;
             outcome.hazards.extend(report.hazards);
+            outcome.strict.extend(report.strict);
             outcome.counters.extend(report.counters);
             outcome.printed.push_str(&report.printed);
             match report.fault {

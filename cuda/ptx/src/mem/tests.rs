@@ -466,7 +466,7 @@ impl Both {
                 self.naive.agents.insert(agent, now + 1);
             }
         }
-        let found = self.memory.tracker.hazards.resolve(|site| crate::hazard::Place {
+        let found = self.memory.tracker.hazards.resolve("k", |site| crate::hazard::Place {
             ptx_line: site.pc,
             source: None,
             thread: [0; 3],

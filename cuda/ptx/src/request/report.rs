@@ -17,6 +17,8 @@ pub struct Report {
     pub instructions: u64,
     /// What was found wrong.
     pub hazards: Vec<Hazard>,
+    /// What breaks the letter of the ISA and nothing else; empty with [`Options::strict`](crate::Options::strict).
+    pub strict: Vec<Hazard>,
     /// Why the launch ended early; the rest of the report then says how far it came.
     pub fault: Option<Fault>,
     /// Counters, if wanted.

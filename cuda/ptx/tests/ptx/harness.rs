@@ -159,7 +159,7 @@ impl Case {
 
     /// Runs `module`, the kernel or a mutant of it, for at most `steps` instructions of a warp.
     pub fn run(&self, module: &Arc<Module>, seed: u64, steps: Option<u64>) -> End {
-        let mut options = Options { seed, counters: false, ..Options::default() };
+        let mut options = Options { counters: false, ..Options::pedantic(seed) };
         if let Some(steps) = steps {
             options.step_limit = steps;
         }

@@ -60,7 +60,8 @@ fn launch(entry: &str, input: bool) -> Value {
 
 #[test]
 fn every_launch_file_is_clean() {
-    let output = ptxi(&["run", &tests().join("launches/all.json").display().to_string(), "--schedules", "2", "--threads", "2"]);
+    let all = tests().join("launches/all.json").display().to_string();
+    let output = ptxi(&["run", &all, "--schedules", "2", "--threads", "2", "--strict", "--elect", "seeded"]);
     let line = json_line(&output);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{line}\n{errors}");
@@ -88,6 +89,57 @@ fn a_clean_run_dumps_and_a_hazard_has_a_name_and_a_line() {
         hazard["ptx_line"].as_u64() > Some(0) && hazard["source"]["file"] == json!("cuda/ptx/tests/kernels/bugs.cu"),
         "{hazard}"
     );
+}
+
+/// A store whose source may still be read when its CTA ends.
+const LEAVES_EARLY: &str = "
+    .version 8.4\n.target sm_90a\n.address_size 64
+    .shared .align 16 .b8 buf[16];
+    .visible .entry leaves_early(.param .u64 out) {
+        .reg .b64 %out;
+        ld.param.u64 %out, [out];
+        st.shared.v4.u32 [buf], {1, 2, 3, 4};
+        fence.proxy.async.shared::cta;
+        cp.async.bulk.global.shared::cta.bulk_group [%out], [buf], 16;
+        cp.async.bulk.commit_group;
+        ret;
+    }";
+
+#[test]
+fn strict_hazards_stand_apart_and_count_on_demand() {
+    let place = Place::new("strict");
+    fs::write(place.0.join("k.ptx"), LEAVES_EARLY).unwrap();
+    let launch = json!({
+        "ptx": "k.ptx", "entry": "leaves_early", "grid": [1, 1, 1], "block": [1, 1, 1],
+        "buffers": {"out": {"bytes": 16}}, "args": [{"buffer": "out"}],
+    });
+    let file = place.write("k.json", &launch);
+    let output = ptxi(&["run", &file]);
+    let (line, words) = (json_line(&output), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert_eq!((output.status.code(), &line["hazards"]), (Some(0), &json!([])), "{line}");
+    assert_eq!((&line["strict"][0]["kind"], &line["strict"][0]["level"]), (&json!("missing_wait"), &json!("strict")), "{line}");
+    assert_eq!(line["strict"][0]["kernel"], json!("leaves_early"));
+    assert!(words.contains("strict: missing wait: the thread ended without waiting"), "{words}");
+
+    let output = ptxi(&["run", &file, "--strict"]);
+    let line = json_line(&output);
+    assert_eq!((output.status.code(), &line["hazards"][0]["kind"], line.get("strict")), (Some(1), &json!("missing_wait"), None));
+}
+
+#[test]
+fn suppressed_hazards_are_counted_and_useless_rules_named() {
+    let place = Place::new("suppress");
+    let racy = place.write("racy.json", &launch("no_barrier", false));
+    let rules = json!([{"kernel": "no_*", "kind": "shared_race", "why": "a test"}, {"kernel": "other", "line": 7}]);
+    let output = ptxi(&["run", &racy, "--suppress", &place.write("rules.json", &rules)]);
+    let (line, words) = (json_line(&output), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert_eq!((output.status.code(), &line["hazards"]), (Some(0), &json!([])), "{line}{words}");
+    assert!(line["suppressed"].as_u64() > Some(0), "{line}");
+    assert!(words.contains("hazards suppressed") && words.contains("a suppression matched nothing: other, PTX line 7"), "{words}");
+
+    let output = ptxi(&["run", &racy, "--suppress", &place.write("rules.json", &json!([{"kind": "racy"}]))]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && words.contains("rules.json: unknown variant `racy`"), "{words}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use ptx::{Gpu, HazardKind, Launch, Module, Options};
 /// Runs `kernel(in, out)` and returns what it wrote and the hazards it met.
 fn run(ptx: &str, threads: u32, input: &[u8], output: usize, seed: u64) -> (Vec<u8>, Vec<HazardKind>) {
     let module = Module::parse("test.ptx", ptx).unwrap_or_else(|e| panic!("{e}"));
-    let mut gpu = Gpu::new(Options { seed, ..Options::default() });
+    let mut gpu = Gpu::new(Options::pedantic(seed));
     let module = gpu.load(Arc::new(module)).unwrap();
     let (from, to) = (gpu.alloc(input.len() as u64).unwrap(), gpu.alloc(output as u64).unwrap());
     gpu.write(from, input).unwrap();

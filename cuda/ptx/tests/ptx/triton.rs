@@ -12,7 +12,7 @@ fn run(name: &str, grid: u32, shared_bytes: u32, buffers: &[Vec<u8>], ints: &[i3
     let module = Module::parse(name, &kernel_text(&format!("triton/{name}"))).unwrap_or_else(|e| panic!("{e}"));
     let module = Arc::new(module);
     for seed in 0..6 {
-        let mut gpu = Gpu::new(Options { seed, ..Options::default() });
+        let mut gpu = Gpu::new(Options::pedantic(seed));
         let handle = gpu.load(module.clone()).unwrap();
         let ptrs: Vec<u64> = buffers.iter().map(|b| upload(&mut gpu, b)).collect();
         let launch = Launch::new(handle, name).grid(grid).block(128).shared_bytes(shared_bytes);

@@ -12,7 +12,7 @@ const HEAD: &str = ".version 8.4\n.target sm_90a\n.address_size 64\n";
 /// Runs the one kernel of `source` (entry `k`, one pointer a buffer); returns the buffers.
 pub fn launch(source: &str, seed: u64, grid: u32, block: u32, buffers: &[Vec<u8>]) -> (Report, Vec<Vec<u8>>) {
     let module = Module::parse("test.ptx", &format!("{HEAD}{source}")).unwrap_or_else(|e| panic!("{e}\n{source}"));
-    let mut gpu = Gpu::new(Options { seed, ..Options::default() });
+    let mut gpu = Gpu::new(Options::pedantic(seed));
     let module = gpu.load(Arc::new(module)).unwrap();
     let ptrs: Vec<u64> = buffers.iter().map(|b| upload(&mut gpu, b)).collect();
     let launch = Launch::new(module, "k").grid(grid).block(block);

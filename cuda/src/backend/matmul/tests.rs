@@ -47,7 +47,7 @@ impl Case {
     /// The product by a tile of a family, or the fault that it ends in.
     fn run(&self, tile: &Tile, family: Family, seed: u64) -> Result<Tensor, String> {
         // Few multiprocessors, so that each computes several tiles.
-        let gpu = interpreted_with(Options { seed, multiprocessors: 2, ..Options::default() });
+        let gpu = interpreted_with(Options { multiprocessors: 2, ..Options::pedantic(seed) });
         let cuda = gpu.backend::<Cuda>().expect("an interpreted GPU");
         let operands = self.operands(&gpu);
         let [a, b] = &operands;

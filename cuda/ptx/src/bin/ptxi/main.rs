@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use ptx::Module;
 use ptx::launch::read_text;
+use ptx::{Election, Module};
 
 /// A Hopper GPU in a process.
 ///
@@ -29,7 +29,7 @@ struct Cli {
 enum Command {
     /// Run the kernels of a launch file (the format is in the documentation of `ptx::launch`).
     ///
-    /// Prints one line of JSON: launches, instructions, seconds, hazards. What kernels print, hazards in words and tables go to
+    /// Prints one line of JSON: launches, instructions, seconds, hazards, and strict ones apart. What kernels print, hazards in words and tables go to
     /// standard error.
     Run(Run),
     /// Parse PTX files and decode every instruction, so that one the interpreter does not know is seen before it runs.
@@ -56,9 +56,33 @@ struct Run {
     /// Schedules at the same time; as many as there are processors if not given.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
+    /// Let strict hazards, which break the letter of the ISA and nothing else, count as errors.
+    #[arg(long)]
+    strict: bool,
+    /// A JSON file of hazards not to report, by kernel, kind and line (the format is in the documentation of `ptx::suppress`).
+    #[arg(long, value_name = "FILE")]
+    suppress: Option<PathBuf>,
+    /// Which lane `elect.sync` picks: the lowest, as cards do, or any, as the ISA allows.
+    #[arg(long, value_enum, default_value_t = Elect::Lowest)]
+    elect: Elect,
     /// Where to run. `both` compares every buffer that is dumped or compared.
     #[arg(long, value_enum, default_value_t = On::Interpreter)]
     on: On,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Elect {
+    Lowest,
+    Seeded,
+}
+
+impl From<Elect> for Election {
+    fn from(elect: Elect) -> Election {
+        match elect {
+            Elect::Lowest => Election::Lowest,
+            Elect::Seeded => Election::Seeded,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

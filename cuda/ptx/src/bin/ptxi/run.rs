@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use ptx::driver::interpreted::{Interpreted, Options};
 use ptx::launch::{LaunchError, LaunchFile, Outcome, Prepared};
+use ptx::suppress::Suppressions;
 use serde_json::{Value, json};
 
 use crate::{On, Run, Verdict, note, say};
@@ -17,6 +18,8 @@ struct Total {
     launches: usize,
     instructions: u64,
     hazards: Vec<Value>,
+    strict: Vec<Value>,
+    suppressions: Suppressions,
     faults: Vec<String>,
     counters: Vec<Value>,
     differences: Vec<String>,
@@ -26,6 +29,9 @@ pub fn run(args: &Run) -> Result<Verdict, String> {
     let start = Instant::now();
     let files = LaunchFile::read(&args.launch).map_err(|e| e.to_string())?;
     let mut total = Total::default();
+    if let Some(file) = &args.suppress {
+        total.suppressions = Suppressions::read(file).map_err(|e| e.to_string())?;
+    }
     for file in files {
         let prepared = file.prepare().map_err(|e| e.to_string())?;
         one(args, &prepared, &mut total)?;
@@ -36,6 +42,16 @@ pub fn run(args: &Run) -> Result<Verdict, String> {
         "seconds": start.elapsed().as_secs_f64(),
         "hazards": total.hazards,
     });
+    if !total.strict.is_empty() {
+        line["strict"] = json!(total.strict);
+    }
+    if args.suppress.is_some() {
+        line["suppressed"] = json!(total.suppressions.suppressed());
+        note(format_args!("{} hazards suppressed\n", total.suppressions.suppressed()));
+        for rule in total.suppressions.unused() {
+            note(format_args!("a suppression matched nothing: {rule}\n"));
+        }
+    }
     if !total.faults.is_empty() {
         line["faults"] = json!(total.faults);
     }
@@ -61,12 +77,15 @@ fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String>
             total.launches += outcome.launches;
             total.instructions += outcome.instructions;
             // A hazard that every seed meets is reported once.
-            for hazard in &outcome.hazards {
-                if seen.insert((hazard.kind, hazard.at.ptx_line)) {
-                    note(format_args!("{path}: seed {seed}: {hazard}\n"));
-                    let mut value = json!(hazard);
-                    value["seed"] = json!(seed);
-                    total.hazards.push(value);
+            for (hazards, list) in [(&outcome.hazards, &mut total.hazards), (&outcome.strict, &mut total.strict)] {
+                for hazard in hazards {
+                    let new = seen.insert((hazard.kind, hazard.level, hazard.kernel.clone(), hazard.at.ptx_line));
+                    if new && !total.suppressions.take(hazard) {
+                        note(format_args!("{path}: seed {seed}: {hazard}\n"));
+                        let mut value = json!(hazard);
+                        value["seed"] = json!(seed);
+                        list.push(value);
+                    }
                 }
             }
             if let Some(fault) = &outcome.fault {
@@ -128,7 +147,8 @@ fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, Lau
                     // Counters do not depend on the seed enough to be worth their time more than once.
                     let counters = args.counters && seed == args.seed;
                     // A kernel need not write the whole of a buffer that is dumped.
-                    let options = Options { seed, counters, unwritten: true, ..Options::default() };
+                    let (strict, election) = (args.strict, args.elect.into());
+                    let options = Options { seed, counters, strict, election, unwritten: true, ..Options::default() };
                     let mut outcome = prepared.run(&mut Interpreted::new(options));
                     // Only the first seed's buffers are compared or written.
                     if let Ok(outcome) = &mut outcome

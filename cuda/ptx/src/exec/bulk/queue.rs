@@ -322,7 +322,8 @@ pub fn warp_ended(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp) {
         } else if t.read < t.groups.len() {
             let left = asyncs.ops.iter().find(|op| matches!(op.end, End::Group { thread, .. } if thread == (warp.id, lane)));
             let site = left.map_or(Site::new(0, warp.id, lane), |op| op.site);
-            m.report(HazardKind::MissingWait, site, None, || {
+            // Cards keep shared memory until the copies have read it.
+            m.report(HazardKind::MissingWait.strict(), site, None, || {
                 "the thread ended without waiting until its bulk copies had read their source".into()
             });
         }

@@ -32,7 +32,7 @@ fn run(seed: u64, body: &str, input: &[u8], out: &[u8], maps: Option<(&TensorMap
     );
     let module = Arc::new(Module::parse("k.ptx", &source).unwrap_or_else(|e| panic!("{e}\n{source}")));
     let asynchrony = if eager { Asynchrony::Eager } else { Asynchrony::Adversarial };
-    let mut gpu = Gpu::new(Options { seed, asynchrony, ..Options::default() });
+    let mut gpu = Gpu::new(Options { asynchrony, ..Options::pedantic(seed) });
     let (a, b) = (gpu.alloc(input.len() as u64).unwrap(), gpu.alloc(out.len() as u64).unwrap());
     gpu.write(a, input).unwrap();
     gpu.write(b, out).unwrap();
