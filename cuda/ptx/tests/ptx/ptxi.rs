@@ -130,7 +130,9 @@ fn strict_hazards_stand_apart_and_count_on_demand() {
 fn suppressed_hazards_are_counted_and_useless_rules_named() {
     let place = Place::new("suppress");
     let racy = place.write("racy.json", &launch("no_barrier", false));
-    let rules = json!([{"kernel": "no_*", "kind": "shared_race", "why": "a test"}, {"kernel": "other", "line": 7}]);
+    let rules = json!([
+        {"kernel": "no_*", "kind": "shared_race", "why": "a test"}, {"kind": "uninitialized_read"}, {"kernel": "other", "line": 7},
+    ]);
     let output = ptxi(&["run", &racy, "--suppress", &place.write("rules.json", &rules)]);
     let (line, words) = (json_line(&output), String::from_utf8_lossy(&output.stderr).into_owned());
     assert_eq!((output.status.code(), &line["hazards"]), (Some(0), &json!([])), "{line}{words}");
