@@ -51,5 +51,7 @@ pub use gpu::Gpu;
 pub use hazard::{Hazard, HazardKind, Level};
 pub use ir::ParamInfo;
 pub use mem::MemoryError;
-pub use request::{Arg, Args, Argument, Asynchrony, Dim3, Election, Failure, Fault, FaultKind, Launch, ModuleHandle, Options, Report};
+pub use request::{
+    Arg, Args, Argument, Asynchrony, Dim3, Election, Failure, Fault, FaultKind, Launch, ModuleHandle, Options, Report,
+};
 pub use text::{Error, Errors};

@@ -161,7 +161,9 @@ mod tests {
         .unwrap();
         let race = HazardKind::GlobalRace;
         assert!(rules.take(&hazard("_Z4histPi", race, 1, None)));
-        assert!(!rules.take(&hazard("_Z4histPi", HazardKind::SharedRace, 1, None)) && !rules.take(&hazard("hist", race, 1, None)));
+        assert!(
+            !rules.take(&hazard("_Z4histPi", HazardKind::SharedRace, 1, None)) && !rules.take(&hazard("hist", race, 1, None))
+        );
         assert!(rules.take(&hazard("k", race, 57, None)) && !rules.take(&hazard("k", race, 58, None)));
         assert!(rules.take(&hazard("k", race, 1, Some(("/home/dir/a.cu", 5)))));
         assert!(!rules.take(&hazard("k", race, 1, Some(("/home/mydir/a.cu", 5)))));

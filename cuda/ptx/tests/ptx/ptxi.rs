@@ -137,7 +137,10 @@ fn suppressed_hazards_are_counted_and_useless_rules_named() {
     let (line, words) = (json_line(&output), String::from_utf8_lossy(&output.stderr).into_owned());
     assert_eq!((output.status.code(), &line["hazards"]), (Some(0), &json!([])), "{line}{words}");
     assert!(line["suppressed"].as_u64() > Some(0), "{line}");
-    assert!(words.contains("hazards suppressed") && words.contains("a suppression matched nothing: other, PTX line 7"), "{words}");
+    assert!(
+        words.contains("hazards suppressed") && words.contains("a suppression matched nothing: other, PTX line 7"),
+        "{words}"
+    );
 
     let output = ptxi(&["run", &racy, "--suppress", &place.write("rules.json", &json!([{"kind": "racy"}]))]);
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
