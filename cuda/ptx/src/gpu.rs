@@ -58,6 +58,25 @@ impl Gpu {
         self.memory.fill(ptr, byte, len)
     }
 
+    /// Copies within global memory; bytes that nothing wrote stay so.
+    pub fn copy(&mut self, to: u64, from: u64, len: usize) -> Result<(), MemoryError> {
+        self.memory.copy(to, from, len)
+    }
+
+    /// Whether an address is one that global memory gave out, freed ones too.
+    pub fn owns(&self, ptr: u64) -> bool {
+        self.memory.owns(ptr)
+    }
+
+    /// Looks for hazards from the next launch on, or no more. What a launch writes that is not looked at counts as written from
+    /// the first byte of memory to the last.
+    pub fn look_for_hazards(&mut self, on: bool) {
+        if on && !self.options.hazards {
+            self.memory.assume_written();
+        }
+        self.options.hazards = on;
+    }
+
     /// Places a module's variables in memory.
     pub fn load(&mut self, module: Arc<Module>) -> Result<ModuleHandle, MemoryError> {
         let mut globals = Vec::with_capacity(module.program.globals.len());

@@ -8,4 +8,4 @@ pub mod program;
 
 pub use decode::Cx;
 pub use operand::{Addr, Args, Class, Constant, Guard, NO_PC, Reg, Special};
-pub use program::{Entry, ParamInfo, Program};
+pub use program::{Entry, KernelInfo, ParamInfo, Program};

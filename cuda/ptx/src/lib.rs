@@ -41,6 +41,7 @@ mod mbarrier;
 mod mem;
 pub mod num;
 mod request;
+pub mod standin;
 pub mod suppress;
 pub mod tensor_map;
 mod text;
@@ -49,7 +50,7 @@ pub use counters::Counters;
 pub use exec::module::Module;
 pub use gpu::Gpu;
 pub use hazard::{Hazard, HazardKind, Level};
-pub use ir::ParamInfo;
+pub use ir::{KernelInfo, ParamInfo};
 pub use mem::MemoryError;
 pub use request::{
     Arg, Args, Argument, Asynchrony, Dim3, Election, Failure, Fault, FaultKind, Launch, ModuleHandle, Options, Report,

@@ -65,7 +65,7 @@ impl ElementType {
     }
 
     /// The value that `CUtensorMapDataType` gives it.
-    pub(crate) fn from_cuda(value: u32) -> Option<ElementType> {
+    pub fn from_cuda(value: u32) -> Option<ElementType> {
         ELEMENT_TYPES.get(value as usize).copied()
     }
 }
@@ -322,7 +322,7 @@ impl TensorMap {
     }
 
     /// Reads what [`TensorMap::encode`] wrote; `None` if the bytes are no map.
-    pub(crate) fn decode(b: &[u8; MAP_BYTES]) -> Option<TensorMap> {
+    pub fn decode(b: &[u8; MAP_BYTES]) -> Option<TensorMap> {
         let word = |at: usize| u32::from_le_bytes(b[at..at + 4].try_into().unwrap());
         let long = |at: usize| u64::from_le_bytes(b[at..at + 8].try_into().unwrap());
         let rank = usize::from(b[8]);

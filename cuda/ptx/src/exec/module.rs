@@ -1,7 +1,7 @@
 //! A decoded module: the program and its code.
 
 use super::op::Inst;
-use crate::ir::{ParamInfo, Program, Reg};
+use crate::ir::{KernelInfo, ParamInfo, Program, Reg};
 
 /// A parsed and decoded PTX file: immutable, shareable between threads.
 pub struct Module {
@@ -20,6 +20,19 @@ impl Module {
     /// The parameters of a kernel, in order; `None` if there is no such kernel.
     pub fn params(&self, kernel: &str) -> Option<&[ParamInfo]> {
         self.program.entry(kernel).map(|e| e.params.as_slice())
+    }
+
+    /// What a kernel asks of its launch; `None` if there is no such kernel.
+    pub fn info(&self, kernel: &str) -> Option<KernelInfo> {
+        self.program.entry(kernel).map(|e| KernelInfo {
+            static_shared: e.static_shared,
+            local: e.frame,
+            maxntid: e.maxntid,
+            reqntid: e.reqntid,
+            reqnctapercluster: e.reqnctapercluster,
+            explicit_cluster: e.explicit_cluster,
+            maxnreg: e.maxnreg,
+        })
     }
 
     /// Names and bytes of the global and constant variables.

@@ -62,6 +62,25 @@ impl ParamInfo {
     }
 }
 
+/// What a kernel asks of its launch, and needs of an SM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelInfo {
+    /// Bytes of static shared memory.
+    pub static_shared: u32,
+    /// Bytes of local memory a thread, as far as the PTX declares it.
+    pub local: u32,
+    /// `.maxntid`
+    pub maxntid: Option<[u32; 3]>,
+    /// `.reqntid`
+    pub reqntid: Option<[u32; 3]>,
+    /// `.reqnctapercluster`
+    pub reqnctapercluster: Option<[u32; 3]>,
+    /// `.explicitcluster`
+    pub explicit_cluster: bool,
+    /// `.maxnreg`
+    pub maxnreg: Option<u32>,
+}
+
 /// A kernel.
 pub struct Entry {
     /// Its name.

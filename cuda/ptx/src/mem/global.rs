@@ -170,6 +170,31 @@ impl Global {
         Ok(a.segment.data[at..at + len].to_vec())
     }
 
+    /// Copies bytes, and with them which were ever written.
+    pub fn copy(&mut self, to: u64, from: u64, len: usize) -> Result<(), MemoryError> {
+        let (data, written) = self.read_with_mask(from, len)?;
+        let (segment, at) = self.range(to, len as u64)?;
+        segment.data[at..at + len].copy_from_slice(&data);
+        let mut start = 0;
+        for run in written.chunk_by(|a, b| a == b) {
+            segment.set_initialized(at + start, run.len(), run[0]);
+            start += run.len();
+        }
+        Ok(())
+    }
+
+    /// Whether an address lies below the next allocation's.
+    pub fn owns(&self, address: u64) -> bool {
+        (GLOBAL_BASE..self.next).contains(&address)
+    }
+
+    /// Every byte counts as written.
+    pub fn assume_written(&mut self) {
+        for a in self.allocations.iter_mut().filter(|a| !a.freed) {
+            a.segment.set_initialized(0, a.len as usize, true);
+        }
+    }
+
     /// Reads bytes to the host, and for each whether it was ever written.
     pub fn read_with_mask(&self, address: u64, len: usize) -> Result<(Vec<u8>, Vec<bool>), MemoryError> {
         let a = &self.allocations[self.find(address, len as u64)?];
@@ -202,7 +227,17 @@ mod tests {
         assert_eq!(g.read(a, 1), Err(MemoryError::Freed { address: a }));
         assert!(matches!(g.alloc(1 << 40), Err(MemoryError::OutOfMemory { .. })));
         let d = g.alloc(4).unwrap();
+        assert!(g.owns(a) && g.owns(d) && !g.owns(d + (1 << 20)) && !g.owns(8));
         g.write(d + 1, &[7]).unwrap();
         assert_eq!(g.read_with_mask(d, 4).unwrap().1, [false, true, false, false]);
+        g.write(c, &[9; 8]).unwrap();
+        g.copy(c + 2, d, 4).unwrap();
+        let (data, written) = g.read_with_mask(c, 8).unwrap();
+        assert_eq!(
+            (data, written),
+            (vec![9, 9, 0xFF, 7, 0xFF, 0xFF, 9, 9], [true, true, false, true, false, false, true, true].into())
+        );
+        g.assume_written();
+        assert_eq!(g.read_with_mask(d, 4).unwrap().1, [true; 4]);
     }
 }

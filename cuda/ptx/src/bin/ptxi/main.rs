@@ -3,8 +3,11 @@
 //! The interpreter's own speed: divide `instructions` by `seconds` in what `ptxi run tests/launches/speed_simt.json --schedules 2`
 //! prints; `speed_gemm.json` is for the copy engine and wgmma.
 
+#[cfg(target_os = "linux")]
+mod exec;
 mod run;
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -32,6 +35,12 @@ enum Command {
     /// Prints one line of JSON: launches, instructions, seconds, hazards, and strict ones apart. What kernels print, hazards in words and tables go to
     /// standard error.
     Run(Run),
+    /// Run a CUDA program whose kernels the interpreter takes over: no GPU and no driver are needed.
+    ///
+    /// The program must be linked with CUDA's shared runtime (`nvcc -cudart shared`) or the driver alone, and must hold PTX for sm_90a
+    /// or less (`-gencode arch=compute_90a,code=compute_90a`). Hazards are named on standard error when they are met. The exit status
+    /// is the program's own; where that is 0 and a kernel was wrong, it is 1.
+    Exec(Exec),
     /// Parse PTX files and decode every instruction, so that one the interpreter does not know is seen before it runs.
     Check {
         /// PTX files.
@@ -70,6 +79,40 @@ struct Run {
     on: On,
 }
 
+#[derive(clap::Args)]
+struct Exec {
+    /// Decides the interleaving and everything else that the ISA leaves open.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Do not look for hazards: faster.
+    #[arg(long)]
+    no_hazards: bool,
+    /// Count by kernel and line; a table on standard error, and "counters" in the JSON.
+    #[arg(long)]
+    counters: bool,
+    /// Write each launch to this folder, as a launch file with its buffers and its PTX, as they were before it.
+    #[arg(long)]
+    capture: Option<PathBuf>,
+    /// Look at, count and capture only kernels whose (mangled) name contains this. The others run all the same, since later launches
+    /// need their results, and what they write counts as written.
+    #[arg(long)]
+    only: Option<String>,
+    /// Look at, count and capture only the launch with this number; the first is 1.
+    #[arg(long)]
+    launch: Option<u64>,
+    /// Write a summary as JSON: launches, instructions, seconds, status, hazards, faults.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The library that stands in for CUDA's; by default it lies beside ptxi.
+    #[arg(long)]
+    standin: Option<PathBuf>,
+    /// The program.
+    program: PathBuf,
+    /// Its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Elect {
     Lowest,
@@ -102,6 +145,13 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Check { files } => check(&files),
+        #[cfg(target_os = "linux")]
+        Command::Exec(args) => match exec::exec(&args) {
+            Ok(status) => return ExitCode::from(status),
+            Err(message) => Err(message),
+        },
+        #[cfg(not(target_os = "linux"))]
+        Command::Exec(_) => Err("exec works with the loader of Linux only".to_string()),
     };
     match result {
         Ok(Verdict::Clean) => ExitCode::SUCCESS,

@@ -1,0 +1,163 @@
+//! `ptxi exec`: a program with the stand-in for CUDA's libraries in front of the loader's path.
+
+mod label;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Instant;
+
+use ptx::standin::{Order, Record, VARIABLE};
+use serde_json::json;
+
+use crate::{Exec, note};
+
+/// The library, as cargo calls it.
+const STANDIN: &str = "libptx_standin.so";
+
+/// Runs the program: the exit status of `ptxi`.
+pub fn exec(args: &Exec) -> Result<u8, String> {
+    let standin = standin(args)?;
+    let folder = Folder::new()?;
+    let report = folder.0.join("records.jsonl");
+    prepare(&folder.0, &standin).map_err(|e| format!("{}: {e}", folder.0.display()))?;
+    let capture = match &args.capture {
+        Some(folder) => {
+            fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+            Some(fs::canonicalize(folder).map_err(|e| format!("{}: {e}", folder.display()))?)
+        }
+        None => None,
+    };
+    let order = Order {
+        seed: args.seed,
+        hazards: !args.no_hazards,
+        counters: args.counters,
+        capture,
+        only: args.only.clone(),
+        launch: args.launch,
+        report: Some(report.clone()),
+    };
+    let mut path = folder.0.clone().into_os_string();
+    if let Some(rest) = std::env::var_os("LD_LIBRARY_PATH").filter(|p| !p.is_empty()) {
+        path.push(":");
+        path.push(rest);
+    }
+    let start = Instant::now();
+    let status = Command::new(&args.program)
+        .args(&args.arguments)
+        .env("LD_LIBRARY_PATH", path)
+        .env(VARIABLE, json!(order).to_string())
+        .status()
+        .map_err(|e| format!("{}: {e}", args.program.display()))?;
+    let records = read(&report)?;
+    let wrong = summary(args, &records, start.elapsed().as_secs_f64(), status)?;
+    let own = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) as u8;
+    Ok(if own == 0 && wrong { 1 } else { own })
+}
+
+/// Where the library is: as given, or beside `ptxi`.
+fn standin(args: &Exec) -> Result<PathBuf, String> {
+    let path = match &args.standin {
+        Some(path) => path.clone(),
+        None => {
+            let own = std::env::current_exe().map_err(|e| format!("where ptxi lies is not known: {e}"))?;
+            own.with_file_name(STANDIN)
+        }
+    };
+    fs::canonicalize(&path).map_err(|e| {
+        let how = "build it with `cargo build -p scratchwork-ptx-standin`, or say where it is with --standin";
+        format!("{}, which stands in for CUDA's libraries: {e}; {how}", path.display())
+    })
+}
+
+/// A folder of our own that goes when we do.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Folder, String> {
+        let base = std::env::temp_dir();
+        for n in 0..1000 {
+            let path = base.join(format!("ptxi-exec-{}-{n}", std::process::id()));
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Folder(path)),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(format!("{}: {e}", path.display())),
+            }
+        }
+        Err(format!("{}: no name for a folder is free", base.display()))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The library under the driver's name, and a label for each runtime.
+fn prepare(folder: &Path, standin: &Path) -> io::Result<()> {
+    for name in ["libcuda.so.1", "libcuda.so"] {
+        symlink(standin, folder.join(name))?;
+    }
+    let needed = standin.as_os_str().as_encoded_bytes();
+    for name in ["libcudart.so.12", "libcudart.so.13"] {
+        fs::write(folder.join(name), label::shared_object(name, needed))?;
+    }
+    Ok(())
+}
+
+fn read(report: &Path) -> Result<Vec<Record>, String> {
+    let text = match fs::read_to_string(report) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(|e| format!("{}: {e}", report.display()))?,
+    };
+    let record = |line: &str| serde_json::from_str(line).map_err(|e| format!("a record of the stand-in: {e}"));
+    text.lines().map(record).collect()
+}
+
+/// Says what came of it, in words and as JSON: whether a kernel was wrong.
+fn summary(args: &Exec, records: &[Record], seconds: f64, status: ExitStatus) -> Result<bool, String> {
+    let instructions: u64 = records.iter().map(|r| r.instructions).sum();
+    let mut seen = BTreeSet::new();
+    let mut hazards = Vec::new();
+    let mut faults = Vec::new();
+    let mut counters = Vec::new();
+    for record in records {
+        for hazard in &record.hazards {
+            if seen.insert((&record.kernel, hazard.kind, hazard.at.ptx_line)) {
+                let mut value = json!(hazard);
+                value["kernel"] = json!(record.kernel);
+                value["launch"] = json!(record.launch);
+                hazards.push(value);
+            }
+        }
+        faults.extend(record.fault.as_ref().map(|f| format!("launch {} of {}: {f}", record.launch, record.kernel)));
+        counters.extend(record.counters.clone());
+    }
+    let wrong = !hazards.is_empty() || !faults.is_empty();
+    let found = if wrong { format!("{} hazards, {} faults", hazards.len(), faults.len()) } else { "clean".to_string() };
+    let kernels: f64 = records.iter().map(|r| r.seconds).sum();
+    note(format_args!(
+        "ptxi exec: {} launches, {instructions} thread instructions in {kernels:.2} of {seconds:.2} s: {found}; the program: {status}\n",
+        records.len()
+    ));
+    if let Some(path) = &args.json {
+        let mut line = json!({
+            "launches": records.len(),
+            "instructions": instructions,
+            "seconds": seconds,
+            "status": status.code(),
+            "hazards": hazards,
+            "faults": faults,
+        });
+        if args.counters {
+            line["counters"] = json!(counters);
+        }
+        fs::write(path, format!("{line}\n")).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(wrong)
+}

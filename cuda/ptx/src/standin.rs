@@ -1,0 +1,84 @@
+//! What the command `ptxi exec` asks of the library that stands in for CUDA inside a program, and what that answers: [`Order`] goes
+//! through the environment, a [`Record`] of each launch comes back as a line of JSON in a file.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::hazard::Hazard;
+
+/// The variable of the environment that holds the [`Order`].
+pub const VARIABLE: &str = "PTXI_EXEC";
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Order {
+    /// Decides every choice that the ISA leaves open.
+    pub seed: u64,
+    /// Look for hazards.
+    pub hazards: bool,
+    /// Count, by kernel and line.
+    pub counters: bool,
+    /// A folder that gets a launch file of each chosen launch.
+    pub capture: Option<PathBuf>,
+    /// Choose kernels whose name contains this.
+    pub only: Option<String>,
+    /// Choose the launch with this number; the first is 1.
+    pub launch: Option<u64>,
+    /// The file that gets a [`Record`] of each launch.
+    pub report: Option<PathBuf>,
+}
+
+impl Default for Order {
+    fn default() -> Order {
+        Order { seed: 0, hazards: true, counters: false, capture: None, only: None, launch: None, report: None }
+    }
+}
+
+impl Order {
+    /// Whether a launch is one of those that are looked at and captured.
+    pub fn chooses(&self, kernel: &str, number: u64) -> bool {
+        self.only.as_ref().is_none_or(|name| kernel.contains(name.as_str())) && self.launch.is_none_or(|n| n == number)
+    }
+}
+
+/// One launch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number; the first is 1.
+    pub launch: u64,
+    /// The kernel.
+    pub kernel: String,
+    /// CTAs.
+    pub grid: [u32; 3],
+    /// Threads of a CTA.
+    pub block: [u32; 3],
+    /// Thread-instructions executed.
+    pub instructions: u64,
+    /// How long it took here.
+    pub seconds: f64,
+    /// What was found wrong.
+    pub hazards: Vec<Hazard>,
+    /// What ended it early.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fault: Option<String>,
+    /// Counters, if wanted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub counters: Option<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_survives_its_way_and_chooses() {
+        let order = Order { only: Some("gemm".into()), launch: Some(2), hazards: false, ..Order::default() };
+        let text = serde_json::to_string(&order).unwrap();
+        assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), order);
+        assert!(order.chooses("my_gemm_kernel", 2) && !order.chooses("my_gemm_kernel", 1) && !order.chooses("add", 2));
+        assert!(Order::default().chooses("add", 7));
+    }
+}
