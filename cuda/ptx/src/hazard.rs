@@ -218,6 +218,18 @@ impl Site {
     }
 }
 
+/// Items named in a message, at most.
+const NAMED: usize = 16;
+
+/// "1, 2 and 5 more": items as a message names them.
+pub fn listed(items: impl IntoIterator<Item = String>) -> String {
+    let mut items: Vec<String> = items.into_iter().collect();
+    let more = items.len().saturating_sub(NAMED);
+    items.truncate(NAMED);
+    let list = items.join(", ");
+    if more > 0 { format!("{list} and {more} more") } else { list }
+}
+
 struct Found {
     what: Graded,
     message: String,

@@ -40,6 +40,7 @@ pub mod matrix;
 mod mbarrier;
 mod mem;
 pub mod num;
+pub mod observe;
 mod request;
 pub mod standin;
 pub mod suppress;

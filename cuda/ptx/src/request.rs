@@ -4,12 +4,19 @@ mod args;
 mod launch;
 mod report;
 
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::observe::Interrupt;
+
 pub use args::{Arg, Args, Argument};
 pub use launch::{Dim3, Launch};
 pub use report::{Failure, Fault, FaultKind, Report};
 
 /// When asynchronous operations land.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Asynchrony {
     /// As late as the memory model allows, in a seeded order, and early now and then.
     #[default]
@@ -19,7 +26,8 @@ pub enum Asynchrony {
 }
 
 /// Which lane `elect.sync` picks; the ISA leaves it open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Election {
     /// The lowest of the member mask, as cards do and shipped code counts on.
     #[default]
@@ -28,8 +36,9 @@ pub enum Election {
     Seeded,
 }
 
-/// What a [`Gpu`](crate::Gpu) does beside computing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a [`Gpu`](crate::Gpu) does beside computing. Serde passes it on to another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// Decides every choice that the ISA leaves open.
     pub seed: u64,
@@ -45,6 +54,11 @@ pub struct Options {
     pub election: Election,
     /// Warp instructions after which a launch is given up.
     pub step_limit: u64,
+    /// Time after which a launch is given up; none if not given.
+    pub time_limit: Option<Duration>,
+    /// Asks a launch under way where it stands, or ends it. Not passed on: it belongs to its process.
+    #[serde(skip)]
+    pub interrupt: Option<Interrupt>,
 }
 
 impl Default for Options {
@@ -57,6 +71,8 @@ impl Default for Options {
             asynchrony: Asynchrony::Adversarial,
             election: Election::Lowest,
             step_limit: u64::MAX,
+            time_limit: None,
+            interrupt: None,
         }
     }
 }

@@ -6,17 +6,19 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{DevicePtr, Driver, DriverError, Properties, failed};
 use crate::exec::module::Module;
 use crate::gpu::Gpu;
 use crate::hazard::Hazard;
+use crate::observe::Interrupt;
 use crate::request::{self, Election, Launch, ModuleHandle, Report};
 use crate::tensor_map::{MAP_BYTES, TensorMap};
 use crate::text::Errors;
 
 /// How a GPU is played.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Decides everything that a card leaves open: the order of warps, when asynchronous copies land, and the like.
     pub seed: u64,
@@ -36,6 +38,12 @@ pub struct Options {
     pub unwritten: bool,
     /// Whether blocks of memory are used again for other tensors, as on a card. Then fewer mistakes are seen.
     pub recycle: bool,
+    /// Warp instructions after which a launch is given up.
+    pub step_limit: u64,
+    /// Time after which a launch is given up; none if not given.
+    pub time_limit: Option<Duration>,
+    /// Asks a launch under way where it stands, or ends it.
+    pub interrupt: Option<Interrupt>,
 }
 
 impl Default for Options {
@@ -50,6 +58,9 @@ impl Default for Options {
             counters: false,
             unwritten: false,
             recycle: false,
+            step_limit: u64::MAX,
+            time_limit: None,
+            interrupt: None,
         }
     }
 }
@@ -98,8 +109,18 @@ fn describe(hazards: &[Hazard]) -> String {
 impl Interpreted {
     /// A GPU with empty memory.
     pub fn new(options: Options) -> Interpreted {
-        let Options { seed, hazards, strict, election, counters, .. } = options;
-        let gpu = Gpu::new(request::Options { seed, hazards, strict, election, counters, ..request::Options::default() });
+        let Options { seed, hazards, strict, election, counters, step_limit, time_limit, .. } = options;
+        let gpu = Gpu::new(request::Options {
+            seed,
+            hazards,
+            strict,
+            election,
+            counters,
+            step_limit,
+            time_limit,
+            interrupt: options.interrupt.clone(),
+            ..request::Options::default()
+        });
         Interpreted { options, gpu, blocks: HashMap::new(), used: 0, report: None }
     }
 

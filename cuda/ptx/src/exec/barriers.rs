@@ -226,7 +226,9 @@ fn complete_barrier(m: &mut Machine<'_>, cta: &mut Cta, slot: u32, id: u32, mut 
     }
     let over = state.arrived > wanted;
     let state = std::mem::take(&mut cta.barriers[id as usize]);
-    cta.barriers[id as usize].generation = state.generation + 1;
+    let next = &mut cta.barriers[id as usize];
+    next.generation = state.generation + 1;
+    next.before = state.warps.iter().map(|w| w.0).collect();
     if over && let Some((w, pc)) = state.first {
         m.report(HazardKind::BarrierDivergence, Site::new(pc, w, 0), None, || {
             format!("barrier {id}: {} threads arrived where {wanted} were expected", state.arrived)

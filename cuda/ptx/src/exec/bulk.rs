@@ -13,6 +13,7 @@
 mod barrier;
 mod copy;
 mod decode;
+mod ledger;
 mod map;
 mod op;
 mod queue;
@@ -26,6 +27,7 @@ use super::warp::Warp;
 use op::Fence;
 
 pub use decode::decode;
+pub use ledger::missing;
 pub use op::Bulk;
 pub use queue::{cta_ended, end_launch, land_one, progress, warp_ended};
 pub use state::Asyncs;

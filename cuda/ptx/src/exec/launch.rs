@@ -1,6 +1,7 @@
 //! A launch, from its checks to its report.
 
 use super::bulk::{self, Asyncs};
+use super::flow::Stop;
 use super::grid::Grid;
 use super::kernel::Kernel;
 use super::machine::{Machine, Pace, Ready};
@@ -8,11 +9,12 @@ use super::module::Module;
 use super::residents::Residents;
 use super::rng::Rng;
 use super::schedule::Scheduler;
+use super::standing;
 use super::step::Engine;
 use crate::counters::Recorder;
 use crate::hazard::Level;
 use crate::mem::{Global, Memory, Order, Tracker};
-use crate::request::{Launch, Options, Report};
+use crate::request::{FaultKind, Launch, Options, Report};
 
 /// Memory by which the CTAs of a cooperative launch synchronise: `grid_workspace` of `cooperative_groups`, all zeros at first.
 fn workspace(global: &mut Global) -> Result<u64, String> {
@@ -72,6 +74,8 @@ pub(crate) fn launch(
     };
     let mut scheduler = Scheduler::new(Engine { module, machine, residents, asyncs: Asyncs::default() }, window);
     let result = scheduler.run();
+    let limited = |f: &Stop| matches!(f.kind, FaultKind::StepLimit | FaultKind::TimeLimit | FaultKind::Interrupted);
+    let standing = if result.as_ref().is_err_and(limited) { standing::table(&mut scheduler.engine) } else { String::new() };
     let Engine { machine: mut m, mut asyncs, .. } = scheduler.engine;
     bulk::end_launch(&mut m, &mut asyncs, result.is_ok());
     let all = m.mem.tracker.hazards.resolve(&entry.name, |site| m.kernel.place(site));
@@ -84,6 +88,7 @@ pub(crate) fn launch(
         strict,
         counters: m.counters.map(|c| c.finish(&entry.name, m.kernel.grid.ctas(), |pc| program.line(pc))),
         printed: m.printed,
+        standing,
     };
     *global = m.mem.global;
     for own in workspace.into_iter().chain([params]) {

@@ -86,6 +86,8 @@ pub struct NamedBarrier {
     pub results: Vec<(u32, u32, Reduce, u16)>,
     /// Instruction that arrived first.
     pub first: Option<(u32, u32)>,
+    /// Warps that arrived the last time it completed.
+    pub before: Vec<u32>,
 }
 
 /// State of a cluster's barrier.

@@ -4,12 +4,14 @@
 //! their own ([`super::warp`]); one group runs at a time. When nothing can run, an asynchronous operation lands, or else
 //! timed waits give up, or else more CTAs start, or else there is a deadlock.
 
+use std::time::Instant;
+
 use super::flow::{After, Stop};
 use super::residents::{Cluster, ClusterBarrier, Cta};
 use super::step::Engine;
 use super::warp::{Split, Wait, Warp};
 use super::wgmma::Warpgroup;
-use super::{barriers, bulk, wgmma};
+use super::{barriers, bulk, standing, wgmma};
 use crate::hazard::HazardKind;
 use crate::request::{Fault, FaultKind};
 
@@ -35,12 +37,17 @@ pub struct Scheduler<'g> {
     resident: u32,
     /// Step at which the last one started.
     last_admit: u64,
+    started: Instant,
+    bursts: u32,
+    /// How often [`crate::observe::Interrupt::look`] was answered.
+    looks: u32,
 }
 
 impl<'g> Scheduler<'g> {
     /// Of a launch of which `window` clusters may be resident at first.
     pub fn new(engine: Engine<'g>, window: u32) -> Self {
-        Scheduler { engine, next_cluster: 0, window, resident: 0, last_admit: 0 }
+        let looks = engine.machine.kernel.options.interrupt.as_ref().map_or(0, |i| i.looks());
+        Scheduler { engine, next_cluster: 0, window, resident: 0, last_admit: 0, started: Instant::now(), bursts: 0, looks }
     }
 
     /// Runs the launch to its end.
@@ -65,11 +72,7 @@ impl<'g> Scheduler<'g> {
             if quiet > LIVELOCK || (quiet > SPINNING && polls > POLLS && !self.may_admit()) {
                 return self.stuck("livelock");
             }
-            let limit = self.engine.machine.kernel.options.step_limit;
-            if self.engine.machine.pace.steps > limit {
-                let message = format!("the launch executed more than {limit} warp instructions");
-                return Err(Box::new(Fault::new(FaultKind::StepLimit, message, None)));
-            }
+            self.heed_limits()?;
         }
     }
 
@@ -275,65 +278,72 @@ impl<'g> Scheduler<'g> {
         self.next_cluster < grid.clusters && self.resident < grid.max_resident
     }
 
-    /// Reports what every warp waits for.
+    /// Reports what every warp waits for, and what is missing for that.
     fn stuck<T>(&mut self, what: &str) -> Result<T, Stop> {
-        let mut lines = Vec::new();
-        let mut first = None;
-        let mut divided = Vec::new();
-        let Engine { machine: m, residents, .. } = &mut self.engine;
-        for cta in residents.ctas.iter().flatten() {
-            for warp in cta.warps.iter().flatten() {
-                for s in &warp.splits {
-                    let pc = s.wait.as_ref().map_or(s.pc, |w| match w {
-                        Wait::Barrier { .. } | Wait::ClusterBarrier { .. } => s.pc.saturating_sub(1),
-                        _ => s.pc,
-                    });
-                    let site = warp.site(pc, s.mask.trailing_zeros());
-                    let place = m.kernel.place(site);
-                    let why = match &s.wait {
-                        None => "runs without effect".to_string(),
-                        Some(Wait::Converge) => "waits for the rest of its warp".into(),
-                        Some(Wait::Members(m)) => format!("waits for lanes {m:#010x} of its warp"),
-                        Some(Wait::Barrier { id, .. }) => {
-                            let b = &cta.barriers[*id as usize];
-                            format!("waits at barrier {id} ({} of {} threads have arrived)", b.arrived, b.expected(cta.alive))
-                        }
-                        Some(Wait::ClusterBarrier { .. }) => "waits at barrier.cluster".into(),
-                        Some(Wait::Mbarrier { slot, offset, phase }) => {
-                            format!("waits for phase {phase} of the mbarrier at {offset:#x} of CTA slot {slot}")
-                        }
-                        Some(Wait::Warpgroup { .. }) => {
-                            "waits for wgmma that other warps of its warpgroup have not issued".into()
-                        }
-                        Some(Wait::Sleep { .. }) => "sleeps".into(),
-                    };
-                    if matches!(s.wait, Some(Wait::Converge | Wait::Members(_))) {
-                        divided.push((site, s.mask));
-                    }
-                    first.get_or_insert((site, place.clone()));
-                    lines.push(format!(
-                        "warp {} of CTA {:?} (lanes {:#010x}) {why} at PTX line {}",
-                        warp.index, cta.id, s.mask, place.ptx_line
-                    ));
-                }
+        let stands = standing::all(&mut self.engine);
+        let m = &mut self.engine.machine;
+        let (mut lines, mut missing) = (Vec::new(), Vec::new());
+        for s in &stands {
+            if s.divided {
+                m.report(HazardKind::BarrierDivergence, s.site, None, || {
+                    format!("lanes {:#010x} wait for lanes of their warp that never come here", s.lanes)
+                });
+            }
+            if !s.missing.is_empty() && !missing.contains(&s.missing) {
+                missing.push(s.missing.clone());
+            }
+            let state = if s.state == "runs" { "runs without effect" } else { &s.state };
+            let line = m.kernel.program.line(s.site.pc).1;
+            lines.push(format!("warp {} of CTA {:?} (lanes {:#010x}) {state} at PTX line {line}", s.warp, s.cta, s.lanes));
+        }
+        for (list, most) in [(&mut lines, 64), (&mut missing, 16)] {
+            if list.len() > most {
+                let more = list.len() - most;
+                list.truncate(most);
+                list.push(format!("… and {more} more"));
             }
         }
-        for (site, mask) in divided {
-            m.report(HazardKind::BarrierDivergence, site, None, || {
-                format!("lanes {mask:#010x} wait for lanes of their warp that never come here")
-            });
-        }
-        let total = lines.len();
-        lines.truncate(64);
-        if total > lines.len() {
-            lines.push(format!("… and {} more", total - 64));
-        }
+        lines.extend(missing);
         let message = format!("{what}: {}", lines.join("; "));
-        if let Some((site, _)) = &first {
-            m.report(HazardKind::Deadlock, *site, None, || message.clone());
+        let place = stands.first().map(|s| m.kernel.place(s.site));
+        if let Some(first) = stands.first() {
+            m.report(HazardKind::Deadlock, first.site, None, || message.clone());
         }
-        Err(Box::new(Fault::new(FaultKind::Deadlock, message, first.map(|f| f.1))))
+        Err(Box::new(Fault::new(FaultKind::Deadlock, message, place)))
     }
+
+    /// Gives the launch up where a limit is reached or somebody wants it to end; answers who asks where it stands.
+    fn heed_limits(&mut self) -> Result<(), Stop> {
+        let Engine { machine: m, .. } = &self.engine;
+        let options = m.kernel.options;
+        if m.pace.steps > options.step_limit {
+            let message = format!("the launch executed more than {} warp instructions", options.step_limit);
+            return given_up(FaultKind::StepLimit, message);
+        }
+        self.bursts = self.bursts.wrapping_add(1);
+        if self.bursts % 64 == 0
+            && let Some(limit) = options.time_limit
+            && self.started.elapsed() > limit
+        {
+            return given_up(FaultKind::TimeLimit, format!("the launch took longer than {} s", limit.as_secs_f64()));
+        }
+        if let Some(interrupt) = &options.interrupt {
+            let looks = interrupt.looks();
+            if interrupt.is_stopped() {
+                return given_up(FaultKind::Interrupted, "the launch was interrupted".into());
+            }
+            if looks != self.looks {
+                self.looks = looks;
+                interrupt.show(&standing::table(&mut self.engine));
+            }
+        }
+        Ok(())
+    }
+
+}
+
+fn given_up(kind: FaultKind, message: String) -> Result<(), Stop> {
+    Err(Box::new(Fault::new(kind, message, None)))
 }
 
 /// If lanes that wait for each other are all there, the split that executes for them all. Those of a `.sync` with members

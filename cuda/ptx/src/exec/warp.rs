@@ -86,6 +86,15 @@ pub struct Join {
     pub since: u64,
 }
 
+/// A question of a warp about an mbarrier whose answer was no.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// The mbarrier: slot of its CTA, offset in its shared memory.
+    pub key: (u32, u32),
+    /// Instructions that the warp had executed then.
+    pub since: u64,
+}
+
 /// A warp.
 pub struct Warp {
     /// Linear number in the launch.
@@ -114,6 +123,8 @@ pub struct Warp {
     pub executed: u64,
     /// How many it had executed when it last did something that others could see.
     pub last_effect: u64,
+    /// The last time that it asked an mbarrier in vain.
+    pub asked: Option<Asked>,
 }
 
 /// Instructions that the rest of a warp may execute before parked lanes go on without it: few if it does nothing that others
@@ -141,6 +152,7 @@ impl Warp {
             free_joins: Vec::new(),
             executed: 0,
             last_effect: 0,
+            asked: None,
         }
     }
 

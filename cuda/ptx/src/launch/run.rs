@@ -40,8 +40,23 @@ pub struct Outcome {
     pub counters: Vec<Counters>,
     /// What the kernels printed.
     pub printed: String,
-    /// The buffers to dump, by name, as they were at the end.
+    /// Where every warp stood when a limit or an interrupt ended a kernel, as a table.
+    pub standing: String,
+    /// The buffers to dump, by name, as they were at the end, or when a kernel ended early (on a card there are none then).
     pub dumps: BTreeMap<String, Vec<u8>>,
+}
+
+impl Outcome {
+    /// Adds what came of one launch, and returns what ended it early.
+    fn take(&mut self, report: Report) -> Option<Fault> {
+        self.instructions += report.instructions;
+        self.hazards.extend(report.hazards);
+        self.strict.extend(report.strict);
+        self.counters.extend(report.counters);
+        self.printed.push_str(&report.printed);
+        self.standing.push_str(&report.standing);
+        report.fault
+    }
 }
 
 impl LaunchFile {
@@ -172,26 +187,25 @@ impl Prepared {
             // A card says whether it failed, and no more.
             let failed = |e: DriverError| Fault::new(FaultKind::IllegalInstruction, e.to_string(), None);
             let report = gpu.report().unwrap_or_else(|| Report { fault: done.err().map(failed), ..Report::default() });
-            outcome.instructions += report.instructions;
-            outcome.hazards.extend(report.hazards);
-            outcome.strict.extend(report.strict);
-            outcome.counters.extend(report.counters);
-            outcome.printed.push_str(&report.printed);
-            match report.fault {
+            match outcome.take(report) {
                 None => outcome.launches += 1,
                 Some(fault) if fault.kind == FaultKind::InvalidLaunch => {
                     return Err(error(format!("launch of {}", launch.entry), fault.message));
                 }
                 Some(fault) => {
                     outcome.fault = Some(fault);
-                    return Ok(outcome);
+                    break;
                 }
             }
         }
         for name in self.file.dump.keys().chain(self.file.compare.keys()) {
             let mut bytes = vec![0; self.contents[name].0 as usize];
-            gpu.download(&mut bytes, pointers[name.as_str()]).map_err(refused("dump", name))?;
-            outcome.dumps.insert(name.clone(), bytes);
+            match gpu.download(&mut bytes, pointers[name.as_str()]) {
+                Ok(()) => outcome.dumps.insert(name.clone(), bytes),
+                // A card gives nothing back after a fault.
+                Err(_) if outcome.fault.is_some() => continue,
+                Err(e) => return Err(refused("dump", name)(e)),
+            };
         }
         Ok(outcome)
     }

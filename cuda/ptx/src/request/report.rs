@@ -25,6 +25,8 @@ pub struct Report {
     pub counters: Option<Counters>,
     /// What the kernel printed.
     pub printed: String,
+    /// Where every warp stood when a limit or an interrupt ended the launch, as a table.
+    pub standing: String,
 }
 
 impl Report {
@@ -90,6 +92,10 @@ pub enum FaultKind {
     IllegalInstruction,
     /// The launch took too many steps.
     StepLimit,
+    /// The launch took too long.
+    TimeLimit,
+    /// Somebody ended the launch from outside ([`Interrupt::stop`](crate::observe::Interrupt::stop)).
+    Interrupted,
 }
 
 /// Why a launch ended early.

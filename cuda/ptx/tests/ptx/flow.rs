@@ -175,6 +175,59 @@ fn what_waits_for_ever_is_named() {
     fails(spin, 32, &[HazardKind::Deadlock], &["livelock", "runs without effect"]);
 }
 
+/// Each waiting side names what it lacks and who brought it the last time, or what in the program could.
+#[test]
+fn what_is_missing_is_named() {
+    let stuck = |body: &str, block: u32, words: &[&str]| {
+        for seed in 0..4 {
+            let source = kernel(".shared .align 8 .b64 bar; .reg .b64 %state;", body);
+            let (report, _) = launch(&source, seed, 1, block, &[bytes(&[0; 64])]);
+            let fault = report.fault.expect(body);
+            assert_eq!(fault.kind, FaultKind::Deadlock, "{fault}");
+            for word in words {
+                assert!(fault.message.contains(word), "`{word}`: {fault}");
+            }
+        }
+    };
+    let init = "setp.eq.u32 %p0, %r0, 0; @%p0 mbarrier.init.shared.b64 [bar], 2; bar.sync 0; setp.lt.u32 %p1, %r0, 32;
+        and.b32 %r1, %r0, 31; setp.eq.u32 %p2, %r1, 0;";
+    let wait = |label: &str, parity: u32| {
+        format!(
+            "{label}: mbarrier.try_wait.parity.shared.b64 %p4, [bar], {parity}; @!%p4 bra {label};
+            "
+        )
+    };
+    let first = format!("{init} @%p2 mbarrier.arrive.shared.b64 %state, [bar];\n{}", wait("$a", 0));
+    // Warp 1 does not come to the second phase.
+    let late = format!("{first} and.pred %p3, %p1, %p2; @%p3 mbarrier.arrive.shared.b64 %state, [bar];\n{}", wait("$b", 1));
+    stuck(
+        &late,
+        64,
+        &[
+            "waits for phase 1 of the mbarrier at 0x0 of CTA [0, 0, 0]",
+            "mbarrier at 0x0 of CTA [0, 0, 0], phase 1: missing: 1 of 2 arrivals; there came 1 arrival from warp 0",
+            "the last time there came also 1 arrival from warp 1 of CTA [0, 0, 0] (PTX line 7)",
+        ],
+    );
+    // Nobody has ever brought the bytes: the lines that could are named.
+    let bytes_missing = format!(
+        "{init} @%p2 mbarrier.arrive.expect_tx.shared.b64 %state, [bar], 64;
+        setp.eq.u32 %p5, %r0, 9999; @%p5 st.async.shared::cluster.mbarrier::complete_tx::bytes.u32 [%r1], %r1, [%r1];\n{}",
+        wait("$a", 0)
+    );
+    stuck(&bytes_missing, 64, &["phase 0: missing: 128 bytes;", "64 bytes to expect from warp 1", "stands in PTX lines 7"]);
+    let nothing = format!("{init} @%p0 mbarrier.arrive.expect_tx.shared.b64 %state, [bar], 64; {}", wait("$a", 0));
+    stuck(&nothing, 64, &["missing: 1 of 2 arrivals and 64 bytes"]);
+    // test_wait never blocks: the warp that asks in vain is seen all the same.
+    let asks = format!("{init} $a: mbarrier.test_wait.parity.shared.b64 %p4, [bar], 0; @!%p4 bra $a;");
+    stuck(&asks, 32, &["asks in vain for phase 0", "missing: 2 of 2 arrivals; there came nothing"]);
+    let named = "bar.sync 3, 96; setp.lt.u32 %p0, %r0, 64; @%p0 bar.sync 3, 96;";
+    let all = ["there are warps", "of those that came the last time, there are missing warps 2 (has ended)"];
+    stuck(named, 96, &all);
+    let never = "setp.lt.u32 %p0, %r0, 32; @%p0 bar.sync 3, 96; bar.sync 5, 128;";
+    stuck(never, 96, &["barrier 3 of CTA [0, 0, 0]: there are warps 0; not there are warps 1, 2"]);
+}
+
 #[test]
 fn undefined_registers_are_reported_where_they_decide() {
     let reports = |body: &str, message: &str| {

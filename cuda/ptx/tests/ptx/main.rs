@@ -24,6 +24,7 @@ mod mutation;
 mod num;
 mod ops;
 mod ptxi;
+mod seeing;
 mod tensor_cores;
 mod text;
 mod triton;

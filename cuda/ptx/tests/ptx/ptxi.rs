@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-fn ptxi(args: &[&str]) -> Output {
+pub fn ptxi(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ptxi")).args(args).output().unwrap()
 }
 
@@ -15,17 +15,17 @@ fn tests() -> PathBuf {
 }
 
 /// A folder of one test, gone with the guard.
-struct Place(PathBuf);
+pub struct Place(pub PathBuf);
 
 impl Place {
-    fn new(name: &str) -> Place {
+    pub fn new(name: &str) -> Place {
         let path = std::env::temp_dir().join(format!("ptxi-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Place(path)
     }
 
-    fn write(&self, name: &str, value: &Value) -> String {
+    pub fn write(&self, name: &str, value: &Value) -> String {
         let path = self.0.join(name);
         fs::write(&path, value.to_string()).unwrap();
         path.display().to_string()
@@ -38,7 +38,7 @@ impl Drop for Place {
     }
 }
 
-fn json_line(output: &Output) -> Value {
+pub fn json_line(output: &Output) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(text.lines().count(), 1, "one line expected: {text}{errors}");

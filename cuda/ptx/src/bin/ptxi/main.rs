@@ -6,6 +6,7 @@
 #[cfg(target_os = "linux")]
 mod exec;
 mod run;
+mod seeing;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -20,7 +21,7 @@ use ptx::{Election, Module};
 /// A Hopper GPU in a process.
 ///
 /// Exit status: 0 where nothing is wrong, 1 where a kernel is (a hazard, a trap, a failed assertion, a deadlock, a result that
-/// differs from the card's), 2 for a bad file or flag.
+/// differs from the card's), 2 for a bad file or flag, 130 where Ctrl-C ended a launch.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -77,6 +78,8 @@ struct Run {
     /// Where to run. `both` compares every buffer that is dumped or compared.
     #[arg(long, value_enum, default_value_t = On::Interpreter)]
     on: On,
+    #[command(flatten)]
+    seeing: seeing::Seeing,
 }
 
 #[derive(clap::Args)]
@@ -139,7 +142,11 @@ enum On {
 enum Verdict {
     Clean,
     Wrong,
+    Interrupted,
 }
+
+/// The exit status of who was ended by Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -156,6 +163,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Verdict::Clean) => ExitCode::SUCCESS,
         Ok(Verdict::Wrong) => ExitCode::from(1),
+        Ok(Verdict::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(message) => {
             note(format_args!("error: {message}\n"));
             ExitCode::from(2)

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ptx::driver::interpreted::{Interpreted, Options};
+use ptx::observe::Interrupt;
 use ptx::launch::{LaunchError, LaunchFile, Outcome, Prepared};
 use ptx::suppress::Suppressions;
 use serde_json::{Value, json};
 
-use crate::{On, Run, Verdict, note, say};
+use crate::{On, Run, Verdict, note, say, seeing};
 
 /// What all files and seeds gave together.
 #[derive(Default)]
@@ -32,9 +33,13 @@ pub fn run(args: &Run) -> Result<Verdict, String> {
     if let Some(file) = &args.suppress {
         total.suppressions = Suppressions::read(file).map_err(|e| e.to_string())?;
     }
+    let interrupt = seeing::interrupt()?;
     for file in files {
         let prepared = file.prepare().map_err(|e| e.to_string())?;
-        one(args, &prepared, &mut total)?;
+        one(args, &prepared, &interrupt, &mut total)?;
+        if interrupt.is_stopped() {
+            break;
+        }
     }
     let mut line = json!({
         "launches": total.launches,
@@ -62,16 +67,19 @@ pub fn run(args: &Run) -> Result<Verdict, String> {
         line["counters"] = json!(total.counters);
     }
     say(line)?;
+    if interrupt.is_stopped() {
+        return Ok(Verdict::Interrupted);
+    }
     let clean = total.hazards.is_empty() && total.faults.is_empty() && total.differences.is_empty();
     Ok(if clean { Verdict::Clean } else { Verdict::Wrong })
 }
 
 /// One launch file, on what was asked for.
-fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String> {
+fn one(args: &Run, prepared: &Prepared, interrupt: &Interrupt, total: &mut Total) -> Result<(), String> {
     let path = prepared.file().path().display().to_string();
     let mut first = None;
     if args.on != On::Card {
-        let outcomes = schedules(args, prepared).map_err(|e| e.to_string())?;
+        let outcomes = schedules(args, prepared, interrupt).map_err(|e| e.to_string())?;
         let mut seen = BTreeSet::new();
         for (seed, outcome) in &outcomes {
             total.launches += outcome.launches;
@@ -90,7 +98,7 @@ fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String>
             }
             if let Some(fault) = &outcome.fault {
                 let text = format!("{path}: seed {seed}: {fault}");
-                note(format_args!("{text}\n"));
+                note(format_args!("{text}\n{}", outcome.standing));
                 total.faults.push(text);
             }
         }
@@ -130,7 +138,7 @@ fn one(args: &Run, prepared: &Prepared, total: &mut Total) -> Result<(), String>
 }
 
 /// Runs every seed, some of them at the same time, each on a GPU of its own; in order of seeds.
-fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, LaunchError> {
+fn schedules(args: &Run, prepared: &Prepared, interrupt: &Interrupt) -> Result<Vec<(u64, Outcome)>, LaunchError> {
     let available = || std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let threads = args.threads.unwrap_or_else(available).min(args.schedules);
     let next = AtomicU64::new(0);
@@ -148,7 +156,17 @@ fn schedules(args: &Run, prepared: &Prepared) -> Result<Vec<(u64, Outcome)>, Lau
                     let counters = args.counters && seed == args.seed;
                     // A kernel need not write the whole of a buffer that is dumped.
                     let (strict, election) = (args.strict, args.elect.into());
-                    let options = Options { seed, counters, strict, election, unwritten: true, ..Options::default() };
+                    let options = Options {
+                        seed,
+                        counters,
+                        strict,
+                        election,
+                        unwritten: true,
+                        step_limit: args.seeing.step_limit.unwrap_or(u64::MAX),
+                        time_limit: args.seeing.time_limit,
+                        interrupt: Some(interrupt.clone()),
+                        ..Options::default()
+                    };
                     let mut outcome = prepared.run(&mut Interpreted::new(options));
                     // Only the first seed's buffers are compared or written.
                     if let Ok(outcome) = &mut outcome

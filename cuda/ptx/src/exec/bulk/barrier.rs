@@ -1,12 +1,12 @@
 //! mbarriers: the instructions, and what each live object needs beside its 8 bytes: its phase's number, and what arrivals
 //! publish to those who wait.
 
+use super::ledger::Ledger;
 use super::state::{Asyncs, Bar, Key};
 use crate::exec::access::{addresses, range};
 use crate::exec::flow::{At, Flow, Stop};
 use crate::exec::machine::Machine;
-use crate::exec::warp::Wait;
-use crate::exec::warp::Warp;
+use crate::exec::warp::{Asked, Wait, Warp};
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
 use crate::mbarrier::{Mbarrier, Misuse, State};
@@ -162,6 +162,8 @@ fn init(
         done: Clock::default(),
         init: (warp.id, lane, warp.order.stamp),
         fence: None,
+        now: Ledger::default(),
+        before: Ledger::default(),
     };
     asyncs.bars.insert(key, bar);
     Ok(())
@@ -249,6 +251,7 @@ fn change(
         });
         return false;
     };
+    let before = object;
     let done = match f(&mut object) {
         Ok(done) => done,
         Err(misuse) => {
@@ -257,6 +260,9 @@ fn change(
         }
     };
     segment.data[offset..offset + 8].copy_from_slice(&object.encode().to_le_bytes());
+    if let Some(bar) = asyncs.bars.get_mut(&key) {
+        bar.now.note(site, &before, &object, done);
+    }
     if done {
         complete_phase(m, asyncs, key);
     }
@@ -269,6 +275,7 @@ fn complete_phase(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key) {
     let mut clock = std::mem::take(&mut bar.gathering);
     order.with_agent(&mut clock, bar.agent, bar.stamp);
     bar.done = clock;
+    bar.before = std::mem::take(&mut bar.now);
     bar.stamp = order.tick();
     bar.phase += 1;
     m.effect();
@@ -427,6 +434,9 @@ fn wait(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &PhaseWai
     if over == at.mask {
         m.effect();
         return Ok(Flow::Next);
+    }
+    if let Some((key, _)) = open {
+        warp.asked = Some(Asked { key, since: warp.executed });
     }
     // Who asks in vain lets others run, or a loop of test_wait would starve them.
     Ok(Flow::Yield)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::ledger::Ledger;
 use crate::exec::combine::Action;
 use crate::hazard::Site;
 use crate::mem::{Clock, Which};
@@ -26,6 +27,9 @@ pub struct Bar {
     pub init: (u32, u32, u32),
     /// The `fence.mbarrier_init` behind that, if there was one.
     pub fence: Option<(u32, u32)>,
+    /// Who brought what to the current phase, and to the one before.
+    pub now: Ledger,
+    pub before: Ledger,
 }
 
 /// A `fence.proxy.tensormap` that was executed: the interval behind it, and what lay before.
