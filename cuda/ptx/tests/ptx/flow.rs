@@ -215,7 +215,7 @@ fn what_is_missing_is_named() {
         setp.eq.u32 %p5, %r0, 9999; @%p5 st.async.shared::cluster.mbarrier::complete_tx::bytes.u32 [%r1], %r1, [%r1];\n{}",
         wait("$a", 0)
     );
-    stuck(&bytes_missing, 64, &["phase 0: missing: 128 bytes;", "64 bytes to expect from warp 1", "stands in PTX lines 7"]);
+    stuck(&bytes_missing, 64, &["phase 0: missing: 128 bytes;", "64 bytes to expect from warp 1", "stands in PTX lines 8"]);
     let nothing = format!("{init} @%p0 mbarrier.arrive.expect_tx.shared.b64 %state, [bar], 64; {}", wait("$a", 0));
     stuck(&nothing, 64, &["missing: 1 of 2 arrivals and 64 bytes"]);
     // test_wait never blocks: the warp that asks in vain is seen all the same.
