@@ -339,7 +339,6 @@ impl<'g> Scheduler<'g> {
         }
         Ok(())
     }
-
 }
 
 fn given_up(kind: FaultKind, message: String) -> Result<(), Stop> {

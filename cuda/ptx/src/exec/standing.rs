@@ -129,11 +129,7 @@ fn named(cta: &Cta, id: u32) -> (String, String) {
         (true, None) => "missing are warps",
         (true, Some(_)) => "not there are warps",
     };
-    let missing = format!(
-        "barrier {id} of CTA {:?}: there are warps {here}; {who} {}",
-        cta.id,
-        listed(absent.iter().map(ended))
-    );
+    let missing = format!("barrier {id} of CTA {:?}: there are warps {here}; {who} {}", cta.id, listed(absent.iter().map(ended)));
     (state, missing)
 }
 

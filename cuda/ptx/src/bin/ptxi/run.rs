@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ptx::driver::interpreted::{Interpreted, Options};
-use ptx::observe::Interrupt;
 use ptx::launch::{LaunchError, LaunchFile, Outcome, Prepared};
+use ptx::observe::Interrupt;
 use ptx::suppress::Suppressions;
 use serde_json::{Value, json};
 

@@ -90,9 +90,7 @@ pub fn missing(m: &mut Machine<'_>, asyncs: &Asyncs, residents: &Residents, key:
         tx if tx > 0 => lacks.push(format!("{tx} bytes")),
         tx => lacks.push(format!("the announcement of {} bytes that have landed", -tx)),
     }
-    let describe = |list: &[Sent], only: &dyn Fn(&Sent) -> bool| {
-        listed(list.iter().filter(|s| only(s)).map(|s| s.describe(m)))
-    };
+    let describe = |list: &[Sent], only: &dyn Fn(&Sent) -> bool| listed(list.iter().filter(|s| only(s)).map(|s| s.describe(m)));
     let came = describe(&bar.now.0, &|_| true);
     let came = if came.is_empty() { "nothing".to_string() } else { came };
     // Who brought less than the last time is late.
