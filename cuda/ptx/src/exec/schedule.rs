@@ -321,7 +321,7 @@ impl<'g> Scheduler<'g> {
             return given_up(FaultKind::StepLimit, message);
         }
         self.bursts = self.bursts.wrapping_add(1);
-        if self.bursts % 64 == 0
+        if self.bursts.is_multiple_of(64)
             && let Some(limit) = options.time_limit
             && self.started.elapsed() > limit
         {
