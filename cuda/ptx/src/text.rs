@@ -2,6 +2,7 @@
 
 pub mod ast;
 mod body;
+mod constant;
 pub mod lexer;
 pub mod parser;
 

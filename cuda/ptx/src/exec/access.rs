@@ -46,16 +46,15 @@ pub(super) struct Modifiers {
 
 pub(super) const SCOPES: [(&str, Scope); 4] =
     [("cta", Scope::Cta), ("cluster", Scope::Cluster), ("gpu", Scope::Gpu), ("sys", Scope::Sys)];
-const STRENGTHS: [(&str, Strength); 7] = [
+const STRENGTHS: [(&str, Strength); 6] = [
     ("weak", Strength::Weak),
     ("volatile", Strength::Volatile),
     ("relaxed", Strength::Relaxed),
     ("acquire", Strength::Acquire),
     ("release", Strength::Release),
     ("acq_rel", Strength::AcquireRelease),
-    ("mmio", Strength::Relaxed),
 ];
-pub(super) const SPACES: [(&str, Space); 10] = [
+pub(super) const SPACES: [(&str, Space); 9] = [
     ("global", Space::Global),
     ("const", Space::Const),
     ("shared", Space::Shared),
@@ -65,53 +64,33 @@ pub(super) const SPACES: [(&str, Space); 10] = [
     ("param", Space::Param),
     ("param::entry", Space::Param),
     ("param::func", Space::Param),
-    ("generic", Space::Global),
 ];
-const CACHE: [&str; 7] = ["ca", "cg", "cs", "lu", "cv", "wb", "wt"];
-const L1: [&str; 5] = ["L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate"];
-const L2: [&str; 6] = ["L2::64B", "L2::128B", "L2::256B", "L2::evict_first", "L2::evict_last", "L2::evict_normal"];
+/// Advice for caches, one of each list: nothing here depends on it.
+const ADVICE: [&[&str]; 4] = [
+    &["ca", "cg", "cs", "lu", "cv", "wb", "wt"],
+    &["L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate"],
+    &["L2::evict_first", "L2::evict_last", "L2::evict_normal"],
+    &["L2::64B", "L2::128B", "L2::256B"],
+];
 
-/// Eats the modifiers before the type. Each kind may come once.
+/// Takes the modifiers that say where an access goes and how it is ordered, each at most once.
 pub(super) fn modifiers(cx: &mut Cx<'_>) -> Result<Modifiers, String> {
-    let mut m = Modifiers { space: None, strength: None, scope: None, vector: 1, cache_hint: false };
-    let (mut cache, mut l1, mut l2, mut nc, mut mmio) = (false, false, false, false, false);
-    let twice =
-        |part: &str, already: bool| if already { Err(format!("modifier `.{part}` comes twice or clashes")) } else { Ok(true) };
-    while let Some(part) = cx.peek() {
-        if let Some((_, s)) = STRENGTHS.iter().find(|(n, _)| *n == part) {
-            // `.mmio` follows or stands for `.relaxed`.
-            if part == "mmio" {
-                mmio = twice(part, mmio)?;
-            } else {
-                twice(part, m.strength.is_some())?;
-            }
-            m.strength = Some(*s);
-        } else if let Some((_, s)) = SCOPES.iter().find(|(n, _)| *n == part) {
-            twice(part, m.scope.is_some())?;
-            m.scope = Some(*s);
-        } else if let Some((_, s)) = SPACES.iter().find(|(n, _)| *n == part && *n != "generic") {
-            twice(part, m.space.is_some())?;
-            m.space = Some(*s);
-        } else if CACHE.contains(&part) {
-            cache = twice(part, cache)?;
-        } else if L1.contains(&part) {
-            l1 = twice(part, l1)?;
-        } else if L2.contains(&part) {
-            l2 = twice(part, l2 && !part.ends_with('B'))?;
-        } else if part == "L2::cache_hint" {
-            m.cache_hint = twice(part, m.cache_hint)?;
-        } else if part == "nc" {
-            nc = twice(part, nc)?;
-        } else if let Some(n) = [("v2", 2), ("v4", 4)].iter().find(|(n, _)| *n == part).map(|(_, v)| *v) {
-            twice(part, m.vector > 1)?;
-            m.vector = n;
-        } else {
-            break;
-        }
-        cx.part("a modifier")?;
+    let strength = cx.pick(&STRENGTHS);
+    // `.mmio` is relaxed, said or not; that each access reaches its device once is so here in any case.
+    let mmio = cx.eat("mmio");
+    let m = Modifiers {
+        space: cx.pick(&SPACES),
+        strength: if mmio { strength.or(Some(Strength::Relaxed)) } else { strength },
+        scope: cx.pick(&SCOPES),
+        vector: cx.pick(&[("v2", 2), ("v4", 4), ("v8", 8)]).unwrap_or(1),
+        cache_hint: cx.eat("L2::cache_hint"),
+    };
+    cx.eat("nc");
+    for list in ADVICE {
+        cx.find(|p| list.contains(&p).then_some(()));
     }
     let strong = matches!(m.strength, Some(Strength::Relaxed | Strength::Acquire | Strength::Release | Strength::AcquireRelease));
-    if strong != m.scope.is_some() && !(strong && matches!(cx.head(), "atom" | "red")) && !(matches!(cx.head(), "atom" | "red")) {
+    if strong != m.scope.is_some() && !matches!(cx.head(), "atom" | "red") {
         return Err(format!("`{}`: a scope belongs to relaxed, acquire and release, and they need one", cx.inst.opcode));
     }
     Ok(m)

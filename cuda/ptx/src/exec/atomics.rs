@@ -29,17 +29,10 @@ pub struct Atomic {
 /// The decoder of this family.
 pub fn decode(cx: &mut Cx<'_>) -> Result<Atomic, String> {
     let red = cx.head() == "red";
-    let before = modifiers(cx)?;
+    let how = modifiers(cx)?;
     let Some(action) = cx.pick(&ACTIONS) else { return cx.unknown() };
     let noftz = cx.eat("noftz");
-    let after = modifiers(cx)?;
-    let vector = before.vector.max(after.vector);
-    let hint = before.cache_hint || after.cache_hint;
-    // The manual puts .v2 and its like before the type, older text has the hint there.
-    let mut vector = vector;
-    if let Some(n) = cx.pick(&[("v2", 2), ("v4", 4), ("v8", 8)]) {
-        vector = n;
-    }
+    let (vector, hint) = (how.vector, how.cache_hint);
     let ty = cx.ty()?;
     let halves = matches!(ty, F16 | BF16 | F16x2 | BF16x2);
     use Action::*;
@@ -60,13 +53,13 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Atomic, String> {
     if !fits || !vector_fits || (noftz && !halves) || (ty == F32 && vector > 1 && action != Add) {
         return cx.unknown();
     }
-    let strength = before.strength.unwrap_or(Strength::Relaxed);
+    let strength = how.strength.unwrap_or(Strength::Relaxed);
     if matches!(strength, Strength::Weak | Strength::Volatile)
         || (red && matches!(strength, Strength::Acquire | Strength::AcquireRelease))
     {
         return cx.unknown();
     }
-    if vector > 1 && !matches!(before.space, None | Some(crate::text::ast::Space::Global)) {
+    if vector > 1 && !matches!(how.space, None | Some(crate::text::ast::Space::Global)) {
         return Err(format!("`{}`: vectors are for global memory", cx.inst.opcode));
     }
     let first = usize::from(!red);
@@ -85,11 +78,11 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Atomic, String> {
         let operand: &Operand = cx.operand(operands - 1)?;
         cx.src_of(operand, B64)?;
     }
-    let space = match before.space {
-        Some(crate::text::ast::Space::Global | crate::text::ast::Space::Shared) | None => place(before.space),
+    let space = match how.space {
+        Some(crate::text::ast::Space::Global | crate::text::ast::Space::Shared) | None => place(how.space),
         _ => return cx.unknown(),
     };
-    Ok(Atomic { addr, space, sem: strength.with(before.scope), action, ty, d, b, c })
+    Ok(Atomic { addr, space, sem: strength.with(how.scope), action, ty, d, b, c })
 }
 
 /// The instruction's work. The lanes go in an order that the seed chooses.

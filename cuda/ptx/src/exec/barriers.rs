@@ -50,14 +50,14 @@ pub struct Barrier {
 /// The decoder of `bar` and `barrier`.
 pub fn decode(cx: &mut Cx<'_>) -> Result<BarrierOp, String> {
     let bar = cx.head() == "bar";
-    if bar && cx.eat("warp") {
+    if bar && cx.lead("warp") {
         cx.expect(&["sync"])?;
         cx.end(1)?;
         return Ok(BarrierOp::WarpSync(cx.src(0, Type::B32)?));
     }
-    if !bar && cx.eat("cluster") {
-        let arrive = cx.eat("arrive");
-        if !arrive && !cx.eat("wait") {
+    if !bar && cx.lead("cluster") {
+        let arrive = cx.lead("arrive");
+        if !arrive && !cx.lead("wait") {
             return cx.unknown();
         }
         let strong = if arrive {
@@ -74,8 +74,8 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<BarrierOp, String> {
             BarrierOp::ClusterWait { aligned, acquire: strong }
         });
     }
-    cx.eat("cta");
-    let kind = cx.part("sync, arrive or red")?;
+    cx.lead("cta");
+    let Some(kind) = cx.find(|p| ["sync", "arrive", "red"].contains(&p).then_some(p)) else { return cx.unknown() };
     let reduce = match kind {
         "sync" | "arrive" => None,
         "red" => Some(

@@ -125,17 +125,16 @@ fn shift(cx: &mut Cx<'_>) -> Decode {
     Ok((f, cx.args(ty, &[ty, U32])?))
 }
 
+/// Amounts beyond the width are taken as the width, or modulo it.
+const CLAMP: [(&str, bool); 2] = [("clamp", true), ("wrap", false)];
+
 fn funnel(cx: &mut Cx<'_>) -> Decode {
     let left = match cx.part("l or r")? {
         "l" => true,
         "r" => false,
         _ => return cx.unknown(),
     };
-    let clamp = match cx.part("clamp or wrap")? {
-        "clamp" => true,
-        "wrap" => false,
-        _ => return cx.unknown(),
-    };
+    let Some(clamp) = cx.pick(&CLAMP) else { return cx.unknown() };
     cx.ty_of(&[B32])?;
     // `a` is the low word, `b` the high one.
     let f = match (left, clamp) {
@@ -292,11 +291,7 @@ fn fns(mask: u32, base: u32, n: i32) -> u32 {
 
 fn extend_mask(cx: &mut Cx<'_>) -> Decode {
     let extend = cx.head() == "szext";
-    let clamp = match cx.part("clamp or wrap")? {
-        "clamp" => true,
-        "wrap" => false,
-        _ => return cx.unknown(),
-    };
+    let Some(clamp) = cx.pick(&CLAMP) else { return cx.unknown() };
     let ty = if extend { cx.ty_of(&[U32, S32])? } else { cx.ty_of(&[B32])? };
     let mut args = cx.args(ty, &[ty, U32])?;
     args.how = u32::from(clamp) | u32::from(ty == S32) << 1;

@@ -7,7 +7,7 @@ use super::cfg;
 use super::control::Transfer;
 use super::module::Module;
 use super::op::{self, Inst, Op};
-use crate::ir::decode::{Cx, Name, Numbering, Scopes, class_of};
+use crate::ir::decode::{Cx, ELEMENTS, Name, Numbering, Scopes, class_of};
 use crate::ir::initial::Fill;
 use crate::ir::program::{
     BUILTINS, Entry, Function, Global, ParamInfo, Program, Relocation, RelocationTarget, SharedVariable, Signature, Source,
@@ -36,6 +36,8 @@ struct Builder {
     code: Vec<Inst>,
     refs: Vec<Reg>,
     names: HashMap<String, Name>,
+    /// Parameters and results of each function by name.
+    signatures: HashMap<String, (Vec<Variable>, Vec<Variable>)>,
     /// Per function: direct callees, indirect calls, shared variables named.
     callees: Vec<Vec<u32>>,
     indirect: Vec<bool>,
@@ -50,6 +52,10 @@ struct Body {
     /// pc of each label.
     labels: Vec<Option<u32>>,
     frame: u32,
+    /// Results that a function returns in registers: the register's name and the place it is copied to, and its type.
+    returns: Vec<(String, String, Type)>,
+    /// Places in the frame that were made for the arguments of calls.
+    places: u32,
 }
 
 impl Builder {
@@ -61,7 +67,12 @@ impl Builder {
         self.program.files = tree.files.iter().cloned().collect();
         self.declare(tree);
         for v in &tree.variables {
-            self.initialise(v);
+            if let Some(Name::Global(index, _)) = self.names.get(&v.name) {
+                let index = *index as usize;
+                let names = std::mem::take(&mut self.names);
+                self.initialise(v, index, |name| names.get(name));
+                self.names = names;
+            }
         }
         // Device functions first: their registers and frames come before those of every kernel.
         let mut frame = 0;
@@ -98,23 +109,11 @@ impl Builder {
         for v in &tree.variables {
             let name = match v.space {
                 Space::Shared => self.shared_variable(v),
-                Space::Global | Space::Const => {
-                    if self.names.contains_key(&v.name) {
-                        continue;
-                    }
-                    let index = self.program.globals.len() as u32;
-                    if v.linkage == Linkage::Extern {
-                        self.error(v.line, format!("`{}` is extern and nothing defines it", v.name));
-                    }
-                    self.program.globals.push(Global {
-                        name: v.name.clone(),
-                        space: v.space,
-                        bytes: v.bytes(),
-                        init: Vec::new(),
-                        relocations: Vec::new(),
-                    });
-                    Name::Global(index, v.space)
-                }
+                Space::Global | Space::Const => match self.names.get(&v.name) {
+                    None | Some(Name::Extern) if v.linkage == Linkage::Extern => Name::Extern,
+                    None | Some(Name::Extern) => self.global_variable(v),
+                    Some(_) => continue,
+                },
                 Space::Local | Space::Param => {
                     self.error(v.line, format!("`{}`: no such space at module scope", v.name));
                     continue;
@@ -130,6 +129,7 @@ impl Builder {
             if known {
                 continue;
             }
+            self.signatures.insert(f.name.clone(), (f.params.clone(), f.returns.clone()));
             let defined = tree.functions.iter().any(|g| g.name == f.name && g.body.is_some());
             let aliased = tree.aliases.iter().any(|(new, ..)| *new == f.name);
             if !defined && !aliased && !BUILTINS.contains(&f.name.as_str()) {
@@ -160,6 +160,17 @@ impl Builder {
         self.shared_used = vec![Vec::new(); n];
     }
 
+    fn global_variable(&mut self, v: &Variable) -> Name {
+        self.program.globals.push(Global {
+            name: v.name.clone(),
+            space: v.space,
+            bytes: v.bytes(),
+            init: Vec::new(),
+            relocations: Vec::new(),
+        });
+        Name::Global(self.program.globals.len() as u32 - 1, v.space)
+    }
+
     fn shared_variable(&mut self, v: &Variable) -> Name {
         let dynamic = v.linkage == Linkage::Extern;
         if v.init.is_some() {
@@ -173,9 +184,9 @@ impl Builder {
         Name::Shared(index)
     }
 
-    fn initialise(&mut self, v: &Variable) {
-        let (Some(init), Some(Name::Global(index, _))) = (&v.init, self.names.get(&v.name)) else { return };
-        let index = *index as usize;
+    /// The initial bytes of global variable `index`; `find` knows the names that they may point to.
+    fn initialise<'n>(&mut self, v: &Variable, index: usize, find: impl Fn(&str) -> Option<&'n Name>) {
+        let Some(init) = &v.init else { return };
         let dims: Vec<u64> = v.dims.iter().map(|d| d.unwrap_or(0)).collect();
         let size = (v.ty.bytes() * v.vector) as usize;
         let mut fill = Fill { ty: v.ty, element: v.ty.bytes() as usize, bytes: vec![0; v.bytes() as usize], found: Vec::new() };
@@ -185,7 +196,7 @@ impl Builder {
         }
         let Fill { bytes, found, .. } = fill;
         for (at, name, offset, mask) in found {
-            let target = match self.names.get(&name) {
+            let target = match find(&name) {
                 Some(Name::Global(g, _)) => RelocationTarget::Global(*g),
                 Some(Name::Function(f)) => RelocationTarget::Function(*f),
                 _ => {
@@ -214,15 +225,14 @@ impl Builder {
             callees: Vec::new(),
             indirect: false,
             shared: Vec::new(),
+            vectors: false,
         };
         let mut body = Body { frame, ..Body::default() };
         let mut signature = Signature::default();
         let mut offset = 0;
+        let mut received = Vec::new();
         for (list, out) in [(&f.returns, &mut signature.returns), (&f.params, &mut signature.params)] {
             for p in list {
-                if p.register {
-                    self.error(p.line, format!("`{}`: .reg parameters are not supported, only .param", p.name));
-                }
                 let bytes = p.bytes() as u32;
                 let name = if f.entry {
                     let at = self.place(p, &mut offset, MAX_PARAMS, "parameters");
@@ -233,12 +243,33 @@ impl Builder {
                     out.push((at, bytes));
                     Name::Frame { space: Space::Param, offset: at, bytes }
                 };
-                scopes.stack[0].insert(p.name.clone(), name);
+                if !p.register {
+                    scopes.stack[0].insert(p.name.clone(), name);
+                    continue;
+                }
+                // A parameter that is a register has a place in the frame too, from or to which it is copied.
+                if p.ty == Type::Pred || p.vector > 1 || f.entry {
+                    self.error(p.line, format!("`{}`: a parameter in a register must be a number", p.name));
+                    continue;
+                }
+                let place = format!("{}%", p.name);
+                scopes.stack[0].insert(place.clone(), name);
+                self.registers(p.ty, 1, &[(p.name.clone(), None)], p.line, &mut scopes);
+                if std::ptr::eq(list, &f.returns) {
+                    body.returns.push((p.name.clone(), place, p.ty));
+                } else {
+                    received.push((p.name.clone(), place, p.ty));
+                }
             }
+        }
+        for (register, place, ty) in received {
+            let load = copy("ld", ty, Operand::Name(register), place, f.line);
+            self.decode(&load, &mut scopes, &mut body);
         }
         self.statements(f.body.as_deref().unwrap_or(&[]), &mut scopes, &mut body);
         // Falling off the end returns.
         let end_line = body.sources.last().map_or(f.line, |s| s.line);
+        self.return_registers(None, end_line, &mut scopes, &mut body);
         let end = if f.entry { Transfer::Exit } else { Transfer::Return };
         body.code.push(Inst {
             guard: Guard::ALWAYS,
@@ -332,8 +363,9 @@ impl Builder {
 
     fn registers(&mut self, ty: Type, vector: u32, names: &[(String, Option<u32>)], line: u32, scopes: &mut Scopes) {
         let per = if ty == Type::B128 { 2 } else { 1 };
-        if vector > 1 {
-            self.error(line, "vector registers (.reg .v2, .v4) are not supported");
+        if vector > 4 || (vector > 1 && (ty == Type::Pred || ty.bits() * vector > 128)) {
+            self.error(line, format!("a vector register has 2 or 4 elements and 128 bits at most, not {vector} of .{}", ty.name()));
+            return;
         }
         for (name, count) in names {
             let many = count.unwrap_or(1);
@@ -342,7 +374,20 @@ impl Builder {
                     return;
                 }
                 let full = if count.is_some() { format!("{name}{i}") } else { name.clone() };
-                let value = Name::Register { reg: scopes.numbering.fresh(class_of(ty), per), ty };
+                let value = match vector {
+                    1 => Name::Register { reg: scopes.numbering.fresh(class_of(ty), per), ty },
+                    n => {
+                        scopes.vectors = true;
+                        for element in 0..n as usize {
+                            let value = Name::Register { reg: scopes.numbering.fresh(class_of(ty), per), ty };
+                            for names in ELEMENTS {
+                                let scope = scopes.stack.last_mut().expect("a scope");
+                                scope.insert(format!("{full}.{}", names[element]), value.clone());
+                            }
+                        }
+                        Name::Vector(n as usize)
+                    }
+                };
                 if scopes.stack.last_mut().expect("a scope").insert(full.clone(), value).is_some() {
                     self.error(line, format!("`{full}` is declared twice"));
                     return;
@@ -373,8 +418,10 @@ impl Builder {
             }
             Space::Shared => self.shared_variable(v),
             Space::Global | Space::Const => {
-                self.error(v.line, format!("`{}`: .{:?} variables belong at module scope", v.name, v.space));
-                return;
+                let name = self.global_variable(v);
+                let index = self.program.globals.len() - 1;
+                self.initialise(v, index, |name| scopes.find(name));
+                name
             }
         };
         if scopes.stack.last_mut().expect("a scope").insert(v.name.clone(), name).is_some() {
@@ -383,6 +430,74 @@ impl Builder {
     }
 
     fn instruction(&mut self, i: &ast::Instruction, scopes: &mut Scopes, body: &mut Body) {
+        match i.opcode.split('.').next() {
+            Some("call") if i.operands.iter().any(|o| matches!(o, Operand::List(_))) => self.call(i, scopes, body),
+            Some("ret") => {
+                self.return_registers(i.guard.as_ref(), i.line, scopes, body);
+                self.decode(i, scopes, body);
+            }
+            _ => match scopes.spread(i) {
+                Some(spread) => self.decode(&spread, scopes, body),
+                None => self.decode(i, scopes, body),
+            },
+        }
+    }
+
+    /// Before a `ret`: results in registers go to their places.
+    fn return_registers(&mut self, guard: Option<&ast::Guard>, line: u32, scopes: &mut Scopes, body: &mut Body) {
+        for (register, place, ty) in body.returns.clone() {
+            let store = ast::Instruction { guard: guard.cloned(), ..copy("st", ty, Operand::Name(register), place, line) };
+            self.decode(&store, scopes, body);
+        }
+    }
+
+    /// A call. Arguments and results that are not `.param` variables, but registers or constants, are copied to and from places made
+    /// for them.
+    fn call(&mut self, i: &ast::Instruction, scopes: &mut Scopes, body: &mut Body) {
+        let mut call = i.clone();
+        let callee = i.operands.iter().find_map(|o| if let Operand::Name(name) = o { Some(name.clone()) } else { None });
+        let signature = callee.and_then(|name| self.signatures.get(&name).cloned());
+        let first_is_result = matches!(i.operands.first(), Some(Operand::List(_)));
+        let mut after = Vec::new();
+        for (at, operand) in call.operands.iter_mut().enumerate() {
+            let Operand::List(list) = operand else { continue };
+            let result = first_is_result && at == 0;
+            for (n, o) in list.iter_mut().enumerate() {
+                let formal = signature.as_ref().and_then(|s| if result { s.1.get(n) } else { s.0.get(n) });
+                let ty = match o {
+                    Operand::Name(name) => match scopes.find(name) {
+                        Some(Name::Register { ty, .. }) if *ty != Type::Pred => formal.map_or(*ty, |f| f.ty),
+                        _ => continue,
+                    },
+                    Operand::Literal(_) if !result => match formal {
+                        Some(f) => f.ty,
+                        None => continue,
+                    },
+                    _ => continue,
+                };
+                let place = format!("call%{}", body.places);
+                body.places += 1;
+                body.frame = body.frame.next_multiple_of(ty.bytes());
+                let name = Name::Frame { space: Space::Param, offset: body.frame, bytes: ty.bytes() };
+                body.frame += ty.bytes();
+                scopes.stack.last_mut().expect("a scope").insert(place.clone(), name);
+                let value = std::mem::replace(o, Operand::Name(place.clone()));
+                let how = if result { "ld" } else { "st" };
+                let copy = ast::Instruction { guard: i.guard.clone(), loc: i.loc, ..copy(how, ty, value, place, i.line) };
+                if result {
+                    after.push(copy);
+                } else {
+                    self.decode(&copy, scopes, body);
+                }
+            }
+        }
+        self.decode(&call, scopes, body);
+        for copy in after {
+            self.decode(&copy, scopes, body);
+        }
+    }
+
+    fn decode(&mut self, i: &ast::Instruction, scopes: &mut Scopes, body: &mut Body) {
         let mut cx = Cx::new(i, scopes);
         let guard = match &i.guard {
             None => Ok(Guard::ALWAYS),
@@ -428,7 +543,9 @@ impl Builder {
             maxntid: f.maxntid,
             reqntid: f.reqntid,
             reqnctapercluster: f.reqnctapercluster,
+            maxclusterrank: f.maxclusterrank,
             explicit_cluster: f.explicit_cluster,
+            blocks_are_clusters: f.blocks_are_clusters,
             maxnreg: f.maxnreg,
         });
     }
@@ -495,6 +612,20 @@ impl Builder {
             entry.shared = places;
             entry.static_shared = dynamic_start;
         }
+    }
+}
+
+/// `ld.param` or `st.param` between a register or constant and a place in the frame.
+fn copy(how: &str, ty: Type, value: Operand, place: String, line: u32) -> ast::Instruction {
+    let address = Operand::Address { base: Box::new(Operand::Name(place)), offset: 0, rest: Vec::new() };
+    // What is in a register is moved as bits: `ld` and `st` have no type of halves.
+    let bits = if ty.is_float() && !matches!(ty, Type::F32 | Type::F64) { format!("b{}", ty.bits()) } else { ty.name().into() };
+    ast::Instruction {
+        guard: None,
+        opcode: format!("{how}.param.{bits}"),
+        operands: if how == "ld" { vec![value, address] } else { vec![address, value] },
+        line,
+        loc: None,
     }
 }
 

@@ -60,9 +60,8 @@ struct Comparison {
 }
 
 fn comparison(cx: &mut Cx<'_>) -> Result<Comparison, String> {
-    let part = cx.part("a comparison")?;
-    let Some((operator, accept)) = COMPARE.iter().find(|(n, _)| *n == part) else {
-        return Err(format!("`.{part}` of `{}` is no comparison", cx.inst.opcode));
+    let Some((operator, accept)) = cx.find(|p| COMPARE.iter().find(|(n, _)| *n == p)) else {
+        return Err(format!("`{}` lacks a comparison", cx.inst.opcode));
     };
     let combine = cx.pick(&COMBINES).unwrap_or(0);
     let ftz = cx.eat("ftz");

@@ -101,7 +101,9 @@ pub fn decode_transfer(cx: &mut Cx<'_>) -> Result<Transfer, String> {
             Ok(Transfer::Branch { target: cx.label(0)?, join: NO_PC })
         }
         "brx" => {
-            cx.expect(&["idx"])?;
+            if !cx.lead("idx") {
+                return cx.unknown();
+            }
             cx.eat("uni");
             cx.end(2)?;
             let index = cx.src(0, Type::U32)?;
@@ -132,9 +134,10 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Control, String> {
             Ok(Control::Sleep)
         }
         "setmaxnreg" => {
-            if !(cx.eat("inc") || cx.eat("dec")) || !cx.eat("sync") || !cx.eat("aligned") {
+            if !(cx.lead("inc") || cx.lead("dec")) {
                 return cx.unknown();
             }
+            cx.expect(&["sync", "aligned"])?;
             cx.ty_of(&[Type::U32])?;
             cx.end(1)?;
             let n = cx.int(0)?;
@@ -144,7 +147,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Control, String> {
             Ok(Control::SetMaxRegisters)
         }
         "griddepcontrol" => {
-            if !(cx.eat("launch_dependents") || cx.eat("wait")) {
+            if !(cx.lead("launch_dependents") || cx.lead("wait")) {
                 return cx.unknown();
             }
             cx.end(0)?;

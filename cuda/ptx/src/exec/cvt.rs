@@ -70,26 +70,14 @@ const FROM: u32 = 12;
 
 /// The decoder of this family.
 pub fn decode(cx: &mut Cx<'_>) -> Decode {
-    if cx.eat("pack") {
+    if cx.lead("pack") {
         return decode_pack(cx);
     }
     let rounding = cx.pick(&MODIFIERS);
     let mut how =
         How { rounding: rounding.map_or(Rounding::Nearest, |r| r.0), integral: rounding.is_some_and(|r| r.1), ..How::default() };
-    // The manual and the compilers disagree on the order of these.
-    loop {
-        let field = match cx.peek() {
-            Some("ftz") => &mut how.ftz,
-            Some("sat") => &mut how.saturate,
-            Some("satfinite") => &mut how.satfinite,
-            Some("relu") => &mut how.relu,
-            _ => break,
-        };
-        if std::mem::replace(field, true) {
-            return cx.unknown();
-        }
-        cx.part("a modifier")?;
-    }
+    (how.ftz, how.saturate) = (cx.eat("ftz"), cx.eat("sat"));
+    (how.satfinite, how.relu) = (cx.eat("satfinite"), cx.eat("relu"));
     let (to, from) = (cx.ty()?, cx.ty()?);
     match (to, from) {
         (F16x2 | BF16x2, F32) => pair_of_floats(cx, to, how, rounding),

@@ -66,7 +66,7 @@ impl Grid {
 
     /// The grid of a launch of this kernel, or why it cannot be.
     pub fn new(launch: &Launch, entry: &Entry) -> Result<Grid, String> {
-        let (grid, block) = (launch.grid, launch.block);
+        let (mut grid, block) = (launch.grid, launch.block);
         let cluster = match (entry.reqnctapercluster, launch.cluster) {
             (Some(r), c) if c == [1, 1, 1] || c == r => r,
             (Some(r), c) => return Err(format!("the kernel requires a cluster of {r:?}, the launch asks for {c:?}")),
@@ -74,6 +74,9 @@ impl Grid {
         };
         if grid.contains(&0) || block.contains(&0) || cluster.contains(&0) {
             return Err(format!("an extent is zero: grid {grid:?}, block {block:?}, cluster {cluster:?}"));
+        }
+        if entry.blocks_are_clusters {
+            grid = [0, 1, 2].map(|d| grid[d].saturating_mul(cluster[d]));
         }
         let threads = volume(block);
         if threads > 1024 || block[2] > 64 {
@@ -95,6 +98,9 @@ impl Grid {
         let cluster_ctas = volume(cluster);
         if cluster_ctas > 16 {
             return Err(format!("cluster {cluster:?} has more than 16 CTAs"));
+        }
+        if let Some(most) = entry.maxclusterrank.filter(|most| cluster_ctas > u64::from(*most)) {
+            return Err(format!("cluster {cluster:?} has more CTAs than .maxclusterrank {most}"));
         }
         let ctas = volume(grid);
         let (threads, cluster_ctas) = (threads as u32, cluster_ctas as u32);

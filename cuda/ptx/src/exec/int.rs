@@ -50,7 +50,6 @@ fn add_sub(cx: &mut Cx<'_>) -> Decode {
         (U16 | S16, true, false) => lanes!(u16 = |a: u16, b: u16| a.wrapping_sub(b)),
         (U32 | S32, true, false) => lanes!(u32 = |a: u32, b: u32| a.wrapping_sub(b)),
         (U64 | S64, true, false) => lanes!(u64 = |a: u64, b: u64| a.wrapping_sub(b)),
-        (U16x2 | S16x2, true, false) => lanes!(u32 = |a: u32, b: u32| halves(a, b, u16::wrapping_sub)),
         (S32, true, true) => lanes!(i32 = |a: i32, b: i32| a.saturating_sub(b)),
         _ => return cx.unknown(),
     };
@@ -285,7 +284,6 @@ fn min_max(cx: &mut Cx<'_>) -> Decode {
     let max = cx.head() == "max";
     let relu = cx.eat("relu");
     let ty = cx.ty()?;
-    let relu = relu || (matches!(ty, S16x2 | S32) && cx.eat("relu"));
     let f = match (ty, max, relu) {
         (U16, false, false) => lanes!(u16 = |a: u16, b: u16| a.min(b)),
         (U32, false, false) => lanes!(u32 = |a: u32, b: u32| a.min(b)),

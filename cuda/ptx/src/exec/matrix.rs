@@ -72,31 +72,29 @@ pub struct MultiplyF64 {
 /// Columns of every `mma.sync` shape.
 const N: usize = 8;
 
-const TYPES: [(&str, Element); 7] = [
-    ("f16", Element::F16),
-    ("bf16", Element::Bf16),
-    ("tf32", Element::Tf32),
-    ("e4m3", Element::E4m3),
-    ("e5m2", Element::E5m2),
-    ("s8", Element::S8),
-    ("u8", Element::U8),
+/// What the types of matrices mean as A or B, and as C or D.
+const TYPES: [(&str, (Option<Element>, Option<Accumulator>)); 9] = [
+    ("f16", (Some(Element::F16), Some(Accumulator::F16))),
+    ("bf16", (Some(Element::Bf16), None)),
+    ("tf32", (Some(Element::Tf32), None)),
+    ("e4m3", (Some(Element::E4m3), None)),
+    ("e5m2", (Some(Element::E5m2), None)),
+    ("s8", (Some(Element::S8), None)),
+    ("u8", (Some(Element::U8), None)),
+    ("f32", (None, Some(Accumulator::F32))),
+    ("s32", (None, Some(Accumulator::S32))),
 ];
 
-/// Eats an operand type.
+/// Takes the next type, of A or B.
 pub(super) fn element(cx: &mut Cx<'_>) -> Result<Element, String> {
-    match cx.pick(&TYPES) {
-        Some(element) => Ok(element),
-        None => Err(format!("`{}`: operand type `.{}` is not supported", cx.inst.opcode, cx.peek().unwrap_or(""))),
-    }
+    let element = cx.pick(&TYPES).and_then(|t| t.0);
+    element.ok_or_else(|| format!("`{}`: A and B have no such type", cx.inst.opcode))
 }
 
-/// Eats an accumulator type.
+/// Takes the next type, of C or D.
 pub(super) fn accumulator(cx: &mut Cx<'_>) -> Result<Accumulator, String> {
-    let table = [("f16", Accumulator::F16), ("f32", Accumulator::F32), ("s32", Accumulator::S32)];
-    match cx.pick(&table) {
-        Some(accumulator) => Ok(accumulator),
-        None => Err(format!("`{}`: accumulator type `.{}` is not supported", cx.inst.opcode, cx.peek().unwrap_or(""))),
-    }
+    let accumulator = cx.pick(&TYPES).and_then(|t| t.1);
+    accumulator.ok_or_else(|| format!("`{}`: C and D have no such type", cx.inst.opcode))
 }
 
 /// Whether the tensor cores combine these types.
@@ -166,9 +164,10 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Matrix, String> {
         ("m8n8k4", (8, 4)),
     ];
     let Some((m, k)) = cx.pick(&shapes) else {
-        return Err(format!("`{}`: shape `.{}` is not supported", cx.inst.opcode, cx.peek().unwrap_or("")));
+        return Err(format!("`{}`: the tensor cores have no such shape", cx.inst.opcode));
     };
-    if !(cx.eat("row") && cx.eat("col")) {
+    let layouts = [("row", "row"), ("col", "col")];
+    if (cx.pick(&layouts), cx.pick(&layouts)) != (Some("row"), Some("col")) {
         return Err(format!("`{}`: only .row.col is supported", cx.inst.opcode));
     }
     if cx.has("f64") {

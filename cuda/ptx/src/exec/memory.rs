@@ -76,8 +76,8 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<MemoryOp, String> {
         "ld" | "ldu" | "st" => decode_access(cx),
         "prefetch" | "prefetchu" => {
             cx.pick(&SPACES);
-            let level = cx.part("a level")?;
-            if !["L1", "L2", "L2::evict_last", "L2::evict_normal", "tensormap"].contains(&level) {
+            const LEVELS: [&str; 5] = ["L1", "L2", "L2::evict_last", "L2::evict_normal", "tensormap"];
+            if cx.find(|p| LEVELS.contains(&p).then_some(())).is_none() {
                 return cx.unknown();
             }
             cx.end(1)?;

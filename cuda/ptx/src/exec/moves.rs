@@ -11,6 +11,9 @@ const MAX_PARAMS: u64 = 32_764;
 /// `mov`, with packing and unpacking.
 pub fn decode(cx: &mut Cx<'_>) -> Decode {
     let ty = cx.ty()?;
+    if let Some(n) = cx.pick(&[("v2", 2), ("v4", 4)]) {
+        return move_vector(cx, ty, n);
+    }
     cx.end(2)?;
     match (cx.operand(0)?, cx.operand(1)?) {
         (Operand::Vector(d), source) => unpack(cx, ty, d, source),
@@ -28,6 +31,40 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
             ))
         }
     }
+}
+
+/// `mov.v2`, `mov.v4`: element by element, all read before any is written.
+fn move_vector(cx: &mut Cx<'_>, ty: Type, n: usize) -> Decode {
+    cx.end(2)?;
+    if !matches!(ty.bits(), 8..=64) || ty.bits() as usize * n > 128 {
+        return cx.unknown();
+    }
+    let (mut d, mut s) = ([0; 4], [0; 4]);
+    for (i, (to, from)) in cx.vector(0, n)?.iter().zip(cx.vector(1, n)?).enumerate() {
+        (d[i], s[i]) = (cx.dst_of(to, ty)?, cx.src_of(from, ty)?);
+    }
+    let [a, b, c, f] = s;
+    // The last two destinations lie where modifiers would.
+    let args = Args { d: d[0], e: d[1], a, b, c, f, how: u32::from(d[2]) | u32::from(d[3]) << 16 };
+    let f: LaneFn = match (ty.bits(), n) {
+        (64, _) => |r, x, m| {
+            let (a, b) = (r.r64[x.a as usize], r.r64[x.b as usize]);
+            r.put64(x.d, &a, m);
+            r.put64(x.e, &b, m);
+        },
+        (_, 2) => |r, x, m| {
+            let (a, b) = (r.r32[x.a as usize], r.r32[x.b as usize]);
+            r.put32(x.d, &a, m);
+            r.put32(x.e, &b, m);
+        },
+        _ => |r, x, m| {
+            let values = [x.a, x.b, x.c, x.f].map(|i| r.r32[i as usize]);
+            for (d, v) in [x.d, x.e, x.how as u16, (x.how >> 16) as u16].into_iter().zip(&values) {
+                r.put32(d, v, m);
+            }
+        },
+    };
+    Ok((f, args))
 }
 
 fn mov128(regs: &mut Regs, args: &Args, mask: u32) {
@@ -115,13 +152,19 @@ fn element_type(cx: &Cx<'_>, ty: Type, n: usize) -> Result<Type, String> {
 pub fn decode_policy(cx: &mut Cx<'_>) -> Decode {
     const POLICY: u64 = 0x14f0_0000_0000_0000;
     let kind = cx.part("fractional, range or cvt")?;
-    cx.eat("global");
-    let priorities = ["L2::evict_last", "L2::evict_normal", "L2::evict_first", "L2::evict_unchanged"];
-    let rest: Vec<&str> = std::iter::from_fn(|| cx.peek().filter(|p| *p != "b64").map(|p| (p, cx.part("").is_ok()).0)).collect();
+    // The first priority, and one for the rest.
+    const FIRST: [&str; 4] = ["L2::evict_last", "L2::evict_normal", "L2::evict_first", "L2::evict_unchanged"];
+    const SECOND: [&str; 2] = ["L2::evict_first", "L2::evict_unchanged"];
+    let priority = |cx: &mut Cx<'_>, of: &[&str]| cx.find(|p| of.contains(&p).then_some(())).is_some();
     let sources = match kind {
-        "fractional" if rest.iter().all(|r| priorities.contains(r)) => cx.count().saturating_sub(1),
-        "range" if rest.iter().all(|r| priorities.contains(r)) => 3,
-        "cvt" if rest == ["L2"] => 1,
+        "cvt" if cx.eat("L2") => 1,
+        "fractional" | "range" if priority(cx, &FIRST) => {
+            priority(cx, &SECOND);
+            if kind == "range" && !cx.eat("global") {
+                return cx.unknown();
+            }
+            if kind == "range" { 3 } else { cx.count().saturating_sub(1).min(1) }
+        }
         _ => return cx.unknown(),
     };
     cx.ty_of(&[Type::B64])?;
@@ -136,7 +179,7 @@ pub fn decode_address(cx: &mut Cx<'_>) -> Decode {
     let u = [Type::U64];
     match cx.head() {
         "cvta" => {
-            let to = cx.eat("to");
+            let to = cx.lead("to");
             let space = cx.part("a space")?;
             cx.ty_of(&u)?;
             let args = cx.args(Type::U64, &[Type::U64])?;

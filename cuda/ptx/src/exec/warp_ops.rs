@@ -113,11 +113,7 @@ fn vote(cx: &mut Cx<'_>) -> Result<WarpOp, String> {
 }
 
 fn matching(cx: &mut Cx<'_>) -> Result<WarpOp, String> {
-    let all = match cx.part("all or any")? {
-        "all" => true,
-        "any" => false,
-        _ => return cx.unknown(),
-    };
+    let Some(all) = cx.pick(&[("all", true), ("any", false)]) else { return cx.unknown() };
     cx.expect(&["sync"])?;
     let ty = cx.ty_of(&[B32, B64])?;
     cx.end(3)?;

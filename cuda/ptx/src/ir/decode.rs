@@ -38,7 +38,14 @@ pub(crate) enum Name {
     Prototype(Vec<u32>, Vec<u32>),
     /// A function of the module.
     Function(u32),
+    /// A register of so many elements, each a register by the name with `.x` and so on behind it.
+    Vector(usize),
+    /// A variable that another module would have to define.
+    Extern,
 }
+
+/// What the elements of a vector register are called.
+pub(crate) const ELEMENTS: [[&str; 4]; 2] = [["x", "y", "z", "w"], ["r", "g", "b", "a"]];
 
 /// Register counts and constants of a kernel or of all functions together.
 #[derive(Clone, Debug, Default)]
@@ -106,19 +113,56 @@ pub(crate) struct Scopes {
     pub indirect: bool,
     /// Shared variables that are named.
     pub shared: Vec<u32>,
+    /// Some register is a vector.
+    pub vectors: bool,
 }
 
 impl Scopes {
+    /// The elements of what is named, if it is a vector: a register, or a special register of three dimensions.
+    fn elements(&self, name: &str) -> Option<Vec<Operand>> {
+        const SPECIAL: [&str; 8] = ["tid", "ntid", "ctaid", "nctaid", "clusterid", "nclusterid", "cluster_ctaid", "cluster_nctaid"];
+        let n = match self.find(name) {
+            Some(Name::Vector(n)) => *n,
+            None if name.strip_prefix('%').is_some_and(|n| SPECIAL.contains(&n)) => 4,
+            _ => return None,
+        };
+        Some(ELEMENTS[0][..n].iter().map(|e| Operand::Name(format!("{name}.{e}"))).collect())
+    }
+
+    /// The instruction with the elements of vectors in their place, if it names any.
+    pub fn spread(&self, i: &ast::Instruction) -> Option<ast::Instruction> {
+        if !self.vectors && !i.opcode.starts_with("mov.v") {
+            return None;
+        }
+        let mut out = i.clone();
+        let mut found = false;
+        for operand in &mut out.operands {
+            let Operand::Name(name) = operand else { continue };
+            if let Some(elements) = self.elements(name) {
+                *operand = Operand::Vector(elements);
+                found = true;
+            }
+        }
+        found.then_some(out)
+    }
+
     pub fn find(&self, name: &str) -> Option<&Name> {
         self.stack.iter().rev().find_map(|s| s.get(name)).or_else(|| self.module.get(name))
     }
 }
 
 /// An instruction on its way to an operation.
+///
+/// An opcode is a name of one or several words (`cp.async.bulk.tensor`, `mul.wide`), then modifiers. Assemblers take the modifiers
+/// in any order, and compilers rely on it; only among their like (types, layouts of A and B, source and destination spaces) does the
+/// order mean anything. So a decoder first reads the words of the name ([`Cx::lead`], [`Cx::part`]) and then takes the modifiers that
+/// it knows from the set of those left ([`Cx::eat`], [`Cx::pick`], [`Cx::ty`], each the first of its kind); what stays is refused
+/// by [`Cx::end`].
 pub struct Cx<'a> {
     pub(crate) inst: &'a ast::Instruction,
-    parts: SmallVec<[&'a str; 12]>,
-    at: usize,
+    head: &'a str,
+    /// What is left of the opcode behind its head.
+    left: SmallVec<[&'a str; 12]>,
     pub(crate) scopes: &'a mut Scopes,
     /// Registers read.
     pub(crate) uses: SmallVec<[Reg; 8]>,
@@ -152,68 +196,86 @@ fn show(operand: &Operand) -> String {
 
 impl<'a> Cx<'a> {
     pub(crate) fn new(inst: &'a ast::Instruction, scopes: &'a mut Scopes) -> Cx<'a> {
-        Cx { inst, parts: inst.opcode.split('.').collect(), at: 1, scopes, uses: SmallVec::new(), defs: SmallVec::new() }
+        let mut parts = inst.opcode.split('.');
+        let head = parts.next().unwrap_or("");
+        Cx { inst, head, left: parts.collect(), scopes, uses: SmallVec::new(), defs: SmallVec::new() }
     }
 
-    /// The first part of the opcode.
+    /// The first word of the opcode.
     pub fn head(&self) -> &'a str {
-        self.parts[0]
+        self.head
     }
 
-    /// All parts after the first.
+    /// The parts that are left.
     pub fn parts(&self) -> impl Iterator<Item = &'a str> + '_ {
-        self.parts[1..].iter().copied()
+        self.left.iter().copied()
     }
 
-    /// Whether any part after the first is `part`.
+    /// Whether `part` is left.
     pub fn has(&self, part: &str) -> bool {
-        self.parts[1..].contains(&part)
+        self.left.contains(&part)
     }
 
-    /// The next part, not yet eaten.
+    /// The first part that is left.
     pub fn peek(&self) -> Option<&'a str> {
-        self.parts.get(self.at).copied()
+        self.left.first().copied()
     }
 
-    /// Eats the next part if it is `part`.
-    pub fn eat(&mut self, part: &str) -> bool {
+    /// Takes the next word of the instruction's name if it is `part`: unlike a modifier it has its place.
+    pub fn lead(&mut self, part: &str) -> bool {
         let hit = self.peek() == Some(part);
-        self.at += usize::from(hit);
+        if hit {
+            self.left.remove(0);
+        }
         hit
     }
 
-    /// Eats these parts, which every form has here.
+    /// Takes the next word of the instruction's name, whatever it is.
+    pub fn part(&mut self, what: &str) -> Result<&'a str, String> {
+        match self.left.is_empty() {
+            true => Err(format!("`{}` lacks {what}", self.inst.opcode)),
+            false => Ok(self.left.remove(0)),
+        }
+    }
+
+    /// Takes the first modifier that `wanted` accepts.
+    pub fn find<T>(&mut self, wanted: impl Fn(&'a str) -> Option<T>) -> Option<T> {
+        let (at, value) = self.left.iter().enumerate().find_map(|(i, p)| Some((i, wanted(p)?)))?;
+        self.left.remove(at);
+        Some(value)
+    }
+
+    /// Takes the modifier `part` if it is there.
+    pub fn eat(&mut self, part: &str) -> bool {
+        self.find(|p| (p == part).then_some(())).is_some()
+    }
+
+    /// Takes these modifiers, which every form has.
     pub fn expect(&mut self, parts: &[&str]) -> Result<(), String> {
         if parts.iter().all(|p| self.eat(p)) { Ok(()) } else { self.unknown() }
     }
 
-    /// Eats the next part if the table has it.
+    /// Takes the first modifier that the table has.
     pub fn pick<T: Copy>(&mut self, table: &[(&str, T)]) -> Option<T> {
-        let value = self.peek().and_then(|p| table.iter().find(|(n, _)| *n == p)).map(|(_, v)| *v)?;
-        self.at += 1;
-        Some(value)
+        self.find(|p| table.iter().find(|(n, _)| *n == p).map(|(_, v)| *v))
     }
 
-    /// Eats the next part, whatever it is.
-    pub fn part(&mut self, what: &str) -> Result<&'a str, String> {
-        let p = self.peek().ok_or_else(|| format!("`{}` lacks {what}", self.inst.opcode))?;
-        self.at += 1;
-        Ok(p)
-    }
-
-    /// Eats a type.
+    /// Takes the first type.
     pub fn ty(&mut self) -> Result<Type, String> {
+        if let Some(ty) = self.find(Type::parse) {
+            return Ok(ty);
+        }
         let part = self.part("a type")?;
-        Type::parse(part).ok_or_else(|| format!("`.{part}` of `{}` is not a type known here", self.inst.opcode))
+        Err(format!("`.{part}` of `{}` is not a type known here", self.inst.opcode))
     }
 
-    /// Eats a type that is one of `allowed`.
+    /// Takes the first type, which must be one of `allowed`.
     pub fn ty_of(&mut self, allowed: &[Type]) -> Result<Type, String> {
         let ty = self.ty()?;
         if allowed.contains(&ty) { Ok(ty) } else { Err(format!("`{}` does not take the type .{}", self.inst.opcode, ty.name())) }
     }
 
-    /// Demands that every part was eaten and that there are `operands` operands.
+    /// Demands that every part was taken and that there are `operands` operands.
     pub fn end(&self, operands: usize) -> Result<(), String> {
         self.no_more_parts()?;
         let n = self.inst.operands.len();
@@ -223,10 +285,10 @@ impl<'a> Cx<'a> {
         Ok(())
     }
 
-    /// Demands that every part was eaten.
+    /// Demands that every part was taken.
     pub fn no_more_parts(&self) -> Result<(), String> {
         match self.peek() {
-            Some(p) => Err(format!("`{}`: modifier `.{p}` is unknown or misplaced", self.inst.opcode)),
+            Some(p) => Err(format!("`{}`: modifier `.{p}` is unknown or does not belong here", self.inst.opcode)),
             None => Ok(()),
         }
     }
@@ -412,6 +474,7 @@ impl<'a> Cx<'a> {
         };
         let addr = match &**base {
             Operand::Name(name) => match self.scopes.find(name) {
+                Some(Name::Extern) => return Err(format!("`{name}` is extern and nothing defines it")),
                 Some(Name::Register { reg, ty }) => {
                     let (reg, ty) = (*reg, *ty);
                     if !matches!(ty.bits(), 32 | 64) {
@@ -474,6 +537,7 @@ impl<'a> Cx<'a> {
             Some(Name::Global(s, _)) => Constant::Global(*s, offset),
             Some(Name::Function(f)) if offset == 0 => Constant::Function(*f),
             Some(Name::Register { .. }) => return Err(format!("`{name}` is a register: it takes no offset here")),
+            Some(Name::Extern) => return Err(format!("`{name}` is extern and nothing defines it")),
             Some(_) => return Err(format!("`{name}` has no address")),
             None => return Err(format!("`{name}` is not declared")),
         };

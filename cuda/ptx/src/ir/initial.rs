@@ -36,10 +36,9 @@ impl Fill {
             }
             Init::Value(v) => {
                 let bits = match v {
-                    ast::InitValue::Int(v) if self.ty.is_float() && matches!(self.ty, Type::F32) => {
-                        u64::from((*v as f32).to_bits())
+                    ast::InitValue::Int(_) if self.ty.is_float() => {
+                        return Err(format!("an integer is no value of .{}", self.ty.name()));
                     }
-                    ast::InitValue::Int(v) if self.ty == Type::F64 => (*v as f64).to_bits(),
                     ast::InitValue::Int(v) => *v as u64,
                     ast::InitValue::Float(l) => super::decode::literal_bits(*l, self.ty)?,
                     ast::InitValue::Symbol { name, offset, mask, .. } => {

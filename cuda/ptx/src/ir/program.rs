@@ -103,8 +103,12 @@ pub struct Entry {
     pub reqntid: Option<[u32; 3]>,
     /// `.reqnctapercluster`
     pub reqnctapercluster: Option<[u32; 3]>,
+    /// `.maxclusterrank`
+    pub maxclusterrank: Option<u32>,
     /// `.explicitcluster`
     pub explicit_cluster: bool,
+    /// `.blocksareclusters`: a launch counts its grid in clusters.
+    pub blocks_are_clusters: bool,
     /// `.maxnreg`
     pub maxnreg: Option<u32>,
 }

@@ -257,8 +257,12 @@ pub struct Function {
     pub reqnctapercluster: Option<[u32; 3]>,
     /// `.maxnreg`
     pub maxnreg: Option<u32>,
+    /// `.maxclusterrank`
+    pub maxclusterrank: Option<u32>,
     /// `.explicitcluster`
     pub explicit_cluster: bool,
+    /// `.blocksareclusters`
+    pub blocks_are_clusters: bool,
     /// Body; a declaration has none.
     pub body: Option<Vec<Statement>>,
     /// Line of its name.
@@ -359,7 +363,7 @@ pub enum Operand {
     Literal(Literal),
     /// `!p`.
     Not(String),
-    /// `-r` is not PTX; `_` is the sink.
+    /// `_`: what is written there is lost.
     Sink,
     /// `a|b`, a pair of destinations.
     Pair(Box<Operand>, Box<Operand>),

@@ -43,7 +43,16 @@ impl Parser<'_> {
                 let returns = if self.peek() == Some(Kind::Punct('(')) { self.parameters()? } else { Vec::new() };
                 self.word("`_`")?;
                 let params = self.parameters()?;
-                self.eat_word(".noreturn");
+                loop {
+                    match self.peek() {
+                        Some(Kind::Word(".noreturn")) => self.at += 1,
+                        Some(Kind::Word(".abi_preserve" | ".abi_preserve_control")) => {
+                            self.at += 1;
+                            self.unsigned("a count")?;
+                        }
+                        _ => break,
+                    }
+                }
                 self.expect(';')?;
                 out.push(Statement::Prototype(Prototype { name: name.to_string(), returns, params, line }));
             }
@@ -113,12 +122,20 @@ impl Parser<'_> {
             None
         };
         let opcode = self.word("an opcode")?.to_string();
+        let call = opcode.split('.').next() == Some("call");
         let mut operands = Vec::new();
         while !self.eat(';') {
             if !operands.is_empty() {
                 self.expect(',')?;
             }
-            operands.push(self.operand()?);
+            operands.push(match self.peek() {
+                // Elsewhere a parenthesis belongs to a constant expression.
+                Some(Kind::Punct('(')) if call => {
+                    self.at += 1;
+                    Operand::List(self.nested(|p| p.operands_until(')'))?)
+                }
+                _ => self.operand()?,
+            });
         }
         Ok(Instruction { guard, opcode, operands, line, loc: self.loc })
     }
@@ -142,37 +159,14 @@ impl Parser<'_> {
                 self.at += 1;
                 Ok(Operand::Vector(self.nested(|p| p.operands_until('}'))?))
             }
-            Some(Kind::Punct('(')) => {
-                self.at += 1;
-                Ok(Operand::List(self.nested(|p| p.operands_until(')'))?))
-            }
+            Some(_) if self.at_constant() => self.constant().map(Operand::Literal),
             Some(Kind::Punct('!')) => {
                 self.at += 1;
                 Ok(Operand::Not(self.word("a predicate")?.to_string()))
             }
-            Some(Kind::Punct('-')) => {
-                self.at += 1;
-                match self.next()? {
-                    Kind::Number(Literal::Int(v)) => Ok(Operand::Literal(Literal::Int(v.wrapping_neg()))),
-                    Kind::Number(Literal::F64(v)) => Ok(Operand::Literal(Literal::F64(-v))),
-                    Kind::Number(Literal::F32(v)) => Ok(Operand::Literal(Literal::F32(v ^ 1 << 31))),
-                    _ => {
-                        self.at -= 1;
-                        self.unexpected("a number")
-                    }
-                }
-            }
-            Some(Kind::Number(n)) => {
-                self.at += 1;
-                Ok(Operand::Literal(n))
-            }
             Some(Kind::Word("_")) => {
                 self.at += 1;
                 Ok(Operand::Sink)
-            }
-            Some(Kind::Word("WARP_SZ")) => {
-                self.at += 1;
-                Ok(Operand::Literal(Literal::Int(32)))
             }
             Some(Kind::Word(w)) => {
                 self.at += 1;
@@ -185,12 +179,9 @@ impl Parser<'_> {
         }
     }
 
-    /// `+n`, `-n`, `+-n`, or nothing.
+    /// `+` and a constant expression, or nothing.
     pub(super) fn displacement(&mut self) -> Result_<Option<i64>> {
-        if self.eat('+') || self.peek() == Some(Kind::Punct('-')) {
-            return Ok(Some(self.int("an offset")?));
-        }
-        Ok(None)
+        if self.eat('+') { self.integer("an offset").map(Some) } else { Ok(None) }
     }
 
     fn operands_until(&mut self, end: char) -> Result_<Vec<Operand>> {
@@ -207,11 +198,7 @@ impl Parser<'_> {
     fn address(&mut self) -> Result_<Operand> {
         let base = match self.simple_operand()? {
             Operand::Offset(name, offset) => (Operand::Name(name), offset),
-            Operand::Literal(Literal::Int(v)) => {
-                let d = self.displacement()?.unwrap_or(0);
-                (Operand::Literal(Literal::Int(v)), d)
-            }
-            name @ Operand::Name(_) => (name, 0),
+            base @ (Operand::Literal(Literal::Int(_)) | Operand::Name(_)) => (base, 0),
             _ => return self.unexpected("an address"),
         };
         let rest = if self.eat(',') { self.operands_until(']')? } else { self.expect(']').map(|()| Vec::new())? };

@@ -118,7 +118,8 @@ fn number(text: &str) -> Option<Literal> {
     if let Some(h) = lower.strip_prefix("0d") {
         return (h.len() == 16).then(|| u64::from_str_radix(h, 16).ok()).flatten().map(|b| Literal::F64(f64::from_bits(b)));
     }
-    let whole = lower.strip_suffix('u').unwrap_or(&lower);
+    // Only a capital U marks an unsigned number.
+    let whole = if text.ends_with('U') { &lower[..lower.len() - 1] } else { &lower };
     let parsed = if let Some(h) = whole.strip_prefix("0x") {
         u64::from_str_radix(h, 16)
     } else if let Some(b) = whole.strip_prefix("0b") {
@@ -130,6 +131,7 @@ fn number(text: &str) -> Option<Literal> {
     };
     match parsed {
         Ok(v) => Some(Literal::Int(v as i64)),
-        Err(_) => lower.parse().ok().map(Literal::F64),
+        Err(_) if lower.bytes().all(|c| c.is_ascii_digit() || b".e+-".contains(&c)) => lower.parse().ok().map(Literal::F64),
+        Err(_) => None,
     }
 }

@@ -142,8 +142,9 @@ impl<'a> Parser<'a> {
                 ".target" => {
                     self.at += 1;
                     loop {
-                        let t = self.word("a target")?.to_string();
-                        self.module.target.push(t);
+                        let t = self.word("a target")?;
+                        check_target(t).map_err(|message| (line, message))?;
+                        self.module.target.push(t.to_string());
                         if !self.eat(',') {
                             break;
                         }
@@ -341,6 +342,27 @@ impl<'a> Parser<'a> {
         Ok(dims)
     }
 
+    /// `(.managed)` or `(.unified(a, b))`: where the memory lies is the system's business.
+    fn attribute(&mut self) -> Result_<()> {
+        self.expect('(')?;
+        loop {
+            match self.word("an attribute")? {
+                ".managed" => {}
+                ".unified" => {
+                    self.expect('(')?;
+                    self.int("a number")?;
+                    self.expect(',')?;
+                    self.int("a number")?;
+                    self.expect(')')?;
+                }
+                other => return Err((self.line(), format!("unknown attribute `{other}`"))),
+            }
+            if !self.eat(',') {
+                return self.expect(')');
+            }
+        }
+    }
+
     /// `.align n`, `.attribute(…)`, `.v2`, and the type, in any order up to the name.
     pub(super) fn typed(&mut self) -> Result_<(Option<u32>, Type, u32)> {
         let (mut align, mut ty, mut vector) = (None, None, 1);
@@ -359,12 +381,8 @@ impl<'a> Parser<'a> {
                 "v2" => vector = 2,
                 "v4" => vector = 4,
                 "v8" => vector = 8,
-                "attribute" => {
-                    self.expect('(')?;
-                    while !self.eat(')') {
-                        self.next()?;
-                    }
-                }
+                "attribute" => self.attribute()?,
+                "texref" | "samplerref" | "surfref" => return Err((line, format!("`.{d}`: textures and surfaces are not supported"))),
                 "ptr" => {
                     // A pointer's target space and alignment are advice.
                     while let Some(Kind::Word(w)) = self.peek() {
@@ -398,9 +416,9 @@ impl<'a> Parser<'a> {
             }
             return Ok(Init::List(list));
         }
-        let negative = self.eat('-');
-        let value = match self.next()? {
-            Kind::Number(Literal::Int(v)) if self.eat('(') => {
+        let value = match (self.peek(), self.peek_second()) {
+            (Some(Kind::Number(Literal::Int(v))), Some(Kind::Punct('('))) => {
+                self.at += 2;
                 let inner = self.symbol_value()?;
                 self.expect(')')?;
                 match inner {
@@ -410,13 +428,11 @@ impl<'a> Parser<'a> {
                     other => other,
                 }
             }
-            Kind::Number(Literal::Int(v)) => InitValue::Int(if negative { v.wrapping_neg() } else { v }),
-            Kind::Number(Literal::F64(v)) => InitValue::Float(Literal::F64(if negative { -v } else { v })),
-            Kind::Number(f) => InitValue::Float(f),
-            _ => {
-                self.at -= 1;
-                self.symbol_value()?
-            }
+            _ if self.at_constant() => match self.constant()? {
+                Literal::Int(v) => InitValue::Int(v),
+                float => InitValue::Float(float),
+            },
+            _ => self.symbol_value()?,
         };
         Ok(Init::Value(value))
     }
@@ -481,6 +497,9 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn function(&mut self, entry: bool) -> Result_<Function> {
+        if self.eat_word(".attribute") {
+            self.attribute()?;
+        }
         let returns = if !entry && self.peek() == Some(Kind::Punct('(')) { self.parameters()? } else { Vec::new() };
         let line = self.line();
         let name = self.word("a function's name")?.to_string();
@@ -495,7 +514,9 @@ impl<'a> Parser<'a> {
             reqntid: None,
             reqnctapercluster: None,
             maxnreg: None,
+            maxclusterrank: None,
             explicit_cluster: false,
+            blocks_are_clusters: false,
             body: None,
             line,
         };
@@ -520,23 +541,15 @@ impl<'a> Parser<'a> {
                         ".reqntid" => f.reqntid = Some(self.triple()?),
                         ".reqnctapercluster" => f.reqnctapercluster = Some(self.triple()?),
                         ".maxnreg" => f.maxnreg = Some(self.unsigned("a number of registers")?),
-                        ".minnctapersm" | ".maxnctapersm" | ".maxclusterrank" => {
+                        ".maxclusterrank" => f.maxclusterrank = Some(self.unsigned("a number of CTAs")?),
+                        ".minnctapersm" | ".maxnctapersm" => {
                             self.unsigned("a count")?;
                         }
                         ".explicitcluster" => f.explicit_cluster = true,
                         ".noreturn" => f.noreturn = true,
-                        ".blocksareclusters" => {
-                            return Err((line, "`.blocksareclusters` is not supported".to_string()));
-                        }
+                        ".blocksareclusters" => f.blocks_are_clusters = true,
                         ".abi_preserve" | ".abi_preserve_control" => {
                             self.unsigned("a count")?;
-                        }
-                        ".unique" | ".attribute" => {
-                            if self.eat('(') {
-                                while !self.eat(')') {
-                                    self.next()?;
-                                }
-                            }
                         }
                         other => return Err((line, format!("unknown directive `{other}` of a function"))),
                     }
@@ -544,6 +557,19 @@ impl<'a> Parser<'a> {
                 _ => return self.unexpected("a function's body"),
             }
         }
+    }
+}
+
+/// Refuses a target whose code does not run on an sm_90a.
+fn check_target(word: &str) -> Result<(), String> {
+    let architecture = word.strip_prefix("sm_").or(word.strip_prefix("compute_"));
+    let number = architecture.and_then(|a| a.parse::<u32>().ok());
+    match (architecture, number) {
+        (Some("90a"), _) => Ok(()),
+        (_, Some(n)) if n <= 90 => Ok(()),
+        (Some(_), _) => Err(format!("code for `.target {word}` does not run on sm_90a, which is the machine here")),
+        (None, _) if matches!(word, "texmode_unified" | "texmode_independent" | "debug") => Ok(()),
+        (None, _) => Err(format!("unknown target `{word}`")),
     }
 }
 

@@ -314,7 +314,6 @@ fn packed_and_dots() {
     };
     let mut rows = vec![
         Row::new("add.u16x2 $0, $1, $2;", "w=ww", halves(|a, b| a + b, false)),
-        Row::new("sub.s16x2 $0, $1, $2;", "w=ww", halves(|a, b| a - b, true)),
         Row::new("min.s16x2 $0, $1, $2;", "w=ww", halves(|a, b| a.min(b), true)),
         Row::new("max.u16x2 $0, $1, $2;", "w=ww", halves(|a, b| a.max(b), false)),
         Row::new("max.s16x2.relu $0, $1, $2;", "w=ww", halves(|a, b| a.max(b).max(0), true)),

@@ -21,7 +21,7 @@ const REGS: &str = ".reg .b16 %h<4>; .reg .b32 %r<4>; .reg .f32 %f<4>; .reg .b64
 fn what_is_unknown_is_an_error_with_its_line() {
     let cases = [
         ("frobnicate.u32 %r1, %r2;", "unknown instruction `frobnicate.u32`"),
-        ("add.u32.wrap %r1, %r2, %r3;", "`.wrap` is unknown or misplaced"),
+        ("add.u32.wrap %r1, %r2, %r3;", "`.wrap` is unknown or does not belong here"),
         ("add.sat.u32 %r1, %r2, %r3;", "unknown form of instruction `add.sat.u32`"),
         ("add.u32 %r1, %r2;", "takes 3 operands, not 2"),
         ("add.u32 %r1, %r2, %rx;", "`%rx` is not declared"),
@@ -36,7 +36,7 @@ fn what_is_unknown_is_an_error_with_its_line() {
         ("ld.param.u64 %rd1, [p+4];", "reads 8 bytes at offset 4 of a parameter of 8"),
         ("st.const.u32 [%rd1], %r1;", "constant memory"),
         ("bra $nowhere;", "there is no label `$nowhere`"),
-        ("call missing, (%r1);", "`%r1` is no .param variable"),
+        ("call missing, (%r1);", "which nothing defines"),
         ("call missing;", "which nothing defines"),
         ("cvt.f16.f32 %h1, %f1;", "needs .rn"),
         ("cvt.u32.f32 %r1, %f1;", ".rni"),
@@ -50,7 +50,7 @@ fn what_is_unknown_is_an_error_with_its_line() {
         ("atom.global.add.f16 %h1, [%rd1], %h2;", "unknown form"),
         ("setmaxnreg.inc.sync.aligned.u32 100;", "multiple of 8"),
         ("tex.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [%rd1, {%f0, %f1}];", "unknown instruction `tex"),
-        (".reg .v4 .b32 %v;", "vector registers"),
+        (".reg .v8 .b32 %v;", "a vector register has 2 or 4 elements"),
         (".reg .b32 %r1;", "declared twice"),
     ];
     for (body, message) in cases {
@@ -60,6 +60,76 @@ fn what_is_unknown_is_an_error_with_its_line() {
     }
     // All errors are reported, not the first only.
     assert_eq!(error(&format!("{REGS}bad.u32 %r1;\nadd.u32 %r1, %r2;")).lines().count(), 2);
+}
+
+#[test]
+fn modifiers_come_in_any_order_but_among_their_like() {
+    // What assemblers take, as ptxas 12.4 was asked.
+    for taken in [
+        "vote.ballot.sync.b32 %r1, %p1, -1;",
+        "vote.b32.ballot.sync %r1, %p1, -1;",
+        "shfl.up.b32.sync %r1, %r2, 1, 0, -1;",
+        "match.sync.any.b32 %r1, %r2, -1;",
+        "redux.s32.add.sync %r1, %r2, -1;",
+        "ldmatrix.x4.m8n8.b16.shared.sync.aligned {%r0, %r1, %r2, %r3}, [%r0];",
+        "stmatrix.sync.aligned.trans.x2.m8n8.shared.b16 [%r0], {%r1, %r2};",
+        "mma.m16n8k16.row.sync.aligned.f32.col.f16.f16.f32 {%f0, %f1, %f2, %f3}, {%r0, %r1, %r2, %r3}, {%r0, %r1}, {%f0, %f1, %f2, %f3};",
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.u8.s32.satfinite {%r0, %r1, %r2, %r3}, {%r0, %r1, %r2, %r3}, {%r0, %r1}, {%r0, %r1, %r2, %r3};",
+        "wgmma.mma_async.f32.aligned.m64n8k16.f16.sync.f16 {%f0, %f1, %f2, %f3}, %rd1, %rd2, 1, 1, 1, 0, 0;",
+        "ld.u32.v4.gpu.acquire.global {%r0, %r1, %r2, %r3}, [%rd1];",
+        "atom.global.v2.f32.add {%f0, %f1}, [%rd1], {%f2, %f3};",
+        "red.f32.add.global.relaxed.gpu [%rd1], %f0;",
+        "fence.gpu.acq_rel;",
+        "fence.release.cluster.mbarrier_init;",
+        "fence.proxy.shared::cta.async;",
+        "mbarrier.arrive.expect_tx.b64.release.shared::cta.cta %rd1, [%r1], %r2;",
+        "cp.async.shared.global.ca [%r1], [%rd1], 16;",
+        "cp.async.bulk.mbarrier::complete_tx::bytes.shared::cluster.global [%r1], [%rd1], %r2, [%r3];",
+        "tensormap.replace.box_dim.b1024.b32.global.tile [%rd1], 1, %r1;",
+        "add.f32.ftz.rn %f0, %f1, %f2;",
+        "cvt.f32.sat.ftz.f64.rn %f0, %fd1;",
+        "set.u32.lt.f32 %r0, %f1, %f2;",
+        "setmaxnreg.inc.u32.aligned.sync 104;",
+    ] {
+        let text = format!(".visible .entry k(.param .u64 p) {{\n{REGS}{taken}\nret; }}");
+        assert!(parse(&text).is_ok(), "{taken}: {}", parse(&text).err().unwrap());
+    }
+    // Words of the name have their places, and so have types, layouts and spaces among their like; nothing comes twice.
+    for refused in [
+        "mma.sync.aligned.m16n8k16.col.row.f32.f16.f16.f32 {%f0, %f1, %f2, %f3}, {%r0, %r1, %r2, %r3}, {%r0, %r1}, {%f0, %f1, %f2, %f3};",
+        "mma.sync.aligned.m16n8k32.row.col.s8.s32.u8.s32 {%r0, %r1, %r2, %r3}, {%r0, %r1, %r2, %r3}, {%r0, %r1}, {%r0, %r1, %r2, %r3};",
+        "cp.async.ca.global.shared [%r1], [%rd1], 16;",
+        "mul.u16.wide %r1, %h1, %h2;",
+        "cvta.shared.to.u64 %rd1, %rd2;",
+        "mbarrier.b64.init.shared::cta [%r1], %r2;",
+        "cp.async.bulk.read.wait_group 0;",
+        "barrier.cluster.aligned.arrive;",
+        "ld.global.global.u32 %r1, [%rd1];",
+        "add.rn.rz.f32 %f0, %f1, %f2;",
+        "fence.sc.sc.gpu;",
+    ] {
+        error(&format!("{REGS}{refused}"));
+    }
+}
+
+#[test]
+fn targets_that_do_not_run_here_are_refused() {
+    for (target, runs) in [
+        ("sm_52", true),
+        ("sm_80", true),
+        ("sm_90", true),
+        ("sm_90a", true),
+        ("sm_90a, texmode_independent", true),
+        ("sm_100", false),
+        ("sm_100a", false),
+        ("sm_120f", false),
+        ("sm_89a", false),
+    ] {
+        let text = format!(".version 9.3\n.target {target}\n.address_size 64\n.visible .entry k() {{ ret; }}");
+        let message = Module::parse("k.ptx", &text).err().map(|e| e.to_string());
+        assert_eq!(message.is_none(), runs, "{target}: {message:?}");
+        assert!(message.is_none_or(|m| m.lines().count() == 1 && m.contains(&format!("`.target {target}` does not run on sm_90a"))));
+    }
 }
 
 #[test]
@@ -97,7 +167,9 @@ fn nested(depth: usize) -> Vec<(&'static str, String)> {
         ("brackets", kernel(format!("ld.global.u64 %r1, {};", wrap("[", "%r1", "]")))),
         ("coordinates", kernel(format!("ld.global.u64 %r1, {};", wrap("[%r1, ", "%r1", "]")))),
         ("parentheses", kernel(format!("call f, {};", wrap("(", "%r1", ")")))),
-        ("mixed", kernel(format!("call f, {};", wrap("({[%r1, ", "%r1", "]})")))),
+        ("mixed", kernel(format!("call f, ({});", wrap("{[%r1, ", "%r1", "]}")))),
+        ("constants", kernel(format!("mov.b64 %r1, {};", wrap("(", "1", ")")))),
+        ("signs", kernel(format!("mov.b64 %r1, {};", wrap("-~", "1", "")))),
         ("initialisers", format!(".visible .entry k() {{ ret; }}\n.global .b32 x[2] = {};", wrap("{", "1", "}"))),
     ]
 }

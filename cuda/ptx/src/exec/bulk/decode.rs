@@ -27,7 +27,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Bulk, String> {
 }
 
 fn membar(cx: &mut Cx<'_>) -> Result<Fence, String> {
-    if cx.eat("proxy") {
+    if cx.lead("proxy") {
         return proxy(cx);
     }
     let scopes = [("cta", Scope::Cta), ("gl", Scope::Gpu), ("sys", Scope::Sys)];
@@ -37,7 +37,7 @@ fn membar(cx: &mut Cx<'_>) -> Result<Fence, String> {
 }
 
 fn fence(cx: &mut Cx<'_>) -> Result<Fence, String> {
-    if cx.eat("proxy") {
+    if cx.lead("proxy") {
         return proxy(cx);
     }
     if cx.eat("mbarrier_init") {
@@ -52,22 +52,22 @@ fn fence(cx: &mut Cx<'_>) -> Result<Fence, String> {
 }
 
 fn proxy(cx: &mut Cx<'_>) -> Result<Fence, String> {
-    let kinds =
-        [("alias", Fence::Alias), ("async", Fence::Async(FencedSpace::All)), ("async.global", Fence::Async(FencedSpace::Global))];
-    let fence = match cx.part("a proxy")? {
-        "async" if cx.eat("global") => Fence::Async(FencedSpace::Global),
-        "async" if cx.eat("shared::cta") || cx.eat("shared::cluster") => Fence::Async(FencedSpace::Shared),
-        other => match kinds.iter().find(|k| k.0 == other) {
-            Some(k) => k.1,
-            None => return cx.unknown(),
-        },
+    let spaces =
+        [("global", FencedSpace::Global), ("shared::cta", FencedSpace::Shared), ("shared::cluster", FencedSpace::Shared)];
+    let fence = match cx.pick(&[("alias", Fence::Alias), ("async", Fence::Async(FencedSpace::All))]) {
+        Some(Fence::Async(all)) => Fence::Async(cx.pick(&spaces).unwrap_or(all)),
+        Some(other) => other,
+        None => return cx.unknown(),
     };
     cx.end(0)?;
     Ok(fence)
 }
 
 fn fence_map(cx: &mut Cx<'_>) -> Result<Bulk, String> {
-    cx.expect(&["proxy", "tensormap::generic"])?;
+    if !cx.lead("proxy") {
+        return cx.unknown();
+    }
+    cx.expect(&["tensormap::generic"])?;
     let acquire = cx.eat("acquire");
     if !acquire && !cx.eat("release") {
         return cx.unknown();
@@ -86,12 +86,10 @@ fn fence_map(cx: &mut Cx<'_>) -> Result<Bulk, String> {
 
 /// Semantics and scope, if given: whether the operation orders memory.
 fn sem(cx: &mut Cx<'_>, allowed: &str) -> Result<bool, String> {
-    let ordered = match cx.peek() {
-        Some("relaxed") => false,
-        Some(p) if p == allowed => true,
-        _ => return Ok(true),
+    let ordered = match cx.pick(&[("relaxed", false), (allowed, true)]) {
+        Some(ordered) => ordered,
+        None => return Ok(true),
     };
-    cx.part("semantics")?;
     match cx.pick(&SCOPES[..2]) {
         Some(_) => Ok(ordered),
         None => Err(format!("`{}`: the scope is .cta or .cluster", cx.inst.opcode)),
@@ -142,7 +140,7 @@ fn mbarrier(cx: &mut Cx<'_>) -> Result<Bulk, String> {
             MbarrierOp::Tx { addr, space, bytes: cx.src(1, Type::U32)?, complete: kind == "complete_tx" }
         }
         "arrive" | "arrive_drop" => {
-            let expect = cx.eat("expect_tx");
+            let expect = cx.lead("expect_tx");
             let no_complete = !expect && cx.eat("noComplete");
             let release = sem(cx, "release")?;
             let remote = cx.has("shared::cluster");
@@ -167,7 +165,7 @@ fn mbarrier(cx: &mut Cx<'_>) -> Result<Bulk, String> {
             MbarrierOp::Arrive(Arrive { addr, space, state, count, drop: kind == "arrive_drop", no_complete, release })
         }
         "test_wait" | "try_wait" => {
-            let parity = cx.eat("parity");
+            let parity = cx.lead("parity");
             let acquire = sem(cx, "acquire")?;
             let space = shared(cx, false);
             cx.ty_of(&[Type::B64])?;
@@ -201,13 +199,18 @@ fn pending(cx: &mut Cx<'_>) -> Result<u32, String> {
 }
 
 fn copy(cx: &mut Cx<'_>) -> Result<Bulk, String> {
-    let reduce = cx.eat("reduce");
-    cx.expect(&["async"])?;
-    if cx.eat("bulk") {
+    let reduce = cx.lead("reduce");
+    if !cx.lead("async") {
+        return cx.unknown();
+    }
+    if cx.lead("bulk") {
         return bulk(cx, reduce);
     }
     if reduce {
         return cx.unknown();
+    }
+    if cx.has("ca") || cx.has("cg") {
+        return copy_async(cx);
     }
     match cx.part("an operation")? {
         "commit_group" => {
@@ -220,7 +223,9 @@ fn copy(cx: &mut Cx<'_>) -> Result<Bulk, String> {
             Ok(Bulk::WaitCopies(None))
         }
         "mbarrier" => {
-            cx.expect(&["arrive"])?;
+            if !cx.lead("arrive") {
+                return cx.unknown();
+            }
             let noinc = cx.eat("noinc");
             let space = shared(cx, false);
             cx.ty_of(&[Type::B64])?;
@@ -228,43 +233,50 @@ fn copy(cx: &mut Cx<'_>) -> Result<Bulk, String> {
             let (addr, space) = barrier_address(cx, 0, space)?;
             Ok(Bulk::ArriveCopies(addr, space, noinc))
         }
-        level @ ("ca" | "cg") => {
-            if !(cx.eat("shared") || cx.eat("shared::cta")) || !cx.eat("global") {
-                return cx.unknown();
-            }
-            let hint = cx.eat("L2::cache_hint");
-            let _ = cx.eat("L2::64B") || cx.eat("L2::128B") || cx.eat("L2::256B");
-            cx.no_more_parts()?;
-            let mut n = cx.count();
-            if hint {
-                n = n.saturating_sub(1);
-                cx.src(n, Type::B64)?;
-            }
-            if n != 3 && n != 4 {
-                return Err(format!("`{}` takes 3 or 4 operands and a hint, not {n}", cx.inst.opcode));
-            }
-            let bytes = cx.int(2)?;
-            if !(matches!(bytes, 4 | 8) && level == "ca" || bytes == 16) {
-                return Err(format!("`{}` cannot copy {bytes} bytes", cx.inst.opcode));
-            }
-            let (mut size, mut ignore) = (None, None);
-            if n == 4 {
-                let last = cx.operand(3)?;
-                let predicate = match last {
-                    Operand::Not(_) => true,
-                    Operand::Name(name) => cx.is_predicate(name),
-                    _ => false,
-                };
-                if predicate {
-                    ignore = Some(cx.predicate(last)?);
-                } else {
-                    size = Some(cx.src(3, Type::U32)?);
-                }
-            }
-            Ok(Bulk::CopyAsync(CopyAsync { to: cx.address(0)?, from: cx.address(1)?, bytes: bytes as u32, size, ignore }))
-        }
         _ => cx.unknown(),
     }
+}
+
+/// The next space by its name: of the two of a copy, the first is the destination's.
+fn space<'a>(cx: &mut Cx<'a>) -> Option<&'a str> {
+    cx.find(|p| ["global", "shared", "shared::cta", "shared::cluster"].contains(&p).then_some(p))
+}
+
+fn copy_async(cx: &mut Cx<'_>) -> Result<Bulk, String> {
+    let all_levels = cx.pick(&[("ca", true), ("cg", false)]) == Some(true);
+    if !matches!((space(cx), space(cx)), (Some("shared" | "shared::cta"), Some("global"))) {
+        return cx.unknown();
+    }
+    let hint = cx.eat("L2::cache_hint");
+    let _ = cx.eat("L2::64B") || cx.eat("L2::128B") || cx.eat("L2::256B");
+    cx.no_more_parts()?;
+    let mut n = cx.count();
+    if hint {
+        n = n.saturating_sub(1);
+        cx.src(n, Type::B64)?;
+    }
+    if n != 3 && n != 4 {
+        return Err(format!("`{}` takes 3 or 4 operands and a hint, not {n}", cx.inst.opcode));
+    }
+    let bytes = cx.int(2)?;
+    if !(matches!(bytes, 4 | 8) && all_levels || bytes == 16) {
+        return Err(format!("`{}` cannot copy {bytes} bytes", cx.inst.opcode));
+    }
+    let (mut size, mut ignore) = (None, None);
+    if n == 4 {
+        let last = cx.operand(3)?;
+        let predicate = match last {
+            Operand::Not(_) => true,
+            Operand::Name(name) => cx.is_predicate(name),
+            _ => false,
+        };
+        if predicate {
+            ignore = Some(cx.predicate(last)?);
+        } else {
+            size = Some(cx.src(3, Type::U32)?);
+        }
+    }
+    Ok(Bulk::CopyAsync(CopyAsync { to: cx.address(0)?, from: cx.address(1)?, bytes: bytes as u32, size, ignore }))
 }
 
 /// `[map, {c0, c1, …}]`
@@ -288,24 +300,23 @@ fn tensor(cx: &mut Cx<'_>, i: usize, rank: usize) -> Result<Side, String> {
 
 fn bulk(cx: &mut Cx<'_>, reduce: bool) -> Result<Bulk, String> {
     if !reduce {
-        if cx.eat("commit_group") {
+        if cx.lead("commit_group") {
             cx.end(0)?;
             return Ok(Bulk::CommitGroup);
         }
-        if cx.eat("wait_group") {
-            let read = cx.eat("read");
+        if cx.lead("wait_group") {
+            let read = cx.lead("read");
             return Ok(Bulk::WaitGroup(pending(cx)?, read));
         }
-        if cx.eat("prefetch") {
+        if cx.lead("prefetch") {
             return prefetch(cx);
         }
     }
-    let rank = match cx.eat("tensor") {
+    let rank = match cx.lead("tensor") {
         true => Some(rank(cx)?),
         false => None,
     };
-    let to = cx.part("a destination space")?;
-    let from = cx.part("a source space")?;
+    let (Some(to), Some(from)) = (space(cx), space(cx)) else { return cx.unknown() };
     let load = match (to, from) {
         ("shared::cluster" | "shared::cta", "global") if !reduce => true,
         ("global", "shared::cta") => false,
@@ -375,7 +386,7 @@ fn im2col(cx: &Cx<'_>) -> Result<(), String> {
 }
 
 fn prefetch(cx: &mut Cx<'_>) -> Result<Bulk, String> {
-    let rank = match cx.eat("tensor") {
+    let rank = match cx.lead("tensor") {
         true => Some(rank(cx)?),
         false => None,
     };
@@ -406,7 +417,9 @@ fn reduction(cx: &mut Cx<'_>) -> Result<Action, String> {
 /// `st.async` and `red.async`.
 fn store(cx: &mut Cx<'_>) -> Result<Bulk, String> {
     let red = cx.head() == "red";
-    cx.expect(&["async"])?;
+    if !cx.lead("async") {
+        return cx.unknown();
+    }
     if red {
         cx.expect(&["relaxed", "cluster"])?;
     } else {
@@ -439,7 +452,7 @@ fn store(cx: &mut Cx<'_>) -> Result<Bulk, String> {
 }
 
 fn replace(cx: &mut Cx<'_>) -> Result<Bulk, String> {
-    if cx.eat("cp_fenceproxy") {
+    if cx.lead("cp_fenceproxy") {
         cx.expect(&["global", "shared::cta", "tensormap::generic", "release"])?;
         let Some(scope) = cx.pick(&SCOPES) else { return cx.unknown() };
         cx.expect(&["sync", "aligned"])?;
@@ -449,15 +462,13 @@ fn replace(cx: &mut Cx<'_>) -> Result<Bulk, String> {
         }
         return Ok(Bulk::CopyMap(cx.address(0)?, cx.address(1)?, scope));
     }
-    cx.expect(&["replace", "tile"])?;
-    let name = cx.part("a field")?;
-    let space = match cx.part("a space")? {
-        "global" => Space::Global,
-        "shared::cta" => Space::Shared,
-        _ => return cx.unknown(),
-    };
-    cx.expect(&["b1024"])?;
+    if !cx.lead("replace") {
+        return cx.unknown();
+    }
+    cx.expect(&["tile", "b1024"])?;
+    let space = cx.pick(&[("global", Space::Global), ("shared::cta", Space::Shared)]).unwrap_or(Space::Generic);
     let ty = cx.ty_of(&[Type::B32, Type::B64])?;
+    let name = cx.part("a field")?;
     let indexed = matches!(name, "box_dim" | "global_dim" | "global_stride" | "element_stride");
     cx.end(2 + usize::from(indexed))?;
     let index = if indexed { cx.int(1)? as usize } else { 0 };

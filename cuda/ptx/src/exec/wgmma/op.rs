@@ -102,10 +102,12 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<WgmmaOp, String> {
 }
 
 fn multiply(cx: &mut Cx<'_>) -> Result<Wgmma, String> {
-    let shape = cx.part("a shape")?;
-    let numbers = shape.strip_prefix("m64n").and_then(|s| s.split_once('k'));
-    let Some((Ok(n), Ok(k))) = numbers.map(|(n, k)| (n.parse::<usize>(), k.parse::<usize>())) else {
-        return Err(format!("`{}`: `.{shape}` is no shape of wgmma", cx.inst.opcode));
+    let shape = |p: &str| {
+        let (n, k) = p.strip_prefix("m64n")?.split_once('k')?;
+        Some((n.parse::<usize>().ok()?, k.parse::<usize>().ok()?))
+    };
+    let Some((n, k)) = cx.find(shape) else {
+        return Err(format!("`{}` lacks a shape of wgmma, such as .m64n128k16", cx.inst.opcode));
     };
     let saturate = cx.eat("satfinite");
     let accumulator = matrix::accumulator(cx)?;
