@@ -33,7 +33,7 @@ impl Parser<'_> {
     /// Whether what comes can only be a constant expression; `(` and `!` have other meanings too.
     pub(super) fn at_constant(&self) -> bool {
         match self.peek() {
-            Some(Kind::Number(_) | Kind::Word("WARP_SZ") | Kind::Punct('-' | '+' | '~' | '(')) => true,
+            Some(Kind::Number(_) | Kind::Unsigned(_) | Kind::Word("WARP_SZ") | Kind::Punct('-' | '+' | '~' | '(')) => true,
             Some(Kind::Punct('!')) => !matches!(self.peek_second(), Some(Kind::Word(w)) if w != "WARP_SZ"),
             _ => false,
         }
@@ -138,6 +138,10 @@ impl Parser<'_> {
                     Literal::F64(v) => Float(v),
                     Literal::F32(b) => Bits(b),
                 })
+            }
+            Some(Kind::Unsigned(v)) => {
+                self.at += 1;
+                Ok(Unsigned(v))
             }
             Some(Kind::Word("WARP_SZ")) => {
                 self.at += 1;

@@ -18,6 +18,8 @@ pub enum Kind<'a> {
     Word(&'a str),
     /// A number.
     Number(Literal),
+    /// An integer with a `U` behind it.
+    Unsigned(u64),
     /// The inside of a string literal, escapes untouched.
     Text(&'a str),
     /// One character of punctuation.
@@ -68,7 +70,12 @@ pub fn tokens(source: &str) -> Result<Vec<Token<'_>>, (u32, String)> {
             b'0'..=b'9' => {
                 at = number_end(bytes, at);
                 let text = &source[start..at];
-                Kind::Number(number(text).ok_or_else(|| (line, format!("`{text}` is not a number")))?)
+                let wrong = || (line, format!("`{text}` is not a number"));
+                match (text.strip_suffix('U').map(number), number(text)) {
+                    (Some(Some(Literal::Int(v))), _) => Kind::Unsigned(v as u64),
+                    (None, Some(n)) => Kind::Number(n),
+                    _ => return Err(wrong()),
+                }
             }
             // `%` alone is an operator of constant expressions; before a letter it starts a register's name.
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'$' | b'%' | b'.' => {
@@ -118,8 +125,7 @@ fn number(text: &str) -> Option<Literal> {
     if let Some(h) = lower.strip_prefix("0d") {
         return (h.len() == 16).then(|| u64::from_str_radix(h, 16).ok()).flatten().map(|b| Literal::F64(f64::from_bits(b)));
     }
-    // Only a capital U marks an unsigned number.
-    let whole = if text.ends_with('U') { &lower[..lower.len() - 1] } else { &lower };
+    let whole = lower.as_str();
     let parsed = if let Some(h) = whole.strip_prefix("0x") {
         u64::from_str_radix(h, 16)
     } else if let Some(b) = whole.strip_prefix("0b") {

@@ -72,7 +72,7 @@ impl<'a> Parser<'a> {
             None => "the end of the file".to_string(),
             Some(Kind::Word(w)) => format!("`{w}`"),
             Some(Kind::Number(Literal::Int(v))) => format!("`{v}`"),
-            Some(Kind::Number(_)) => "a number".to_string(),
+            Some(Kind::Number(_) | Kind::Unsigned(_)) => "a number".to_string(),
             Some(Kind::Text(t)) => format!("\"{t}\""),
             Some(Kind::Punct(c)) => format!("`{c}`"),
         };

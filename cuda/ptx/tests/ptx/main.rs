@@ -28,4 +28,5 @@ mod seeing;
 mod tensor_cores;
 mod text;
 mod triton;
+mod values;
 mod warps;
