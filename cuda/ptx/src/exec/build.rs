@@ -364,7 +364,10 @@ impl Builder {
     fn registers(&mut self, ty: Type, vector: u32, names: &[(String, Option<u32>)], line: u32, scopes: &mut Scopes) {
         let per = if ty == Type::B128 { 2 } else { 1 };
         if vector > 4 || (vector > 1 && (ty == Type::Pred || ty.bits() * vector > 128)) {
-            self.error(line, format!("a vector register has 2 or 4 elements and 128 bits at most, not {vector} of .{}", ty.name()));
+            self.error(
+                line,
+                format!("a vector register has 2 or 4 elements and 128 bits at most, not {vector} of .{}", ty.name()),
+            );
             return;
         }
         for (name, count) in names {

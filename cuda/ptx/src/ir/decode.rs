@@ -120,7 +120,8 @@ pub(crate) struct Scopes {
 impl Scopes {
     /// The elements of what is named, if it is a vector: a register, or a special register of three dimensions.
     fn elements(&self, name: &str) -> Option<Vec<Operand>> {
-        const SPECIAL: [&str; 8] = ["tid", "ntid", "ctaid", "nctaid", "clusterid", "nclusterid", "cluster_ctaid", "cluster_nctaid"];
+        const SPECIAL: [&str; 8] =
+            ["tid", "ntid", "ctaid", "nctaid", "clusterid", "nclusterid", "cluster_ctaid", "cluster_nctaid"];
         let n = match self.find(name) {
             Some(Name::Vector(n)) => *n,
             None if name.strip_prefix('%').is_some_and(|n| SPECIAL.contains(&n)) => 4,

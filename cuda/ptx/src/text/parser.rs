@@ -382,7 +382,9 @@ impl<'a> Parser<'a> {
                 "v4" => vector = 4,
                 "v8" => vector = 8,
                 "attribute" => self.attribute()?,
-                "texref" | "samplerref" | "surfref" => return Err((line, format!("`.{d}`: textures and surfaces are not supported"))),
+                "texref" | "samplerref" | "surfref" => {
+                    return Err((line, format!("`.{d}`: textures and surfaces are not supported")));
+                }
                 "ptr" => {
                     // A pointer's target space and alignment are advice.
                     while let Some(Kind::Word(w)) = self.peek() {

@@ -128,7 +128,9 @@ fn targets_that_do_not_run_here_are_refused() {
         let text = format!(".version 9.3\n.target {target}\n.address_size 64\n.visible .entry k() {{ ret; }}");
         let message = Module::parse("k.ptx", &text).err().map(|e| e.to_string());
         assert_eq!(message.is_none(), runs, "{target}: {message:?}");
-        assert!(message.is_none_or(|m| m.lines().count() == 1 && m.contains(&format!("`.target {target}` does not run on sm_90a"))));
+        assert!(
+            message.is_none_or(|m| m.lines().count() == 1 && m.contains(&format!("`.target {target}` does not run on sm_90a")))
+        );
     }
 }
 
