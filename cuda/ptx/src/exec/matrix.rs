@@ -72,8 +72,11 @@ pub struct MultiplyF64 {
 /// Columns of every `mma.sync` shape.
 const N: usize = 8;
 
-/// What the types of matrices mean as A or B, and as C or D.
-const TYPES: [(&str, (Option<Element>, Option<Accumulator>)); 9] = [
+/// What a type means as A or B, and as C or D.
+type Roles = (Option<Element>, Option<Accumulator>);
+
+/// The types of matrices.
+const TYPES: [(&str, Roles); 9] = [
     ("f16", (Some(Element::F16), Some(Accumulator::F16))),
     ("bf16", (Some(Element::Bf16), None)),
     ("tf32", (Some(Element::Tf32), None)),
