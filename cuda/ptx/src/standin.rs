@@ -19,6 +19,12 @@ pub struct Order {
     pub seed: u64,
     /// Look for hazards.
     pub hazards: bool,
+    /// Let strict hazards count as errors.
+    pub strict: bool,
+    /// Let `elect.sync` pick any lane, by the seed.
+    pub elect_any: bool,
+    /// A file of hazards not to report (see [`suppress`](crate::suppress)).
+    pub suppress: Option<PathBuf>,
     /// Count, by kernel and line.
     pub counters: bool,
     /// A folder that gets a launch file of each chosen launch.
@@ -33,7 +39,18 @@ pub struct Order {
 
 impl Default for Order {
     fn default() -> Order {
-        Order { seed: 0, hazards: true, counters: false, capture: None, only: None, launch: None, report: None }
+        Order {
+            seed: 0,
+            hazards: true,
+            strict: false,
+            elect_any: false,
+            suppress: None,
+            counters: false,
+            capture: None,
+            only: None,
+            launch: None,
+            report: None,
+        }
     }
 }
 
@@ -61,6 +78,12 @@ pub struct Record {
     pub seconds: f64,
     /// What was found wrong.
     pub hazards: Vec<Hazard>,
+    /// What breaks the letter of the ISA and nothing else.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub strict: Vec<Hazard>,
+    /// How many were suppressed.
+    #[serde(default)]
+    pub suppressed: u64,
     /// What ended it early.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub fault: Option<String>,

@@ -4,6 +4,7 @@
 //! machine with a card. Nothing else in the workspace needs a
 //! CUDA toolkit, neither to build nor to test nor to run.
 
+mod nvcc;
 mod nvrtc;
 mod pack;
 mod ptx;
@@ -16,6 +17,7 @@ const HELP: &str = "\
 Chores of the repository.
 
 Usage: cargo xtask ptx [--check] [NAME...]
+       cargo xtask nvcc -- ARGS...
        cargo xtask pack [FOLDER]
 
 ptx compiles every cuda/kernels/**/*.cu and cuda/ptx/tests/kernels/*.cu to a .ptx beside it, with NVRTC 12.4 (PTX ISA 8.4, which
@@ -31,17 +33,21 @@ Lines of a .cu that steer this command:
   // arch: sm_90a             the target; sm_80 where it is not given
   // spills: ENTRY: reason    lets that kernel spill (its name, as in the .ptx)
 
+nvcc runs NVIDIA's compiler 13 with its headers and the shared runtime, from PyPI into target/toolchain13 on first use (300 MB); it needs
+g++. The programs that test `ptxi exec` are compiled with it.
+
 pack builds tests, benches and examples without symbols and puts them with their fixtures and a script into FOLDER (`pack`),
 to be carried to a machine that has a card and its driver but neither this repository nor a toolchain.
 ";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if args.is_empty() || args.iter().any(|a| a == "--help" || a == "-h") {
+    if args.is_empty() || args.iter().take_while(|a| *a != "--").any(|a| a == "--help" || a == "-h") {
         print!("{HELP}");
         return ExitCode::SUCCESS;
     }
     let result = match args[0].as_str() {
+        "nvcc" => nvcc::run(&args[1..]),
         "ptx" => ptx::run(&args[1..]),
         "pack" => pack::run(&args[1..]),
         other => Err(format!("no task is called {other:?}; see `cargo xtask --help`")),

@@ -18,18 +18,61 @@ pub struct Toolchain {
     pub include: PathBuf,
 }
 
+/// What compiles whole programs: nvcc with its host side, which the wheels have from CUDA 13 on.
+const NVCC_WHEELS: [(&str, &str); 5] = [
+    ("nvidia-cuda-nvcc", "13.5.37"),
+    ("nvidia-cuda-crt", "13.5.37"),
+    ("nvidia-nvvm", "13.5.37"),
+    ("nvidia-cuda-runtime", "13.5.37"),
+    ("nvidia-cuda-cccl", "13.3.5.0.6"),
+];
+
+/// Finds nvcc 13 under `target/toolchain13`, installing what is missing.
+pub fn nvcc(root: &Path) -> Result<PathBuf, String> {
+    let folder = root.join("target/toolchain13");
+    ensure(&folder, &NVCC_WHEELS)?;
+    let toolkit = folder.join("nvidia/cu13");
+    for tools in ["bin", "nvvm/bin"] {
+        executable(&toolkit.join(tools))?;
+    }
+    // The linker looks for the library by this name, which the wheel does not have.
+    let link = toolkit.join("lib/libcudart.so");
+    if !link.exists() {
+        std::os::unix::fs::symlink("libcudart.so.13", &link).map_err(|e| format!("{}: {e}", link.display()))?;
+    }
+    Ok(toolkit.join("bin/nvcc"))
+}
+
+/// Lets the files of a folder be run: installers of wheels may lose that.
+fn executable(folder: &Path) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |e: std::io::Error| format!("{}: {e}", folder.display());
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let mut permissions = fs::metadata(&path).map_err(failed)?.permissions();
+        if path.is_file() && permissions.mode() & 0o111 != 0o111 {
+            permissions.set_mode(permissions.mode() | 0o111);
+            fs::set_permissions(&path, permissions).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Installs those of some wheels that a folder lacks.
+fn ensure(folder: &Path, wheels: &[(&str, &str)]) -> Result<(), String> {
+    let missing: Vec<String> = wheels
+        .iter()
+        .filter(|(name, version)| !folder.join(format!("{}-{version}.dist-info", name.replace('-', "_"))).exists())
+        .map(|(name, version)| format!("{name}=={version}"))
+        .collect();
+    if missing.is_empty() { Ok(()) } else { install(folder, &missing) }
+}
+
 impl Toolchain {
     /// Finds the toolchain under `target/toolchain`, installing what is missing.
     pub fn find(root: &Path) -> Result<Toolchain, String> {
         let folder = root.join("target/toolchain");
-        let missing: Vec<String> = WHEELS
-            .iter()
-            .filter(|(name, version)| !folder.join(format!("{}-{version}.dist-info", name.replace('-', "_"))).exists())
-            .map(|(name, version)| format!("{name}=={version}"))
-            .collect();
-        if !missing.is_empty() {
-            install(&folder, &missing)?;
-        }
+        ensure(&folder, &WHEELS)?;
         let nvidia = folder.join("nvidia");
         let toolchain = Toolchain {
             nvrtc: nvidia.join("cuda_nvrtc/lib/libnvrtc.so.12"),

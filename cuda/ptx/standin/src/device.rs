@@ -6,7 +6,7 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use ptx::{Gpu, Options};
+use ptx::{Election, Gpu, Options};
 
 use crate::call::{Result, failure};
 use crate::graph::{Graph, Node};
@@ -119,7 +119,14 @@ impl Device {
     fn new() -> Device {
         let session = Session::from_environment();
         let order = &session.order;
-        let options = Options { seed: order.seed, hazards: order.hazards, counters: order.counters, ..Options::default() };
+        let options = Options {
+            seed: order.seed,
+            hazards: order.hazards,
+            strict: order.strict,
+            counters: order.counters,
+            election: if order.elect_any { Election::Seeded } else { Election::Lowest },
+            ..Options::default()
+        };
         Device {
             gpu: Gpu::new(options),
             blocks: Blocks::default(),

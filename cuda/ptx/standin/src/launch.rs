@@ -104,10 +104,12 @@ impl Device {
             instructions: report.instructions,
             seconds: start.elapsed().as_secs_f64(),
             hazards: report.hazards,
+            strict: report.strict,
+            suppressed: 0,
             fault: report.fault.map(|f| f.to_string()),
             counters: counters.map(|c| c.to_json()),
         };
-        self.session.tell(&record);
+        self.session.tell(record);
         self.blocks.after_launch(&self.gpu)?;
         result
     }

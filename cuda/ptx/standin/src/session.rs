@@ -7,6 +7,7 @@ use std::io::Write;
 
 use ptx::HazardKind;
 use ptx::standin::{Order, Record, VARIABLE};
+use ptx::suppress::Suppressions;
 
 use crate::call::complain;
 
@@ -15,6 +16,7 @@ pub struct Session {
     pub order: Order,
     /// Launches so far.
     pub launches: u64,
+    suppressions: Suppressions,
     said: HashSet<(String, HazardKind, u32)>,
 }
 
@@ -29,21 +31,34 @@ impl Session {
             }
             Err(_) => Order::default(),
         };
-        Session { order, launches: 0, said: HashSet::new() }
+        let suppressions = match order.suppress.as_deref().map(Suppressions::read) {
+            Some(Err(e)) => {
+                complain(&e.to_string());
+                Suppressions::default()
+            }
+            Some(Ok(rules)) => rules,
+            None => Suppressions::default(),
+        };
+        Session { order, launches: 0, suppressions, said: HashSet::new() }
     }
 
-    /// Tells of a launch: each kind of hazard once for each line of a kernel.
-    pub fn tell(&mut self, record: &Record) {
-        for hazard in &record.hazards {
-            if self.said.insert((record.kernel.clone(), hazard.kind, hazard.at.ptx_line)) {
-                eprintln!("ptxi exec: launch {} of {}: {hazard}", record.launch, record.kernel);
-            }
+    /// Tells of a launch: each kind of hazard once for each line of a kernel, unless it is suppressed.
+    pub fn tell(&mut self, mut record: Record) {
+        for list in [&mut record.hazards, &mut record.strict] {
+            list.retain(|hazard| {
+                let suppressed = self.suppressions.take(hazard);
+                record.suppressed += u64::from(suppressed);
+                if !suppressed && self.said.insert((hazard.kernel.clone(), hazard.kind, hazard.at.ptx_line)) {
+                    eprintln!("ptxi exec: launch {} of {}: {hazard}", record.launch, record.kernel);
+                }
+                !suppressed
+            });
         }
         if let Some(fault) = &record.fault {
             eprintln!("ptxi exec: launch {} of {}: {fault}", record.launch, record.kernel);
         }
         let Some(path) = &self.order.report else { return };
-        let mut line = serde_json::json!(record).to_string();
+        let mut line = serde_json::json!(&record).to_string();
         line.push('\n');
         // One write each, so that processes that share the file do not mix their lines.
         let written =

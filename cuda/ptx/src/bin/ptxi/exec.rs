@@ -12,9 +12,10 @@ use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
 use ptx::standin::{Order, Record, VARIABLE};
+use ptx::suppress::Suppressions;
 use serde_json::json;
 
-use crate::{Exec, note};
+use crate::{Elect, Exec, note};
 
 /// The library, as cargo calls it.
 const STANDIN: &str = "libptx_standin.so";
@@ -32,9 +33,19 @@ pub fn exec(args: &Exec) -> Result<u8, String> {
         }
         None => None,
     };
+    let suppress = match &args.suppress {
+        Some(file) => {
+            Suppressions::read(file).map_err(|e| e.to_string())?;
+            Some(fs::canonicalize(file).map_err(|e| format!("{}: {e}", file.display()))?)
+        }
+        None => None,
+    };
     let order = Order {
         seed: args.seed,
         hazards: !args.no_hazards,
+        strict: args.strict,
+        elect_any: args.elect == Elect::Seeded,
+        suppress,
         counters: args.counters,
         capture,
         only: args.only.clone(),
@@ -123,23 +134,28 @@ fn read(report: &Path) -> Result<Vec<Record>, String> {
 fn summary(args: &Exec, records: &[Record], seconds: f64, status: ExitStatus) -> Result<bool, String> {
     let instructions: u64 = records.iter().map(|r| r.instructions).sum();
     let mut seen = BTreeSet::new();
-    let mut hazards = Vec::new();
-    let mut faults = Vec::new();
-    let mut counters = Vec::new();
+    let (mut hazards, mut strict, mut faults, mut counters) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for record in records {
-        for hazard in &record.hazards {
-            if seen.insert((&record.kernel, hazard.kind, hazard.at.ptx_line)) {
-                let mut value = json!(hazard);
-                value["kernel"] = json!(record.kernel);
-                value["launch"] = json!(record.launch);
-                hazards.push(value);
+        for (found, list) in [(&record.hazards, &mut hazards), (&record.strict, &mut strict)] {
+            for hazard in found {
+                if seen.insert((&hazard.kernel, hazard.kind, hazard.level, hazard.at.ptx_line)) {
+                    let mut value = json!(hazard);
+                    value["launch"] = json!(record.launch);
+                    list.push(value);
+                }
             }
         }
         faults.extend(record.fault.as_ref().map(|f| format!("launch {} of {}: {f}", record.launch, record.kernel)));
         counters.extend(record.counters.clone());
     }
+    let suppressed: u64 = records.iter().map(|r| r.suppressed).sum();
     let wrong = !hazards.is_empty() || !faults.is_empty();
-    let found = if wrong { format!("{} hazards, {} faults", hazards.len(), faults.len()) } else { "clean".to_string() };
+    let mut found = if wrong { format!("{} hazards, {} faults", hazards.len(), faults.len()) } else { "clean".to_string() };
+    for (count, what) in [(strict.len() as u64, "strict"), (suppressed, "suppressed")] {
+        if count > 0 {
+            found.push_str(&format!(", {count} {what}"));
+        }
+    }
     let kernels: f64 = records.iter().map(|r| r.seconds).sum();
     note(format_args!(
         "ptxi exec: {} launches, {instructions} thread instructions in {kernels:.2} of {seconds:.2} s: {found}; the program: {status}\n",
@@ -152,6 +168,8 @@ fn summary(args: &Exec, records: &[Record], seconds: f64, status: ExitStatus) ->
             "seconds": seconds,
             "status": status.code(),
             "hazards": hazards,
+            "strict": strict,
+            "suppressed": suppressed,
             "faults": faults,
         });
         if args.counters {

@@ -90,6 +90,15 @@ struct Exec {
     /// Do not look for hazards: faster.
     #[arg(long)]
     no_hazards: bool,
+    /// Let strict hazards, which break the letter of the ISA and nothing else, count as errors.
+    #[arg(long)]
+    strict: bool,
+    /// A JSON file of hazards not to report (the format is in the documentation of `ptx::suppress`).
+    #[arg(long, value_name = "FILE")]
+    suppress: Option<PathBuf>,
+    /// Which lane `elect.sync` picks: the lowest, as cards do, or any, as the ISA allows.
+    #[arg(long, value_enum, default_value_t = Elect::Lowest)]
+    elect: Elect,
     /// Count by kernel and line; a table on standard error, and "counters" in the JSON.
     #[arg(long)]
     counters: bool,
