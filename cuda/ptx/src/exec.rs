@@ -6,9 +6,10 @@
 //! - [`op`]: all families as one type; [`module`]: code, made by `build.rs`.
 //! - `step.rs` runs one instruction, `schedule.rs` decides who runs, [`standing`] says where all are, [`launch`] makes a report of it.
 //!
-//! Undefinedness: before an instruction the machine knows which of its operands are undefined; a lane-wise one passes it on to the
-//! result by itself. Families mark what they write ([`flow::At::mark`], [`flow::At::define`]) and report what must not be undefined
-//! ([`machine::Machine::demand`]). Registers in flight are checked before every instruction but wgmma, which checks them itself.
+//! Undefinedness: before an instruction the machine knows which of its operands are undefined; of a lane-wise one it finds out whether
+//! the result depends on them ([`undefined`]). Families mark what they write ([`flow::At::mark`], [`flow::At::define`]) and report what
+//! must not be undefined ([`machine::Machine::demand`]). Registers in flight are checked before every instruction but wgmma, which
+//! checks them itself.
 
 mod access;
 mod atomics;
@@ -40,8 +41,10 @@ mod residents;
 mod rng;
 mod schedule;
 mod standing;
+mod standstill;
 mod step;
 mod touches;
+mod undefined;
 mod warp;
 mod warp_ops;
 mod wgmma;

@@ -154,7 +154,7 @@ impl Local {
 }
 
 /// A piece of memory by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Which {
     Global(usize),
     Shared(u32),

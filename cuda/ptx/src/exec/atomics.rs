@@ -134,7 +134,7 @@ fn lane_of(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At<'_>, a: &[u
                 if changed {
                     m.effect();
                 } else {
-                    m.pace.polls += 1;
+                    m.poll(warp, address);
                 }
                 if let Some(d) = &op.d {
                     let mut word = [0; 8];

@@ -187,8 +187,9 @@ fn barrier(m: &mut Machine<'_>, cta: &mut Cta, warp: &mut Warp, b: &Barrier, at:
             format!("barrier {id} is waited for by {} here and by {} there", text(count), text(was))
         });
     }
-    if let Some(&(_, lanes, _)) = state.warps.iter().find(|(w, lanes, _)| *w == warp.index && lanes & at.mask != 0) {
-        // A warp that only arrived is here again before the barrier completed.
+    if b.arrive && let Some(&(_, lanes, _)) = state.warps.iter().find(|(w, lanes, _)| *w == warp.index && lanes & at.mask != 0) {
+        // A warp may arrive at a barrier and then wait there, and counts twice; but one that arrives again without waiting fills
+        // a phase that others are to fill.
         let site = warp.site(at.pc, (lanes & at.mask).trailing_zeros());
         m.report(HazardKind::BarrierDivergence, site, None, || {
             format!("barrier {id}: the same threads arrive twice in one phase")
@@ -283,7 +284,7 @@ fn cluster_arrive(m: &mut Machine<'_>, residents: &mut Residents, warp: &mut War
     if release {
         m.mem.tracker.order.arrive(&mut warp.order, at.mask, false, &mut barrier.point);
     } else {
-        m.mem.tracker.order.arrive_relaxed(&warp.order, &mut barrier.point);
+        m.mem.tracker.order.arrive_relaxed(&warp.order, at.mask, &mut barrier.point);
     }
     barrier.pending.push((warp.slot, warp.index, at.mask, barrier.generation));
     barrier.arrived += at.mask.count_ones();

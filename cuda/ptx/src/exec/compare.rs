@@ -1,7 +1,7 @@
 //! `setp`, `set`, `selp`, `slct`.
 
 use super::lanes::{Decode, LaneFn, Regs, blend, lanes};
-use crate::ir::{Args, Class, Cx, Reg};
+use crate::ir::{Args, Cx};
 use crate::num::half::Kind;
 use crate::num::single;
 use crate::text::ast::Type::{self, *};
@@ -11,6 +11,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Decode {
     match cx.head() {
         "setp" => setp(cx),
         "set" => set(cx),
+        "selp" => selp(cx),
         _ => slct(cx),
     }
 }
@@ -290,33 +291,24 @@ fn packed_test(kind: Kind, regs: &Regs, args: &Args) -> (u32, u32) {
     (half(0), half(16))
 }
 
-/// `selp`, which says itself what is undefined.
-pub fn selp(cx: &mut Cx<'_>) -> Decode {
+fn selp(cx: &mut Cx<'_>) -> Decode {
     let ty = cx.ty_of(&[B16, B32, B64, U16, U32, U64, S16, S32, S64, F32, F64])?;
     cx.end(4)?;
     let mut args = Args { d: cx.dst(0, ty)?, a: cx.src(1, ty)?, b: cx.src(2, ty)?, ..Args::default() };
     let (p, negated) = cx.predicate(cx.operand(3)?)?;
     args.c = p;
     args.how = u32::from(negated);
-    // Undefined where the chosen operand is, or the predicate.
     fn choose(regs: &Regs, args: &Args) -> u32 {
         regs.pred[args.c as usize] ^ if args.how != 0 { u32::MAX } else { 0 }
     }
-    fn mark(regs: &mut Regs, class: Class, args: &Args, p: u32, mask: u32) {
-        let of = |index| Reg { class, index };
-        let undef = (regs.undef(of(args.a)) & p) | (regs.undef(of(args.b)) & !p) | regs.undef_pred(args.c);
-        regs.set_undef(of(args.d), undef, mask);
-    }
     fn run32(regs: &mut Regs, args: &Args, mask: u32) {
         let p = choose(regs, args);
-        mark(regs, Class::B32, args, p, mask);
         let mut out = regs.r32[args.b as usize];
         blend(&mut out, &regs.r32[args.a as usize], p);
         regs.put32(args.d, &out, mask);
     }
     fn run64(regs: &mut Regs, args: &Args, mask: u32) {
         let p = choose(regs, args);
-        mark(regs, Class::B64, args, p, mask);
         let mut out = regs.r64[args.b as usize];
         blend(&mut out, &regs.r64[args.a as usize], p);
         regs.put64(args.d, &out, mask);

@@ -1,5 +1,6 @@
 //! Register files of a warp, and the macro that turns a formula over one lane into a function over 32.
 
+use super::standstill::mix;
 use crate::ir::{Args, Class, Reg};
 
 /// A warp's 32 values of a 32-bit register.
@@ -51,6 +52,13 @@ impl Regs {
 
     fn at(&self, reg: Reg) -> usize {
         self.base[reg.class as usize] + reg.index as usize
+    }
+
+    /// A number that stands for the contents of all registers.
+    pub fn digest(&self) -> u64 {
+        let h = self.r32.as_flattened().iter().fold(0, |h, &x| mix(h, x.into()));
+        let h = self.r64.as_flattened().iter().fold(h, |h, &x| mix(h, x));
+        self.pred.iter().fold(h, |h, &x| mix(h, x.into()))
     }
 
     /// The lanes in which `reg` is undefined.

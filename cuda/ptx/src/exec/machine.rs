@@ -33,8 +33,6 @@ pub struct Pace {
     pub steps: u64,
     /// Thread instructions executed.
     pub instructions: u64,
-    /// Reads since the last effect that may be those of a loop which waits for another thread.
-    pub polls: u64,
     /// Step of the last event that others could see.
     pub last_effect: u64,
 }
@@ -109,7 +107,12 @@ impl Machine<'_> {
     #[inline]
     pub fn effect(&mut self) {
         self.pace.last_effect = self.pace.steps;
-        self.pace.polls = 0;
+    }
+
+    /// The warp read at `place` what may be waiting for another thread, and did not find it.
+    #[inline]
+    pub fn poll(&self, warp: &mut Warp, place: u64) {
+        warp.polls.count(place, self.pace.last_effect);
     }
 
     /// Notes a hazard.

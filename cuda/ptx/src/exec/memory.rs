@@ -237,7 +237,9 @@ fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Load, at: At<'_>) -> Result<Fl
         return refused(m, warp, at, fault);
     }
     count(m, at.pc, x.space, at.mask, &a, n as u32);
-    m.pace.polls += u64::from(x.sem != Sem::Weak);
+    if x.sem != Sem::Weak {
+        m.poll(warp, a[at.lane() as usize]);
+    }
     for (i, reg) in x.d.iter().enumerate() {
         put(warp, *reg, x.ty, &block, i, at.mask);
     }

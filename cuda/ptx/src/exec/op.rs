@@ -59,10 +59,8 @@ impl Inst {
 
 /// What an instruction does.
 pub enum Op {
-    /// Lane by lane over registers; a result is undefined where an operand is.
+    /// Lane by lane over registers; a result is undefined where it depends on an operand that is ([`super::undefined`]).
     Lane(LaneFn, Args),
-    /// The same, but the function says itself what is undefined (`selp`, which reads one of two).
-    LaneExact(LaneFn, Args),
     /// `bra`, `brx`, `ret`, `exit`, `trap`.
     Transfer(Transfer),
     Call(Box<Call>),
@@ -101,7 +99,6 @@ pub(super) fn decode(cx: &mut Cx<'_>) -> Result<Op, String> {
         "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" => return control::decode_transfer(cx).map(Op::Transfer),
         "mov" if control::reads_clock(cx) => return control::decode_clock(cx).map(Op::Control),
         "nanosleep" | "setmaxnreg" | "pmevent" | "griddepcontrol" => return control::decode(cx).map(Op::Control),
-        "selp" => return compare::selp(cx).map(|(f, args)| Op::LaneExact(f, args)),
         "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "sqrt" | "rcp" => {
             let float = cx.parts().any(|p| Type::parse(p).is_some_and(|t| t.is_float()));
             if float { float::decode(cx) } else { int::decode(cx) }
@@ -111,7 +108,7 @@ pub(super) fn decode(cx: &mut Cx<'_>) -> Result<Op, String> {
         | "clz" | "popc" | "fns" | "szext" | "bmsk" => bits::decode(cx),
         "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "testp" | "copysign" => float::decode(cx),
         "cvt" => cvt::decode(cx),
-        "setp" | "set" | "slct" => compare::decode(cx),
+        "setp" | "set" | "selp" | "slct" => compare::decode(cx),
         "mov" => moves::decode(cx),
         "createpolicy" => moves::decode_policy(cx),
         "cvta" | "isspacep" | "mapa" | "getctarank" => moves::decode_address(cx),

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::flow::{After, Stop};
 use super::residents::{Cluster, ClusterBarrier, Cta};
+use super::standstill::Standstill;
 use super::step::Engine;
 use super::warp::{Split, Wait, Warp};
 use super::wgmma::Warpgroup;
@@ -15,16 +16,12 @@ use super::{barriers, bulk, standing, wgmma};
 use crate::hazard::HazardKind;
 use crate::request::{Fault, FaultKind};
 
-/// Warp instructions without any effect after which the launch counts as stuck, if it also polls (reads memory that others may
-/// write, or tries atomics in vain) as often as [`POLLS`]; a long computation does not.
-const SPINNING: u64 = 400_000;
-const POLLS: u64 = 20_000;
-
-/// The same for a launch that does not poll.
-const LIVELOCK: u64 = 20_000_000;
-
-/// Warp instructions without any effect after which another cluster starts.
+/// Warp instructions without any effect after which another cluster starts, an asynchronous operation lands, and who sleeps or
+/// tries to wait goes on.
 const PATIENCE: u64 = 10_000;
+
+/// Warp instructions without any effect after which it is asked now and then whether the launch stands still.
+const QUIET: u64 = 100_000;
 
 /// Runs a launch.
 pub struct Scheduler<'g> {
@@ -41,13 +38,27 @@ pub struct Scheduler<'g> {
     bursts: u32,
     /// How often [`crate::observe::Interrupt::look`] was answered.
     looks: u32,
+    standstill: Standstill,
+    /// Step at which somebody was last helped on, or the launch was last asked whether it stands still.
+    last_look: u64,
 }
 
 impl<'g> Scheduler<'g> {
     /// Of a launch of which `window` clusters may be resident at first.
     pub fn new(engine: Engine<'g>, window: u32) -> Self {
         let looks = engine.machine.kernel.options.interrupt.as_ref().map_or(0, |i| i.looks());
-        Scheduler { engine, next_cluster: 0, window, resident: 0, last_admit: 0, started: Instant::now(), bursts: 0, looks }
+        Scheduler {
+            engine,
+            next_cluster: 0,
+            window,
+            resident: 0,
+            last_admit: 0,
+            started: Instant::now(),
+            bursts: 0,
+            looks,
+            standstill: Standstill::default(),
+            last_look: 0,
+        }
     }
 
     /// Runs the launch to its end.
@@ -64,13 +75,19 @@ impl<'g> Scheduler<'g> {
             };
             self.burst(slot, w)?;
             let pace = &self.engine.machine.pace;
-            let (quiet, polls) = (pace.quiet(), pace.polls);
+            let (quiet, look) = (pace.quiet(), pace.steps - pace.last_effect.max(self.last_look));
             // Those that run may wait for CTAs that have not started: a barrier of the whole grid.
             if pace.steps - pace.last_effect.max(self.last_admit) > PATIENCE && self.may_admit() {
                 self.window = 2 * self.resident;
             }
-            if quiet > LIVELOCK || (quiet > SPINNING && polls > POLLS && !self.may_admit()) {
-                return self.stuck("livelock");
+            if look > PATIENCE {
+                self.last_look = self.engine.machine.pace.steps;
+                // Those that run may wait for what would happen if nobody ran.
+                let Engine { machine, asyncs, .. } = &mut self.engine;
+                if !bulk::land_one(machine, asyncs) && quiet > QUIET && self.stands_still() {
+                    return self.stuck("livelock");
+                }
+                self.wake_timed();
             }
             self.heed_limits()?;
         }
@@ -118,6 +135,8 @@ impl<'g> Scheduler<'g> {
             self.warp_ended(&warp);
             return Ok(());
         }
+        let pace = &self.engine.machine.pace;
+        self.standstill.observe(&warp, pace.quiet(), pace.last_effect);
         self.engine.residents.cta(slot).warps[w as usize] = Some(warp);
         let ready = &mut self.engine.machine.ready;
         ready.rest(slot, w);
@@ -236,15 +255,23 @@ impl<'g> Scheduler<'g> {
         }
     }
 
-    /// Nothing can run. Makes something happen, or reports the deadlock.
-    fn unstick(&mut self) -> Result<(), Stop> {
-        let Engine { machine: m, residents, asyncs, .. } = &mut self.engine;
-        if bulk::land_one(m, asyncs) {
-            return Ok(());
-        }
-        // Sleepers wake, and waits for an mbarrier give up.
+    /// Whether no warp that is resident, and none that could start, will ever do anything new.
+    fn stands_still(&self) -> bool {
+        let Engine { machine, residents, .. } = &self.engine;
+        let mut warps = residents.ctas.iter().flatten().flat_map(|cta| cta.warps.iter().flatten());
+        let waits = |warp: &Warp, split: &Split| {
+            let lasts = |w: &Wait| !matches!(w, Wait::Sleep { .. }) && !self.is_over(warp.slot, warp.index, w);
+            split.wait.as_ref().is_some_and(lasts)
+        };
+        let holds = |w: &Warp| self.standstill.holds(w, machine.pace.last_effect) || w.splits.iter().all(|s| waits(w, s));
+        !self.may_admit() && warps.all(|w| holds(w))
+    }
+
+    /// Sleepers wake, and waits for an mbarrier give up. Whether there were any.
+    fn wake_timed(&mut self) -> bool {
+        let Engine { machine: m, residents, .. } = &mut self.engine;
         let mut any = false;
-        let quiet = m.pace.quiet() > 100_000;
+        let quiet = m.pace.quiet() > QUIET;
         for cta in residents.ctas.iter_mut().flatten() {
             for warp in cta.warps.iter_mut().flatten() {
                 let mut woken = false;
@@ -262,7 +289,13 @@ impl<'g> Scheduler<'g> {
                 }
             }
         }
-        if any {
+        any
+    }
+
+    /// Nothing can run. Makes something happen, or reports the deadlock.
+    fn unstick(&mut self) -> Result<(), Stop> {
+        let Engine { machine: m, asyncs, .. } = &mut self.engine;
+        if bulk::land_one(m, asyncs) || self.wake_timed() {
             return Ok(());
         }
         if self.may_admit() {

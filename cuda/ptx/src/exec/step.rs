@@ -9,7 +9,7 @@ use super::op::Op;
 use super::residents::Residents;
 use super::warp::{Split, Wait, Warp};
 use super::wgmma::WgmmaOp;
-use super::{atomics, barriers, bulk, calls, control, matrix, memory, warp_ops, wgmma};
+use super::{atomics, barriers, bulk, calls, control, matrix, memory, undefined, warp_ops, wgmma};
 use crate::ir::Reg;
 
 /// A launch in progress: the code, and all that its instructions work on.
@@ -57,14 +57,12 @@ impl Engine<'_> {
         let m = &mut self.machine;
         let flow = match &inst.op {
             Op::Lane(f, args) => {
-                f(&mut warp.regs, args, at.mask);
-                // A result is undefined where an operand is.
-                at.mark(warp, uses.iter().fold(0, |u, r| u | warp.regs.undef(*r)));
-                split.pc += 1;
-                return Ok(After::Go);
-            }
-            Op::LaneExact(f, args) => {
-                f(&mut warp.regs, args, at.mask);
+                if uses.iter().fold(0, |u, r| u | warp.regs.undef(*r)) & at.mask == 0 {
+                    f(&mut warp.regs, args, at.mask);
+                    at.define(warp);
+                } else {
+                    undefined::execute(&mut warp.regs, *f, args, (uses, defs), at.mask);
+                }
                 split.pc += 1;
                 return Ok(After::Go);
             }
@@ -99,7 +97,7 @@ impl Engine<'_> {
                 let cta = self.residents.cta(warp.slot);
                 wgmma::execute(m, &cta.warps, &mut cta.warpgroups, warp, x, at)
             }
-            Op::Lane(..) | Op::LaneExact(..) | Op::Transfer(_) | Op::Call(_) => unreachable!("handled by step"),
+            Op::Lane(..) | Op::Transfer(_) | Op::Call(_) => unreachable!("handled by step"),
         }
     }
 

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::lanes::Regs;
 use super::rng::Rng;
+use super::standstill::{Polls, mix};
 use super::touches::Touches;
 use crate::hazard::Site;
 use crate::ir::NO_PC;
@@ -125,6 +126,8 @@ pub struct Warp {
     pub last_effect: u64,
     /// The last time that it asked an mbarrier in vain.
     pub asked: Option<Asked>,
+    /// What it polls.
+    pub polls: Polls,
 }
 
 /// Instructions that the rest of a warp may execute before parked lanes go on without it: few if it does nothing that others
@@ -153,7 +156,13 @@ impl Warp {
             executed: 0,
             last_effect: 0,
             asked: None,
+            polls: Polls::default(),
         }
+    }
+
+    /// A number that stands for where its lanes are.
+    pub fn places(&self) -> u64 {
+        self.splits.iter().fold(0, |h, s| mix(mix(h, s.pc.into()), s.mask.into()))
     }
 
     /// The site of a lane at an instruction.

@@ -163,6 +163,15 @@ fn meet(m: &mut Machine<'_>, warp: &mut Warp, kind: &Kind, members: u32, at: At<
             let undef = warp.regs.undef_pred(*a) & members;
             let p = warp.regs.pred[*a as usize];
             let votes = members & if *negated { !p } else { p };
+            // A vote that is defined may settle the matter.
+            let (yes, no) = (votes & !undef != 0, members & !votes & !undef != 0);
+            let settled = match how {
+                Vote::All => no,
+                Vote::Any => yes,
+                Vote::Uni => yes && no,
+                Vote::Ballot => false,
+            };
+            let undef = if settled { 0 } else { undef };
             let holds = match how {
                 Vote::All => votes == members,
                 Vote::Any => votes != 0,

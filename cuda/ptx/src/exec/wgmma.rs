@@ -12,8 +12,11 @@
 //! are written back by the wait. A wgmma whose registers were touched after the last `wgmma.fence` gives poison; so does one
 //! before any fence. Accumulating again into the registers of an earlier wgmma of the same shape needs no fence, as the ISA says.
 //!
-//! **Memory.** The reads belong to an asynchronous agent, one a warpgroup, ordered after what the issuing warps knew at issue;
-//! a generic write that no proxy fence follows is a hazard. The wait makes the reads known to the warp that waits.
+//! **Memory.** The reads belong to an asynchronous agent, one a warpgroup. Each warp reads the 16 rows of A that it multiplies (PTX
+//! ISA, *Register Fragments and Shared Memory Matrix Layouts*: warp w of the warpgroup has rows 16w to 16w + 15), all four
+//! read B. So a row of A is read after what its warp knew at issue, and needs no barrier with the others where a warp writes its own
+//! rows; B is read after what all four knew. A generic write that no proxy fence follows is a hazard. The wait makes the reads known
+//! to the warp that waits.
 
 mod chain;
 mod group;

@@ -14,6 +14,17 @@
 //! Asynchronous work (bulk copies, `cp.async`, wgmma) has *agents* of its own, known only to who waited for them. The
 //! async proxy sees a generic write only if a proxy fence lies on the way, so a [`Clock`] holds three sets: all that is
 //! known, and what of it was fenced for the async proxy in shared and in global memory.
+//!
+//! # Which synchronisation counts (PTX ISA, *Memory Consistency Model*)
+//! - A *release pattern* is a release, or a `fence` and then a strong write; an *acquire pattern* is an acquire, or a strong read
+//!   and then a `fence`. They synchronise if the read sees the write and their scopes include each other's threads. A
+//!   relaxed arrival (at an mbarrier or at the cluster's barrier) behind a fence is such a strong write, a relaxed wait in front
+//!   of one such a read.
+//! - `fence.mbarrier_init` is a fence for the initialisations before it alone. Every one that a thread has executed counts for its
+//!   next relaxed arrivals, not only the last.
+//! - A fourth set, [`Clock::loose`], holds what threads have learned without the second half of a pattern: by a relaxed read that
+//!   no fence follows, or with a scope that is too narrow. Cards order that too, and much code relies on it (the last block of a
+//!   reduction reads the others' results behind an atomic alone), so a race with it is strict.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -21,7 +32,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 pub use super::known::{ASYNC, ASYNC_GENERIC, Clock, Stamp};
-use super::known::{Times, join};
+use super::known::{Known, Times, join};
 
 /// The scope of a fence or of a strong access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,8 +96,10 @@ pub struct WarpOrder {
     fenced: SmallVec<[Fenced; 1]>,
     /// Clocks read by relaxed accesses of one lane: learned at its next fence.
     pending: SmallVec<[(u32, Scope, Release); 1]>,
-    /// The last `fence.mbarrier_init`.
-    init_fence: Option<(u32, Stamp)>,
+    /// The agent of its `fence.mbarrier_init`s, and the last of each lane.
+    init_fences: Option<(u32, Times)>,
+    /// What any lane has learned loosely ([`Clock::loose`]).
+    loose: Rc<Known>,
 }
 
 /// The lanes of a mask, ascending.
@@ -123,11 +136,17 @@ impl WarpOrder {
             || self.clock(lane).all.knows(other, other_lane, stamp, warps)
     }
 
+    /// Whether the warp has learned it, if only in a way that cards honour and the ISA does not.
+    pub fn knows_loosely(&self, other: u32, other_lane: u32, stamp: Stamp, warps: u32) -> bool {
+        self.loose.knows(other, other_lane, stamp, warps)
+    }
+
     fn own(&self, mask: u32, stamp: Stamp, synced: Stamp) -> Times {
         Times::of_lanes(mask | !self.full, stamp, synced)
     }
 
     fn learn(&mut self, mask: u32, clock: &Clock, warps: u32) {
+        join(&mut self.loose, &clock.loose, warps);
         if mask == self.full && self.ahead == 0 {
             self.common.join(clock, warps);
             return;
@@ -137,6 +156,12 @@ impl WarpOrder {
             self.lanes[lane as usize].join(clock, warps);
         }
         self.settle();
+    }
+
+    /// The same, but loosely.
+    fn learn_loosely(&mut self, clock: &Clock, warps: u32) {
+        join(&mut self.loose, &clock.all, warps);
+        join(&mut self.loose, &clock.loose, warps);
     }
 
     /// Gives each lane of `mask` its own clock.
@@ -165,6 +190,7 @@ impl WarpOrder {
         for lane in lanes_of(mask & self.ahead) {
             clock.join(&self.lanes[lane as usize], warps);
         }
+        join(&mut clock.loose, &self.loose, warps);
         clock
     }
 }
@@ -207,6 +233,11 @@ pub struct Synced {
     stamp: Stamp,
 }
 
+/// Whether a thread arrived more than once: it may arrive at a barrier and then wait there.
+fn repeats(arrivals: &[Arrival]) -> bool {
+    arrivals.iter().enumerate().any(|(i, a)| arrivals[..i].iter().any(|b| a.agent == b.agent && a.mask & b.mask != 0))
+}
+
 impl Order {
     /// The order of a launch with `threads` threads a CTA and `cluster` CTAs a cluster.
     pub fn new(threads: u32, cluster: u32) -> Self {
@@ -235,7 +266,8 @@ impl Order {
             lanes: Vec::new(),
             fenced: SmallVec::new(),
             pending: SmallVec::new(),
-            init_fence: None,
+            init_fences: None,
+            loose: Rc::default(),
         }
     }
 
@@ -293,18 +325,59 @@ impl Order {
     /// `fence.mbarrier_init` by the lanes of `mask`: an agent that stands for their initialisations, and which even a relaxed
     /// arrival at the cluster's barrier publishes.
     pub fn fence_mbarrier_init(&mut self, warp: &mut WarpOrder, mask: u32) -> (u32, Stamp) {
-        let fence = (self.agent(true), self.now);
-        self.acquire_agent(warp, mask, fence.0, fence.1);
+        let agent = warp.init_fences.as_ref().map_or_else(|| self.agent(true), |f| f.0);
+        let stamp = self.now;
+        let mut clock = Clock::default();
+        self.with_agent_lanes(&mut clock, agent, mask, stamp);
+        warp.learn(mask, &clock, self.warps);
         warp.stamp = self.tick();
-        warp.init_fence = Some(fence);
-        fence
+        let times = Times::of_lanes(mask, stamp, 0);
+        let times = warp.init_fences.as_ref().map_or(times.clone(), |f| f.1.join(&times));
+        warp.init_fences = Some((agent, times));
+        (agent, stamp)
     }
 
-    /// A relaxed arrival at the cluster's barrier: it publishes fenced initialisations of mbarriers, and nothing else.
-    pub fn arrive_relaxed(&mut self, warp: &WarpOrder, point: &mut SyncPoint) {
-        let base = point.base.get_or_insert_default();
-        if let Some((agent, stamp)) = warp.init_fence {
-            Rc::make_mut(&mut base.all).add(agent, Times::All(stamp));
+    /// What a relaxed arrival of the lanes of `mask` publishes to threads of `scope`: what their last fence did, and
+    /// initialisations of mbarriers behind a fence of their own.
+    pub fn publish_fenced(&self, warp: &WarpOrder, mask: u32, scope: Scope) -> Clock {
+        let mut clock = Clock::default();
+        for f in warp.fenced.iter().filter(|f| f.mask & mask != 0) {
+            let mut fenced = f.clock.clone();
+            Rc::make_mut(&mut fenced.all).add(warp.agent, Times::of_lanes(f.mask & mask, f.stamp, f.synced));
+            if f.scope < scope {
+                let Clock { all, loose, .. } = fenced;
+                fenced = Clock { loose: all, ..Clock::default() };
+                join(&mut fenced.loose, &loose, self.warps);
+            }
+            clock.join(&fenced, self.warps);
+        }
+        if let Some((agent, times)) = &warp.init_fences {
+            let lane = |l| if mask >> l & 1 == 1 { times.at(l) } else { 0 };
+            Rc::make_mut(&mut clock.all).add(*agent, Times::Lanes(Rc::new(std::array::from_fn(|l| lane(l as u32)))));
+        }
+        clock
+    }
+
+    /// A relaxed arrival of the lanes of `mask` at the cluster's barrier.
+    pub fn arrive_relaxed(&mut self, warp: &WarpOrder, mask: u32, point: &mut SyncPoint) {
+        let clock = self.publish_fenced(warp, mask, Scope::Cluster);
+        point.base.get_or_insert_default().join(&clock, self.warps);
+    }
+
+    /// The lanes of `mask` have seen what publishes `clock`, but by a relaxed wait: they learn it at their next fence.
+    pub fn acquire_at_fence(&self, warp: &mut WarpOrder, mask: u32, clock: &Clock) {
+        warp.learn_loosely(clock, self.warps);
+        let release = Release { cta: warp.cta, scope: Scope::Sys, clock: clock.clone() };
+        lanes_of(mask).for_each(|lane| self.read_later(warp, lane, Scope::Sys, &release));
+    }
+
+    fn read_later(&self, warp: &mut WarpOrder, lane: u32, scope: Scope, release: &Release) {
+        let same = |p: &&mut (u32, Scope, Release)| {
+            p.0 == 1 << lane && p.1 == scope && p.2.cta == release.cta && p.2.scope == release.scope
+        };
+        match warp.pending.iter_mut().find(same) {
+            Some(p) => p.2.clock.join(&release.clock, self.warps),
+            None => warp.pending.push((1 << lane, scope, release.clone())),
         }
     }
 
@@ -336,7 +409,10 @@ impl Order {
             return;
         }
         match &mut point.base {
-            Some(base) if warp.ahead & mask == 0 => base.join(&warp.common, self.warps),
+            Some(base) if warp.ahead & mask == 0 => {
+                base.join(&warp.common, self.warps);
+                join(&mut base.loose, &warp.loose, self.warps);
+            }
             Some(base) => base.join(&warp.together(mask, self.warps), self.warps),
             None => point.base = Some(warp.together(mask, self.warps)),
         }
@@ -362,8 +438,9 @@ impl Order {
             }
         }
         let known = Rc::make_mut(&mut clock.all);
+        let repeated = point.arrivals.iter().any(|a| !a.blocking) && repeats(&point.arrivals);
         for &(cta, lanes, through) in &ctas {
-            let whole = lanes == self.threads;
+            let whole = lanes == self.threads && !repeated;
             if whole {
                 known.raise(cta, through);
             }
@@ -380,6 +457,7 @@ impl Order {
         if mask == warp.full {
             // What the blocked lanes knew is part of what the barrier gives.
             warp.common = synced.clock.clone();
+            join(&mut warp.loose, &synced.clock.loose, self.warps);
             warp.ahead = 0;
         } else {
             warp.learn(mask, &synced.clock, self.warps);
@@ -484,18 +562,13 @@ impl Order {
         }
         let Some(list) = self.releases.get(&key) else { return };
         for release in list {
-            if acquire {
-                if self.reaches(release, warp.cta, scope) {
-                    warp.learn(1 << lane, &release.clock, self.warps);
-                }
+            if acquire && self.reaches(release, warp.cta, scope) {
+                warp.learn(1 << lane, &release.clock, self.warps);
                 continue;
             }
-            let same = |p: &&mut (u32, Scope, Release)| {
-                p.0 == 1 << lane && p.1 == scope && p.2.cta == release.cta && p.2.scope == release.scope
-            };
-            match warp.pending.iter_mut().find(same) {
-                Some(p) => p.2.clock.join(&release.clock, self.warps),
-                None => warp.pending.push((1 << lane, scope, release.clone())),
+            warp.learn_loosely(&release.clock, self.warps);
+            if !acquire {
+                self.read_later(warp, lane, scope, release);
             }
         }
     }

@@ -173,6 +173,8 @@ pub struct Clock {
     pub shared: Rc<Known>,
     /// What of global memory the async proxy sees.
     pub global: Rc<Known>,
+    /// What is known beyond `all` by synchronisation that cards honour and the ISA does not: races with it are strict.
+    pub loose: Rc<Known>,
 }
 
 impl Clock {
@@ -180,6 +182,7 @@ impl Clock {
         join(&mut self.all, &other.all, warps);
         join(&mut self.shared, &other.shared, warps);
         join(&mut self.global, &other.global, warps);
+        join(&mut self.loose, &other.loose, warps);
     }
 
     pub(super) fn same(&self, other: &Clock) -> bool {

@@ -2,7 +2,7 @@
 
 use super::clock::{ASYNC, ASYNC_GENERIC, Order, Scope, Stamp, WarpOrder, lanes_of};
 use super::page::*;
-use crate::hazard::{HazardKind, Site};
+use crate::hazard::{Graded, HazardKind, Site};
 
 /// A warp's access, as the shadow sees it.
 pub(super) struct Me<'a> {
@@ -72,6 +72,29 @@ impl<'a> Me<'a> {
                 let agent = r.group * self.warps + w;
                 lanes_of(r.lanes).all(|l| self.warp.knows(lane, agent, l, r.stamp, self.warps))
             })
+    }
+
+    /// How much it matters to meet `w`, which it does not come after.
+    fn grade(&self, kind: HazardKind, w: &Writer, tracker: &Tracker) -> Graded {
+        let (agent, lane) = (w.who / 32, w.who % 32);
+        let loose =
+            self.warp.knows_loosely(agent, lane, w.stamp, self.warps) || self.is_near(agent / self.warps, w.tag, tracker);
+        if loose { kind.strict() } else { kind.into() }
+    }
+
+    /// Whether both accesses are strong and in one cluster, but of a scope that does not include the other.
+    fn is_near(&self, cta: u32, tag: u32, tracker: &Tracker) -> bool {
+        let strong = strength_of(tag).is_some() && strength_of(self.tag).is_some();
+        strong && tracker.order.morally_strong((cta, Scope::Cluster), (self.cta, Scope::Cluster))
+    }
+
+    fn grade_readers(&self, kind: HazardKind, r: &Readers, tracker: &Tracker) -> Graded {
+        let of = |agent: u32| lanes_of(r.lanes).all(|l| self.warp.knows_loosely(agent, l, r.stamp, self.warps));
+        let loose = match r.group >= ASYNC {
+            true => self.warp.knows_loosely(r.group, 0, r.stamp, self.warps),
+            false => lanes_of(r.warps).all(|w| of(r.group * self.warps + w)) || self.is_near(r.group, r.tag, tracker),
+        };
+        if loose { kind.strict() } else { kind.into() }
     }
 
     /// A line that was written as a whole, each lane its units from lane `lane` on.
@@ -200,10 +223,14 @@ impl AsyncStep<'_> {
         self.issuers.iter().all(|(warp, own)| warp.knows(*own, agent, lane, stamp, order.warps))
     }
 
-    pub(super) fn against_write(&self, w: &Writer, shared: bool, order: &Order) -> Option<HazardKind> {
+    fn grade(&self, kind: HazardKind, known: impl Fn(&WarpOrder) -> bool) -> Graded {
+        if self.issuers.iter().all(|(warp, _)| known(warp)) { kind.strict() } else { kind.into() }
+    }
+
+    pub(super) fn against_write(&self, w: &Writer, shared: bool, order: &Order) -> Option<Graded> {
         let (agent, lane) = (w.who / 32, w.who % 32);
         if w.who == MBARRIER {
-            return Some(HazardKind::MbarrierNotInitialized);
+            return Some(HazardKind::MbarrierNotInitialized.into());
         }
         if w.who == self.who && w.stamp != IN_FLIGHT {
             return None;
@@ -212,7 +239,8 @@ impl AsyncStep<'_> {
             return None;
         }
         if !self.knows(agent, lane, w.stamp, order) {
-            return Some(race_kind(agent, shared));
+            let loosely = |warp: &WarpOrder| warp.knows_loosely(agent, lane, w.stamp, order.warps);
+            return Some(self.grade(race_kind(agent, shared), loosely));
         }
         let generic = !(ASYNC..ASYNC_GENERIC).contains(&agent);
         let fenced = |(warp, own): &(&WarpOrder, u32)| {
@@ -220,23 +248,30 @@ impl AsyncStep<'_> {
             let known = if shared { &clock.shared } else { &clock.global };
             known.knows(agent, lane, w.stamp, order.warps)
         };
-        (self.proxy && generic && !self.issuers.iter().any(fenced)).then_some(HazardKind::MissingProxyFence)
+        (self.proxy && generic && !self.issuers.iter().any(fenced)).then(|| HazardKind::MissingProxyFence.into())
     }
 
-    pub(super) fn against_read(&self, r: &Readers, shared: bool, order: &Order) -> Option<HazardKind> {
+    pub(super) fn against_read(&self, r: &Readers, shared: bool, order: &Order) -> Option<Graded> {
         if r.group >= ASYNC {
             let ok = r.group == self.who / 32 || self.knows(r.group, 0, r.stamp, order);
-            return (!ok).then_some(HazardKind::InFlight);
+            let loosely = |warp: &WarpOrder| warp.knows_loosely(r.group, 0, r.stamp, order.warps);
+            return (!ok).then(|| self.grade(HazardKind::InFlight, loosely));
         }
-        let ok = lanes_of(r.warps).all(|w| lanes_of(r.lanes).all(|l| self.knows(r.group * order.warps + w, l, r.stamp, order)));
-        (!ok).then_some(race_kind(0, shared))
+        let all = |known: &dyn Fn(u32, u32) -> bool| {
+            lanes_of(r.warps).all(|w| lanes_of(r.lanes).all(|l| known(r.group * order.warps + w, l)))
+        };
+        if all(&|agent, l| self.knows(agent, l, r.stamp, order)) {
+            return None;
+        }
+        let loosely = |warp: &WarpOrder| all(&|agent, l| warp.knows_loosely(agent, l, r.stamp, order.warps));
+        Some(self.grade(race_kind(0, shared), loosely))
     }
 
     #[cold]
-    pub(super) fn report(&self, kind: HazardKind, other: &Party, write: bool, address: u64, tracker: &mut Tracker) {
+    pub(super) fn report(&self, what: Graded, other: &Party, write: bool, address: u64, tracker: &mut Tracker) {
         let (warp, lane) = self.issuers[0];
         let does = if write { "writes" } else { "reads" };
-        report(kind, Site::new(self.pc, warp.agent, lane), other, does, "asynchronous work", address, tracker);
+        report(what, Site::new(self.pc, warp.agent, lane), other, does, "asynchronous work", address, tracker);
     }
 }
 
@@ -248,10 +283,10 @@ pub(super) fn race_kind(agent: u32, shared: bool) -> HazardKind {
     }
 }
 
-pub(super) fn report(kind: HazardKind, at: Site, other: &Party, does: &str, by: &str, address: u64, tracker: &mut Tracker) {
+pub(super) fn report(what: Graded, at: Site, other: &Party, does: &str, by: &str, address: u64, tracker: &mut Tracker) {
     let agent = other.who / 32;
     let with = Site::new(pc_of(other.tag), if agent < ASYNC { agent } else { at.warp }, other.who % 32);
-    tracker.hazards.report_pair(kind, at, Some(with), Some(address), || match kind {
+    tracker.hazards.report_pair(what, at, Some(with), Some(address), || match what.kind {
         HazardKind::MissingProxyFence => {
             format!("{by} {does} what a generic store wrote, with no fence.proxy.async between")
         }
@@ -338,6 +373,7 @@ pub(super) fn read_unit(page: &mut Page, unit: usize, lanes: u32, me: &Me, track
     let racing = lanes_of(lanes).find(|&lane| !me.after_write(&w, lane) && !ordered_write(&w, lane, me, tracker));
     if let Some(lane) = racing {
         let kind = if w.who == MBARRIER { HazardKind::MbarrierNotInitialized } else { race_kind(w.who / 32, shared) };
+        let kind = me.grade(kind, &w, tracker);
         report(kind, Site::new(pc_of(me.tag), me.warp.agent, lane), &Party::from(&w), "reads", "a thread", address, tracker);
     }
     let first = page.readers[unit];
@@ -407,10 +443,14 @@ pub(super) fn write_unit(
 ) {
     let w = page.writers[unit];
     let site = Site::new(pc_of(me.tag), me.warp.agent, lane);
-    let harmless = same && w.who / 32 < ASYNC;
-    if !(harmless || me.after_write(&w, lane) || ordered_write(&w, lane, me, tracker)) {
+    if !(me.after_write(&w, lane) || ordered_write(&w, lane, me, tracker)) {
         let kind = if w.who == MBARRIER { HazardKind::MbarrierNotInitialized } else { race_kind(w.who / 32, shared) };
-        report(kind, site, &Party::from(&w), "writes", "a thread", address, tracker);
+        if same && w.who / 32 < ASYNC {
+            report(kind.strict(), site, &Party::from(&w), "writes the same value", "a thread", address, tracker);
+        } else {
+            let what = me.grade(kind, &w, tracker);
+            report(what, site, &Party::from(&w), "writes", "a thread", address, tracker);
+        }
     }
     let first = page.readers[unit];
     if first.stamp != 0 {
@@ -420,7 +460,8 @@ pub(super) fn write_unit(
             let strong = each.group < ASYNC && strong_pair(each.group, each.tag, me, tracker);
             if !(own || strong || me.knows_readers(&each, lane)) {
                 let party = each.party(me.warps, me.who(lane));
-                report(race_kind(each.group, shared), site, &party, "writes", "a thread", address, tracker);
+                let what = me.grade_readers(race_kind(each.group, shared), &each, tracker);
+                report(what, site, &party, "writes", "a thread", address, tracker);
             }
             if each.next == 0 {
                 break;

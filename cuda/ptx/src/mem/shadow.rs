@@ -7,7 +7,8 @@
 //! Rules of the detector:
 //! - Two accesses to a unit conflict if one writes; they race if neither is ordered before the other, unless both are
 //!   strong (atomic, volatile, relaxed, acquire, release) with scopes that include each other's threads.
-//! - Two unordered writes of the same bytes are not reported: the outcome does not depend on their order.
+//! - Two unordered writes of the same bytes are strict: the outcome does not depend on their order.
+//! - A conflict with what a thread knows only loosely ([`super::clock`]) is strict.
 //! - Two lanes that write different values with one instruction race with each other.
 //! - A global unit remembers at most a few unordered readers, drawn at random beyond that; a shared one all that matter in
 //!   practice (32). The last strong writer stands for all strong writers before it.

@@ -240,7 +240,7 @@ fn undefined_registers_are_reported_where_they_decide() {
     reports("add.u32 %r9, %r9, 1; xor.b32 %r8, %r9, %r0; st.global.u32 [%rd1], %r8;", "a value stored");
     reports("setp.eq.u32 %p0, %r9, 0; @%p0 bra $x; $x:", "the guard");
     reports("@%p5 mov.u32 %r1, 1;", "the guard");
-    reports("and.b64 %rd2, %rd5, 0; add.u64 %rd2, %rd2, %rd1; ld.global.u32 %r1, [%rd2];", "the address");
+    reports("and.b64 %rd2, %rd5, 255; add.u64 %rd2, %rd2, %rd1; ld.global.u32 %r1, [%rd2];", "the address");
     let fine = "setp.lt.u32 %p0, %r0, 40; selp.b32 %r1, 7, %r9, %p0; st.global.u32 [%rd1], %r1;";
     let (report, _) = launch(&kernel("", fine), 0, 1, 32, &[bytes(&[0; 64])]);
     assert!(report.is_clean(), "selp reads only what it selects: {report:?}");

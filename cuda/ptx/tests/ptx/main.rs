@@ -22,6 +22,8 @@ mod matrix;
 mod mutate;
 mod mutation;
 mod num;
+mod patterns;
+mod patterns_strict;
 mod ops;
 mod ptxi;
 mod seeing;

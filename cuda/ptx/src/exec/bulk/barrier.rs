@@ -11,7 +11,7 @@ use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
 use crate::mbarrier::{Mbarrier, Misuse, State};
 use crate::mem::shadow::Step;
-use crate::mem::{Clock, Space, Which, lanes_of};
+use crate::mem::{Clock, Scope, Space, Which, lanes_of};
 use crate::request::FaultKind;
 
 /// An `mbarrier` instruction.
@@ -194,10 +194,12 @@ pub(super) fn find(
     let warps = m.kernel.grid.warps;
     let (agent, by, stamp) = bar.init;
     let published = warp.order.knows(lane, agent, by, stamp, warps)
-        || bar.fence.is_some_and(|(fence, stamp)| warp.order.knows(lane, fence, 0, stamp, warps));
+        || bar.fence.is_some_and(|(fence, stamp)| warp.order.knows(lane, fence, by, stamp, warps));
     if !published && m.mem.tracker.enabled {
         let with = Site::new(at.pc, agent, by);
-        m.mem.tracker.hazards.report_pair(HazardKind::MbarrierUnpublished, site, Some(with), Some(address), || {
+        let kind = HazardKind::MbarrierUnpublished;
+        let what = if warp.order.knows_loosely(agent, by, stamp, warps) { kind.strict() } else { kind.into() };
+        m.mem.tracker.hazards.report_pair(what, site, Some(with), Some(address), || {
             "nothing orders the mbarrier's initialisation before this use".into()
         });
     }
@@ -219,7 +221,7 @@ pub(super) fn find_for_copy(
     let bar = &asyncs.bars[&key];
     let (agent, by, stamp) = bar.init;
     let visible = warp.order.knows_fenced(lane, agent, by, stamp, warps)
-        || bar.fence.is_some_and(|(fence, stamp)| warp.order.knows(lane, fence, 0, stamp, warps));
+        || bar.fence.is_some_and(|(fence, stamp)| warp.order.knows(lane, fence, by, stamp, warps));
     if !visible && m.mem.tracker.enabled {
         let site = warp.site(at.pc, lane);
         // Behind a barrier of the CTA cards are at peace with it, and much code has no fence there.
@@ -343,12 +345,14 @@ fn arrive(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &Arrive
                 }
             }
             rest &= !part;
-            let clock = op.release.then(|| m.mem.tracker.order.publish(&mut warp.order, part));
+            let order = &mut m.mem.tracker.order;
+            let clock = match op.release {
+                true => order.publish(&mut warp.order, part),
+                false => order.publish_fenced(&warp.order, part, Scope::Cta),
+            };
             for lane in lanes_of(part) {
                 let Some(bar) = asyncs.bars.get_mut(&key) else { continue };
-                if let Some(clock) = &clock {
-                    m.mem.tracker.order.join(&mut bar.gathering, clock);
-                }
+                m.mem.tracker.order.join(&mut bar.gathering, &clock);
                 let phase = bar.phase;
                 let pending = object(m, key).map_or(0, |o| o.pending);
                 let value = value(warp, lane);
@@ -411,8 +415,11 @@ fn wait(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &PhaseWai
         };
         if past {
             over |= lanes;
+            let order = &m.mem.tracker.order;
             if op.acquire && bar.phase > 0 {
-                m.mem.tracker.order.acquire(&mut warp.order, lanes, &bar.done);
+                order.acquire(&mut warp.order, lanes, &bar.done);
+            } else if bar.phase > 0 {
+                order.acquire_at_fence(&mut warp.order, lanes, &bar.done);
             }
         } else {
             open = Some((key, bar.phase));
@@ -438,6 +445,7 @@ fn wait(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &PhaseWai
     if let Some((key, _)) = open {
         warp.asked = Some(Asked { key, since: warp.executed });
     }
+    m.poll(warp, a[at.lane() as usize]);
     // Who asks in vain lets others run, or a loop of test_wait would starve them.
     Ok(Flow::Yield)
 }

@@ -10,7 +10,7 @@ use crate::exec::flow::{At, Flow, Stop};
 use crate::exec::machine::Machine;
 use crate::exec::warp::Warp;
 use crate::hazard::HazardKind;
-use crate::ir::Addr;
+use crate::ir::{Addr, Class, Reg};
 use crate::mem::shadow::{AsyncStep, IN_FLIGHT, Pattern, Step};
 use crate::mem::{Scope, Space, Which, lanes_of, mapa};
 use crate::request::FaultKind;
@@ -207,7 +207,17 @@ pub(super) fn copy_bulk(
         }
         None => None,
     };
-    for lane in lanes_of(at.mask) {
+    let mut left = at.mask;
+    while left != 0 {
+        let lane = left.trailing_zeros();
+        let alike = lanes_of(left).filter(|&l| op.is_same(warp, lane, l)).fold(0, |mask, l| mask | 1 << l);
+        left &= !alike;
+        if alike.count_ones() > 1 && (op.reduce.is_some() || matches!(op.signal, Signal::Barrier(_))) {
+            m.report(HazardKind::UndefinedBehavior.strict(), warp.site(at.pc, lane), None, || {
+                let n = alike.count_ones();
+                format!("{n} threads issue one and the same bulk copy; a card makes one of it, the ISA counts it {n} times")
+            });
+        }
         let resolved = match (&op.to, &op.from) {
             (Side::Tensor { map, coordinates }, Side::Shared(addr)) | (Side::Shared(addr), Side::Tensor { map, coordinates }) => {
                 let store = matches!(op.to, Side::Tensor { .. });
@@ -221,7 +231,7 @@ pub(super) fn copy_bulk(
         };
         count(m, &resolved, at.pc);
         match &op.signal {
-            Signal::Group => group(m, asyncs, warp, at.only(lane), resolved),
+            Signal::Group => group(m, asyncs, warp, at.only(lane), alike, resolved),
             Signal::Barrier(addr) => {
                 let address = addresses(m, warp, addr, at)[lane as usize];
                 let mask = multicast.as_ref().map(|v| v[lane as usize]);
@@ -231,6 +241,27 @@ pub(super) fn copy_bulk(
     }
     m.effect();
     Ok(Flow::Next)
+}
+
+impl CopyBulk {
+    /// Whether two lanes give it the same operands.
+    ///
+    /// The ISA has each thread issue a copy of its own. A card issues a bulk copy once for a warp and set of operands (its operands
+    /// are uniform registers; where lanes have different ones, the assembler makes a loop over them), and epilogues in which a whole
+    /// warp executes one store count on it.
+    fn is_same(&self, warp: &Warp, a: u32, b: u32) -> bool {
+        let same = |reg: Reg| warp.regs.get(reg, a as usize) == warp.regs.get(reg, b as usize);
+        let word = |&index: &u16| same(Reg { class: Class::B32, index });
+        let side = |side: &Side| match side {
+            Side::Shared(addr) | Side::Global(addr) => same(addr.base),
+            Side::Tensor { map, coordinates } => same(map.base) && coordinates.iter().all(word),
+        };
+        let signal = match &self.signal {
+            Signal::Barrier(addr) => same(addr.base),
+            Signal::Group => true,
+        };
+        a == b || (side(&self.to) && side(&self.from) && signal && self.size.iter().chain(&self.multicast).all(word))
+    }
 }
 
 fn count(m: &mut Machine<'_>, copy: &Resolved, pc: u32) {
@@ -399,11 +430,11 @@ fn tensor(
     Ok((resolved, map))
 }
 
-/// A copy whose end a bulk group tells: from shared memory to global memory.
-fn group(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, at: At<'_>, r: Resolved) {
+/// A copy whose end a bulk group tells: from shared memory to global memory. It is the group of the first of the lanes `alike`.
+fn group(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, at: At<'_>, alike: u32, r: Resolved) {
     let lane = at.lane();
     let site = warp.site(at.pc, lane);
-    let (thread, agents, stamp, group) = queue::bulk_thread(m, asyncs, site);
+    let (thread, agents, stamp, group) = queue::bulk_thread(m, asyncs, site, alike);
     let issuers = [(&warp.order, lane)];
     let strength = r.reduce.map(|_| Scope::Gpu);
     if m.mem.tracker.enabled {

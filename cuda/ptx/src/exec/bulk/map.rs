@@ -1,7 +1,11 @@
 //! Tensor maps in memory: reading one through its own proxy, changing one, and the fences between.
 //!
-//! TMA reads maps through a proxy of their own. A map that the kernel itself wrote is seen there only behind a
-//! `fence.proxy.tensormap` release by who wrote (or came after), and an acquire of that map by who uses it (or came before).
+//! TMA reads maps through a proxy of their own (PTX ISA, *Proxies* and *membar / fence*, `.proxy.tensormap::generic`). A map that
+//! the kernel itself wrote is seen there only behind a release by who wrote it (or came after), and an acquire of that map by who uses
+//! it (or came before) which comes after the release. Each release counts on its own: a later one, or of another map, takes
+//! nothing back. `tensormap.cp_fenceproxy` is one operation of its warp: every lane's release covers all that it copied.
+
+use std::collections::VecDeque;
 
 use super::state::{Asyncs, MapFence};
 use crate::exec::access::{addresses, range, refused};
@@ -11,7 +15,7 @@ use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
 use crate::mem::shadow::{Pattern, Step};
-use crate::mem::{Block, Scope, Sem, Space, lanes_of};
+use crate::mem::{Block, Clock, Scope, Sem, Space, Which, lanes_of};
 use crate::request::FaultKind;
 use crate::tensor_map::{Field, MAP_ALIGN, MAP_BYTES, TensorMap};
 
@@ -35,13 +39,46 @@ pub(super) fn fence(
     }
     m.mem.tracker.order.fence(&mut warp.order, at.mask, scope);
     for lane in lanes_of(at.mask) {
-        let before = m.mem.tracker.order.publish(&mut warp.order, 1 << lane);
-        let map = maps[lane as usize];
-        let fences = &mut asyncs.map_fences;
-        fences.retain(|f| (f.warp, f.lane, f.map) != (warp.id, lane, map));
-        fences.push(MapFence { warp: warp.id, lane, stamp: warp.order.stamp, map, before });
+        match maps[lane as usize] {
+            None => release(m, asyncs, warp, 1 << lane),
+            Some(map) => acquire(m, asyncs, warp, lane, map),
+        }
     }
     Ok(Flow::Next)
+}
+
+/// Releases and acquires of one map that are remembered: more than a kernel has under way at a time.
+const REMEMBERED: usize = 1024;
+
+fn remember(fences: &mut VecDeque<MapFence>, fence: MapFence) {
+    if fences.len() == REMEMBERED {
+        fences.pop_front();
+    }
+    fences.push_back(fence);
+}
+
+/// The lanes release together all that they know and did.
+fn release(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, lanes: u32) {
+    let visible = m.mem.tracker.order.publish(&mut warp.order, lanes);
+    remember(&mut asyncs.map_fences.releases, MapFence { warp: warp.id, lanes, stamp: warp.order.stamp, visible });
+}
+
+fn acquire(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, lane: u32, map: (Which, usize)) {
+    let order = &mut m.mem.tracker.order;
+    let mut visible = Clock::default();
+    for release in asyncs.map_fences.releases.iter().filter(|r| r.is_known(warp, lane, order.warps)) {
+        order.join(&mut visible, &release.visible);
+    }
+    order.publish(&mut warp.order, 1 << lane);
+    let fence = MapFence { warp: warp.id, lanes: 1 << lane, stamp: warp.order.stamp, visible };
+    remember(asyncs.map_fences.acquires.entry(map).or_default(), fence);
+}
+
+impl MapFence {
+    /// Whether the lane comes after it.
+    fn is_known(&self, warp: &Warp, lane: u32, warps: u32) -> bool {
+        lanes_of(self.lanes).any(|by| warp.order.knows(lane, self.warp, by, self.stamp, warps))
+    }
 }
 
 /// The map at an address, as the lane's TMA sees it.
@@ -57,15 +94,9 @@ pub(super) fn read(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, at: At
             segment.read(&Pattern::One(offset + i, 1 << lane), 16, &step, tracker);
         }
         for (who, stamp, pc) in writers {
-            let fences = &asyncs.map_fences;
-            let acquired = fences.iter().filter(|f| f.map == Some((which, offset))).any(|acquire| {
-                warp.order.knows(lane, acquire.warp, acquire.lane, acquire.stamp, warps)
-                    && fences.iter().filter(|f| f.map.is_none()).any(|release| {
-                        release.before.all.knows(who / 32, who % 32, stamp, warps)
-                            && acquire.before.all.knows(release.warp, release.lane, release.stamp, warps)
-                    })
-            });
-            if !acquired {
+            let acquires = asyncs.map_fences.acquires.get(&(which, offset)).into_iter().flatten().rev();
+            let mut known = acquires.filter(|a| a.is_known(warp, lane, warps));
+            if !known.any(|a| a.visible.all.knows(who / 32, who % 32, stamp, warps)) {
                 let (site, other) = (Site::new(at.pc, warp.id, lane), Site::new(pc, who / 32, who % 32));
                 tracker.hazards.report_pair(HazardKind::MissingProxyFence, site, Some(other), Some(address), || {
                     "a tensor map that the kernel wrote is used without fence.proxy.tensormap (release, then acquire) between"
@@ -110,7 +141,11 @@ pub(super) fn copy(
     if let Err(fault) = m.mem.store(&mut warp.by(at.pc), Space::Global, &to, lanes, 16, Sem::Weak, &block) {
         return refused(m, warp, at, fault);
     }
-    fence(m, asyncs, warp, scope, None, at)
+    let order = &mut m.mem.tracker.order;
+    order.sync_lanes(&mut warp.order, at.mask);
+    order.fence(&mut warp.order, at.mask, scope);
+    release(m, asyncs, warp, at.mask);
+    Ok(Flow::Next)
 }
 
 /// `tensormap.replace`

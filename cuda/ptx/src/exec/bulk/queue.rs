@@ -242,18 +242,21 @@ pub(super) fn hand_over_copies(
 
 // ---- bulk groups
 
-/// The agents and interval of the thread at `site`, and the number of its current group, which gets an operation there.
-pub(super) fn bulk_thread(m: &mut Machine<'_>, asyncs: &mut Asyncs, site: Site) -> (Thread, (u32, u32), u32, u32) {
+/// The agents and interval of the thread at `site`, and the number of its current group, which gets an operation there that the
+/// threads of `lanes` have issued as one.
+pub(super) fn bulk_thread(m: &mut Machine<'_>, asyncs: &mut Asyncs, site: Site, lanes: u32) -> (Thread, (u32, u32), u32, u32) {
     let order = &mut m.mem.tracker.order;
     let thread = (site.warp, site.lane.into());
     let t = asyncs.bulks.entry(thread).or_insert_with(|| BulkThread {
         agents: (order.agent(false), order.agent(false)),
+        lanes: 0,
         stamp: order.tick(),
         open: None,
         groups: Vec::new(),
         read: 0,
     });
     t.open = Some(site);
+    t.lanes |= lanes;
     (thread, t.agents, t.stamp, t.groups.len() as u32)
 }
 
@@ -276,7 +279,7 @@ pub(super) fn wait_bulk(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut War
         let done = t.groups.len().saturating_sub(pending);
         let Some(&stamp) = done.checked_sub(1).and_then(|i| t.groups.get(i)) else { continue };
         t.read = t.read.max(done);
-        let agents = t.agents;
+        let (agents, lanes) = (t.agents, (t.lanes | 1 << lane) & at.mask);
         let mine = |op: &Pending| matches!(op.end, End::Group { thread: t, group } if t == thread && (group as usize) < done);
         let mut i = 0;
         while i < asyncs.ops.len() {
@@ -296,9 +299,9 @@ pub(super) fn wait_bulk(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut War
             }
         }
         let order = &m.mem.tracker.order;
-        order.acquire_agent(&mut warp.order, 1 << lane, agents.0, stamp);
+        order.acquire_agent(&mut warp.order, lanes, agents.0, stamp);
         if !read {
-            order.acquire_agent(&mut warp.order, 1 << lane, agents.1, stamp);
+            order.acquire_agent(&mut warp.order, lanes, agents.1, stamp);
         }
     }
     m.effect();

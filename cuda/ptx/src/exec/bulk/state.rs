@@ -1,6 +1,6 @@
 //! The asynchronous operations under way, the mbarriers that are live, and what threads have committed and fenced.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::ledger::Ledger;
 use crate::exec::combine::Action;
@@ -32,14 +32,21 @@ pub struct Bar {
     pub before: Ledger,
 }
 
-/// A `fence.proxy.tensormap` that was executed: the interval behind it, and what lay before.
+/// A `fence.proxy.tensormap` that lanes executed: the interval behind it, and what it made visible.
 pub struct MapFence {
     pub warp: u32,
-    pub lane: u32,
+    pub lanes: u32,
     pub stamp: u32,
-    /// The map of an acquire; a release is for all.
-    pub map: Option<(Which, usize)>,
-    pub before: Clock,
+    /// Of a release: all that lay before. Of an acquire: what the releases did that lay before.
+    pub visible: Clock,
+}
+
+/// The `fence.proxy.tensormap`s that were executed.
+#[derive(Default)]
+pub struct MapFences {
+    pub releases: VecDeque<MapFence>,
+    /// By the map that it is about.
+    pub acquires: HashMap<(Which, usize), VecDeque<MapFence>>,
 }
 
 /// A run of bytes to copy.
@@ -119,6 +126,8 @@ pub struct Copies {
 
 /// The bulk groups of a thread.
 pub struct BulkThread {
+    /// The lanes that issued its operations, each of which counts as one where the operands were the same.
+    pub lanes: u32,
     /// The agents that read its sources and write its destinations.
     pub agents: (u32, u32),
     pub stamp: u32,
@@ -137,8 +146,7 @@ pub struct Asyncs {
     pub bars: HashMap<Key, Bar>,
     pub copies: HashMap<u32, Copies>,
     pub bulks: HashMap<Thread, BulkThread>,
-    /// The last `fence.proxy.tensormap` of each thread and map.
-    pub map_fences: Vec<MapFence>,
+    pub map_fences: MapFences,
     /// One in how many bursts lands an operation early; 0: none. Drawn at first use.
     pub early: Option<u32>,
 }

@@ -52,7 +52,7 @@ fn multiply_add(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, s
     }
     match &op.source {
         Source::Descriptor(_) => {
-            let tile = Tile { extent: M, k, element: op.a, major: op.a_major, stride: k, stride_k: 1 };
+            let tile = Tile { extent: M, k, element: op.a, major: op.a_major, stride: k, stride_k: 1, by_warp: true };
             for row in reader.gather(m, calls[0].a, &tile, &mut a) {
                 chain.spoil(row * n..(row + 1) * n);
             }
@@ -81,7 +81,7 @@ fn multiply_add(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, s
             }
         }
     }
-    let tile = Tile { extent: n, k, element: op.b, major: op.b_major, stride: 1, stride_k: n };
+    let tile = Tile { extent: n, k, element: op.b, major: op.b_major, stride: 1, stride_k: n, by_warp: false };
     for column in reader.gather(m, calls[0].b, &tile, &mut b) {
         chain.spoil((0..M).map(|row| row * n + column));
     }
@@ -116,6 +116,8 @@ struct Tile {
     /// Distance in the array of neighbours along m or n, and along k.
     stride: usize,
     stride_k: usize,
+    /// Each warp reads the 16 rows that it multiplies, not all of them.
+    by_warp: bool,
 }
 
 /// Reads shared memory for one wgmma.
@@ -185,7 +187,8 @@ impl Reader {
                     undefined.extend((0..16).filter(|i| bad >> i & 1 == 1).map(index));
                 }
                 if !issuers.is_empty() {
-                    segment.touch_async(address, 16, false, &step, tracker);
+                    let issuers = if tile.by_warp { &issuers[index(0) / 16..][..1] } else { &issuers[..] };
+                    segment.touch_async(address, 16, false, &AsyncStep { issuers, ..step }, tracker);
                 }
             }
         }
