@@ -187,7 +187,9 @@ fn barrier(m: &mut Machine<'_>, cta: &mut Cta, warp: &mut Warp, b: &Barrier, at:
             format!("barrier {id} is waited for by {} here and by {} there", text(count), text(was))
         });
     }
-    if b.arrive && let Some(&(_, lanes, _)) = state.warps.iter().find(|(w, lanes, _)| *w == warp.index && lanes & at.mask != 0) {
+    if b.arrive
+        && let Some(&(_, lanes, _)) = state.warps.iter().find(|(w, lanes, _)| *w == warp.index && lanes & at.mask != 0)
+    {
         // A warp may arrive at a barrier and then wait there, and counts twice; but one that arrives again without waiting fills
         // a phase that others are to fill.
         let site = warp.site(at.pc, (lanes & at.mask).trailing_zeros());

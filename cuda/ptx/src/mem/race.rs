@@ -77,8 +77,7 @@ impl<'a> Me<'a> {
     /// How much it matters to meet `w`, which it does not come after.
     fn grade(&self, kind: HazardKind, w: &Writer, tracker: &Tracker) -> Graded {
         let (agent, lane) = (w.who / 32, w.who % 32);
-        let loose =
-            self.warp.knows_loosely(agent, lane, w.stamp, self.warps) || self.is_near(agent / self.warps, w.tag, tracker);
+        let loose = self.warp.knows_loosely(agent, lane, w.stamp, self.warps) || self.is_near(agent / self.warps, w.tag, tracker);
         if loose { kind.strict() } else { kind.into() }
     }
 
