@@ -107,6 +107,11 @@ pub trait Driver: fmt::Debug + Send {
     /// # Errors
     /// If the driver does not take it.
     fn load(&mut self, file: &str, ptx: &str) -> Result<ModuleHandle, DriverError>;
+    /// Where a module's variable (`__device__`, `__constant__`) lies, and how many bytes it has.
+    ///
+    /// # Errors
+    /// If the module has no such variable.
+    fn variable(&mut self, module: ModuleHandle, name: &str) -> Result<(DevicePtr, u64), DriverError>;
     /// Starts a kernel. A cluster of `[1, 1, 1]` is what the kernel demands.
     ///
     /// # Errors

@@ -123,7 +123,9 @@ impl Gpu {
         };
         self.launches += 1;
         let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(self.launches));
-        exec::launch::launch(&self.options, &mut self.memory, &loaded.module, &loaded.globals, launch, (self.launches, seed))
+        let mut options = self.options.clone();
+        options.step_limit = options.step_limit.min(launch.step_limit.unwrap_or(u64::MAX));
+        exec::launch::launch(&options, &mut self.memory, &loaded.module, &loaded.globals, launch, (self.launches, seed))
             .unwrap_or_else(|message| Report::refused(&launch.entry, message))
     }
 }

@@ -4,15 +4,16 @@ mod args;
 mod launch;
 mod report;
 
+pub(crate) use args::Kind;
+pub use args::{Arg, Args, Argument};
+pub use launch::{Dim3, Launch};
+pub use report::{Failure, Fault, FaultKind, Report};
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::observe::Interrupt;
-
-pub use args::{Arg, Args, Argument};
-pub use launch::{Dim3, Launch};
-pub use report::{Failure, Fault, FaultKind, Report};
 
 /// When asynchronous operations land.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@
 //! the box is taken; the innermost dimension's element stride is ignored, as the driver's documentation has it for
 //! maps without interleave.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use crate::matrix::swizzle::Swizzle;
 
@@ -22,7 +22,7 @@ const MAX_BOX: u64 = 227 * 1024;
 const MAGIC: u32 = 0x5057_4D54;
 
 /// Type of the elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum ElementType {
@@ -71,7 +71,7 @@ impl ElementType {
 }
 
 /// Interleaved layouts (NC/8HWC8 and NC/16HWC16).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Interleave {
     #[default]
@@ -84,7 +84,7 @@ pub enum Interleave {
 }
 
 /// How much the L2 cache fetches at a time: no effect here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum L2Promotion {
     #[default]
@@ -99,7 +99,7 @@ pub enum L2Promotion {
 }
 
 /// What elements outside the tensor read as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OobFill {
     /// Zero.

@@ -192,6 +192,16 @@ impl Driver for Card {
         Ok(ModuleHandle(self.modules.len() - 1))
     }
 
+    fn variable(&mut self, module: ModuleHandle, name: &str) -> Result<(DevicePtr, u64), DriverError> {
+        self.enter()?;
+        let (module, _) = self.modules.get(module.0).ok_or_else(|| failed(name, "its module was not loaded by this driver"))?;
+        let text = CString::new(name).map_err(|e| failed(name, e))?;
+        let (mut ptr, mut bytes) = (0, 0);
+        // SAFETY: the module is loaded, and all pointers are valid for the call.
+        unsafe { sys::cuModuleGetGlobal_v2(&mut ptr, &mut bytes, *module, text.as_ptr()) }.result().named(name)?;
+        Ok((ptr, bytes as u64))
+    }
+
     fn launch(&mut self, launch: &Launch) -> Result<(), DriverError> {
         self.enter()?;
         let function = self.kernel(launch.module, &launch.entry)?;

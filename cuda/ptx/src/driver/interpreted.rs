@@ -201,6 +201,10 @@ impl Driver for Interpreted {
         self.gpu.load(module).map_err(|e| failed(&what, e))
     }
 
+    fn variable(&mut self, module: ModuleHandle, name: &str) -> Result<(DevicePtr, u64), DriverError> {
+        self.gpu.global(module, name).ok_or_else(|| failed(name, "the module has no such variable"))
+    }
+
     fn launch(&mut self, launch: &Launch) -> Result<(), DriverError> {
         let report = self.gpu.launch(launch);
         let hazards = &report.hazards;

@@ -200,9 +200,12 @@ fn barrier(m: &mut Machine<'_>, cta: &mut Cta, warp: &mut Warp, b: &Barrier, at:
     m.mem.tracker.order.arrive(&mut warp.order, at.mask, !b.arrive, &mut state.point);
     state.count = count;
     state.first.get_or_insert((warp.id, at.pc));
+    // Warps count whole, whatever lanes they still have: lanes that come by themselves fill up their warp when the last is there.
+    let live = warp.live.count_ones();
+    let threads = |lanes: u32| lanes / live * 32 + lanes % live;
+    let before = state.warps.iter().filter(|(w, ..)| *w == warp.index).map(|(_, lanes, _)| lanes.count_ones()).sum::<u32>();
+    state.arrived += if b.aligned { 32 } else { threads(before + at.mask.count_ones()) - threads(before) };
     state.warps.push((warp.index, at.mask, !b.arrive));
-    // Warps count whole, whatever lanes they still have.
-    state.arrived += if b.aligned { 32 } else { at.mask.count_ones() };
     if let Some((how, d, _, _)) = b.reduce {
         state.popc += votes.count_ones();
         state.voters += at.mask.count_ones();

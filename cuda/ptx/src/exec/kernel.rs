@@ -100,8 +100,8 @@ impl Kernel<'_> {
             Special::TotalSmemSize | Special::AggrSmemSize => grid.shared_bytes,
             Special::DynamicSmemSize => self.launch.shared_bytes,
             // Where cooperative groups look for the grid's workspace.
-            Special::Envreg(1) => self.workspace as u32,
-            Special::Envreg(2) => (self.workspace >> 32) as u32,
+            Special::Envreg(1) => (self.workspace >> 32) as u32,
+            Special::Envreg(2) => self.workspace as u32,
             Special::ReservedSmemOffset(_) | Special::Envreg(_) | Special::CurrentGraphExec => 0,
         })
     }

@@ -8,6 +8,22 @@ use serde_json::{Map, Value};
 
 use super::error::LaunchError;
 
+/// Integer types of at most 32 bits, and 64 with a sign.
+pub(super) trait Bounded {
+    const LEAST: i64;
+    const MOST: i64;
+}
+
+macro_rules! bounded {
+    ($($t:ty)*) => {$(
+        impl Bounded for $t {
+            const LEAST: i64 = <$t>::MIN as i64;
+            const MOST: i64 = <$t>::MAX as i64;
+        }
+    )*};
+}
+bounded! { u8 u16 u32 i8 i16 i32 i64 }
+
 /// A JSON value, and where it stands.
 #[derive(Clone)]
 pub(super) struct Field<'a> {
@@ -83,10 +99,14 @@ impl<'a> Field<'a> {
         Ok(items.iter().enumerate().map(item).collect())
     }
 
-    /// The one entry of an object such as `{"u32": 1}`.
-    pub(super) fn variant(&self, known: &str) -> Result<Field<'a>, LaunchError> {
+    /// The one entry of an object such as `{"u32": 1}`, which may have some others beside it.
+    pub(super) fn variant(&self, known: &[&str], beside: &[&str]) -> Result<Field<'a>, LaunchError> {
         let mut entries = self.entries()?;
-        if entries.len() == 1 { Ok(entries.remove(0)) } else { self.expected(&format!("an object with one of the keys {known}")) }
+        entries.retain(|entry| !beside.contains(&entry.name().as_str()));
+        match <[Field; 1]>::try_from(entries) {
+            Ok([entry]) if known.contains(&entry.name().as_str()) => Ok(entry),
+            _ => self.expected(&format!("an object with one of the keys {}", known.join(", "))),
+        }
     }
 
     pub(super) fn text(&self) -> Result<&'a str, LaunchError> {
@@ -102,29 +122,25 @@ impl<'a> Field<'a> {
         self.value.as_u64().map_or_else(|| self.expected("a non-negative integer"), Ok)
     }
 
-    pub(super) fn u32(&self) -> Result<u32, LaunchError> {
-        match self.value.as_u64().and_then(|v| u32::try_from(v).ok()) {
-            Some(v) => Ok(v),
-            None => self.expected("an integer from 0 to 4294967295"),
-        }
+    pub(super) fn bool(&self) -> Result<bool, LaunchError> {
+        self.value.as_bool().map_or_else(|| self.expected("true or false"), Ok)
     }
 
-    pub(super) fn i32(&self) -> Result<i32, LaunchError> {
-        match self.value.as_i64().and_then(|v| i32::try_from(v).ok()) {
-            Some(v) => Ok(v),
-            None => self.expected("an integer from -2147483648 to 2147483647"),
-        }
+    /// An integer of one of the smaller types.
+    pub(super) fn integer<T: TryFrom<i64> + Bounded>(&self) -> Result<T, LaunchError> {
+        let value = self.value.as_i64().and_then(|v| T::try_from(v).ok());
+        value.map_or_else(|| self.expected(&format!("an integer from {} to {}", T::LEAST, T::MOST)), Ok)
     }
 
-    pub(super) fn u8(&self) -> Result<u8, LaunchError> {
-        match self.value.as_u64().and_then(|v| u8::try_from(v).ok()) {
-            Some(v) => Ok(v),
-            None => self.expected("an integer from 0 to 255"),
-        }
-    }
-
+    /// A number, which may be written as `"nan"`, `"inf"` or `"-inf"`.
     pub(super) fn f64(&self) -> Result<f64, LaunchError> {
-        self.value.as_f64().map_or_else(|| self.expected("a number"), Ok)
+        let value = match self.value.as_str() {
+            Some("nan") => Some(f64::NAN),
+            Some("inf") => Some(f64::INFINITY),
+            Some("-inf") => Some(f64::NEG_INFINITY),
+            _ => self.value.as_f64(),
+        };
+        value.map_or_else(|| self.expected("a number"), Ok)
     }
 
     /// Bytes as hexadecimal digits.
@@ -139,7 +155,7 @@ impl<'a> Field<'a> {
     /// Three positive integers: a grid, a block, a cluster.
     pub(super) fn extent(&self) -> Result<[u32; 3], LaunchError> {
         let items = self.items()?;
-        let values = items.iter().map(Field::u32).collect::<Result<Vec<_>, _>>()?;
+        let values = items.iter().map(Field::integer).collect::<Result<Vec<_>, _>>()?;
         match <[u32; 3]>::try_from(values) {
             Ok(extent) if extent.iter().all(|&v| v > 0) => Ok(extent),
             _ => self.expected("three positive integers [x, y, z]"),

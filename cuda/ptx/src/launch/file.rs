@@ -6,17 +6,31 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use super::error::LaunchError;
 use super::fields::Field;
 use super::fill::Random;
-use super::{Arg, Bound, BufferSpec, Contents, LaunchFile, LaunchSpec, MapSpec};
+use super::{Bound, Contents, FieldSpec, LaunchFile, LaunchSpec, MapSpec, Source, Value};
 use crate::mem::MAX_ALLOCATION;
-use crate::tensor_map::TensorMap;
 
-const FILE_KEYS: [&str; 5] = ["launches", "buffers", "tensor_maps", "dump", "compare"];
-const LAUNCH_KEYS: [&str; 7] = ["ptx", "entry", "grid", "block", "cluster", "shared_bytes", "args"];
+/// What launches share, wherever it is written.
+const SHARED_KEYS: [&str; 4] = ["buffers", "tensor_maps", "dump", "compare"];
+/// What one launch says.
+const LAUNCH_KEYS: [&str; 12] = [
+    "ptx",
+    "entry",
+    "grid",
+    "block",
+    "cluster",
+    "shared_bytes",
+    "cooperative",
+    "dependent",
+    "registers",
+    "step_limit",
+    "args",
+    "variables",
+];
 
 /// How deep launch files may include others, and how many may be read in all.
 const MAX_DEPTH: usize = 16;
@@ -42,7 +56,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<LaunchFile>, LaunchError> {
 }
 
 /// The bytes of a file of at most `most`: what has no end (a device, a pipe) is refused, not read until memory is full.
-pub(super) fn contents(file: &Path, most: u64) -> Result<Vec<u8>, LaunchError> {
+pub(super) fn read_bytes(file: &Path, most: u64) -> Result<Vec<u8>, LaunchError> {
     let read = || {
         let opened = File::open(file)?;
         let most = if opened.metadata()?.is_file() { most } else { most.min(MAX_TEXT) };
@@ -58,7 +72,7 @@ pub(super) fn contents(file: &Path, most: u64) -> Result<Vec<u8>, LaunchError> {
 
 /// The text of a file of PTX, or of a launch file.
 pub fn read_text(file: &Path) -> Result<String, LaunchError> {
-    let text = String::from_utf8(contents(file, MAX_TEXT)?);
+    let text = String::from_utf8(read_bytes(file, MAX_TEXT)?);
     let io = |e| LaunchError::Io { file: file.to_path_buf(), source: io::Error::new(io::ErrorKind::InvalidData, e) };
     text.map_err(io)
 }
@@ -67,7 +81,7 @@ impl Reader {
     /// A launch file, or all that it includes.
     fn add(&mut self, path: &Path) -> Result<(), LaunchError> {
         let text = read_text(path)?;
-        let value: Value = serde_json::from_str(&text)
+        let value: Json = serde_json::from_str(&text)
             .map_err(|source| LaunchError::Json { file: path.to_path_buf(), message: source.to_string() })?;
         let root = Field::root(path, &value);
         if let Some(include) = root.optional("include")? {
@@ -93,65 +107,42 @@ impl Reader {
 }
 
 fn one(path: &Path, root: &Field) -> Result<LaunchFile, LaunchError> {
-    let known: Vec<&str> = FILE_KEYS.into_iter().chain(LAUNCH_KEYS).collect();
+    let known: Vec<&str> = ["launches"].into_iter().chain(SHARED_KEYS).chain(LAUNCH_KEYS).collect();
     root.only(&known)?;
-    let mut file = LaunchFile {
-        path: path.to_path_buf(),
-        launches: Vec::new(),
-        buffers: BTreeMap::new(),
-        tensor_maps: BTreeMap::new(),
-        dump: BTreeMap::new(),
-        compare: BTreeMap::new(),
-    };
-    let launches = match root.optional("launches")? {
-        Some(list) => list.items()?,
-        None => vec![root.clone()],
-    };
-    let nested = root.optional("launches")?.is_some();
+    let mut file = LaunchFile { path: path.to_path_buf(), ..LaunchFile::default() };
     shared(root, &mut file)?;
-    for launch in &launches {
-        if nested {
-            let known: Vec<&str> = ["buffers", "tensor_maps", "dump", "compare"].into_iter().chain(LAUNCH_KEYS).collect();
-            launch.only(&known)?;
-            shared(launch, &mut file)?;
+    match root.optional("launches")? {
+        Some(list) => {
+            file.variables = named(root, "variables", contents)?;
+            for launch in list.items()? {
+                launch.only(&known[1..])?;
+                shared(&launch, &mut file)?;
+                file.launches.push(spec(&launch, root)?);
+            }
         }
-        file.launches.push(spec(launch, root)?);
+        None => file.launches.push(spec(root, root)?),
     }
     if file.launches.is_empty() {
         return Err(root.required("launches")?.error("expected at least one launch"));
     }
-    check_names(&file, &launches, root)?;
+    file.check_names()?;
     Ok(file)
 }
 
 /// What all launches of a file share, wherever it is written.
 fn shared(field: &Field, file: &mut LaunchFile) -> Result<(), LaunchError> {
     for entry in section(field, "buffers")? {
-        let buffer = buffer(&entry)?;
-        if file.buffers.insert(entry.name(), buffer).is_some() {
+        if file.buffers.insert(entry.name(), buffer(&entry)?).is_some() {
             return Err(entry.error("a buffer of this name is already there"));
         }
     }
     for entry in section(field, "tensor_maps")? {
-        let map = tensor_map(&entry)?;
-        if file.tensor_maps.insert(entry.name(), map).is_some() {
+        if file.tensor_maps.insert(entry.name(), tensor_map(&entry)?).is_some() {
             return Err(entry.error("a tensor map of this name is already there"));
         }
     }
-    for entry in section(field, "dump")? {
-        file.dump.insert(entry.name(), entry.path()?);
-    }
-    for entry in section(field, "compare")? {
-        entry.only(&["dtype", "abs", "rel"])?;
-        let number = |name: &str| entry.optional(name)?.map_or(Ok(0.0), |f| f.f64());
-        let (abs, rel) = (number("abs")?, number("rel")?);
-        let bound = match entry.optional("dtype")? {
-            Some(dtype) => Some(Bound { number: dtype.word()?, abs, rel }),
-            None if abs == 0.0 && rel == 0.0 => None,
-            None => return Err(entry.error("a bound needs the \"dtype\" of the numbers")),
-        };
-        file.compare.insert(entry.name(), bound);
-    }
+    file.dump.extend(named(field, "dump", Field::path)?);
+    file.compare.extend(named(field, "compare", bound)?);
     Ok(())
 }
 
@@ -159,7 +150,29 @@ fn section<'a>(field: &Field<'a>, name: &str) -> Result<Vec<Field<'a>>, LaunchEr
     field.optional(name)?.map_or(Ok(Vec::new()), |section| section.entries())
 }
 
-/// One launch; a key that it lacks is taken from the file's top level.
+/// The entries of a section, by name.
+fn named<'a, T>(
+    field: &Field<'a>,
+    name: &str,
+    read: impl Fn(&Field<'a>) -> Result<T, LaunchError>,
+) -> Result<BTreeMap<String, T>, LaunchError> {
+    section(field, name)?.iter().map(|entry| Ok((entry.name(), read(entry)?))).collect()
+}
+
+fn bound(field: &Field) -> Result<Bound, LaunchError> {
+    field.only(&["dtype", "abs", "rel"])?;
+    let number = |name: &str| field.optional(name)?.map_or(Ok(0.0), |f| f.f64());
+    let dtype = field.optional("dtype")?.map(|f| f.word()).transpose()?;
+    let bound = Bound { dtype, abs: number("abs")?, rel: number("rel")? };
+    match bound {
+        Bound { dtype: None, abs, rel } if abs != 0.0 || rel != 0.0 => {
+            Err(field.error("a bound needs the \"dtype\" of the numbers"))
+        }
+        bound => Ok(bound),
+    }
+}
+
+/// One launch; a key that it lacks is taken from the file's top level, but for variables.
 fn spec(launch: &Field, root: &Field) -> Result<LaunchSpec, LaunchError> {
     let find = |name: &str| -> Result<Option<_>, LaunchError> {
         Ok(match launch.optional(name)? {
@@ -169,54 +182,120 @@ fn spec(launch: &Field, root: &Field) -> Result<LaunchSpec, LaunchError> {
     };
     let need = |name: &str| find(name)?.ok_or_else(|| launch.error(format!("the key {name:?} is missing")));
     Ok(LaunchSpec {
-        ptx: need("ptx")?.path()?,
-        entry: need("entry")?.text()?.to_string(),
         grid: need("grid")?.extent()?,
         block: need("block")?.extent()?,
         cluster: find("cluster")?.map_or(Ok([1, 1, 1]), |f| f.extent())?,
-        shared_bytes: find("shared_bytes")?.map_or(Ok(0), |f| f.u32())?,
-        args: need("args")?.list(arg)?,
+        shared_bytes: find("shared_bytes")?.map_or(Ok(0), |f| f.integer())?,
+        cooperative: find("cooperative")?.map_or(Ok(false), |f| f.bool())?,
+        dependent: find("dependent")?.map_or(Ok(false), |f| f.bool())?,
+        registers: find("registers")?.map(|f| f.integer()).transpose()?,
+        step_limit: find("step_limit")?.map(|f| f.u64()).transpose()?,
+        args: need("args")?.list(|field| value(field, &[]))?,
+        variables: named(launch, "variables", contents)?,
+        ..LaunchSpec::new(need("ptx")?.path()?, need("entry")?.text()?)
     })
 }
 
-fn arg(field: &Field) -> Result<Arg, LaunchError> {
-    let value = field.variant("buffer, tensor_map, tensor_map_pointer, u32, i32, u64, f32, bytes")?;
+const VALUES: [&str; 19] = [
+    "buffer",
+    "variable",
+    "tensor_map",
+    "tensor_map_pointer",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "i8",
+    "i16",
+    "i32",
+    "i64",
+    "f16",
+    "bf16",
+    "f32",
+    "f64",
+    "bytes",
+    "file",
+    "struct",
+];
+
+/// A value, with perhaps some other keys beside it.
+fn value(field: &Field, beside: &[&str]) -> Result<Value, LaunchError> {
+    let offset = field.optional("offset")?;
+    let value = field.variant(&VALUES, &[beside, &["offset"]].concat())?;
+    let name = || value.text().map(str::to_string);
+    if let Some(offset) = &offset
+        && !["buffer", "variable"].contains(&value.name().as_str())
+    {
+        return Err(offset.error("only the address of a buffer or a variable has an offset"));
+    }
+    let offset = offset.map_or(Ok(0), |f| f.u64());
     Ok(match value.name().as_str() {
-        "buffer" => Arg::Buffer(value.text()?.to_string()),
-        "tensor_map" => Arg::TensorMap(value.text()?.to_string()),
-        "tensor_map_pointer" => Arg::TensorMapPointer(value.text()?.to_string()),
-        "u32" => Arg::Bytes(value.u32()?.to_le_bytes().to_vec()),
-        "i32" => Arg::Bytes(value.i32()?.to_le_bytes().to_vec()),
-        "u64" => Arg::Bytes(value.u64()?.to_le_bytes().to_vec()),
-        "f32" => Arg::Bytes((value.f64()? as f32).to_le_bytes().to_vec()),
-        "bytes" => Arg::Bytes(value.hex()?),
-        other => return Err(field.error(format!("unknown kind of argument {other:?}"))),
+        "buffer" => Value::Buffer { buffer: name()?, offset: offset? },
+        "variable" => Value::Variable { variable: name()?, offset: offset? },
+        "tensor_map" => Value::TensorMap(name()?),
+        "tensor_map_pointer" => Value::TensorMapPointer(name()?),
+        "u8" => Value::U8(value.integer()?),
+        "u16" => Value::U16(value.integer()?),
+        "u32" => Value::U32(value.integer()?),
+        "u64" => Value::U64(value.u64()?),
+        "i8" => Value::I8(value.integer()?),
+        "i16" => Value::I16(value.integer()?),
+        "i32" => Value::I32(value.integer()?),
+        "i64" => Value::I64(value.integer()?),
+        "f16" => Value::F16(value.f64()?),
+        "bf16" => Value::Bf16(value.f64()?),
+        "f32" => Value::F32(value.f64()?),
+        "f64" => Value::F64(value.f64()?),
+        "bytes" => Value::Bytes(value.hex()?),
+        "file" => Value::File(value.path()?),
+        "struct" => Value::Struct(contents(&value)?),
+        other => unreachable!("{other:?} is no value, and `variant` lets none but those pass"),
     })
 }
 
-fn buffer(field: &Field) -> Result<BufferSpec, LaunchError> {
-    field.only(&["file", "bytes", "fill", "random"])?;
-    if let Some(file) = field.optional("file")? {
-        field.only(&["file"])?;
-        return Ok(BufferSpec { bytes: None, contents: Contents::File(file.path()?) });
+fn contents(field: &Field) -> Result<Contents, LaunchError> {
+    const SOURCES: [&str; 4] = ["fill", "random", "file", "hex"];
+    field.only(&[&["bytes", "fields"], &SOURCES[..]].concat())?;
+    let mut sources = Vec::new();
+    for name in SOURCES {
+        sources.extend(field.optional(name)?);
     }
-    let size = field.required("bytes")?;
-    let bytes = size.u64()?;
-    if bytes > MAX_ALLOCATION {
-        return Err(size.error(format!("{bytes} bytes; a buffer has {MAX_ALLOCATION} at most")));
+    if sources.len() > 1 {
+        return Err(sources[1].error(format!("contents have one of {}", SOURCES.join(", "))));
     }
-    let contents = match (field.optional("fill")?, field.optional("random")?) {
-        (Some(_), Some(random)) => return Err(random.error("a buffer has either \"fill\" or \"random\"")),
-        (Some(fill), None) => Contents::Fill(fill.u8()?),
-        (None, Some(random)) => Contents::Random(Random::read(&random)?),
-        (None, None) => Contents::Uninitialized,
+    let source = match sources.first() {
+        Some(source) => Some(match source.name().as_str() {
+            "fill" | "random" if field.optional("bytes")?.is_none() => return Err(field.error("the key \"bytes\" is missing")),
+            "fill" => Source::Fill(source.integer()?),
+            "random" => Source::Random(Random::read(source)?),
+            "file" => Source::File(source.path()?),
+            _ => Source::Hex(source.hex()?),
+        }),
+        None => None,
     };
-    Ok(BufferSpec { bytes: Some(bytes), contents })
+    let size = |field: Field| match field.u64()? {
+        bytes if bytes > MAX_ALLOCATION => Err(field.error(format!("{bytes} bytes; a buffer has {MAX_ALLOCATION} at most"))),
+        bytes => Ok(bytes),
+    };
+    let fields = field.optional("fields")?.map_or(Ok(Vec::new()), |fields| {
+        fields.list(|f| Ok(FieldSpec { at: f.required("at")?.u64()?, value: value(f, &["at"])? }))
+    })?;
+    Ok(Contents { bytes: field.optional("bytes")?.map(size).transpose()?, source, fields })
+}
+
+/// Contents that say how many bytes there are.
+fn buffer(field: &Field) -> Result<Contents, LaunchError> {
+    let contents = contents(field)?;
+    if !matches!(contents.source, Some(Source::File(_) | Source::Hex(_))) {
+        field.required("bytes")?;
+    }
+    Ok(contents)
 }
 
 fn tensor_map(field: &Field) -> Result<MapSpec, LaunchError> {
     field.only(&[
         "buffer",
+        "offset",
         "dtype",
         "dims",
         "strides_bytes",
@@ -230,8 +309,8 @@ fn tensor_map(field: &Field) -> Result<MapSpec, LaunchError> {
     let dims = field.required("dims")?.list(Field::u64)?;
     let rank = dims.len();
     let strides = field.optional("strides_bytes")?.map_or(Ok(Vec::new()), |f| f.list(Field::u64))?;
-    let box_dims = field.required("box")?.list(Field::u32)?;
-    let element_strides = field.optional("element_strides")?.map_or(Ok(vec![1; rank]), |f| f.list(Field::u32))?;
+    let box_dims = field.required("box")?.list(Field::integer)?;
+    let element_strides = field.optional("element_strides")?.map_or(Ok(vec![1; rank]), |f| f.list(Field::integer))?;
     let lengths = [
         ("strides_bytes", strides.len(), rank.saturating_sub(1)),
         ("box", box_dims.len(), rank),
@@ -240,12 +319,12 @@ fn tensor_map(field: &Field) -> Result<MapSpec, LaunchError> {
     if let Some((name, len, want)) = lengths.into_iter().find(|(_, len, want)| len != want) {
         return Err(field.error(format!("{name} has {len} entries, and dims of rank {rank} need {want}")));
     }
-    let map = TensorMap {
-        element: field.required("dtype")?.word()?,
-        // The buffer's address is known only when it is allocated.
-        address: 0,
+    let spec = MapSpec {
+        buffer: field.required("buffer")?.text()?.to_string(),
+        offset: field.optional("offset")?.map_or(Ok(0), |f| f.u64())?,
+        dtype: field.required("dtype")?.word()?,
         dims,
-        strides,
+        strides_bytes: strides,
         box_dims,
         element_strides,
         interleave: default_word(field, "interleave")?,
@@ -253,44 +332,11 @@ fn tensor_map(field: &Field) -> Result<MapSpec, LaunchError> {
         l2_promotion: default_word(field, "l2_promotion")?,
         oob_fill: default_word(field, "oob_fill")?,
     };
-    map.check().map_err(|e| field.error(e.to_string()))?;
-    Ok(MapSpec { buffer: field.required("buffer")?.text()?.to_string(), map })
+    spec.at(0).check().map_err(|e| field.error(e.to_string()))?;
+    Ok(spec)
 }
 
 /// One of some words, the first if the key is not there.
 fn default_word<T: Default + for<'a> Deserialize<'a>>(field: &Field, name: &str) -> Result<T, LaunchError> {
     field.optional(name)?.map_or(Ok(T::default()), |f| f.word())
-}
-
-/// Every name that is used exists.
-fn check_names(file: &LaunchFile, launches: &[Field], root: &Field) -> Result<(), LaunchError> {
-    let buffer = |field: &Field, name: &str| match file.buffers.contains_key(name) {
-        true => Ok(()),
-        false => Err(field.error(format!("no buffer is called {name:?}"))),
-    };
-    for (spec, field) in file.launches.iter().zip(launches) {
-        let args = match field.optional("args")? {
-            Some(args) => args.items()?,
-            None => root.required("args")?.items()?,
-        };
-        for (arg, field) in spec.args.iter().zip(&args) {
-            match arg {
-                Arg::Buffer(name) => buffer(field, name)?,
-                Arg::TensorMap(name) | Arg::TensorMapPointer(name) if !file.tensor_maps.contains_key(name) => {
-                    return Err(field.error(format!("no tensor map is called {name:?}")));
-                }
-                _ => {}
-            }
-        }
-    }
-    let maps = file.tensor_maps.iter().map(|(name, map)| ("tensor_maps", name, &map.buffer));
-    let dumps = file.dump.keys().map(|name| ("dump", name, name));
-    let compared = file.compare.keys().map(|name| ("compare", name, name));
-    for (section, name, used) in maps.chain(dumps).chain(compared) {
-        if !file.buffers.contains_key(used) {
-            let key = format!("{section}.{name}");
-            return Err(LaunchError::Field { file: file.path.clone(), key, message: format!("no buffer is called {used:?}") });
-        }
-    }
-    Ok(())
 }

@@ -1,23 +1,29 @@
 //! Pseudo-random contents of buffers, so that a launch file needs no file of bytes beside it.
 
 use half::{bf16, f16};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::error::LaunchError;
 use super::fields::Field;
 
 /// `{"dtype": …, "seed": n, "low": x, "high": y}`: values drawn evenly from [low, high), rounded to the type.
-#[derive(Clone, Debug)]
-pub(super) struct Random {
-    dtype: Dtype,
-    seed: u64,
-    low: f64,
-    high: f64,
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Random {
+    /// Type of the numbers.
+    pub dtype: Dtype,
+    /// The same seed gives the same numbers, on every machine.
+    pub seed: u64,
+    /// The least.
+    pub low: f64,
+    /// What they stay below.
+    pub high: f64,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// Types that can be drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Dtype {
+#[allow(missing_docs)]
+pub enum Dtype {
     U8,
     U32,
     I32,

@@ -2,25 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
+use super::check::Modules;
 use super::error::LaunchError;
-use super::{Arg, Bound, Contents, LaunchFile, LaunchSpec, Number, file};
+use super::{Bound, Contents, LaunchFile, Number, Value, file};
 use crate::counters::Counters;
 use crate::driver::interpreted::parsed;
-use crate::driver::{Driver, DriverError};
-use crate::exec::module::Module;
+use crate::driver::{DevicePtr, Driver, DriverError};
 use crate::hazard::Hazard;
-use crate::mem::MAX_ALLOCATION;
-use crate::request::{Fault, FaultKind, Launch, Report};
-use crate::tensor_map::TensorMap;
+use crate::request::{Argument, Fault, FaultKind, Launch, Report};
+use crate::tensor_map::MAP_BYTES;
 
-/// A launch file whose modules are parsed and whose buffers are read: it can be run again and again.
+/// A launch file whose modules are parsed and whose contents are loaded: it can be run again and again.
 pub struct Prepared {
     file: LaunchFile,
-    modules: BTreeMap<PathBuf, (Arc<Module>, String)>,
-    contents: BTreeMap<String, (u64, Option<Vec<u8>>)>,
+    modules: Modules,
 }
 
 /// What a run of a launch file gave.
@@ -71,8 +68,12 @@ impl LaunchFile {
     }
 
     /// Reads and checks all that it names.
-    pub fn prepare(self) -> Result<Prepared, LaunchError> {
-        let mut modules = BTreeMap::new();
+    ///
+    /// # Errors
+    /// If a file cannot be read, the PTX is not understood, or something does not fit the kernel's parameters or its
+    /// module's variables.
+    pub fn prepare(mut self) -> Result<Prepared, LaunchError> {
+        let mut modules = Modules::new();
         for launch in &self.launches {
             if !modules.contains_key(&launch.ptx) {
                 let text = file::read_text(&launch.ptx)?;
@@ -80,54 +81,50 @@ impl LaunchFile {
                 modules.insert(launch.ptx.clone(), (module, text));
             }
         }
-        let mut contents = BTreeMap::new();
-        for (name, buffer) in &self.buffers {
-            let len = buffer.bytes;
-            let bytes = match &buffer.contents {
-                Contents::Uninitialized => None,
-                Contents::Fill(byte) => Some(vec![*byte; len.unwrap_or(0) as usize]),
-                Contents::Random(random) => Some(random.bytes(len.unwrap_or(0) as usize)),
-                Contents::File(path) => Some(file::contents(path, MAX_ALLOCATION)?),
-            };
-            let len = len.or(bytes.as_ref().map(|b| b.len() as u64)).unwrap_or(0);
-            contents.insert(name.clone(), (len, bytes));
+        self.buffers.values_mut().chain(self.variables.values_mut()).try_for_each(|c| c.load())?;
+        for launch in &mut self.launches {
+            launch.variables.values_mut().try_for_each(|c| c.load())?;
+            launch.args.iter_mut().try_for_each(|v| v.load())?;
         }
-        for (i, launch) in self.launches.iter().enumerate() {
-            check_args(&self, i, launch, &modules[&launch.ptx].0)?;
-        }
-        Ok(Prepared { file: self, modules, contents })
+        self.check(&modules)?;
+        Ok(Prepared { file: self, modules })
     }
 }
 
-/// The arguments are as many and as long as the kernel's parameters.
-fn check_args(file: &LaunchFile, index: usize, launch: &LaunchSpec, module: &Module) -> Result<(), LaunchError> {
-    let error = |key: &str, message: String| {
-        let key = if file.launches.len() > 1 { format!("launches[{index}].{key}") } else { key.to_string() };
-        LaunchError::Field { file: file.path.clone(), key, message }
-    };
-    let Some(params) = module.params(&launch.entry) else {
-        let known: Vec<&str> = module.kernels().collect();
-        let message = format!("{} has no kernel {:?}; it has {}", launch.ptx.display(), launch.entry, known.join(", "));
-        return Err(error("entry", message));
-    };
-    if params.len() != launch.args.len() {
-        let message = format!("{} takes {} parameters, found {}", launch.entry, params.len(), launch.args.len());
-        return Err(error("args", message));
-    }
-    for (i, (param, arg)) in params.iter().zip(&launch.args).enumerate() {
-        let size = match arg {
-            Arg::Buffer(_) | Arg::TensorMapPointer(_) => 8,
-            Arg::TensorMap(_) => 128,
-            Arg::Bytes(bytes) => bytes.len(),
-        };
-        if size != param.size as usize {
-            return Err(error(
-                &format!("args[{i}]"),
-                format!("parameter {i} of {} takes {} bytes, found {size}", launch.entry, param.size),
-            ));
+/// Where everything lies on a GPU.
+#[derive(Default)]
+struct Places<'a> {
+    buffers: BTreeMap<&'a str, DevicePtr>,
+    maps: BTreeMap<&'a str, ([u8; MAP_BYTES], DevicePtr)>,
+    /// Module variables by file and name.
+    variables: BTreeMap<(&'a Path, &'a str), DevicePtr>,
+}
+
+impl Places<'_> {
+    /// The bytes of a value, for a launch of a module or for memory that belongs to none.
+    fn bytes(&self, value: &Value, module: Option<&Path>) -> Vec<u8> {
+        let address = |at: DevicePtr| at.to_le_bytes().to_vec();
+        match value {
+            Value::Buffer { buffer, offset } => address(self.buffers[buffer.as_str()] + offset),
+            Value::TensorMap(name) => self.maps[name.as_str()].0.to_vec(),
+            Value::TensorMapPointer(name) => address(self.maps[name.as_str()].1),
+            Value::Variable { variable, offset } => {
+                // What the own module lacks is another's.
+                let own = module.and_then(|module| self.variables.get(&(module, variable.as_str())));
+                let any = || self.variables.iter().find(|((_, name), _)| name == variable).map(|(_, at)| at);
+                address(own.or_else(any).copied().unwrap_or(0) + offset)
+            }
+            other => other.plain().unwrap_or_default(),
         }
     }
-    Ok(())
+
+    /// Writes contents to memory. What they do not say stays as it is.
+    fn put(&self, gpu: &mut dyn Driver, at: DevicePtr, contents: &Contents, module: Option<&Path>) -> Result<(), DriverError> {
+        if let Some(base) = contents.base() {
+            gpu.upload(at, base)?;
+        }
+        contents.fields.iter().try_for_each(|f| gpu.upload(at + f.at, &self.bytes(&f.value, module)))
+    }
 }
 
 impl Prepared {
@@ -143,46 +140,55 @@ impl Prepared {
             let key = format!("{section}.{name}");
             move |e: DriverError| error(key, e.to_string())
         };
-        let mut pointers = BTreeMap::new();
-        for (name, (len, bytes)) in &self.contents {
-            let ptr = gpu.alloc((*len).max(1)).map_err(refused("buffers", name))?;
-            if let Some(bytes) = bytes {
-                gpu.upload(ptr, bytes).map_err(refused("buffers", name))?;
-            }
-            pointers.insert(name.as_str(), ptr);
+        let mut places = Places::default();
+        for (name, contents) in &self.file.buffers {
+            let ptr = gpu.alloc(contents.len().unwrap_or(0).max(1)).map_err(refused("buffers", name))?;
+            places.buffers.insert(name, ptr);
         }
-        let mut maps = BTreeMap::new();
         for (name, spec) in &self.file.tensor_maps {
-            let map = TensorMap { address: pointers[spec.buffer.as_str()], ..spec.map.clone() };
-            let encoded = gpu.tensor_map(&map).map_err(refused("tensor_maps", name))?;
+            let encoded = gpu.tensor_map(&spec.at(places.buffers[spec.buffer.as_str()])).map_err(refused("tensor_maps", name))?;
             let ptr = gpu.alloc(encoded.len() as u64).map_err(refused("tensor_maps", name))?;
             gpu.upload(ptr, &encoded).map_err(refused("tensor_maps", name))?;
-            maps.insert(name.as_str(), (encoded, ptr));
+            places.maps.insert(name, (encoded, ptr));
         }
         let mut handles = BTreeMap::new();
-        for (path, (_, text)) in &self.modules {
-            handles.insert(path, gpu.load(&path.display().to_string(), text)?);
+        for (path, (module, text)) in &self.modules {
+            let handle = gpu.load(&path.display().to_string(), text)?;
+            for (name, _) in module.variables() {
+                places.variables.insert((path, name), gpu.variable(handle, name)?.0);
+            }
+            handles.insert(path, handle);
+        }
+        for (name, contents) in &self.file.buffers {
+            places.put(gpu, places.buffers[name.as_str()], contents, None).map_err(refused("buffers", name))?;
+        }
+        for (name, contents) in &self.file.variables {
+            for ((path, _), at) in places.variables.iter().filter(|((_, variable), _)| variable == name) {
+                places.put(gpu, *at, contents, Some(path)).map_err(refused("variables", name))?;
+            }
         }
 
         let mut outcome = Outcome::default();
         for launch in &self.file.launches {
-            let layout = self.modules[&launch.ptx].0.params(&launch.entry).unwrap_or_default();
-            let mut params = vec![0u8; layout.last().map_or(0, |p| (p.offset + p.size) as usize)];
-            for (arg, param) in launch.args.iter().zip(layout) {
-                let slot = &mut params[param.offset as usize..][..param.size as usize];
-                match arg {
-                    Arg::Buffer(name) => slot.copy_from_slice(&pointers[name.as_str()].to_le_bytes()),
-                    Arg::TensorMap(name) => slot.copy_from_slice(&maps[name.as_str()].0),
-                    Arg::TensorMapPointer(name) => slot.copy_from_slice(&maps[name.as_str()].1.to_le_bytes()),
-                    Arg::Bytes(bytes) => slot.copy_from_slice(bytes),
-                }
+            let module = launch.ptx.as_path();
+            for (name, contents) in &launch.variables {
+                let at = places.variables[&(module, name.as_str())];
+                places.put(gpu, at, contents, Some(module)).map_err(refused("variables", name))?;
             }
+            let params = self.modules[&launch.ptx].0.params(&launch.entry).unwrap_or_default();
+            let arguments = launch.args.iter().zip(params);
+            let arguments: Vec<Argument> =
+                arguments.map(|(arg, param)| arg.argument(param.size, &|value| places.bytes(value, Some(module)))).collect();
             let request = Launch::new(handles[&launch.ptx], &launch.entry)
                 .grid(launch.grid)
                 .block(launch.block)
                 .cluster(launch.cluster)
                 .shared_bytes(launch.shared_bytes)
-                .params(params);
+                .cooperative(launch.cooperative)
+                .dependent(launch.dependent)
+                .registers(launch.registers)
+                .step_limit(launch.step_limit)
+                .args(arguments);
             let done = gpu.launch(&request).and_then(|()| gpu.synchronize());
             // A card says whether it failed, and no more.
             let failed = |e: DriverError| Fault::new(FaultKind::IllegalInstruction, e.to_string(), None);
@@ -199,8 +205,8 @@ impl Prepared {
             }
         }
         for name in self.file.dump.keys().chain(self.file.compare.keys()) {
-            let mut bytes = vec![0; self.contents[name].0 as usize];
-            match gpu.download(&mut bytes, pointers[name.as_str()]) {
+            let mut bytes = vec![0; self.file.buffers[name].len().unwrap_or(0) as usize];
+            match gpu.download(&mut bytes, places.buffers[name.as_str()]) {
                 Ok(()) => outcome.dumps.insert(name.clone(), bytes),
                 // A card gives nothing back after a fault.
                 Err(_) if outcome.fault.is_some() => continue,
@@ -231,28 +237,28 @@ impl Prepared {
         let pairs = ours.dumps.iter().filter_map(|(name, a)| Some((name, a, theirs.dumps.get(name)?)));
         pairs
             .filter_map(|(name, a, b)| {
-                difference(a, b, self.file.compare.get(name).and_then(Option::as_ref)).map(|text| format!("{name}: {text}"))
+                difference(a, b, self.file.compare.get(name)).map(|text| format!("{name}: {text}"))
             })
             .collect()
     }
 }
 
 fn difference(ours: &[u8], theirs: &[u8], bound: Option<&Bound>) -> Option<String> {
-    let Some(bound) = bound else {
+    let Some(Bound { dtype: Some(number), abs, rel }) = bound else {
         let wrong = ours.iter().zip(theirs).filter(|(a, b)| a != b).count();
         let first = ours.iter().zip(theirs).position(|(a, b)| a != b)?;
         return Some(format!("{wrong} of {} bytes differ, the first at {first}", ours.len()));
     };
-    let pairs = bound.number.read(ours).into_iter().zip(bound.number.read(theirs));
+    let pairs = number.read(ours).into_iter().zip(number.read(theirs));
     let mut wrong = pairs.enumerate().filter(|&(_, (x, y))| {
         let equal = x == y || (x.is_nan() && y.is_nan());
         // A NaN on one side is within no bound.
-        let within = (x - y).abs() <= bound.abs + bound.rel * y.abs();
+        let within = (x - y).abs() <= abs + rel * y.abs();
         !equal && !within
     });
     let (i, (x, y)) = wrong.next()?;
     let more = wrong.count();
-    Some(format!("element {i} is {x} here and {y} there, allowed are {} + {} |there|; and {more} more", bound.abs, bound.rel))
+    Some(format!("element {i} is {x} here and {y} there, allowed are {abs} + {rel} |there|; and {more} more"))
 }
 
 impl Number {

@@ -1,9 +1,9 @@
 //! The swizzles of shared memory that TMA and wgmma agree on.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A permutation of 16-byte chunks inside a span of so many bytes, by the number of the 128-byte line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Swizzle {
     /// No permutation.
     #[default]

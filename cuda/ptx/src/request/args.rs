@@ -17,8 +17,9 @@ pub struct Argument {
     name: String,
 }
 
+/// What a parameter's type is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Integer,
     Float,
     /// Anything: a struct, or bytes.
@@ -26,24 +27,30 @@ enum Kind {
 }
 
 impl Argument {
+    /// Bytes of a type called `name`, to lie at a multiple of `align`.
+    pub(crate) fn new(bytes: Vec<u8>, align: u32, kind: Kind, name: &str) -> Argument {
+        Argument { bytes, align, kind, name: name.into() }
+    }
+
     /// Bytes of a type that only the kernel knows.
     pub fn bytes(bytes: impl Into<Vec<u8>>) -> Argument {
-        Argument { bytes: bytes.into(), align: 1, kind: Kind::Bytes, name: "bytes".into() }
+        Argument::new(bytes.into(), 1, Kind::Bytes, "bytes")
     }
 
     /// Whether it can be the argument of `param`.
-    pub(super) fn fits(&self, param: &ParamInfo) -> Result<(), String> {
-        let ParamInfo { name, offset, size, .. } = param;
-        let problem = match self.kind {
-            _ if self.bytes.len() != *size as usize => format!("it has {} bytes", self.bytes.len()),
-            _ if !offset.is_multiple_of(self.align) => {
-                format!("it must lie at a multiple of {} bytes, and the parameter is at {offset}", self.align)
+    pub(crate) fn fits(&self, param: &ParamInfo) -> Result<(), String> {
+        let ParamInfo { offset, size, .. } = param;
+        let Argument { bytes, align, kind, name } = self;
+        let problem = match kind {
+            _ if bytes.len() != *size as usize => format!("takes {size} bytes, found {}: {name}", bytes.len()),
+            _ if !offset.is_multiple_of(*align) => {
+                format!("is at byte {offset}, and {name} must lie at a multiple of {align}")
             }
-            Kind::Integer if param.is_float() => "it is an integer".to_string(),
-            Kind::Float if param.is_integer() => "it is a floating-point number".to_string(),
+            Kind::Integer if param.is_float() => format!("takes a floating-point number, found {name}"),
+            Kind::Float if param.is_integer() => format!("takes an integer, found {name}"),
             _ => return Ok(()),
         };
-        Err(format!("`{}` {name}, cannot be {}: {problem}", param.declaration(), self.name))
+        Err(format!("`.param {}` {problem}", param.declaration()))
     }
 }
 
@@ -60,16 +67,27 @@ pub trait Arg {
 impl<T: NoUninit> Arg for T {
     fn argument(&self) -> Argument {
         let id = TypeId::of::<T>();
-        let among = |list: &[TypeId]| list.contains(&id);
-        let kind = if among(&[TypeId::of::<f32>(), TypeId::of::<f64>()]) {
+        let floats = [TypeId::of::<f32>(), TypeId::of::<f64>()];
+        let integers = [
+            TypeId::of::<u8>(),
+            TypeId::of::<u16>(),
+            TypeId::of::<u32>(),
+            TypeId::of::<u64>(),
+            TypeId::of::<usize>(),
+            TypeId::of::<i8>(),
+            TypeId::of::<i16>(),
+            TypeId::of::<i32>(),
+            TypeId::of::<i64>(),
+            TypeId::of::<isize>(),
+        ];
+        let kind = if floats.contains(&id) {
             Kind::Float
-        } else if among(&[TypeId::of::<u32>(), TypeId::of::<i32>(), TypeId::of::<u64>(), TypeId::of::<i64>()]) {
+        } else if integers.contains(&id) {
             Kind::Integer
         } else {
             Kind::Bytes
         };
-        let bytes = bytemuck::bytes_of(self).to_vec();
-        Argument { bytes, align: align_of::<T>() as u32, kind, name: type_name::<T>().into() }
+        Argument::new(bytemuck::bytes_of(self).to_vec(), align_of::<T>() as u32, kind, type_name::<T>())
     }
 }
 
@@ -77,7 +95,7 @@ impl Arg for &TensorMap {
     #[track_caller]
     fn argument(&self) -> Argument {
         let bytes = self.encode().unwrap_or_else(|e| panic!("tensor map: {e}"));
-        Argument { bytes: bytes.into(), align: MAP_ALIGN as u32, kind: Kind::Bytes, name: "a tensor map".into() }
+        Argument::new(bytes.into(), MAP_ALIGN as u32, Kind::Bytes, "a tensor map")
     }
 }
 

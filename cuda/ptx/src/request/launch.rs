@@ -51,6 +51,8 @@ pub struct Launch {
     pub dependent: bool,
     /// Registers that the compiler gave each thread, as `ptxas -v` prints them; PTX does not say.
     pub registers: Option<u32>,
+    /// Warp instructions after which it is given up, if that is less than [`Options::step_limit`](crate::Options::step_limit).
+    pub step_limit: Option<u64>,
     arguments: Arguments,
 }
 
@@ -75,6 +77,7 @@ impl Launch {
             cooperative: false,
             dependent: false,
             registers: None,
+            step_limit: None,
             arguments: Arguments::Each(Vec::new()),
         }
     }
@@ -118,6 +121,12 @@ impl Launch {
     /// See [`Launch::registers`](field@Launch::registers).
     pub fn registers(mut self, a_thread: impl Into<Option<u32>>) -> Launch {
         self.registers = a_thread.into();
+        self
+    }
+
+    /// See [`Launch::step_limit`](field@Launch::step_limit).
+    pub fn step_limit(mut self, warp_instructions: impl Into<Option<u64>>) -> Launch {
+        self.step_limit = warp_instructions.into();
         self
     }
 
@@ -175,7 +184,7 @@ impl Launch {
             Arguments::Each(list) => {
                 let mut block = vec![0; wanted];
                 for (i, (argument, param)) in list.iter().zip(params).enumerate() {
-                    argument.fits(param).map_err(|e| format!("parameter {i} of `{}`, {e}", self.entry))?;
+                    argument.fits(param).map_err(|e| format!("parameter {i} of `{}`: {e}", self.entry))?;
                     block[param.offset as usize..][..param.size as usize].copy_from_slice(&argument.bytes);
                 }
                 Ok(block)

@@ -18,6 +18,8 @@ mod flow;
 mod harness;
 mod ints;
 mod kernels;
+mod launch_files;
+mod launches;
 mod matrix;
 mod mutate;
 mod mutation;

@@ -10,7 +10,7 @@ pub fn ptxi(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ptxi")).args(args).output().unwrap()
 }
 
-fn tests() -> PathBuf {
+pub fn tests() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
