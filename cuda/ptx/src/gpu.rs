@@ -125,6 +125,7 @@ impl Gpu {
         let seed = self.options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(self.launches));
         let mut options = self.options.clone();
         options.step_limit = options.step_limit.min(launch.step_limit.unwrap_or(u64::MAX));
+        options.time_limit = options.time_limit.into_iter().chain(launch.time_limit).min();
         exec::launch::launch(&options, &mut self.memory, &loaded.module, &loaded.globals, launch, (self.launches, seed))
             .unwrap_or_else(|message| Report::refused(&launch.entry, message))
     }

@@ -33,6 +33,7 @@
 //! | `dependent` | `true`: the launch may begin before the one before it has ended (programmatic dependent launch) |
 //! | `registers` | registers of a thread, as `ptxas -v` prints them |
 //! | `step_limit` | warp instructions after which the launch is given up |
+//! | `time_limit` | seconds after which it is given up |
 //! | `args` | the parameters in order, each a *value*; they are checked against the kernel's `.param`s |
 //! | `buffers` | global memory, each with *contents* |
 //! | `variables` | *contents* of `__constant__` and `__device__` variables by their names in the PTX, set before the launch; at the top level beside `launches`: once, before the first. What they do not say stays as it is |
@@ -138,6 +139,9 @@ pub struct LaunchSpec {
     /// Warp instructions after which it is given up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_limit: Option<u64>,
+    /// Seconds after which it is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_limit: Option<f64>,
     /// Arguments in order.
     pub args: Vec<Value>,
     /// Module variables, set before this launch.
@@ -159,6 +163,7 @@ impl LaunchSpec {
             dependent: false,
             registers: None,
             step_limit: None,
+            time_limit: None,
             args: Vec::new(),
             variables: BTreeMap::new(),
         }

@@ -1,6 +1,7 @@
 //! Reading JSON so that an error names the file, the key and what was expected there.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -141,6 +142,15 @@ impl<'a> Field<'a> {
             _ => self.value.as_f64(),
         };
         value.map_or_else(|| self.expected("a number"), Ok)
+    }
+
+    /// A time.
+    pub(super) fn seconds(&self) -> Result<f64, LaunchError> {
+        let seconds = self.f64()?;
+        match Duration::try_from_secs_f64(seconds) {
+            Ok(_) => Ok(seconds),
+            Err(_) => self.expected("a number of seconds, 0 or more"),
+        }
     }
 
     /// Bytes as hexadecimal digits.

@@ -17,7 +17,7 @@ use crate::mem::MAX_ALLOCATION;
 /// What launches share, wherever it is written.
 const SHARED_KEYS: [&str; 4] = ["buffers", "tensor_maps", "dump", "compare"];
 /// What one launch says.
-const LAUNCH_KEYS: [&str; 12] = [
+const LAUNCH_KEYS: [&str; 13] = [
     "ptx",
     "entry",
     "grid",
@@ -28,6 +28,7 @@ const LAUNCH_KEYS: [&str; 12] = [
     "dependent",
     "registers",
     "step_limit",
+    "time_limit",
     "args",
     "variables",
 ];
@@ -190,6 +191,7 @@ fn spec(launch: &Field, root: &Field) -> Result<LaunchSpec, LaunchError> {
         dependent: find("dependent")?.map_or(Ok(false), |f| f.bool())?,
         registers: find("registers")?.map(|f| f.integer()).transpose()?,
         step_limit: find("step_limit")?.map(|f| f.u64()).transpose()?,
+        time_limit: find("time_limit")?.map(|f| f.seconds()).transpose()?,
         args: need("args")?.list(|field| value(field, &[]))?,
         variables: named(launch, "variables", contents)?,
         ..LaunchSpec::new(need("ptx")?.path()?, need("entry")?.text()?)

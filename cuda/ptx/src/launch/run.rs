@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use super::check::Modules;
 use super::error::LaunchError;
@@ -188,6 +189,7 @@ impl Prepared {
                 .dependent(launch.dependent)
                 .registers(launch.registers)
                 .step_limit(launch.step_limit)
+                .time_limit(launch.time_limit.and_then(|s| Duration::try_from_secs_f64(s).ok()))
                 .args(arguments);
             let done = gpu.launch(&request).and_then(|()| gpu.synchronize());
             // A card says whether it failed, and no more.

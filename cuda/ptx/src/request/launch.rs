@@ -1,5 +1,7 @@
 //! A kernel launch, built step by step.
 
+use std::time::Duration;
+
 use super::ModuleHandle;
 use super::args::{Arg, Args, Argument};
 use crate::ir::ParamInfo;
@@ -53,6 +55,8 @@ pub struct Launch {
     pub registers: Option<u32>,
     /// Warp instructions after which it is given up, if that is less than [`Options::step_limit`](crate::Options::step_limit).
     pub step_limit: Option<u64>,
+    /// Time after which it is given up, if that is less than [`Options::time_limit`](crate::Options::time_limit).
+    pub time_limit: Option<Duration>,
     arguments: Arguments,
 }
 
@@ -78,6 +82,7 @@ impl Launch {
             dependent: false,
             registers: None,
             step_limit: None,
+            time_limit: None,
             arguments: Arguments::Each(Vec::new()),
         }
     }
@@ -127,6 +132,12 @@ impl Launch {
     /// See [`Launch::step_limit`](field@Launch::step_limit).
     pub fn step_limit(mut self, warp_instructions: impl Into<Option<u64>>) -> Launch {
         self.step_limit = warp_instructions.into();
+        self
+    }
+
+    /// See [`Launch::time_limit`](field@Launch::time_limit).
+    pub fn time_limit(mut self, limit: impl Into<Option<Duration>>) -> Launch {
+        self.time_limit = limit.into();
         self
     }
 

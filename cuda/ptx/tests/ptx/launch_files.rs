@@ -225,13 +225,17 @@ fn a_cooperative_launch_that_does_not_fit_is_refused_with_the_numbers() {
 }
 
 #[test]
-fn a_launch_is_given_up_after_so_many_steps() {
+fn a_launch_is_given_up_after_so_many_steps_or_seconds() {
     let place = Place::new("steps");
     let mut value = grid_sum("grid_sum", 20, true);
     value["step_limit"] = json!(100);
     let fault = run(&place, &value, 0).unwrap().fault.unwrap();
     assert!(fault.kind == FaultKind::StepLimit && fault.to_string().contains("100"), "{fault}");
     value["step_limit"] = json!(1_000_000);
+    value["time_limit"] = json!(0);
+    let fault = run(&place, &value, 0).unwrap().fault.unwrap();
+    assert!(fault.kind == FaultKind::TimeLimit, "{fault}");
+    value["time_limit"] = json!(1000);
     assert!(run(&place, &value, 0).unwrap().fault.is_none());
 }
 
@@ -249,6 +253,7 @@ fn what_is_written_is_read_as_the_same() {
     every["compare"] = json!({"out": {"dtype": "f32", "abs": 1e-6, "rel": 0.1}, "f": {}});
     every["registers"] = json!(40);
     every["dependent"] = json!(true);
+    every["time_limit"] = json!(1.5);
     every["step_limit"] = json!(u64::MAX);
     let mut numbers = all_numbers();
     numbers["args"][11] = json!({"f32": "-inf"});
