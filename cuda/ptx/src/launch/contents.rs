@@ -185,7 +185,9 @@ impl Value {
         };
         let kind = match self {
             Value::F32(_) | Value::F64(_) => Kind::Float,
-            Value::TensorMap(_) | Value::Struct(_) | Value::Bytes(_) | Value::File(_) | Value::F16(_) | Value::Bf16(_) => Kind::Bytes,
+            Value::TensorMap(_) | Value::Struct(_) | Value::Bytes(_) | Value::File(_) | Value::F16(_) | Value::Bf16(_) => {
+                Kind::Bytes
+            }
             _ => Kind::Integer,
         };
         Argument::new(bytes, align as u32, kind, self.name())

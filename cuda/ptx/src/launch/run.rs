@@ -238,9 +238,7 @@ impl Prepared {
     pub fn differences(&self, ours: &Outcome, theirs: &Outcome) -> Vec<String> {
         let pairs = ours.dumps.iter().filter_map(|(name, a)| Some((name, a, theirs.dumps.get(name)?)));
         pairs
-            .filter_map(|(name, a, b)| {
-                difference(a, b, self.file.compare.get(name)).map(|text| format!("{name}: {text}"))
-            })
+            .filter_map(|(name, a, b)| difference(a, b, self.file.compare.get(name)).map(|text| format!("{name}: {text}")))
             .collect()
     }
 }

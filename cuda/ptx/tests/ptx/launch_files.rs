@@ -101,7 +101,9 @@ fn numbers_of_every_type() {
     let sum = f64::from_le_bytes(outcome.dumps["out"][..].try_into().unwrap());
     assert_eq!(sum, 200.0 - 3.0 + 60000.0 - 5.0 + 7.0 - 9.0 + 11.0 - 13.0 + 0.5 + 0.25 + 0.125 + 1e-3 + 1000.0);
     // What JSON has no numbers for.
-    for (name, check) in [("nan", f64::is_nan as fn(f64) -> bool), ("inf", |v| v == f64::INFINITY), ("-inf", |v| v == f64::NEG_INFINITY)] {
+    for (name, check) in
+        [("nan", f64::is_nan as fn(f64) -> bool), ("inf", |v| v == f64::INFINITY), ("-inf", |v| v == f64::NEG_INFINITY)]
+    {
         for (i, ty) in [(9, "f16"), (10, "bf16"), (11, "f32"), (12, "f64")] {
             let mut value = all_numbers();
             value["args"][i] = json!({ty: name});
@@ -156,18 +158,16 @@ fn variables_are_set_before_a_launch_and_keep_what_is_not_said() {
     let place = Place::new("variables");
     let outcome = run(&place, &polynomials(), 3).unwrap();
     assert!(outcome.fault.is_none() && outcome.hazards.is_empty(), "{:?} {:?}", outcome.fault, outcome.hazards);
-    let floats = |name: &str| outcome.dumps[name].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect::<Vec<_>>();
+    let floats =
+        |name: &str| outcome.dumps[name].chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect::<Vec<_>>();
     assert_eq!(floats("a"), [100.0 + 2.0, 200.0 + 3.0]);
     // Set for the second launch, it stays.
     assert_eq!(floats("b"), [100.0 + 3.0, 200.0 + 3.0 + 8.0]);
     assert_eq!(floats("c"), floats("b"));
     assert_eq!(outcome.dumps["n"], [3, 0, 0, 0, 3, 0, 0, 0], "counted from 0, not from the 40 of the PTX");
     // Without a word it is what the PTX says.
-    let untouched = file(
-        "read_calls",
-        1,
-        json!({"buffers": {"n": {"bytes": 4}}, "args": [{"buffer": "n"}], "dump": {"n": "n.bin"}}),
-    );
+    let untouched =
+        file("read_calls", 1, json!({"buffers": {"n": {"bytes": 4}}, "args": [{"buffer": "n"}], "dump": {"n": "n.bin"}}));
     assert_eq!(run(&place, &untouched, 0).unwrap().dumps["n"], [40, 0, 0, 0]);
 }
 
@@ -314,7 +314,11 @@ fn what_does_not_fit_is_named() {
     bad(scaled(), &arg(0, json!({"tensor_map": "m"})), &["args[0]", "takes 192 bytes, found 128: a tensor map"]);
     bad(scaled(), &|v| v["buffers"]["x"]["bytes"] = json!(8), &["buffers.x", "16 bytes", "8"]);
     bad(scaled(), &|v| v["buffers"]["x"] = json!({"fields": []}), &["buffers.x", "\"bytes\" is missing"]);
-    bad(scaled(), &|v| v["buffers"]["x"] = json!({"bytes": 4, "fill": 0, "hex": "00"}), &["buffers.x", "one of fill, random, file, hex"]);
+    bad(
+        scaled(),
+        &|v| v["buffers"]["x"] = json!({"bytes": 4, "fill": 0, "hex": "00"}),
+        &["buffers.x", "one of fill, random, file, hex"],
+    );
 
     let variable = |name: &'static str, with: Value| move |v: &mut Value| v["variables"] = json!({name: with});
     bad(polynomials(), &variable("coefficient", json!({"hex": "00"})), &["variables.coefficient", "no module has"]);

@@ -33,7 +33,11 @@ fn arguments_are_held_against_the_parameters() {
     };
     let rows = || Launch::new(module, "sum_rows");
     refused(&mut gpu, rows().args((out, out, 3)), &["takes 4 parameters, not 3"]);
-    refused(&mut gpu, rows().args((out, out, 3, 4u64)), &["parameter 3", "`.param .u32 sum_rows_param_3`", "takes 4 bytes", "found 8: u64"]);
+    refused(
+        &mut gpu,
+        rows().args((out, out, 3, 4u64)),
+        &["parameter 3", "`.param .u32 sum_rows_param_3`", "takes 4 bytes", "found 8: u64"],
+    );
     refused(&mut gpu, rows().args((out, out, 3, 4f32)), &["parameter 3", "takes an integer, found f32"]);
     refused(&mut gpu, rows().args((1.0f64, out, 3, 4)), &["parameter 0", "takes an integer, found f64"]);
     refused(&mut gpu, rows().params(vec![0; 23]), &["takes 24 bytes of parameters, not 23"]);
