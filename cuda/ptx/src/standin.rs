@@ -1,7 +1,8 @@
 //! What the command `ptxi exec` asks of the library that stands in for CUDA inside a program, and what that answers: [`Order`] goes
-//! through the environment, a [`Record`] of each launch comes back as a line of JSON in a file.
+//! through the environment, a [`Line`] of JSON for each launch comes back in a file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,7 +34,11 @@ pub struct Order {
     pub only: Option<String>,
     /// Choose the launch with this number; the first is 1.
     pub launch: Option<u64>,
-    /// The file that gets a [`Record`] of each launch.
+    /// Warp instructions after which a launch is given up.
+    pub step_limit: Option<u64>,
+    /// Seconds after which a launch is given up.
+    pub time_limit: Option<Duration>,
+    /// The file that gets a [`Line`] for each launch.
     pub report: Option<PathBuf>,
 }
 
@@ -49,6 +54,8 @@ impl Default for Order {
             capture: None,
             only: None,
             launch: None,
+            step_limit: None,
+            time_limit: None,
             report: None,
         }
     }
@@ -59,6 +66,16 @@ impl Order {
     pub fn chooses(&self, kernel: &str, number: u64) -> bool {
         self.only.as_ref().is_none_or(|name| kernel.contains(name.as_str())) && self.launch.is_none_or(|n| n == number)
     }
+}
+
+/// A line of the report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// A launch.
+    Launch(Box<Record>),
+    /// What the stand-in could not do: a function that is not offered, a kernel whose PTX is not taken. Each is told once.
+    Refused(String),
 }
 
 /// One launch.

@@ -2,9 +2,8 @@
 //! only, so that a program that needs one starts, and fails by its name.
 
 use std::cell::Cell;
-use std::collections::HashSet;
-use std::sync::Mutex;
 
+use crate::session::session;
 use crate::status::Status;
 
 /// What a function gives back, before it is a number.
@@ -33,21 +32,12 @@ thread_local! {
     static LAST: Cell<i32> = const { Cell::new(0) };
 }
 
-/// A line on standard error, once in a process.
-pub fn complain(line: &str) {
-    static SAID: Mutex<Option<HashSet<String>>> = Mutex::new(None);
-    let mut said = SAID.lock().unwrap_or_else(|e| e.into_inner());
-    if said.get_or_insert_default().insert(line.to_string()) {
-        eprintln!("ptxi exec: {line}");
-    }
-}
-
 fn finish(name: &str, work: impl FnOnce() -> Result) -> i32 {
     match work() {
         Ok(()) => 0,
         Err(Failure { status, why }) => {
             if let Some(why) = why {
-                complain(&format!("{name}: {why}"));
+                session().say(&format!("{name}: {why}"));
             }
             status.0
         }
@@ -75,7 +65,7 @@ pub fn last_error(take: bool) -> i32 {
 
 /// A function that exists by name only.
 pub fn refused(name: &str) -> Failure {
-    complain(&format!("{name} is not offered"));
+    session().refuse(&format!("{name} is not offered"));
     Status::NOT_SUPPORTED.into()
 }
 

@@ -6,6 +6,7 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use ptx::standin::Order;
 use ptx::{Election, Gpu, Options};
 
 use crate::call::{Result, failure};
@@ -15,7 +16,7 @@ use crate::host;
 use crate::launch::Request;
 use crate::memory::{Blocks, Copy, Fill};
 use crate::modules::Modules;
-use crate::session::Session;
+use crate::session::session;
 use crate::status::Status;
 
 /// See the [module](self).
@@ -26,7 +27,10 @@ pub struct Device {
     pub streams: Handles<Stream>,
     pub events: Handles<Event>,
     pub graphs: Handles<Graph>,
-    pub session: Session,
+    /// What `ptxi exec` asked for.
+    pub order: Order,
+    /// Launches so far.
+    pub launches: u64,
     /// What ended a kernel: every later call fails with it, as on a card.
     pub fault: Option<Status>,
     /// The graph that the streams without a handle (the default ones) are captured into.
@@ -117,13 +121,14 @@ pub fn perform(work: &Work) -> Result {
 
 impl Device {
     fn new() -> Device {
-        let session = Session::from_environment();
-        let order = &session.order;
+        let order = session().order.clone();
         let options = Options {
             seed: order.seed,
             hazards: order.hazards,
             strict: order.strict,
             counters: order.counters,
+            step_limit: order.step_limit.unwrap_or(u64::MAX),
+            time_limit: order.time_limit,
             election: if order.elect_any { Election::Seeded } else { Election::Lowest },
             ..Options::default()
         };
@@ -134,7 +139,8 @@ impl Device {
             streams: Handles::new("stream", 4),
             events: Handles::new("event", 5),
             graphs: Handles::new("graph", 6),
-            session,
+            order,
+            launches: 0,
             fault: None,
             default_capture: None,
             contexts: 0,

@@ -5,12 +5,13 @@ use std::time::Instant;
 use ptx::standin::Record;
 use ptx::{FaultKind, HazardKind, KernelInfo, Launch, ParamInfo};
 
-use crate::call::{Result, failure};
+use crate::call::{Failure, Result, failure};
 use crate::device::Device;
 use crate::host;
 use crate::modules::{Kernel, Loaded, SHARED_BY_DEFAULT};
 use crate::occupancy;
 use crate::properties::MULTIPROCESSORS;
+use crate::session::session;
 use crate::status::Status;
 use crate::types::LaunchAttribute;
 
@@ -36,7 +37,16 @@ const PORTABLE_CLUSTER: u32 = 8;
 impl Device {
     /// The block of parameters of a kernel, from a list of pointers to each.
     pub fn params(&mut self, kernel: u64, list: *const u64) -> Result<Vec<u8>> {
-        let (kernel, loaded) = self.modules.loaded(&mut self.gpu, &mut self.blocks, kernel)?;
+        let name = self.modules.kernels.get(kernel)?.name.clone();
+        let loaded = self.modules.loaded(&mut self.gpu, &mut self.blocks, kernel);
+        if let Err(Failure { status, why: Some(why) }) = &loaded
+            && [Status::INVALID_PTX, Status::NO_BINARY, Status::INVALID_IMAGE].contains(status)
+        {
+            // A program that does not look at what its launches return would end as if all were well.
+            session().refuse(&format!("{name} was not launched: {why}"));
+            return Err((*status).into());
+        }
+        let (kernel, loaded) = loaded?;
         let params = loaded.params(&kernel.name);
         let mut block = vec![0; params.last().map_or(0, |p| p.offset + p.size) as usize];
         for (param, from) in params.iter().zip(host::list(list, params.len())?) {
@@ -65,10 +75,10 @@ impl Device {
     pub fn launch(&mut self, request: &Request) -> Result {
         let (kernel, loaded) = self.modules.loaded(&mut self.gpu, &mut self.blocks, request.kernel)?;
         self.check(request, &loaded)?;
-        self.session.launches += 1;
-        let number = self.session.launches;
-        let chosen = self.session.order.chooses(&kernel.name, number);
-        self.gpu.look_for_hazards(self.session.order.hazards && chosen);
+        self.launches += 1;
+        let number = self.launches;
+        let chosen = self.order.chooses(&kernel.name, number);
+        self.gpu.look_for_hazards(self.order.hazards && chosen);
         self.blocks.before_launch(&mut self.gpu)?;
         let start = Instant::now();
         let launch = Launch::new(loaded.handle, kernel.name.clone())
@@ -109,7 +119,7 @@ impl Device {
             fault: report.fault.map(|f| f.to_string()),
             counters: counters.map(|c| c.to_json()),
         };
-        self.session.tell(record);
+        session().tell(record);
         self.blocks.after_launch(&self.gpu)?;
         result
     }

@@ -8,10 +8,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
-use ptx::standin::{Order, Record, VARIABLE};
+use ptx::standin::{Line, Order, VARIABLE};
 use ptx::suppress::Suppressions;
 use serde_json::json;
 
@@ -50,6 +51,8 @@ pub fn exec(args: &Exec) -> Result<u8, String> {
         capture,
         only: args.only.clone(),
         launch: args.launch,
+        step_limit: args.seeing.step_limit,
+        time_limit: args.seeing.time_limit,
         report: Some(report.clone()),
     };
     let mut path = folder.0.clone().into_os_string();
@@ -57,6 +60,8 @@ pub fn exec(args: &Exec) -> Result<u8, String> {
         path.push(":");
         path.push(rest);
     }
+    // Ctrl-C is the program's to answer; what came of it is told afterwards.
+    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::default()).map_err(|e| format!("Ctrl-C: {e}"))?;
     let start = Instant::now();
     let status = Command::new(&args.program)
         .args(&args.arguments)
@@ -64,8 +69,8 @@ pub fn exec(args: &Exec) -> Result<u8, String> {
         .env(VARIABLE, json!(order).to_string())
         .status()
         .map_err(|e| format!("{}: {e}", args.program.display()))?;
-    let records = read(&report)?;
-    let wrong = summary(args, &records, start.elapsed().as_secs_f64(), status)?;
+    let lines = read(&report)?;
+    let wrong = summary(args, lines, start.elapsed().as_secs_f64(), status)?;
     let own = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)) as u8;
     Ok(if own == 0 && wrong { 1 } else { own })
 }
@@ -121,21 +126,28 @@ fn prepare(folder: &Path, standin: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn read(report: &Path) -> Result<Vec<Record>, String> {
+fn read(report: &Path) -> Result<Vec<Line>, String> {
     let text = match fs::read_to_string(report) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         text => text.map_err(|e| format!("{}: {e}", report.display()))?,
     };
-    let record = |line: &str| serde_json::from_str(line).map_err(|e| format!("a record of the stand-in: {e}"));
-    text.lines().map(record).collect()
+    let line = |line: &str| serde_json::from_str(line).map_err(|e| format!("a line of the stand-in's report: {e}"));
+    text.lines().map(line).collect()
 }
 
-/// Says what came of it, in words and as JSON: whether a kernel was wrong.
-fn summary(args: &Exec, records: &[Record], seconds: f64, status: ExitStatus) -> Result<bool, String> {
+/// Says what came of it, in words and as JSON: whether a kernel was wrong, or something could not be done.
+fn summary(args: &Exec, lines: Vec<Line>, seconds: f64, status: ExitStatus) -> Result<bool, String> {
+    let (mut records, mut refused) = (Vec::new(), Vec::new());
+    for line in lines {
+        match line {
+            Line::Launch(record) => records.push(record),
+            Line::Refused(what) => refused.push(what),
+        }
+    }
     let instructions: u64 = records.iter().map(|r| r.instructions).sum();
     let mut seen = BTreeSet::new();
     let (mut hazards, mut strict, mut faults, mut counters) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for record in records {
+    for record in &records {
         for (found, list) in [(&record.hazards, &mut hazards), (&record.strict, &mut strict)] {
             for hazard in found {
                 if seen.insert((&hazard.kernel, hazard.kind, hazard.level, hazard.at.ptx_line)) {
@@ -149,14 +161,14 @@ fn summary(args: &Exec, records: &[Record], seconds: f64, status: ExitStatus) ->
         counters.extend(record.counters.clone());
     }
     let suppressed: u64 = records.iter().map(|r| r.suppressed).sum();
-    let wrong = !hazards.is_empty() || !faults.is_empty();
+    let wrong = !hazards.is_empty() || !faults.is_empty() || !refused.is_empty();
     let mut found = if wrong { format!("{} hazards, {} faults", hazards.len(), faults.len()) } else { "clean".to_string() };
-    for (count, what) in [(strict.len() as u64, "strict"), (suppressed, "suppressed")] {
+    for (count, what) in [(refused.len() as u64, "refused"), (strict.len() as u64, "strict"), (suppressed, "suppressed")] {
         if count > 0 {
             found.push_str(&format!(", {count} {what}"));
         }
     }
-    let kernels: f64 = records.iter().map(|r| r.seconds).sum();
+    let kernels = records.iter().fold(0.0, |sum, r| sum + r.seconds);
     note(format_args!(
         "ptxi exec: {} launches, {instructions} thread instructions in {kernels:.2} of {seconds:.2} s: {found}; the program: {status}\n",
         records.len()
@@ -171,6 +183,7 @@ fn summary(args: &Exec, records: &[Record], seconds: f64, status: ExitStatus) ->
             "strict": strict,
             "suppressed": suppressed,
             "faults": faults,
+            "refused": refused,
         });
         if args.counters {
             line["counters"] = json!(counters);

@@ -40,7 +40,7 @@ enum Command {
     ///
     /// The program must be linked with CUDA's shared runtime (`nvcc -cudart shared`) or the driver alone, and must hold PTX for sm_90a
     /// or less (`-gencode arch=compute_90a,code=compute_90a`). Hazards are named on standard error when they are met. The exit status
-    /// is the program's own; where that is 0 and a kernel was wrong, it is 1.
+    /// is the program's own; where that is 0 and a kernel was wrong, or something was asked for that is not offered, it is 1.
     Exec(Exec),
     /// Parse PTX files and decode every instruction, so that one the interpreter does not know is seen before it runs.
     Check {
@@ -112,12 +112,14 @@ struct Exec {
     /// Look at, count and capture only the launch with this number; the first is 1.
     #[arg(long)]
     launch: Option<u64>,
-    /// Write a summary as JSON: launches, instructions, seconds, status, hazards, faults.
+    /// Write a summary as JSON: launches, instructions, seconds, status, hazards, faults, what was refused.
     #[arg(long)]
     json: Option<PathBuf>,
     /// The library that stands in for CUDA's; by default it lies beside ptxi.
     #[arg(long)]
     standin: Option<PathBuf>,
+    #[command(flatten)]
+    seeing: seeing::Seeing,
     /// The program.
     program: PathBuf,
     /// Its arguments.

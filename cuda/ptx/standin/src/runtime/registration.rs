@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::ffi::c_char;
 
-use crate::call::{complain, offer};
+use crate::call::offer;
 use crate::device::{device, healthy};
 use crate::host;
+use crate::session::session;
 use crate::status::Status;
 use crate::types::Dim3;
 
@@ -17,7 +18,7 @@ thread_local! {
 /// Does what cannot fail in the program's eyes.
 fn quietly(name: &str, work: impl FnOnce() -> crate::call::Result) {
     if let Err(e) = work() {
-        complain(&format!("{name}: {}", e.why.unwrap_or_else(|| format!("status {}", e.status.0))));
+        session().refuse(&format!("{name}: {}", e.why.unwrap_or_else(|| format!("status {}", e.status.0))));
     }
 }
 

@@ -13,6 +13,7 @@ int main() {
     CHECK(cudaMalloc(&data, 64 * sizeof(int)));
     CHECK(cudaMemset(data, 0, 64 * sizeof(int)));
     reverse<<<1, 64>>>(data);
+    CHECK(cudaGetLastError());
     CHECK(cudaDeviceSynchronize());
     printf("ok\n");
 }
