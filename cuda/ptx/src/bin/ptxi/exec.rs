@@ -8,8 +8,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::process::{Command, ExitStatus};
+use std::sync::Arc;
 use std::time::Instant;
 
 use ptx::standin::{Line, Order, VARIABLE};
