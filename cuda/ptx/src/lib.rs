@@ -41,6 +41,7 @@ mod mbarrier;
 mod mem;
 pub mod num;
 pub mod observe;
+mod replace;
 mod request;
 pub mod standin;
 pub mod suppress;

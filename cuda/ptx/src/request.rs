@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::Interrupt;
+use crate::observe::{Interrupt, Observe};
 
 /// When asynchronous operations land.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +57,8 @@ pub struct Options {
     pub step_limit: u64,
     /// Time after which a launch is given up; none if not given.
     pub time_limit: Option<Duration>,
+    /// What of a launch is to be seen.
+    pub observe: Observe,
     /// Asks a launch under way where it stands, or ends it. Not passed on: it belongs to its process.
     #[serde(skip)]
     pub interrupt: Option<Interrupt>,
@@ -73,6 +75,7 @@ impl Default for Options {
             election: Election::Lowest,
             step_limit: u64::MAX,
             time_limit: None,
+            observe: Observe::default(),
             interrupt: None,
         }
     }

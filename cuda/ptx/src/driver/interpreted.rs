@@ -12,7 +12,7 @@ use super::{DevicePtr, Driver, DriverError, Properties, failed};
 use crate::exec::module::Module;
 use crate::gpu::Gpu;
 use crate::hazard::Hazard;
-use crate::observe::Interrupt;
+use crate::observe::{Interrupt, Observe};
 use crate::request::{self, Election, Launch, ModuleHandle, Report};
 use crate::tensor_map::{MAP_BYTES, TensorMap};
 use crate::text::Errors;
@@ -42,6 +42,8 @@ pub struct Options {
     pub step_limit: u64,
     /// Time after which a launch is given up; none if not given.
     pub time_limit: Option<Duration>,
+    /// What of a launch is to be seen.
+    pub observe: Observe,
     /// Asks a launch under way where it stands, or ends it.
     pub interrupt: Option<Interrupt>,
 }
@@ -60,6 +62,7 @@ impl Default for Options {
             recycle: false,
             step_limit: u64::MAX,
             time_limit: None,
+            observe: Observe::default(),
             interrupt: None,
         }
     }
@@ -118,6 +121,7 @@ impl Interpreted {
             counters,
             step_limit,
             time_limit,
+            observe: options.observe.clone(),
             interrupt: options.interrupt.clone(),
             ..request::Options::default()
         });

@@ -206,6 +206,9 @@ fn barrier(m: &mut Machine<'_>, cta: &mut Cta, warp: &mut Warp, b: &Barrier, at:
     let before = state.warps.iter().filter(|(w, ..)| *w == warp.index).map(|(_, lanes, _)| lanes.count_ones()).sum::<u32>();
     state.arrived += if b.aligned { 32 } else { threads(before + at.mask.count_ones()) - threads(before) };
     state.warps.push((warp.index, at.mask, !b.arrive));
+    if let Some(t) = &mut m.trace {
+        t.barrier(m.pace.steps, warp.site(at.pc, at.lane()), id, at.mask.count_ones());
+    }
     if let Some((how, d, _, _)) = b.reduce {
         state.popc += votes.count_ones();
         state.voters += at.mask.count_ones();
@@ -231,6 +234,11 @@ fn complete_barrier(m: &mut Machine<'_>, cta: &mut Cta, slot: u32, id: u32, mut 
         return;
     }
     let over = state.arrived > wanted;
+    if let Some(t) = &mut m.trace
+        && let Some((w, _)) = state.first
+    {
+        t.complete(m.pace.steps, w, id);
+    }
     let state = std::mem::take(&mut cta.barriers[id as usize]);
     let next = &mut cta.barriers[id as usize];
     next.generation = state.generation + 1;

@@ -6,6 +6,7 @@
 
 use super::warp::{Wait, Warp};
 use crate::ir::Reg;
+use crate::observe::trace::Reason;
 use crate::request::Fault;
 
 /// The launch ends: a fault.
@@ -77,6 +78,26 @@ pub enum Flow {
     Retry(Wait),
     /// The next instruction, after another warp ran.
     Yield,
+}
+
+impl Flow {
+    /// What lanes wait for, in the words of a trace.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Flow::Next | Flow::Yield => None,
+            Flow::Converge => Some(Reason::Lanes(u32::MAX)),
+            Flow::Members(lanes) => Some(Reason::Lanes(*lanes)),
+            Flow::Block(wait) | Flow::Retry(wait) => Some(match *wait {
+                Wait::Converge => Reason::Lanes(u32::MAX),
+                Wait::Members(lanes) => Reason::Lanes(lanes),
+                Wait::Barrier { id, .. } => Reason::Barrier(id),
+                Wait::ClusterBarrier { .. } => Reason::Cluster,
+                Wait::Mbarrier { offset, phase, .. } => Reason::Mbarrier { offset, phase },
+                Wait::Warpgroup { .. } => Reason::Warpgroup,
+                Wait::Sleep { .. } => Reason::Sleep,
+            }),
+        }
+    }
 }
 
 /// What a step leaves to do.

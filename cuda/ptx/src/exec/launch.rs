@@ -14,6 +14,7 @@ use super::step::Engine;
 use crate::counters::Recorder;
 use crate::hazard::Level;
 use crate::mem::{Global, Memory, Order, Tracker};
+use crate::observe::{Observed, trace};
 use crate::request::{FaultKind, Launch, Options, Report};
 
 /// Memory by which the CTAs of a cooperative launch synchronise: `grid_workspace` of `cooperative_groups`, all zeros at first.
@@ -58,6 +59,11 @@ pub(crate) fn launch(
         pace: Pace::default(),
         ready: Ready::new(residents.ctas.len(), &grid),
         counters: options.counters.then(|| Recorder::new(module.code.len())),
+        trace: options.observe.trace.as_ref().map(|request| {
+            let linear = |cta| (0..grid.ctas() as u32).find(|&l| grid.cta_id(l) == cta).unwrap_or(u32::MAX);
+            let opcodes = program.sources.iter().map(|s| s.opcode.as_str());
+            Box::new(trace::Recorder::new(request, grid.warps, opcodes, linear))
+        }),
         printed: String::new(),
         kernel: Kernel {
             program,
@@ -88,6 +94,9 @@ pub(crate) fn launch(
         strict,
         counters: m.counters.map(|c| c.finish(&entry.name, m.kernel.grid.ctas(), |pc| program.line(pc))),
         printed: m.printed,
+        observed: Observed {
+            trace: m.trace.map(|t| t.finish(&entry.name, m.pace.steps, |site| m.kernel.place(site), |pc| program.line(pc).0)),
+        },
         standing,
     };
     *global = m.mem.global;

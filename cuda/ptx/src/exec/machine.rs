@@ -9,6 +9,7 @@ use super::warp::Warp;
 use crate::counters::Recorder;
 use crate::hazard::{Graded, HazardKind, Site};
 use crate::mem::Memory;
+use crate::observe::trace;
 use crate::request::{Fault, FaultKind};
 
 /// The machine during a launch.
@@ -22,6 +23,8 @@ pub struct Machine<'g> {
     pub ready: Ready,
     /// Counters, if wanted.
     pub counters: Option<Recorder>,
+    /// The trace, if wanted.
+    pub trace: Option<Box<trace::Recorder>>,
     /// What the kernel printed.
     pub printed: String,
 }

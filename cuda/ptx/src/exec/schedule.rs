@@ -153,6 +153,9 @@ impl<'g> Scheduler<'g> {
         cta.alive -= 1;
         let last = cta.alive == 0;
         m.effect();
+        if let Some(t) = &mut m.trace {
+            t.leave(m.pace.steps, warp.id, last);
+        }
         bulk::warp_ended(m, asyncs, warp);
         wgmma::warp_ended(m, &cta.warpgroups, warp);
         barriers::somebody_left(m, residents, slot);
@@ -176,6 +179,10 @@ impl<'g> Scheduler<'g> {
         let before = self.engine.machine.pace.last_effect;
         loop {
             let Some(mut split) = self.take_split(warp) else { return Ok(false) };
+            let m = &mut self.engine.machine;
+            if let Some(t) = &mut m.trace {
+                t.resume(m.pace.steps, warp.id, split.mask);
+            }
             while left > 0 {
                 if split.pc == split.join_pc {
                     match warp.park(split) {

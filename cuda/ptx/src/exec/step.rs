@@ -47,6 +47,11 @@ impl Engine<'_> {
             split.pc += 1;
             return Ok(After::Go);
         }
+        if let Some(t) = &mut m.trace
+            && at.mask != 0
+        {
+            t.issue(m.pace.steps, warp.site(pc, at.lane()), at.mask);
+        }
         if inst.touches_wgmma && m.kernel.options.hazards {
             uses.iter().chain(defs).for_each(|reg| warp.touches.touch(*reg));
         }
@@ -79,6 +84,12 @@ impl Engine<'_> {
                 self.execute(warp, op, at)?
             }
         };
+        let m = &mut self.machine;
+        if let Some(t) = &mut m.trace
+            && let Some(reason) = flow.reason()
+        {
+            t.wait(m.pace.steps, warp.site(pc, at.lane()), at.mask, reason);
+        }
         Ok(follow(warp, split, at.mask, flow))
     }
 

@@ -72,7 +72,12 @@ pub fn execute(
             return m.fault(warp, at, FaultKind::IllegalInstruction, message);
         }
         (WgmmaOp::Fence, _) => warp.touches.fence(),
-        (WgmmaOp::Commit, Some(state)) => state.warps[w].commit(),
+        (WgmmaOp::Commit, Some(state)) => {
+            state.warps[w].commit();
+            if let Some(t) = &mut m.trace {
+                t.commit(m.pace.steps, warp.id, state.warps[w].committed);
+            }
+        }
         (WgmmaOp::Wait(pending), Some(state)) => return Ok(wait(m, warps, state, warp, *pending)),
         (_, None) => {}
     }
@@ -92,6 +97,9 @@ fn issue(
     let call = call(m, state, warp, op, at);
     matrix::count(m, at, op.a, 16 * op.n * op.k());
     let number = state.warps[w].issued;
+    if let Some(t) = &mut m.trace {
+        t.product(m.pace.steps, warp.site(at.pc, 0), number);
+    }
     if number == state.first + state.queue.len() as u64 {
         let early = m.kernel.options.asynchrony == Asynchrony::Eager || m.rng.below(8) == 0;
         let order = &mut m.mem.tracker.order;

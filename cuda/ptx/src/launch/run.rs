@@ -1,7 +1,6 @@
 //! Running a launch file on a GPU, interpreted or real.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +11,8 @@ use crate::counters::Counters;
 use crate::driver::interpreted::parsed;
 use crate::driver::{DevicePtr, Driver, DriverError};
 use crate::hazard::Hazard;
+use crate::observe::Observed;
+use crate::replace;
 use crate::request::{Argument, Fault, FaultKind, Launch, Report};
 use crate::tensor_map::MAP_BYTES;
 
@@ -38,6 +39,8 @@ pub struct Outcome {
     pub counters: Vec<Counters>,
     /// What the kernels printed.
     pub printed: String,
+    /// What was seen of each launch.
+    pub observed: Vec<Observed>,
     /// Where every warp stood when a limit or an interrupt ended a kernel, as a table.
     pub standing: String,
     /// The buffers to dump, by name, as they were at the end, or when a kernel ended early (on a card there are none then).
@@ -53,6 +56,7 @@ impl Outcome {
         self.counters.extend(report.counters);
         self.printed.push_str(&report.printed);
         self.standing.push_str(&report.standing);
+        self.observed.push(report.observed);
         report.fault
     }
 }
@@ -223,13 +227,8 @@ impl Prepared {
     pub fn write_dumps(&self, outcome: &Outcome) -> Result<(), LaunchError> {
         for (name, target) in &self.file.dump {
             let Some(bytes) = outcome.dumps.get(name) else { continue };
-            let mut temporary = target.clone().into_os_string();
-            temporary.push(format!(".{}.tmp", std::process::id()));
-            let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, target));
-            written.map_err(|source| {
-                let _ = fs::remove_file(&temporary);
-                LaunchError::Io { file: target.clone(), source }
-            })?;
+            replace::with(target, |out| out.write_all(bytes))
+                .map_err(|source| LaunchError::Io { file: target.clone(), source })?;
         }
         Ok(())
     }

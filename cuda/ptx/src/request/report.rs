@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::counters::Counters;
+use crate::observe::Observed;
 use crate::hazard::{Hazard, Place};
 
 /// What came of a launch: what it did, what was found wrong, and what ended it early, if anything did.
@@ -25,6 +26,8 @@ pub struct Report {
     pub counters: Option<Counters>,
     /// What the kernel printed.
     pub printed: String,
+    /// What was to be seen.
+    pub observed: Observed,
     /// Where every warp stood when a limit or an interrupt ended the launch, as a table.
     pub standing: String,
 }

@@ -1,5 +1,6 @@
 //! What of a launch is seen from the command line: limits, Ctrl-C, what is left after a fault.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -90,4 +91,146 @@ fn ctrl_c_shows_where_all_stand_and_the_second_ends() {
     let line: Value = serde_json::from_str(&line).unwrap();
     assert!(line["faults"][0].as_str().unwrap().contains("interrupted"), "{line}");
     assert!(fs::metadata(place.0.join("out.bin")).is_ok());
+}
+
+/// Three times: a copy of 16 bytes on an mbarrier, for which both warps wait, and a barrier.
+const PIPELINE: &str = ".shared .align 8 .b64 bar; .shared .align 16 .b8 tile[16]; .reg .b64 %state;
+    setp.eq.u32 %p0, %r0, 0; @%p0 mbarrier.init.shared.b64 [bar], 1; @%p0 fence.mbarrier_init.release.cluster; bar.sync 0;
+    mov.u32 %r1, 0;
+    $loop:
+    @%p0 mbarrier.arrive.expect_tx.shared.b64 %state, [bar], 16;
+    mov.u32 %r2, tile; mov.u32 %r3, bar;
+    @%p0 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0], 16, [%r3];
+    and.b32 %r4, %r1, 1;
+    $wait: mbarrier.try_wait.parity.shared.b64 %p1, [bar], %r4; @!%p1 bra $wait;
+    bar.sync 1, 64;
+    add.u32 %r1, %r1, 1; setp.lt.u32 %p2, %r1, 3; @%p2 bra $loop;";
+
+/// A launch file of the pipeline whose buffer is defined.
+fn pipeline(place: &Place, ctas: u32) -> String {
+    let file = launch(place, PIPELINE, 64);
+    let mut value: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    value["buffers"]["out"]["fill"] = json!(1);
+    value["grid"] = json!([ctas, 1, 1]);
+    place.write("k.json", &value)
+}
+
+/// The events of a trace, of which every one that begins has an end, not before it.
+fn events(text: &str) -> Vec<Value> {
+    let trace: Value = serde_json::from_str(text).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap().clone();
+    assert!(trace["otherData"]["time"].as_str().unwrap().contains("step"));
+    let mut open: HashMap<String, u64> = HashMap::new();
+    let mut rows: HashMap<(u64, u64), u64> = HashMap::new();
+    for e in &events {
+        let ts = || e["ts"].as_u64().unwrap();
+        match e["ph"].as_str().unwrap() {
+            "M" => {}
+            "b" => assert!(open.insert(e["id"].to_string(), ts()).is_none(), "begins twice: {e}"),
+            "n" => assert!(e["args"]["ptx_line"].as_u64() > Some(0), "{e}"),
+            "e" => assert!(open.remove(&e["id"].to_string()).expect("ends what began") <= ts(), "{e}"),
+            "i" => {}
+            "X" => {
+                // The spans of a row do not overlap.
+                let row = (e["pid"].as_u64().unwrap(), e["tid"].as_u64().unwrap());
+                let free = rows.insert(row, ts() + e["dur"].as_u64().unwrap());
+                assert!(free.is_none_or(|free| free <= ts()), "{e} begins before {free:?}");
+            }
+            other => panic!("an event of kind {other}"),
+        }
+    }
+    assert!(open.is_empty(), "never end: {open:?}");
+    events
+}
+
+#[test]
+fn a_trace_has_the_phases_waits_and_copies_of_a_pipeline() {
+    let place = Place::new("trace");
+    let file = pipeline(&place, 1);
+    for seed in ["0", "1", "2", "3"] {
+        let json_file = place.0.join("t.json");
+        let output = ptxi(&["run", &file, "--seed", seed, "--trace", json_file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let events = events(&fs::read_to_string(&json_file).unwrap());
+        let number = |e: &Value, key: &str| e["args"][key].as_u64().unwrap_or_else(|| panic!("{key}: {e}"));
+        let of = |cat: &str, ph: &str| events.iter().filter(|e| e["cat"] == cat && e["ph"] == ph).cloned().collect::<Vec<_>>();
+        let (begins, ends) = (of("mbarrier", "b"), of("mbarrier", "e"));
+        assert_eq!(begins.iter().map(|e| number(e, "phase")).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(begins.iter().map(|e| number(e, "arrivals")).collect::<Vec<_>>(), [1, 1, 1, 0]);
+        assert_eq!(begins.iter().map(|e| number(e, "bytes_landed")).collect::<Vec<_>>(), [16, 16, 16, 0]);
+        let copies = of("copy", "b");
+        assert_eq!(copies.iter().map(|e| number(e, "bytes")).collect::<Vec<_>>(), [16, 16, 16]);
+        assert!(copies[0]["name"].as_str().unwrap().starts_with("cp.async.bulk"), "{}", copies[0]);
+        let landed: Vec<_> = of("copy", "e").iter().map(|e| e["ts"].clone()).collect();
+        let completed: Vec<_> = ends.iter().take(3).map(|e| e["ts"].clone()).collect();
+        let announced = of("mbarrier", "n").iter().map(|e| number(e, "bytes_announced")).sum::<u64>();
+        assert_eq!((landed, announced), (completed, 48), "the landing completes the phase");
+        assert_eq!(of("barrier", "b").iter().map(|e| number(e, "threads")).collect::<Vec<_>>(), [64; 4]);
+        // Each wait lies behind the begin of its phase and goes on behind the end, unless it gave up.
+        let waits = of("wait", "X");
+        let mut waited = 0;
+        for wait in waits.iter().filter(|w| w["name"].as_str().unwrap().starts_with("waits for phase")) {
+            let phase = number(wait, "phase") as usize;
+            assert_eq!(wait["name"], format!("waits for phase {phase} of mbarrier 0x0"));
+            assert!(wait["ts"].as_u64() >= begins[phase]["ts"].as_u64() && number(wait, "ptx_line") > 0, "{wait}");
+            let end = wait["ts"].as_u64().unwrap() + wait["dur"].as_u64().unwrap();
+            waited += usize::from(Some(end) >= ends[phase]["ts"].as_u64());
+        }
+        assert!(waited > 0, "{waits:?}");
+        let runs: u64 = of("run", "X").iter().map(|e| number(e, "instructions")).sum();
+        let steps = json_line(&output)["instructions"].as_u64().unwrap();
+        assert!(runs > 40 && runs < steps, "{runs} warp instructions of {steps} thread instructions");
+    }
+    let text_file = place.0.join("t.txt");
+    ptxi(&["run", &file, "--trace", text_file.to_str().unwrap()]);
+    let text = fs::read_to_string(&text_file).unwrap();
+    for says in ["waits for phase 2 of mbarrier 0x0, PTX line", "copy 1 ", "phase 1, phase 1, parity 1", "1 arrive, 16 bytes announced"] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+    assert_eq!(ptxi(&["run", &file, "--trace", "t.xml"]).status.code(), Some(2));
+    assert_eq!(ptxi(&["run", &file, "--trace-cta", "1,x", "--trace", "t.txt"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_trace_is_of_one_cta_and_no_longer_than_allowed() {
+    let place = Place::new("trace_filter");
+    let file = pipeline(&place, 3);
+    let json_file = place.0.join("t.json");
+    let json_file = json_file.to_str().unwrap();
+    ptxi(&["run", &file, "--trace", json_file, "--trace-cta", "1"]);
+    let names: Vec<_> = (events(&fs::read_to_string(json_file).unwrap()).iter())
+        .filter(|e| e["name"] == "process_name")
+        .map(|e| e["args"]["name"].as_str().unwrap().to_string())
+        .collect();
+    assert_eq!(names, ["launch 0 k: CTA (1,0,0)"]);
+    let output = ptxi(&["run", &file, "--trace", json_file, "--trace-limit", "20"]);
+    let text = fs::read_to_string(json_file).unwrap();
+    let spans = events(&text).iter().filter(|e| matches!(e["ph"].as_str().unwrap(), "X" | "i" | "b" | "n")).count();
+    assert_eq!(spans, 20);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("the trace was cut at step") && text.contains("the trace was cut at step"), "{said}");
+    assert!(!ptxi(&["run", &file, "--trace", json_file]).stderr.windows(3).any(|w| w == b"cut"));
+    let left: Vec<_> = fs::read_dir(&place.0).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+}
+
+/// wgmma and tensor copies, of a kernel that compilers made; and the same trace each time.
+#[test]
+fn a_trace_has_the_groups_of_a_matmul() {
+    let place = Place::new("trace_gemm");
+    let file = format!("{}/tests/launches/gemm_n64.json", env!("CARGO_MANIFEST_DIR"));
+    let traced = |name: &str| {
+        let json_file = place.0.join(name);
+        let output = ptxi(&["run", &file, "--trace", json_file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read_to_string(json_file).unwrap()
+    };
+    let text = traced("a.json");
+    assert!(text == traced("b.json"), "two runs of a seed differ");
+    let events = events(&text);
+    let groups: Vec<_> = events.iter().filter(|e| e["cat"] == "wgmma" && e["ph"] == "b").collect();
+    assert!(groups.len() >= 12 && groups.iter().all(|g| g["args"]["unfinished"].is_null()), "{groups:?}");
+    let products: u64 = groups.iter().map(|g| g["args"]["products"].as_u64().unwrap()).sum();
+    // Three tiles of 256 rows and a K of 256: each warpgroup multiplies 64 rows and 16 of K at a time.
+    assert_eq!(products, 3 * (256 / 64) * (256 / 16));
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use ptx::driver::interpreted::{Interpreted, Options};
 use ptx::launch::{LaunchError, LaunchFile, Outcome, Prepared};
-use ptx::observe::Interrupt;
+use ptx::observe::{Interrupt, Observe, Observed};
 use ptx::suppress::Suppressions;
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ struct Total {
     faults: Vec<String>,
     counters: Vec<Value>,
     differences: Vec<String>,
+    observed: Vec<Observed>,
 }
 
 pub fn run(args: &Run) -> Result<Verdict, String> {
@@ -66,6 +67,7 @@ pub fn run(args: &Run) -> Result<Verdict, String> {
     if args.counters {
         line["counters"] = json!(total.counters);
     }
+    args.seeing.show(std::mem::take(&mut total.observed))?;
     say(line)?;
     if interrupt.is_stopped() {
         return Ok(Verdict::Interrupted);
@@ -102,8 +104,9 @@ fn one(args: &Run, prepared: &Prepared, interrupt: &Interrupt, total: &mut Total
                 total.faults.push(text);
             }
         }
-        if let Some((_, outcome)) = outcomes.into_iter().next() {
+        if let Some((_, mut outcome)) = outcomes.into_iter().next() {
             note(&outcome.printed);
+            total.observed.append(&mut outcome.observed);
             for counters in &outcome.counters {
                 note(format_args!("{counters}\n"));
                 total.counters.push(counters.to_json());
@@ -164,6 +167,7 @@ fn schedules(args: &Run, prepared: &Prepared, interrupt: &Interrupt) -> Result<V
                         unwritten: true,
                         step_limit: args.seeing.step_limit.unwrap_or(u64::MAX),
                         time_limit: args.seeing.time_limit,
+                        observe: if seed == args.seed { args.seeing.observe() } else { Observe::default() },
                         interrupt: Some(interrupt.clone()),
                         ..Options::default()
                     };

@@ -1,10 +1,11 @@
 //! The flags that say when a launch is given up and what of it is shown: the same for every command that runs kernels.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ptx::observe::Interrupt;
+use ptx::observe::{Interrupt, Observe, Observed, Trace, TraceRequest};
 
 use crate::note;
 
@@ -17,6 +18,60 @@ pub struct Seeing {
     /// Give a launch up after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub time_limit: Option<Duration>,
+    /// Write what each warp did and waited for, the phases of barriers, and copies and wgmma from issue to landing: as text
+    /// (FILE.txt), or for Chrome's tracing and Perfetto (FILE.json). Of the first seed.
+    #[arg(long, value_name = "FILE", value_parser = trace_file)]
+    pub trace: Option<PathBuf>,
+    /// Trace this CTA only; may be given several times.
+    #[arg(long, value_name = "X[,Y[,Z]]", value_parser = triple, requires = "trace")]
+    pub trace_cta: Vec<[u32; 3]>,
+    /// Trace from this step on.
+    #[arg(long, value_name = "STEP", default_value_t = 0, requires = "trace")]
+    pub trace_from: u64,
+    /// The most spans of a launch in the trace; the rest is cut off.
+    #[arg(long, value_name = "SPANS", default_value_t = TraceRequest::default().limit, requires = "trace")]
+    pub trace_limit: usize,
+}
+
+impl Seeing {
+    /// What the interpreter is asked.
+    pub fn observe(&self) -> Observe {
+        let trace = self.trace.as_ref().map(|_| TraceRequest {
+            ctas: self.trace_cta.clone(),
+            from: self.trace_from,
+            limit: self.trace_limit,
+        });
+        Observe { trace }
+    }
+
+    /// Writes and says what was seen, launch by launch.
+    pub fn show(&self, observed: Vec<Observed>) -> Result<(), String> {
+        let Some(file) = &self.trace else { return Ok(()) };
+        let traces: Vec<Trace> = observed.into_iter().filter_map(|o| o.trace).collect();
+        for cut in traces.iter().filter_map(|t| t.cut.as_ref()) {
+            note(format_args!("{}: {cut}\n", file.display()));
+        }
+        Trace::write(&traces, file).map_err(|e| format!("{}: {e}", file.display()))
+    }
+}
+
+fn trace_file(text: &str) -> Result<PathBuf, String> {
+    match Path::new(text).extension().and_then(|e| e.to_str()) {
+        Some("txt" | "json") => Ok(text.into()),
+        _ => Err("a trace is a .txt or a .json file".into()),
+    }
+}
+
+/// One to three numbers; those that lack are 0.
+fn triple(text: &str) -> Result<[u32; 3], String> {
+    let bad = || format!("{text:?} is not X, X,Y or X,Y,Z");
+    let numbers: Vec<u32> = text.split(',').map(|n| n.trim().parse().map_err(|_| bad())).collect::<Result<_, _>>()?;
+    match numbers[..] {
+        [x] => Ok([x, 0, 0]),
+        [x, y] => Ok([x, y, 0]),
+        [x, y, z] => Ok([x, y, z]),
+        _ => Err(bad()),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -11,7 +11,7 @@ use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
 use crate::mbarrier::{Mbarrier, Misuse, State};
 use crate::mem::shadow::Step;
-use crate::mem::{Clock, Scope, Space, Which, lanes_of};
+use crate::mem::{Clock, Memory, Scope, Space, Which, lanes_of};
 use crate::request::FaultKind;
 
 /// An `mbarrier` instruction.
@@ -166,6 +166,9 @@ fn init(
         before: Ledger::default(),
     };
     asyncs.bars.insert(key, bar);
+    if let Some(t) = &mut m.trace {
+        t.begin_phase(m.pace.steps, site, key.1, 0, count);
+    }
     Ok(())
 }
 
@@ -263,15 +266,19 @@ fn change(
     };
     segment.data[offset..offset + 8].copy_from_slice(&object.encode().to_le_bytes());
     if let Some(bar) = asyncs.bars.get_mut(&key) {
-        bar.now.note(site, &before, &object, done);
+        let sent = bar.now.note(site, &before, &object, done);
+        if let Some(t) = &mut m.trace {
+            let left = if done { Mbarrier { pending: 0, tx: 0, ..object } } else { object };
+            t.change(m.pace.steps, site, bar.init.0, key.1, sent.change(bar.phase, &left), done);
+        }
     }
     if done {
-        complete_phase(m, asyncs, key);
+        complete_phase(m, asyncs, key, site);
     }
     done
 }
 
-fn complete_phase(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key) {
+fn complete_phase(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key, site: Site) {
     let order = &mut m.mem.tracker.order;
     let Some(bar) = asyncs.bars.get_mut(&key) else { return };
     let mut clock = std::mem::take(&mut bar.gathering);
@@ -280,6 +287,11 @@ fn complete_phase(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key) {
     bar.before = std::mem::take(&mut bar.now);
     bar.stamp = order.tick();
     bar.phase += 1;
+    if let Some(t) = &mut m.trace
+        && let Some(object) = mbarrier_at(&mut m.mem, key)
+    {
+        t.begin_phase(m.pace.steps, Site::new(site.pc, bar.init.0, 0), key.1, bar.phase, object.expected);
+    }
     m.effect();
     m.ready.wake_cta(key.0);
 }
@@ -308,7 +320,11 @@ pub(super) fn expect_arrival(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key,
 }
 
 fn object(m: &mut Machine<'_>, key: Key) -> Option<Mbarrier> {
-    let segment = m.mem.shared(key.0)?;
+    mbarrier_at(&mut m.mem, key)
+}
+
+fn mbarrier_at(mem: &mut Memory, key: Key) -> Option<Mbarrier> {
+    let segment = mem.shared(key.0)?;
     let offset = key.1 as usize;
     Mbarrier::decode(u64::from_le_bytes(segment.data[offset..offset + 8].try_into().expect("8 bytes")))
 }

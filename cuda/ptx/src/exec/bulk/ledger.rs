@@ -8,6 +8,7 @@ use crate::exec::residents::Residents;
 use crate::hazard::{Site, listed};
 use crate::mbarrier::Mbarrier;
 use crate::mem::Which;
+use crate::observe::trace::Change;
 
 /// What one instruction of one warp brought to a phase.
 #[derive(Clone, Copy, Debug)]
@@ -27,19 +28,21 @@ pub struct Ledger(SmallVec<[Sent; 4]>);
 
 impl Ledger {
     /// Notes what an operation changed; `done`: it completed the phase.
-    pub fn note(&mut self, site: Site, before: &Mbarrier, after: &Mbarrier, done: bool) {
+    pub fn note(&mut self, site: Site, before: &Mbarrier, after: &Mbarrier, done: bool) -> Sent {
         let (pending, tx) = if done { (0, 0) } else { (after.pending, after.tx) };
         let arrivals = before.pending.saturating_sub(pending);
         let delta = i64::from(tx) - i64::from(before.tx);
         let (announced, landed) = (delta.max(0) as u64, (-delta).max(0) as u64);
+        let sent = Sent { warp: site.warp, pc: site.pc, arrivals, announced, landed };
         match self.0.iter_mut().find(|s| (s.warp, s.pc) == (site.warp, site.pc)) {
             Some(s) => {
                 s.arrivals += arrivals;
                 s.announced += announced;
                 s.landed += landed;
             }
-            None => self.0.push(Sent { warp: site.warp, pc: site.pc, arrivals, announced, landed }),
+            None => self.0.push(sent),
         }
+        sent
     }
 
     /// What a warp has brought: arrivals and bytes.
@@ -49,6 +52,12 @@ impl Ledger {
 }
 
 impl Sent {
+    /// The same in the words of a trace, with what is left of the phase then.
+    pub fn change(&self, phase: u32, left: &Mbarrier) -> Change {
+        let Sent { arrivals, announced, landed, .. } = *self;
+        Change { phase, arrivals, announced, landed, pending: left.pending, expected: left.expected, bytes: left.tx.into() }
+    }
+
     fn describe(&self, m: &Machine<'_>) -> String {
         let place = m.kernel.place(Site::new(self.pc, self.warp, 0));
         let source = place.source.map(|s| format!(", {}:{}", s.file, s.line)).unwrap_or_default();

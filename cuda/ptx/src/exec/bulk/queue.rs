@@ -11,6 +11,15 @@ use crate::request::Asynchrony;
 
 /// Queues an operation; by the seed its source is read at once.
 pub(super) fn push(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
+    if let Some(t) = &mut m.trace
+        && !matches!(op.end, End::Copies { .. })
+    {
+        let (bytes, barrier) = match op.end {
+            End::Barrier { key, bytes, .. } => (bytes.into(), Some(key.1)),
+            _ => (op.pieces.iter().map(|p| u64::from(p.len)).sum(), None),
+        };
+        op.traced = t.copy(m.pace.steps, op.site, 1 << op.site.lane, bytes, barrier);
+    }
     match m.kernel.options.asynchrony {
         Asynchrony::Eager => land(m, asyncs, op),
         Asynchrony::Adversarial => {
@@ -22,6 +31,9 @@ pub(super) fn push(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
     }
 }
 
+/// Questions in vain after which an operation lands.
+const MOST_POLLS: u64 = 2_000;
+
 /// Called before each burst: lands what the seed lets land early.
 pub fn progress(m: &mut Machine<'_>, asyncs: &mut Asyncs) {
     if asyncs.ops.is_empty() {
@@ -31,7 +43,8 @@ pub fn progress(m: &mut Machine<'_>, asyncs: &mut Asyncs) {
         Some(early) => early,
         None => *asyncs.early.insert([0, 64, 8, 2][m.rng.below(4) as usize]),
     };
-    if early != 0 && m.rng.one_in(early) {
+    // Who asks again and again in vain, and never waits, keeps the machine busy: nothing lands later than that.
+    if early != 0 && m.rng.one_in(early) || m.pace.polls > MOST_POLLS {
         land_one(m, asyncs);
     }
 }
@@ -66,6 +79,9 @@ fn read_source(m: &mut Machine<'_>, op: &mut Pending) {
 
 /// The operation takes effect.
 fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
+    if let Some(t) = &mut m.trace {
+        t.land(m.pace.steps, op.traced);
+    }
     read_source(m, &mut op);
     let (data, undefined) = op.snapshot.take().unwrap_or_default();
     if let (Some(&first), Which::Global(_)) = (undefined.first(), op.to) {
@@ -133,7 +149,7 @@ fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
 /// The agent of a warp's `cp.async`s.
 pub(super) fn copy_agent(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: u32) -> u32 {
     let order = &mut m.mem.tracker.order;
-    let new = || Copies { agent: order.agent(true), list: Vec::new(), committed: [0; 32] };
+    let new = || Copies { agent: order.agent(true), list: Vec::new(), committed: [0; 32], traced: (0, 0) };
     asyncs.copies.entry(warp).or_insert_with(new).agent
 }
 
@@ -153,17 +169,30 @@ pub(super) fn push_copy(
     let early = m.kernel.options.asynchrony == Asynchrony::Eager || m.rng.one_in(16);
     let copies = asyncs.copies.get_mut(&warp).expect("the agent was asked for");
     let group = copies.committed[lane as usize];
-    let mut copy = LaneCopy { lane, group, site, from, to, bytes, valid, landed: false };
+    let mut copy = LaneCopy { lane, group, site, from, to, bytes, valid, landed: false, traced: 0 };
+    if let Some(t) = &mut m.trace {
+        // The lanes of one instruction are one copy.
+        if copies.traced.0 == m.pace.steps {
+            t.widen(copies.traced.1, lane, bytes.into());
+        } else {
+            copies.traced = (m.pace.steps, t.copy(m.pace.steps, site, 1 << lane, bytes.into(), None));
+        }
+        copy.traced = copies.traced.1;
+    }
     if early {
-        land_copy(&mut m.mem, &mut copy);
+        land_copy(m, &mut copy);
     }
     asyncs.copies.get_mut(&warp).expect("as above").list.push(copy);
 }
 
-fn land_copy(mem: &mut crate::mem::Memory, copy: &mut LaneCopy) {
+fn land_copy(m: &mut Machine<'_>, copy: &mut LaneCopy) {
     if std::mem::replace(&mut copy.landed, true) {
         return;
     }
+    if let Some(t) = &mut m.trace {
+        t.land(m.pace.steps, copy.traced);
+    }
+    let mem = &mut m.mem;
     let (valid, bytes) = (copy.valid as usize, copy.bytes as usize);
     let (mut data, mut undefined) = ([0u8; 16], 0u16);
     if let Some((which, at)) = copy.from {
@@ -190,13 +219,12 @@ pub(super) fn wait_copies(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp,
     let committed = copies.committed;
     let over =
         |c: &LaneCopy| mask >> c.lane & 1 == 1 && pending.is_none_or(|n| c.group < committed[c.lane as usize].saturating_sub(n));
-    let mem = &mut m.mem;
     copies.list.retain_mut(|copy| {
         if !over(copy) {
             return true;
         }
-        land_copy(mem, copy);
-        let (segment, tracker) = mem.parts_of(copy.to.0);
+        land_copy(m, copy);
+        let (segment, tracker) = m.mem.parts_of(copy.to.0);
         if tracker.enabled {
             let (was, now) = (agent * 32 + copy.lane, warp.id * 32 + copy.lane);
             segment.restamp(copy.to.1, copy.bytes as usize, was, now, warp.order.stamp, tracker);
@@ -232,7 +260,7 @@ pub(super) fn hand_over_copies(
         });
     }
     // All land together: the arrival comes after the last of them, and nobody may look before.
-    mine.iter_mut().for_each(|c| land_copy(&mut m.mem, c));
+    mine.iter_mut().for_each(|c| land_copy(m, c));
     let to = Which::Shared(key.0);
     let end = End::Copies { was, who, stamp, key, clock };
     let mut op = Pending::new(site, to, to, Vec::new(), Vec::new(), [0; 8], None, end);

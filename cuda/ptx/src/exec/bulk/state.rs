@@ -86,6 +86,8 @@ pub struct Pending {
     /// The range that was marked as one.
     pub whole: Option<(u32, u32)>,
     pub end: End,
+    /// Its number in a trace; 0: none.
+    pub traced: u32,
 }
 
 impl Pending {
@@ -100,7 +102,7 @@ impl Pending {
         reduce: Option<(Action, Type)>,
         end: End,
     ) -> Self {
-        Self { site, from: Some(from), to, pieces, fills, fill, reduce, snapshot: None, whole: None, end }
+        Self { site, from: Some(from), to, pieces, fills, fill, reduce, snapshot: None, whole: None, end, traced: 0 }
     }
 }
 
@@ -114,6 +116,8 @@ pub struct LaneCopy {
     pub bytes: u32,
     pub valid: u32,
     pub landed: bool,
+    /// Its number in a trace; 0: none.
+    pub traced: u32,
 }
 
 /// The `cp.async`s of a warp.
@@ -122,6 +126,8 @@ pub struct Copies {
     pub list: Vec<LaneCopy>,
     /// Groups that each lane has committed.
     pub committed: [u32; 32],
+    /// The last instruction's step and number in a trace.
+    pub traced: (u64, u32),
 }
 
 /// The bulk groups of a thread.

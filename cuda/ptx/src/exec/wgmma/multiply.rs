@@ -20,6 +20,9 @@ pub(super) fn run(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp,
         multiply_add(m, warps, warp, state, number);
         state.executed += 1;
     }
+    if let Some(t) = &mut m.trace {
+        t.computed(m.pace.steps, warp.id, state.executed);
+    }
 }
 
 fn multiply_add(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, state: &mut Warpgroup, number: u64) {
