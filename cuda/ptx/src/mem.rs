@@ -22,6 +22,7 @@ pub use global::{GLOBAL_BASE, Global, MAX_ALLOCATION, MemoryError};
 pub use shadow::{Segment, Tracker};
 
 use crate::hazard::{HazardKind, Site};
+use crate::observe::Watches;
 use shadow::{Pattern, Step};
 
 /// Where the window of shared memory begins in the generic space.
@@ -167,6 +168,8 @@ pub struct Memory {
     pub global: Global,
     /// Order and hazards.
     pub tracker: Tracker,
+    /// Bytes whose writes are noted.
+    pub watch: Option<Box<Watches>>,
     shared: Vec<Option<Segment>>,
 }
 
@@ -193,7 +196,7 @@ impl Plan {
 impl Memory {
     /// The memories of a launch over a device's `global`.
     pub fn new(global: Global, tracker: Tracker) -> Self {
-        Self { global, tracker, shared: Vec::new() }
+        Self { global, tracker, watch: None, shared: Vec::new() }
     }
 
     /// Gives a cluster of `size` CTAs shared memory of `bytes` each: the slot of rank 0.
@@ -457,6 +460,18 @@ impl Memory {
         }
     }
 
+    /// Tells the watch, before it happens, that `new` will be written.
+    #[cold]
+    pub(crate) fn watched(&mut self, site: Site, which: Which, at: usize, new: &[u8]) {
+        let Some(mut watch) = self.watch.take() else { return };
+        if which != Which::Local {
+            let segment = self.parts_of(which).0;
+            let slot = if let Which::Shared(slot) = which { Some(slot) } else { None };
+            watch.write(site, slot, segment.base + at as u64, &segment.data[at..at + new.len()], new);
+        }
+        self.watch = Some(watch);
+    }
+
     /// Stores `bytes` (1, 2, 4, 8 or 16) for each lane of `mask`. Of lanes that store to one place the last wins.
     #[allow(clippy::too_many_arguments, reason = "what a warp's access is")]
     pub fn store(
@@ -482,6 +497,12 @@ impl Memory {
     }
 
     fn store_planned(&mut self, by: &mut By, plan: &Plan, mask: u32, bytes: usize, sem: Sem, value: &Block) {
+        if self.watch.is_some() {
+            for lane in lanes_of(mask) {
+                let site = Site::new(by.pc, by.warp.agent, lane);
+                self.watched(site, plan.which, plan.offsets[lane as usize] as usize, &value.bytes[lane as usize][..bytes]);
+            }
+        }
         let (segment, tracker) = self.parts(plan.which, by.local);
         let pattern = plan.pattern(mask);
         if tracker.enabled && plan.which != Which::Local {
@@ -568,6 +589,10 @@ impl Memory {
         old[..bytes].copy_from_slice(&segment.data[at..at + bytes]);
         let undefined = segment.undefined(at, bytes) != 0;
         if let Some(new) = update(old) {
+            if self.watch.is_some() {
+                self.watched(Site::new(by.pc, by.warp.agent, lane), plan.which, at, &new[..bytes]);
+            }
+            let segment = self.parts(plan.which, by.local).0;
             segment.data[at..at + bytes].copy_from_slice(&new[..bytes]);
             segment.define(at, bytes, if undefined { u16::MAX >> (16 - bytes) } else { 0 });
         }

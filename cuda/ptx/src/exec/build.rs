@@ -10,7 +10,7 @@ use super::op::{self, Inst, Op};
 use crate::ir::decode::{Cx, ELEMENTS, Name, Numbering, Scopes, class_of};
 use crate::ir::initial::Fill;
 use crate::ir::program::{
-    BUILTINS, Entry, Function, Global, ParamInfo, Program, Relocation, RelocationTarget, SharedVariable, Signature, Source,
+    BUILTINS, Declared, Entry, Function, Global, ParamInfo, Program, Relocation, RelocationTarget, SharedVariable, Signature, Source,
 };
 use crate::ir::{Guard, NO_PC, Reg};
 use crate::text::ast::{self, Linkage, Operand, Space, Statement, Type, Variable};
@@ -24,13 +24,16 @@ impl Module {
     /// Parses and decodes PTX text; `name` is what errors call the file.
     pub fn parse(name: &str, source: &str) -> Result<Module, Errors> {
         let tree = parser::parse(name, source)?;
-        Builder { file: name.to_string(), ..Builder::default() }.build(&tree)
+        let program = Program { name: name.to_string(), source: source.to_string(), ..Program::default() };
+        Builder { file: name.to_string(), program, ..Builder::default() }.build(&tree)
     }
 }
 
 #[derive(Default)]
 struct Builder {
     file: String,
+    /// The function under way.
+    current: u32,
     errors: Vec<Error>,
     program: Program,
     code: Vec<Inst>,
@@ -217,6 +220,7 @@ impl Builder {
     /// Decodes a body and appends it to the code. Takes and returns the numbering and the frame's end.
     fn function(&mut self, f: &ast::Function, numbering: Numbering, frame: u32) -> (Numbering, u32) {
         let Some(Name::Function(index)) = self.names.get(&f.name).cloned() else { return (numbering, frame) };
+        self.current = index;
         let mut scopes = Scopes {
             module: Arc::new(std::mem::take(&mut self.names)),
             stack: vec![HashMap::new()],
@@ -378,12 +382,20 @@ impl Builder {
                 }
                 let full = if count.is_some() { format!("{name}{i}") } else { name.clone() };
                 let value = match vector {
-                    1 => Name::Register { reg: scopes.numbering.fresh(class_of(ty), per), ty },
+                    1 => {
+                        let reg = scopes.numbering.fresh(class_of(ty), per);
+                        if i == 0 {
+                            self.declare_register(name, *count, reg, per, ty, line);
+                        }
+                        Name::Register { reg, ty }
+                    }
                     n => {
                         scopes.vectors = true;
                         for element in 0..n as usize {
-                            let value = Name::Register { reg: scopes.numbering.fresh(class_of(ty), per), ty };
+                            let reg = scopes.numbering.fresh(class_of(ty), per);
+                            let value = Name::Register { reg, ty };
                             for names in ELEMENTS {
+                                self.declare_register(&format!("{full}.{}", names[element]), None, reg, per, ty, line);
                                 let scope = scopes.stack.last_mut().expect("a scope");
                                 scope.insert(format!("{full}.{}", names[element]), value.clone());
                             }
@@ -397,6 +409,12 @@ impl Builder {
                 }
             }
         }
+    }
+
+    /// Notes what registers of the function under way are called.
+    fn declare_register(&mut self, name: &str, count: Option<u32>, first: Reg, per: u32, ty: Type, line: u32) {
+        let function = self.current;
+        self.program.declared.push(Declared { function, name: name.into(), count, first, per, ty, line });
     }
 
     /// Room for a variable behind `end`, which stays where it is if there is not so much.

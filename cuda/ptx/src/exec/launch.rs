@@ -8,13 +8,14 @@ use super::machine::{Machine, Pace, Ready};
 use super::module::Module;
 use super::residents::Residents;
 use super::rng::Rng;
+use super::seeing::Probes;
 use super::schedule::Scheduler;
 use super::standing;
 use super::step::Engine;
 use crate::counters::Recorder;
 use crate::hazard::Level;
 use crate::mem::{Global, Memory, Order, Tracker};
-use crate::observe::{Observed, trace};
+use crate::observe::{Observed, Watches, trace};
 use crate::request::{FaultKind, Launch, Options, Report};
 
 /// Memory by which the CTAs of a cooperative launch synchronise: `grid_workspace` of `cooperative_groups`, all zeros at first.
@@ -38,6 +39,9 @@ pub(crate) fn launch(
     let entry = program.entry(&launch.entry).ok_or_else(|| format!("there is no kernel `{}`", launch.entry))?;
     let grid = Grid::new(launch, entry)?;
     let parameters = launch.pack(&entry.params)?;
+    let observe = &options.observe;
+    let probes = Probes::new(&observe.probes, program, &grid)?;
+    let watch = (!observe.watches.is_empty()).then(|| Box::new(Watches::new(&observe.watches, grid.warps, grid.cluster_ctas)));
     let mut rng = Rng::new(seed);
     let election = rng.draw() as u32;
     // Few CTAs at once run fast and in the cache; a seed now and then takes as many as fit.
@@ -53,13 +57,18 @@ pub(crate) fn launch(
     let params = params.map_err(|e| format!("parameters: {e}"))?;
     let tracker = Tracker::new(Order::new(grid.threads, grid.cluster_ctas), number, options.hazards, seed);
     let residents = Residents::new(grid.max_resident.min(grid.clusters), grid.cluster_ctas);
+    let seeing = observe.trace.is_some() || probes.is_some() || watch.is_some();
+    let mut mem = Memory::new(std::mem::take(global), tracker);
+    mem.watch = watch;
     let machine = Machine {
-        mem: Memory::new(std::mem::take(global), tracker),
+        seeing,
+        probes,
+        mem,
         rng,
         pace: Pace::default(),
         ready: Ready::new(residents.ctas.len(), &grid),
         counters: options.counters.then(|| Recorder::new(module.code.len())),
-        trace: options.observe.trace.as_ref().map(|request| {
+        trace: observe.trace.as_ref().map(|request| {
             let linear = |cta| (0..grid.ctas() as u32).find(|&l| grid.cta_id(l) == cta).unwrap_or(u32::MAX);
             let opcodes = program.sources.iter().map(|s| s.opcode.as_str());
             Box::new(trace::Recorder::new(request, grid.warps, opcodes, linear))
@@ -95,6 +104,8 @@ pub(crate) fn launch(
         counters: m.counters.map(|c| c.finish(&entry.name, m.kernel.grid.ctas(), |pc| program.line(pc))),
         printed: m.printed,
         observed: Observed {
+            sightings: m.probes.map(|p| p.seen).unwrap_or_default(),
+            writes: m.mem.watch.map(|w| w.finish(|site| m.kernel.place(site))).unwrap_or_default(),
             trace: m.trace.map(|t| t.finish(&entry.name, m.pace.steps, |site| m.kernel.place(site), |pc| program.line(pc).0)),
         },
         standing,

@@ -5,6 +5,7 @@ use super::flow::{At, Stop};
 use super::grid::Grid;
 use super::kernel::Kernel;
 use super::rng::Rng;
+use super::seeing::Probes;
 use super::warp::Warp;
 use crate::counters::Recorder;
 use crate::hazard::{Graded, HazardKind, Site};
@@ -23,6 +24,10 @@ pub struct Machine<'g> {
     pub ready: Ready,
     /// Counters, if wanted.
     pub counters: Option<Recorder>,
+    /// Whether any of the following is wanted, or a watch on memory.
+    pub seeing: bool,
+    /// Lines that are watched for.
+    pub probes: Option<Box<Probes>>,
     /// The trace, if wanted.
     pub trace: Option<Box<trace::Recorder>>,
     /// What the kernel printed.

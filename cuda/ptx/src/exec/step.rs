@@ -9,7 +9,7 @@ use super::op::Op;
 use super::residents::Residents;
 use super::warp::{Split, Wait, Warp};
 use super::wgmma::WgmmaOp;
-use super::{atomics, barriers, bulk, calls, control, matrix, memory, undefined, warp_ops, wgmma};
+use super::{atomics, barriers, bulk, calls, control, matrix, memory, seeing, undefined, warp_ops, wgmma};
 use crate::ir::Reg;
 
 /// A launch in progress: the code, and all that its instructions work on.
@@ -43,14 +43,12 @@ impl Engine<'_> {
         if let Some(c) = &mut m.counters {
             c.issue(pc, at.mask);
         }
+        if m.seeing {
+            seeing::see(m, warp, split.mask, at);
+        }
         if at.mask == 0 && !matches!(inst.op, Op::Transfer(Transfer::Branch { .. })) {
             split.pc += 1;
             return Ok(After::Go);
-        }
-        if let Some(t) = &mut m.trace
-            && at.mask != 0
-        {
-            t.issue(m.pace.steps, warp.site(pc, at.lane()), at.mask);
         }
         if inst.touches_wgmma && m.kernel.options.hazards {
             uses.iter().chain(defs).for_each(|reg| warp.touches.touch(*reg));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::decode::Numbering;
 use crate::hazard::SourceLine;
+use super::operand::Reg;
 use crate::text::ast::{Loc, Space, Type};
 
 /// Where an instruction comes from.
@@ -182,9 +183,44 @@ pub struct SharedVariable {
     pub dynamic: bool,
 }
 
+/// Registers that one name declares, side by side.
+pub struct Declared {
+    /// Number of the function.
+    pub function: u32,
+    /// The name; of several registers, what their numbers follow.
+    pub name: String,
+    /// How many, if numbers follow.
+    pub count: Option<u32>,
+    /// The first.
+    pub first: Reg,
+    /// Registers of the machine that each takes.
+    pub per: u32,
+    /// Their type.
+    pub ty: Type,
+    /// Line of the PTX file.
+    pub line: u32,
+}
+
+impl Declared {
+    /// Which of them has this name.
+    fn find(&self, name: &str) -> Option<u16> {
+        let rest = name.strip_prefix(self.name.as_str())?;
+        match self.count {
+            None => rest.is_empty().then_some(0),
+            Some(count) => rest.parse().ok().filter(|n: &u16| u32::from(*n) < count && rest == n.to_string()),
+        }
+    }
+}
+
 /// All of a module but its code.
 #[derive(Default)]
 pub struct Program {
+    /// The file's name.
+    pub name: String,
+    /// The file.
+    pub source: String,
+    /// Names of registers.
+    pub declared: Vec<Declared>,
     /// Where each instruction comes from.
     pub sources: Vec<Source>,
     /// Kernels.
@@ -227,6 +263,21 @@ impl Program {
         let s = &self.sources[pc as usize];
         let source = s.loc.and_then(|l| Some(SourceLine { file: self.files.get(&l.file)?.clone(), line: l.line }));
         (&s.opcode, s.line, source)
+    }
+
+    /// Lines of the file, from 1.
+    pub fn text(&self, first: u32, last: u32) -> Vec<&str> {
+        self.source.lines().skip(first as usize - 1).take((last + 1).saturating_sub(first) as usize).collect()
+    }
+
+    /// The register that a name means in line `line`, in the function of instruction `pc`, and its type.
+    pub fn register(&self, pc: u32, name: &str, line: u32) -> Option<(Reg, Type)> {
+        let function = self.functions.iter().position(|f| f.start <= pc && pc < f.end)? as u32;
+        // An inner declaration hides an outer one.
+        let mine = self.declared.iter().rev().filter(|d| d.function == function && d.line <= line);
+        mine.filter_map(|d| Some((d, d.find(name)?))).next().map(|(d, n)| {
+            (Reg { class: d.first.class, index: d.first.index + n * d.per as u16 }, d.ty)
+        })
     }
 
     /// The function that instruction `pc` belongs to.

@@ -432,7 +432,9 @@ impl Recorder {
     pub fn product(&mut self, step: u64, site: Site, number: u64) {
         if self.wanted(step, site.warp) {
             let key = (site.warp / self.warps, site.warp % self.warps / 4);
-            self.open.entry(key).or_insert((number, step, site));
+            if number >= self.committed(key) {
+                self.open.entry(key).or_insert((number, step, site));
+            }
         }
     }
 
@@ -444,7 +446,7 @@ impl Recorder {
         }
         // The other warps commit the same.
         let Some(&(first, begin, site)) = self.open.get(&key) else { return };
-        if first >= end || self.groups.get(&key).is_some_and(|g| g.iter().any(|(e, _)| *e >= end)) {
+        if end <= first.max(self.committed(key)) {
             return;
         }
         self.open.remove(&key);
@@ -453,6 +455,11 @@ impl Recorder {
         if let Some(i) = i {
             self.groups.entry(key).or_default().push((end, i));
         }
+    }
+
+    /// The end of the last group of a warpgroup.
+    fn committed(&self, key: (u32, u32)) -> u64 {
+        self.groups.get(&key).and_then(|groups| groups.last()).map_or(0, |group| group.0)
     }
 
     /// All products of the warpgroup below `end` are computed.

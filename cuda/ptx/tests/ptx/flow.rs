@@ -224,7 +224,7 @@ fn what_is_missing_is_named() {
     let named = "bar.sync 3, 96; setp.lt.u32 %p0, %r0, 64; @%p0 bar.sync 3, 96;";
     let all = ["there are warps", "of those that came the last time, there are missing warps 2 (has ended)"];
     stuck(named, 96, &all);
-    let never = "setp.lt.u32 %p0, %r0, 32; @%p0 bar.sync 3, 96; bar.sync 5, 128;";
+    let never = "setp.lt.u32 %p0, %r0, 32; @%p0 bar.sync 3, 96; bar.sync 5, 96;";
     stuck(never, 96, &["barrier 3 of CTA [0, 0, 0]: there are warps 0; not there are warps 1, 2"]);
 }
 

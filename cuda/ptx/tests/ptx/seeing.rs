@@ -234,3 +234,96 @@ fn a_trace_has_the_groups_of_a_matmul() {
     // Three tiles of 256 rows and a K of 256: each warpgroup multiplies 64 rows and 16 of K at a time.
     assert_eq!(products, 3 * (256 / 64) * (256 / 16));
 }
+
+#[test]
+fn registers_and_shared_memory_are_shown_at_a_line() {
+    let place = Place::new("at");
+    // The body begins in line 7 of the PTX.
+    let file = launch(
+        &place,
+        ".shared .align 16 .b8 tile[1024]; .reg .b32 %hidden; mov.u32 %r2, tile; shl.b32 %r3, %r0, 2; add.u32 %r2, %r2, %r3;
+        mov.u32 %r1, 0x3fc00000;
+        setp.lt.u32 %p0, %r0, 6; @%p0 st.shared.u32 [%r2], %r0;
+        bar.sync 0;
+        selp.b32 %r4, %r1, %r5, %p0; // %r0
+        st.global.u32 [%rd0], %r1;",
+        64,
+    );
+    let shown = |more: &[&str]| {
+        let output = ptxi(&[&["run", file.as_str()], more].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (status, said) = shown(&["--at", "k.ptx:11", "--thread", "5", "--shared", "s32@0:2x4"]);
+    assert_eq!(status, Some(0), "{said}");
+    for says in [
+        "PTX line 11, thread (5,0,0) of CTA (0,0,0)",
+        "selp.b32 %r4, %r1, %r5, %p0;",
+        "%r4      undefined",
+        "%r1      0x3fc00000  1069547520  f32 1.5",
+        "%r5      undefined",
+        "%p0      true",
+        "shared memory at 0x0, 2 x 4 s32",
+        "0:         0         1         2         3",
+        "1:         4         5         ?         ?",
+    ] {
+        assert!(said.contains(says), "{says}: {said}");
+    }
+    assert!(!said.contains("%r0 ") && said.matches("step ").count() == 1, "{said}");
+    let (_, both) = shown(&["--at", "k.ptx:11"]);
+    assert_eq!(both.matches("PTX line 11").count(), 2, "each warp comes once: {both}");
+    assert!(both.contains("thread (32,0,0)") && both.contains("%p0      false"), "{both}");
+    assert_eq!(shown(&["--at", "k.ptx:11", "--times", "1"]).1.matches("PTX line 11").count(), 1);
+    assert!(shown(&["--at", "k.ptx:11", "--cta", "1"]).1.contains("no thread came to a line of --at"));
+    assert!(shown(&["--at", "other.cu:11"]).1.contains("no thread came to a line of --at"));
+    let (status, said) = shown(&["--at", "k.ptx:99"]);
+    assert!(status == Some(2) && said.contains("no instruction comes from k.ptx:99; the nearest lines are"), "{said}");
+    assert_eq!(shown(&["--shared", "s32@0:2x4"]).0, Some(2), "a table belongs to a line");
+}
+
+#[test]
+fn lines_of_cuda_are_watched_for_too() {
+    let file = format!("{}/tests/launches/gemm_n64.json", env!("CARGO_MANIFEST_DIR"));
+    let ptx = fs::read_to_string(format!("{}/tests/kernels/gemm_wgmma.ptx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let loc = ptx.lines().filter_map(|l| l.trim().strip_prefix(".loc")).map(|l| l.split_whitespace().collect::<Vec<_>>());
+    let line = loc.map(|l| (l[0].to_string(), l[1].to_string())).next().unwrap();
+    let number = format!(".file\t{} ", line.0);
+    let path = ptx.lines().find(|l| l.replace("  ", " ").starts_with(&number)).unwrap().split('"').nth(1).unwrap().to_string();
+    let output = ptxi(&["run", &file, "--at", &format!("{path}:{}", line.1), "--times", "2"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.matches(&format!("({path}:{})", line.1)).count() == 2, "{said}");
+}
+
+#[test]
+fn every_write_of_watched_bytes_is_shown() {
+    let place = Place::new("watch");
+    let file = launch(
+        &place,
+        ".shared .align 16 .b8 tile[16]; .shared .align 8 .b64 bar; .reg .b64 %state;
+        setp.eq.u32 %p0, %r0, 0; @%p0 mbarrier.init.shared.b64 [bar], 1; @%p0 fence.mbarrier_init.release.cluster; bar.sync 0;
+        @%p0 st.shared.u32 [tile+4], 5; @%p0 fence.proxy.async; bar.sync 0;
+        @%p0 st.global.v4.u32 [%rd0], {1, 2, 3, 4}; @%p0 fence.proxy.async;
+        @%p0 atom.global.add.u32 %r5, [%rd0+8], 10;
+        mov.u32 %r2, tile; mov.u32 %r3, bar; @%p0 fence.proxy.async;
+        @%p0 mbarrier.arrive.expect_tx.shared.b64 %state, [bar], 16;
+        @%p0 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0], 16, [%r3];
+        $wait: mbarrier.try_wait.parity.shared.b64 %p1, [bar], 0; @!%p1 bra $wait;",
+        64,
+    );
+    let out = ptx::Gpu::new(ptx::Options::default()).alloc(128).unwrap();
+    let shown = |watch: &str| String::from_utf8_lossy(&ptxi(&["run", &file, "--watch", watch]).stderr).into_owned();
+    let global = shown(&format!("{:#x}", out + 8));
+    let writes: Vec<&str> = global.lines().filter(|l| l.contains("becomes")).collect();
+    assert_eq!(writes.len(), 2, "{global}");
+    assert!(writes[0].contains("global memory at 0x") && writes[0].contains("becomes 0x00000003  3  f32"), "{}", writes[0]);
+    assert!(writes[1].contains(": 0x00000003  3") && writes[1].contains("becomes 0x0000000d  13"), "{}", writes[1]);
+    assert!(writes[1].contains("PTX line 11, thread (0,0,0) of CTA (0,0,0)"), "{}", writes[1]);
+    let shared = shown("shared:4:4");
+    let writes: Vec<&str> = shared.lines().filter(|l| l.contains("becomes")).collect();
+    assert_eq!(writes.len(), 2, "{shared}");
+    assert!(writes[0].contains("shared memory of CTA (0,0,0) at 0x4") && writes[0].contains("becomes 0x00000005"), "{}", writes[0]);
+    assert!(writes[1].contains("becomes 0x00000002  2") && writes[1].contains("PTX line 14"), "{}", writes[1]);
+    assert!(shown("shared:4000").contains("nothing wrote the bytes of --watch"));
+    for bad in ["x", "shared:", "0x1:0", "1:2:3"] {
+        assert_eq!(ptxi(&["run", &file, "--watch", bad]).status.code(), Some(2), "{bad}");
+    }
+}

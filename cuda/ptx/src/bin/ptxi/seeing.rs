@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ptx::observe::{Interrupt, Observe, Observed, Trace, TraceRequest};
+use ptx::observe::{Interrupt, Observe, Observed, Probe, Table, Trace, TraceRequest, Watch};
 
 use crate::note;
 
@@ -31,6 +31,25 @@ pub struct Seeing {
     /// The most spans of a launch in the trace; the rest is cut off.
     #[arg(long, value_name = "SPANS", default_value_t = TraceRequest::default().limit, requires = "trace")]
     pub trace_limit: usize,
+    /// Show the registers that a line names, each time that a thread reaches it: a line of CUDA C++ or of PTX. Of the first seed;
+    /// may be given several times.
+    #[arg(long, value_name = "FILE:LINE")]
+    pub at: Vec<Probe>,
+    /// The thread of `--at`; the first that is there, if not given.
+    #[arg(long, value_name = "X[,Y[,Z]]", value_parser = triple, requires = "at")]
+    pub thread: Option<[u32; 3]>,
+    /// The CTA of `--at`; any, if not given.
+    #[arg(long, value_name = "X[,Y[,Z]]", value_parser = triple, requires = "at")]
+    pub cta: Option<[u32; 3]>,
+    /// Show shared memory too, as a table of f32, bf16, e4m3, s32 or another type; `:128B` after it where it is swizzled so.
+    #[arg(long, value_name = "TYPE@OFFSET:ROWSxCOLS", requires = "at")]
+    pub shared: Vec<Table>,
+    /// Show every write of these bytes (4 if not given) of global memory, or of shared memory with `shared:` and an offset.
+    #[arg(long, value_name = "ADDRESS[:BYTES]")]
+    pub watch: Vec<Watch>,
+    /// Show so much of a launch for each `--at` and `--watch`: 8 times and 64 writes, if not given.
+    #[arg(long, value_name = "N")]
+    pub times: Option<u64>,
 }
 
 impl Seeing {
@@ -41,11 +60,31 @@ impl Seeing {
             from: self.trace_from,
             limit: self.trace_limit,
         });
-        Observe { trace }
+        let probe = |p: &Probe| Probe {
+            thread: self.thread,
+            cta: self.cta,
+            times: self.times.unwrap_or(Probe::TIMES),
+            tables: self.shared.clone(),
+            ..p.clone()
+        };
+        let watch = |w: &Watch| Watch { times: self.times.unwrap_or(Watch::TIMES), ..*w };
+        Observe { trace, probes: self.at.iter().map(probe).collect(), watches: self.watch.iter().map(watch).collect() }
     }
 
     /// Writes and says what was seen, launch by launch.
     pub fn show(&self, observed: Vec<Observed>) -> Result<(), String> {
+        for seen in observed.iter().flat_map(|o| &o.sightings) {
+            note(format_args!("{seen}\n"));
+        }
+        for write in observed.iter().flat_map(|o| &o.writes) {
+            note(format_args!("{write}\n"));
+        }
+        if !self.at.is_empty() && observed.iter().all(|o| o.sightings.is_empty()) {
+            note("no thread came to a line of --at\n");
+        }
+        if !self.watch.is_empty() && observed.iter().all(|o| o.writes.is_empty()) {
+            note("nothing wrote the bytes of --watch\n");
+        }
         let Some(file) = &self.trace else { return Ok(()) };
         let traces: Vec<Trace> = observed.into_iter().filter_map(|o| o.trace).collect();
         for cut in traces.iter().filter_map(|t| t.cut.as_ref()) {

@@ -31,9 +31,6 @@ pub(super) fn push(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
     }
 }
 
-/// Questions in vain after which an operation lands.
-const MOST_POLLS: u64 = 2_000;
-
 /// Called before each burst: lands what the seed lets land early.
 pub fn progress(m: &mut Machine<'_>, asyncs: &mut Asyncs) {
     if asyncs.ops.is_empty() {
@@ -43,8 +40,7 @@ pub fn progress(m: &mut Machine<'_>, asyncs: &mut Asyncs) {
         Some(early) => early,
         None => *asyncs.early.insert([0, 64, 8, 2][m.rng.below(4) as usize]),
     };
-    // Who asks again and again in vain, and never waits, keeps the machine busy: nothing lands later than that.
-    if early != 0 && m.rng.one_in(early) || m.pace.polls > MOST_POLLS {
+    if early != 0 && m.rng.one_in(early) {
         land_one(m, asyncs);
     }
 }
@@ -88,6 +84,9 @@ fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
         m.report(HazardKind::UninitializedRead, op.site, None, || {
             format!("byte {first} of what is copied to global memory was never written")
         });
+    }
+    if m.mem.watch.is_some() {
+        watched(m, &op, &data);
     }
     let (segment, tracker) = m.mem.parts_of(op.to);
     let mut next = 0;
@@ -141,6 +140,27 @@ fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
             }
             barrier::arrive_with(m, asyncs, key, op.site, &clock);
         }
+    }
+}
+
+/// Tells a watch on memory what an operation will write.
+#[cold]
+fn watched(m: &mut Machine<'_>, op: &Pending, data: &[u8]) {
+    let mut next = 0;
+    for p in &op.pieces {
+        let (at, len) = (p.to as usize, p.len as usize);
+        let mut new = data[next..next + len].to_vec();
+        if let Some((how, ty)) = op.reduce {
+            let mut sum = m.mem.parts_of(op.to).0.data[at..at + len].to_vec();
+            how.reduce(ty, &mut sum, &new);
+            new = sum;
+        }
+        m.mem.watched(op.site, op.to, at, &new);
+        next += len;
+    }
+    for &(at, len) in &op.fills {
+        let new: Vec<u8> = (0..len as usize).map(|i| op.fill[i % 8]).collect();
+        m.mem.watched(op.site, op.to, at as usize, &new);
     }
 }
 
@@ -199,6 +219,9 @@ fn land_copy(m: &mut Machine<'_>, copy: &mut LaneCopy) {
         let segment = mem.parts_of(which).0;
         data[..valid].copy_from_slice(&segment.data[at..at + valid]);
         undefined = (0..valid).filter(|i| !segment.initialized(at + i, 1)).fold(0, |u, i| u | 1 << i);
+    }
+    if mem.watch.is_some() {
+        mem.watched(copy.site, copy.to.0, copy.to.1, &data[..bytes]);
     }
     let (segment, at) = (mem.parts_of(copy.to.0).0, copy.to.1);
     segment.data[at..at + bytes].copy_from_slice(&data[..bytes]);
