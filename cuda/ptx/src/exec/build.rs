@@ -10,7 +10,8 @@ use super::op::{self, Inst, Op};
 use crate::ir::decode::{Cx, ELEMENTS, Name, Numbering, Scopes, class_of};
 use crate::ir::initial::Fill;
 use crate::ir::program::{
-    BUILTINS, Declared, Entry, Function, Global, ParamInfo, Program, Relocation, RelocationTarget, SharedVariable, Signature, Source,
+    BUILTINS, Declared, Entry, Function, Global, ParamInfo, Program, Relocation, RelocationTarget, SharedVariable, Signature,
+    Source,
 };
 use crate::ir::{Guard, NO_PC, Reg};
 use crate::text::ast::{self, Linkage, Operand, Space, Statement, Type, Variable};

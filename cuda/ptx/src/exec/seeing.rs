@@ -36,7 +36,8 @@ impl Probes {
         for probe in probes {
             let lines = lines_of(probe, program);
             let is_here = |pc: usize| lines[pc] == Some(probe.line);
-            let pcs: Vec<u32> = (0..lines.len()).filter(|&pc| is_here(pc) && (pc == 0 || !is_here(pc - 1))).map(|pc| pc as u32).collect();
+            let pcs: Vec<u32> =
+                (0..lines.len()).filter(|&pc| is_here(pc) && (pc == 0 || !is_here(pc - 1))).map(|pc| pc as u32).collect();
             if pcs.is_empty() {
                 let mut near: Vec<u32> = lines.into_iter().flatten().collect();
                 near.sort_by_key(|line| (line.abs_diff(probe.line), *line));

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::decode::Numbering;
-use crate::hazard::SourceLine;
 use super::operand::Reg;
+use crate::hazard::SourceLine;
 use crate::text::ast::{Loc, Space, Type};
 
 /// Where an instruction comes from.
@@ -275,9 +275,9 @@ impl Program {
         let function = self.functions.iter().position(|f| f.start <= pc && pc < f.end)? as u32;
         // An inner declaration hides an outer one.
         let mine = self.declared.iter().rev().filter(|d| d.function == function && d.line <= line);
-        mine.filter_map(|d| Some((d, d.find(name)?))).next().map(|(d, n)| {
-            (Reg { class: d.first.class, index: d.first.index + n * d.per as u16 }, d.ty)
-        })
+        mine.filter_map(|d| Some((d, d.find(name)?)))
+            .next()
+            .map(|(d, n)| (Reg { class: d.first.class, index: d.first.index + n * d.per as u16 }, d.ty))
     }
 
     /// The function that instruction `pc` belongs to.

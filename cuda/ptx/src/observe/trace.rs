@@ -128,7 +128,10 @@ pub enum Reason {
     Lanes(u32),
     Barrier(u32),
     Cluster,
-    Mbarrier { offset: u32, phase: u32 },
+    Mbarrier {
+        offset: u32,
+        phase: u32,
+    },
     /// The other warps of the warpgroup.
     Warpgroup,
     Sleep,
@@ -573,9 +576,7 @@ impl Raw {
                     ("bytes_landed", *landed),
                 ],
             ),
-            What::Barrier { threads } => {
-                (Kind::Phase, "gathers".into(), vec![("threads", (*threads).into())])
-            }
+            What::Barrier { threads } => (Kind::Phase, "gathers".into(), vec![("threads", (*threads).into())]),
             What::Copy { bytes, barrier } => {
                 let mut numbers = vec![("bytes", *bytes), lanes];
                 numbers.extend(barrier.map(|b| ("mbarrier", b.into())));

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::counters::Counters;
-use crate::observe::Observed;
 use crate::hazard::{Hazard, Place};
+use crate::observe::Observed;
 
 /// What came of a launch: what it did, what was found wrong, and what ended it early, if anything did.
 ///

@@ -184,7 +184,9 @@ fn a_trace_has_the_phases_waits_and_copies_of_a_pipeline() {
     let text_file = place.0.join("t.txt");
     ptxi(&["run", &file, "--trace", text_file.to_str().unwrap()]);
     let text = fs::read_to_string(&text_file).unwrap();
-    for says in ["waits for phase 2 of mbarrier 0x0, PTX line", "copy 1 ", "phase 1, phase 1, parity 1", "1 arrive, 16 bytes announced"] {
+    for says in
+        ["waits for phase 2 of mbarrier 0x0, PTX line", "copy 1 ", "phase 1, phase 1, parity 1", "1 arrive, 16 bytes announced"]
+    {
         assert!(text.contains(says), "{says}: {text}");
     }
     assert_eq!(ptxi(&["run", &file, "--trace", "t.xml"]).status.code(), Some(2));
@@ -320,7 +322,11 @@ fn every_write_of_watched_bytes_is_shown() {
     let shared = shown("shared:4:4");
     let writes: Vec<&str> = shared.lines().filter(|l| l.contains("becomes")).collect();
     assert_eq!(writes.len(), 2, "{shared}");
-    assert!(writes[0].contains("shared memory of CTA (0,0,0) at 0x4") && writes[0].contains("becomes 0x00000005"), "{}", writes[0]);
+    assert!(
+        writes[0].contains("shared memory of CTA (0,0,0) at 0x4") && writes[0].contains("becomes 0x00000005"),
+        "{}",
+        writes[0]
+    );
     assert!(writes[1].contains("becomes 0x00000002  2") && writes[1].contains("PTX line 14"), "{}", writes[1]);
     assert!(shown("shared:4000").contains("nothing wrote the bytes of --watch"));
     for bad in ["x", "shared:", "0x1:0", "1:2:3"] {

@@ -106,7 +106,8 @@ impl Events<'_> {
             Track::Wgmma(n) => ("wgmma", n, span.name.clone()),
         };
         let id = format!("{pid}.{category}.{id:#x}");
-        let event = |ph: &str, ts: u64| json!({"ph": ph, "cat": category, "id": id, "name": name, "pid": pid, "tid": 0, "ts": ts});
+        let event =
+            |ph: &str, ts: u64| json!({"ph": ph, "cat": category, "id": id, "name": name, "pid": pid, "tid": 0, "ts": ts});
         let begins = if span.kind == Kind::Arrival { "n" } else { "b" };
         let mut first = event(begins, begin);
         first["args"] = Value::Object(args);
