@@ -364,7 +364,9 @@ impl Recorder {
                 _ => {
                     let i = self.instant(step, site, 0, track, What::Arrival(change));
                     // The arrival is shown where the barrier is.
-                    i.map(|i| self.spans[i].lanes = owner / self.warps);
+                    if let Some(i) = i {
+                        self.spans[i].lanes = owner / self.warps;
+                    }
                 }
             }
         }

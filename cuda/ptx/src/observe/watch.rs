@@ -87,7 +87,18 @@ pub struct Watches {
     cluster: u32,
     /// The machine's step.
     pub step: u64,
-    writes: Vec<(u64, Site, Option<u32>, u64, Vec<u8>, Vec<u8>)>,
+    writes: Vec<Noted>,
+}
+
+/// A write, in the machine's numbers.
+struct Noted {
+    step: u64,
+    site: Site,
+    /// The number of the CTA whose shared memory it is.
+    owner: Option<u32>,
+    address: u64,
+    old: Vec<u8>,
+    new: Vec<u8>,
 }
 
 impl Watches {
@@ -109,14 +120,16 @@ impl Watches {
             // The CTAs of a cluster have slots and numbers side by side.
             let cta = site.warp / self.warps;
             let owner = slot.map(|slot| cta - cta % self.cluster + slot % self.cluster);
-            self.writes.push((self.step, site, owner, low, old[part.clone()].to_vec(), new[part].to_vec()));
+            let (old, new) = (old[part.clone()].to_vec(), new[part].to_vec());
+            self.writes.push(Noted { step: self.step, site, owner, address: low, old, new });
         }
     }
 
     /// The writes, given where instructions and warps are.
     pub fn finish(self, place: impl Fn(Site) -> Place) -> Vec<Write> {
         let warps = self.warps;
-        let resolve = |(step, site, owner, address, old, new): (u64, Site, Option<u32>, u64, Vec<u8>, Vec<u8>)| {
+        let resolve = |noted: Noted| {
+            let Noted { step, site, owner, address, old, new } = noted;
             let shared = owner.map(|cta| place(Site::new(site.pc, cta * warps, 0)).cta);
             Write { step, at: place(site), shared, address, old, new }
         };
