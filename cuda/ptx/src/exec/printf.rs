@@ -1,11 +1,12 @@
-//! The functions that the machine itself provides: `vprintf` and `__assertfail`.
+//! The functions that the machine itself provides: `vprintf`, `__assertfail`, and the heap of kernels, `malloc` and `free`.
 
 use super::access;
 use super::flow::{At, Stop};
 use super::lanes::lanes_of;
 use super::machine::Machine;
 use super::warp::Warp;
-use crate::mem::{Block, Sem, Space};
+use crate::hazard::HazardKind;
+use crate::mem::{Block, MemoryError, Sem, Space};
 use crate::request::FaultKind;
 
 /// Places in the frame and sizes of a call's arguments or results.
@@ -27,12 +28,7 @@ pub(super) fn builtin(
                 let text = formatted(m, warp, at, lane, format, values)?;
                 let count = text.len() as u32;
                 m.printed.push_str(&text);
-                let mut block = Block::default();
-                block.bytes[lane][..4].copy_from_slice(&count.to_le_bytes());
-                let place = [u64::from(results[0].0); 32];
-                if let Err(fault) = m.mem.store(&mut warp.by(at.pc), Space::Local, &place, 1 << lane, 4, Sem::Weak, &block) {
-                    return access::refused(m, warp, at, fault);
-                }
+                result(m, warp, results[0], lane, &count.to_le_bytes(), at)?;
             }
             m.effect();
             Ok(())
@@ -45,7 +41,46 @@ pub(super) fn builtin(
             let message = format!("{}:{line}: {}: assertion `{}` failed", file?, function?, what?);
             m.fault(warp, at, FaultKind::Assert, message)
         }
+        // Each block is an allocation of the device, so that what runs out of it or comes after `free` is named.
+        "malloc" if sizes(arguments) == [8] && sizes(results) == [8] => {
+            for lane in lanes_of(at.mask) {
+                let bytes = argument(m, warp, arguments[0], lane, at)?;
+                let address = m.mem.global.alloc(bytes).unwrap_or(0);
+                result(m, warp, results[0], lane, &address.to_le_bytes(), at)?;
+            }
+            m.effect();
+            Ok(())
+        }
+        "free" if sizes(arguments) == [8] && results.is_empty() => {
+            for lane in lanes_of(at.mask) {
+                let address = argument(m, warp, arguments[0], lane, at)?;
+                if address == 0 {
+                    continue;
+                }
+                if let Err(error) = m.mem.global.free(address) {
+                    let kind = match error {
+                        MemoryError::Freed { .. } => HazardKind::UseAfterFree,
+                        _ => HazardKind::UndefinedBehavior,
+                    };
+                    m.report(kind, warp.site(at.pc, lane as u32), Some(address), || format!("free: {error}"));
+                    return m.fault(warp, at, FaultKind::IllegalAddress, format!("free: {error}"));
+                }
+            }
+            m.effect();
+            Ok(())
+        }
         _ => m.fault(warp, at, FaultKind::IllegalInstruction, format!("call of `{name}` with unexpected arguments")),
+    }
+}
+
+/// Stores a lane's result of the call.
+fn result(m: &mut Machine<'_>, warp: &mut Warp, place: (u32, u32), lane: usize, bytes: &[u8], at: At<'_>) -> Result<(), Stop> {
+    let mut block = Block::default();
+    block.bytes[lane][..bytes.len()].copy_from_slice(bytes);
+    let places = [u64::from(place.0); 32];
+    match m.mem.store(&mut warp.by(at.pc), Space::Local, &places, 1 << lane, bytes.len(), Sem::Weak, &block) {
+        Ok(()) => Ok(()),
+        Err(fault) => access::refused(m, warp, at, fault),
     }
 }
 

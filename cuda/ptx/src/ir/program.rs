@@ -236,7 +236,7 @@ pub struct Program {
 }
 
 /// Functions that the machine itself provides.
-pub const BUILTINS: [&str; 2] = ["vprintf", "__assertfail"];
+pub const BUILTINS: [&str; 4] = ["vprintf", "__assertfail", "malloc", "free"];
 
 /// Handles of functions lie where no memory is.
 const HANDLES: u64 = 0x00f0_0000_0000;

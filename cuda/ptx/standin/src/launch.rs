@@ -6,6 +6,7 @@ use ptx::standin::Record;
 use ptx::{FaultKind, HazardKind, KernelInfo, Launch, ParamInfo};
 
 use crate::call::{Failure, Result, failure};
+use crate::capture::capture;
 use crate::device::Device;
 use crate::host;
 use crate::modules::{Kernel, Loaded, SHARED_BY_DEFAULT};
@@ -80,6 +81,9 @@ impl Device {
         let chosen = self.order.chooses(&kernel.name, number);
         self.gpu.look_for_hazards(self.order.hazards && chosen);
         self.blocks.before_launch(&mut self.gpu)?;
+        if let Some(folder) = self.order.capture.as_ref().filter(|_| chosen) {
+            capture(folder, number, (&kernel, &loaded), request, &self.gpu, &self.blocks)?;
+        }
         let start = Instant::now();
         let launch = Launch::new(loaded.handle, kernel.name.clone())
             .grid(request.grid)

@@ -7,12 +7,13 @@
 //!   [`types`]: NVIDIA's structures; [`handles`]: what the program holds of things.
 //! - [`fatbin`]: PTX out of a program; [`memory`], [`modules`], [`graph`], [`session`]; [`properties`] and [`occupancy`]: what the device
 //!   says of itself and of kernels.
-//! - [`device`]: all of it behind one lock, and work for it; [`launch`].
+//! - [`device`]: all of it behind one lock, and work for it; [`launch`], and [`capture`], which writes one to files.
 //! - [`runtime`] and [`driver`]: two thin faces, a list of functions each; [`entry`] finds the driver's by name.
 //!
 //! `unsafe` is in [`host`] alone, beside the export of names.
 
 mod call;
+mod capture;
 mod device;
 mod driver;
 mod entry;

@@ -19,6 +19,10 @@ use crate::status::Status;
 pub struct Loaded {
     pub module: Arc<Module>,
     pub handle: ModuleHandle,
+    /// Its text, for captures.
+    pub text: Arc<str>,
+    /// What messages call it.
+    pub name: Arc<str>,
 }
 
 /// A module, loaded or not yet.
@@ -190,7 +194,7 @@ fn place(gpu: &mut Gpu, source: u64, name: &str) -> Result<Loaded> {
     })?;
     let module = Arc::new(module);
     let handle = gpu.load(module.clone())?;
-    Ok(Loaded { module, handle })
+    Ok(Loaded { module, handle, text: text.into(), name: name.into() })
 }
 
 impl Loaded {

@@ -66,7 +66,7 @@ statuses! {
         "the graph update was not performed because it included changes which violated constraints specific to instantiated graph update";
     INVALID_CLUSTER_SIZE = 912, "cudaErrorInvalidClusterSize", "CUDA_ERROR_INVALID_CLUSTER_SIZE",
         "the cluster configuration is invalid";
-    _ = 999, "cudaErrorUnknown", "CUDA_ERROR_UNKNOWN", "unknown error";
+    UNKNOWN = 999, "cudaErrorUnknown", "CUDA_ERROR_UNKNOWN", "unknown error";
 }
 
 impl Status {

@@ -188,3 +188,11 @@ pub struct DriverMemcpy3D {
     pub to_height: u64,
     pub extent: [u64; 3],
 }
+
+/// `cudaChannelFormatDesc`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ChannelFormat {
+    pub bits: [i32; 4],
+    pub kind: u32,
+}

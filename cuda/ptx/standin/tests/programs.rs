@@ -167,6 +167,40 @@ fn a_race_is_named_where_the_program_sees_nothing() {
     expect(&exec(&["--only", "reverse", "--launch", "1"], &program, &[]), 1, "ok\n", &["data race"]);
 }
 
+/// What `ptxi run` says of a captured launch.
+fn repeated(folder: &Path, launch: u32) -> serde_json::Value {
+    let done = Command::new(&*PTXI).arg("run").arg(folder.join(format!("launch_{launch}.json"))).output().expect("ptxi runs");
+    serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{e}: {}{}", text(&done.stdout), text(&done.stderr)))
+}
+
+#[test]
+#[ignore = "needs nvcc from wheels"]
+fn captured_launches_are_repeated() {
+    let folder = folder().join("captured");
+    let _ = std::fs::remove_dir_all(&folder);
+    let capture = |name: &str, flags: &[&str]| {
+        let flags = [&["--capture", folder.to_str().expect("a path")], flags].concat();
+        exec(&flags, &compiled(name, PTX), &[])
+    };
+    // A struct with a tensor map and a pointer inside.
+    expect(&capture("tma", &[]), 0, "ok\n", &[]);
+    let again = repeated(&folder, 1);
+    assert_eq!((&again["launches"], again["hazards"].as_array().map(Vec::len)), (&1.into(), Some(0)), "{again}");
+    // Constants, variables, and a cooperative launch.
+    expect(&capture("symbols", &[]), 0, "ok\n", &[]);
+    assert_eq!(repeated(&folder, 1)["hazards"].as_array().map(Vec::len), Some(0));
+    expect(&capture("grid_sync", &[]), 0, "ok\n", &[]);
+    assert_eq!(repeated(&folder, 1)["hazards"].as_array().map(Vec::len), Some(0));
+    // The race is met again; only the chosen launch is written.
+    std::fs::remove_dir_all(&folder).expect("it is there");
+    expect(&capture("race", &["--only", "reverse"]), 1, "ok\n", &[]);
+    let again = repeated(&folder, 1);
+    assert_eq!(again["hazards"][0]["kind"], "shared_race", "{again}");
+    std::fs::remove_dir_all(&folder).expect("it is there");
+    expect(&capture("graphs", &["--launch", "2"]), 0, "ok\n", &[]);
+    assert!(folder.join("launch_2.json").exists() && !folder.join("launch_1.json").exists());
+}
+
 #[test]
 #[ignore = "needs nvcc from wheels"]
 fn a_fault_is_the_kernels_and_stays() {

@@ -16,6 +16,7 @@ mod driver;
 mod floats;
 mod flow;
 mod harness;
+mod heap;
 mod ints;
 mod kernels;
 mod launch_files;

@@ -9,6 +9,7 @@ use crate::entry;
 use crate::host;
 use crate::properties::{self, Layout};
 use crate::status::Status;
+use crate::types::ChannelFormat;
 
 thread_local! {
     static FLAGS: Cell<u32> = const { Cell::new(0) };
@@ -70,6 +71,13 @@ pub extern "C" fn cudaGetLastError() -> i32 {
 pub extern "C" fn cudaPeekAtLastError() -> i32 {
     let last = last_error(false);
     device(|d| Ok(d.fault.map_or(last, |f| f.0))).unwrap_or(last)
+}
+
+/// A plain function of its arguments; what it describes (arrays, textures) is not offered.
+#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "NVIDIA's name")]
+pub extern "C" fn cudaCreateChannelDesc(x: i32, y: i32, z: i32, w: i32, kind: u32) -> ChannelFormat {
+    ChannelFormat { bits: [x, y, z, w], kind }
 }
 
 offer! { runtime;

@@ -4,7 +4,7 @@ use crate::call::refuse;
 
 refuse! { runtime;
     __cudaGetProcAddress __cudaRegisterHostVar __cudaRegisterUnifiedTable cudaArrayGetInfo cudaArrayGetMemoryRequirements
-    cudaArrayGetPlane cudaArrayGetSparseProperties cudaCreateChannelDesc cudaCreateSurfaceObject cudaCreateTextureObject
+    cudaArrayGetPlane cudaArrayGetSparseProperties cudaCreateSurfaceObject cudaCreateTextureObject
     cudaDestroyExternalMemory cudaDestroyExternalSemaphore cudaDestroySurfaceObject cudaDestroyTextureObject
     cudaDevResourceGenerateDesc cudaDevSmResourceSplit cudaDevSmResourceSplitByCount cudaDeviceDisablePeerAccess
     cudaDeviceEnablePeerAccess cudaDeviceFlushGPUDirectRDMAWrites cudaDeviceGetDevResource cudaDeviceGetExecutionCtx
