@@ -20,12 +20,14 @@ pub struct Gpu {
     memory: Global,
     modules: Vec<Loaded>,
     launches: u32,
+    /// The last launch, if the host has not touched memory since.
+    last: Option<u32>,
 }
 
 impl Gpu {
     /// A GPU with empty memory.
     pub fn new(options: Options) -> Gpu {
-        Gpu { memory: Global::default(), options, modules: Vec::new(), launches: 0 }
+        Gpu { memory: Global::default(), options, modules: Vec::new(), launches: 0, last: None }
     }
 
     /// Allocates `bytes` of global memory, 256-byte aligned and uninitialised.
@@ -40,6 +42,7 @@ impl Gpu {
 
     /// Writes global memory.
     pub fn write(&mut self, ptr: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        self.last = None;
         self.memory.write(ptr, bytes)
     }
 
@@ -55,11 +58,13 @@ impl Gpu {
 
     /// Sets `len` bytes to `byte`.
     pub fn fill(&mut self, ptr: u64, byte: u8, len: u64) -> Result<(), MemoryError> {
+        self.last = None;
         self.memory.fill(ptr, byte, len)
     }
 
     /// Copies within global memory; bytes that nothing wrote stay so.
     pub fn copy(&mut self, to: u64, from: u64, len: usize) -> Result<(), MemoryError> {
+        self.last = None;
         self.memory.copy(to, from, len)
     }
 
@@ -126,7 +131,9 @@ impl Gpu {
         let mut options = self.options.clone();
         options.step_limit = options.step_limit.min(launch.step_limit.unwrap_or(u64::MAX));
         options.time_limit = options.time_limit.into_iter().chain(launch.time_limit).min();
-        exec::launch::launch(&options, &mut self.memory, &loaded.module, &loaded.globals, launch, (self.launches, seed))
+        let before = self.last.replace(self.launches).filter(|_| launch.dependent);
+        let number = (self.launches, seed, before);
+        exec::launch::launch(&options, &mut self.memory, &loaded.module, &loaded.globals, launch, number)
             .unwrap_or_else(|message| Report::refused(&launch.entry, message))
     }
 }

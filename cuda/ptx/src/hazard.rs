@@ -55,6 +55,24 @@ pub enum HazardKind {
     MbarrierUnpublished,
     /// Every warp waits and nothing can wake one.
     Deadlock,
+    /// A bulk tensor copy or wgmma takes shared memory to be swizzled otherwise than the tensor copy that wrote it did.
+    LayoutMismatch,
+    /// `setmaxnreg.inc` asks for registers that the CTA was never given.
+    RegisterBudget,
+    /// The shared memory of another CTA of the cluster, which is not known to have started.
+    PeerNotStarted,
+    /// The shared memory of another CTA of the cluster, which has ended or may have.
+    PeerGone,
+    /// An address made from one shared variable that lies in another, or in none.
+    SharedOverflow,
+    /// A release or acquire whose scope leaves out the thread that it is for.
+    NarrowScope,
+    /// A CTA ended while an mbarrier or a named barrier held arrivals, or announced bytes, of a phase that never completed.
+    UnfinishedPhase,
+    /// What the launch before wrote or read, touched by a dependent launch before `griddepcontrol.wait`.
+    MissingGridWait,
+    /// The read-only path (`ld.global.nc`, `ldu`) over memory that the launch itself wrote.
+    ReadOnlyPath,
     /// An instruction was executed in a way that the ISA leaves undefined (the message says which rule).
     UndefinedBehavior,
 }
@@ -83,6 +101,15 @@ impl HazardKind {
             Self::MbarrierWrongPhase => "wait on a wrong mbarrier phase",
             Self::MbarrierUnpublished => "mbarrier used before its initialisation was published",
             Self::Deadlock => "deadlock",
+            Self::LayoutMismatch => "shared memory read by another swizzle than it was written by",
+            Self::RegisterBudget => "more registers than the CTA was given",
+            Self::PeerNotStarted => "shared memory of a CTA that may not have started",
+            Self::PeerGone => "shared memory of a CTA that may have ended",
+            Self::SharedOverflow => "access beyond its shared variable",
+            Self::NarrowScope => "scope too narrow",
+            Self::UnfinishedPhase => "phase left unfinished",
+            Self::MissingGridWait => "missing griddepcontrol.wait",
+            Self::ReadOnlyPath => "read-only path over memory that the launch writes",
             Self::UndefinedBehavior => "undefined behaviour",
         }
     }

@@ -11,18 +11,22 @@
 pub mod clock;
 pub mod global;
 mod known;
+pub(crate) mod layout;
 mod page;
+mod peers;
 mod race;
 pub mod shadow;
 #[cfg(test)]
 mod tests;
 
 pub use clock::{Clock, FencedSpace, Order, Scope, SyncPoint, Synced, WarpOrder, lanes_of};
+pub(crate) use layout::Layout;
 pub use global::{GLOBAL_BASE, Global, MAX_ALLOCATION, MemoryError};
 pub use shadow::{Segment, Tracker};
 
 use crate::hazard::{HazardKind, Site};
 use crate::observe::Watches;
+use peers::Visit;
 use shadow::{Pattern, Step};
 
 /// Where the window of shared memory begins in the generic space.
@@ -57,6 +61,8 @@ pub enum Space {
 pub enum Sem {
     /// None.
     Weak,
+    /// None, through the read-only path (`ld.global.nc`): what the launch itself writes is not seen there.
+    ReadOnly,
     /// Strong, but orders nothing.
     Relaxed(Scope),
     /// Strong; later accesses come after what was released.
@@ -70,7 +76,7 @@ pub enum Sem {
 impl Sem {
     fn scope(self) -> Option<Scope> {
         match self {
-            Sem::Weak => None,
+            Sem::Weak | Sem::ReadOnly => None,
             Sem::Relaxed(s) | Sem::Acquire(s) | Sem::Release(s) | Sem::AcqRel(s) => Some(s),
         }
     }
@@ -171,6 +177,8 @@ pub struct Memory {
     /// Bytes whose writes are noted.
     pub watch: Option<Box<Watches>>,
     shared: Vec<Option<Segment>>,
+    /// By slot: who used a CTA's shared memory from another one.
+    visits: Vec<Vec<Visit>>,
 }
 
 struct Plan {
@@ -196,7 +204,7 @@ impl Plan {
 impl Memory {
     /// The memories of a launch over a device's `global`.
     pub fn new(global: Global, tracker: Tracker) -> Self {
-        Self { global, tracker, watch: None, shared: Vec::new() }
+        Self { global, tracker, watch: None, shared: Vec::new(), visits: Vec::new() }
     }
 
     /// Gives a cluster of `size` CTAs shared memory of `bytes` each: the slot of rank 0.
@@ -208,6 +216,7 @@ impl Memory {
         let base = free.unwrap_or(self.shared.len());
         if free.is_none() {
             self.shared.resize_with(base + size, || None);
+            self.visits.resize_with(base + size, Vec::new);
         }
         for slot in &mut self.shared[base..base + size] {
             *slot = Some(Segment::new(0, bytes, true));
@@ -215,8 +224,9 @@ impl Memory {
         base as u32
     }
 
-    /// Takes the shared memory of one CTA away: it ended.
-    pub fn end_cta(&mut self, slot: u32) {
+    /// Takes the shared memory of one CTA away: it ended, and its threads knew `known`.
+    pub fn end_cta(&mut self, slot: u32, known: &Clock) {
+        self.end_visits(slot, known);
         self.shared[slot as usize] = None;
         self.tracker.order.forget(|k| k >> 32 == key(Which::Shared(slot), 0) >> 32);
     }
@@ -274,7 +284,7 @@ impl Memory {
                 let slot = home.base + rank as u32;
                 match &self.shared[slot as usize] {
                     Some(segment) => Ok((Which::Shared(slot), window + (top << RANK_SHIFT), segment.data.len() as u64)),
-                    None => Err(HazardKind::UseAfterFree),
+                    None => Err(HazardKind::PeerGone),
                 }
             }
             Space::Local => Ok((Which::Local, window, 0)),
@@ -368,12 +378,14 @@ impl Memory {
             Ok(_) => HazardKind::OutOfBounds,
         };
         let does = if write { "write" } else { "read" };
+        let nearest = self.nearest(space, address);
         self.tracker.hazards.report(kind, Site::new(by.pc, by.warp.agent, lane), Some(address), || match kind {
             HazardKind::Misaligned => format!("{does} of {bytes} bytes at an address that is no multiple of {bytes}"),
-            HazardKind::UseAfterFree => format!("{does} of {bytes} bytes in memory that is gone"),
+            HazardKind::UseAfterFree => format!("{does} of {bytes} bytes in an allocation that was freed"),
+            HazardKind::PeerGone => format!("{does} of {bytes} bytes in the shared memory of a CTA that has ended"),
             HazardKind::ReadOnlyWrite => format!("write of {bytes} bytes to read-only memory"),
             _ => format!(
-                "{does} of {bytes} bytes outside {}",
+                "{does} of {bytes} bytes outside {}{nearest}",
                 match space {
                     Space::Generic => "every memory",
                     Space::Global => "every allocation",
@@ -383,6 +395,14 @@ impl Memory {
             ),
         });
         MemoryFault { kind, address, lane }
+    }
+
+    /// What a report adds about an address that is out of bounds: in global memory, the allocation that is nearest.
+    #[cold]
+    pub(crate) fn nearest(&self, space: Space, address: u64) -> String {
+        let global = space == Space::Global || (space == Space::Generic && address >= GLOBAL_BASE / 2);
+        let nearest = if global { self.global.nearest(address) } else { None };
+        nearest.map_or(String::new(), |n| format!(", {n}"))
     }
 
     /// Loads `bytes` (1, 2, 4, 8 or 16) for each lane of `mask`.
@@ -410,7 +430,19 @@ impl Memory {
         Ok(())
     }
 
+    /// Accesses to another CTA's shared memory are noted.
+    #[inline(always)]
+    fn note(&mut self, by: &By, plan: &Plan, mask: u32) {
+        if let Which::Shared(slot) = plan.which
+            && slot != by.home.slot()
+        {
+            let address = plan.offsets[mask.trailing_zeros() as usize & 31];
+            self.visit(by.warp, by.home, by.pc, mask, slot, address.into());
+        }
+    }
+
     fn load_planned(&mut self, by: &mut By, plan: &Plan, mask: u32, bytes: usize, sem: Sem, out: &mut Block) {
+        self.note(by, plan, mask);
         if let Some(scope) = sem.scope() {
             for lane in lanes_of(mask) {
                 let key = key(plan.which, plan.offsets[lane as usize]);
@@ -419,6 +451,9 @@ impl Memory {
         }
         let (segment, tracker) = self.parts(plan.which, by.local);
         let pattern = plan.pattern(mask);
+        if tracker.enabled && sem == Sem::ReadOnly {
+            segment.read_only(&pattern, bytes, by.warp, by.pc, tracker);
+        }
         if tracker.enabled && plan.which != Which::Local {
             segment.read(&pattern, bytes, &Step { warp: by.warp, pc: by.pc, strength: sem.scope() }, tracker);
         }
@@ -497,6 +532,7 @@ impl Memory {
     }
 
     fn store_planned(&mut self, by: &mut By, plan: &Plan, mask: u32, bytes: usize, sem: Sem, value: &Block) {
+        self.note(by, plan, mask);
         if self.watch.is_some() {
             for lane in lanes_of(mask) {
                 let site = Site::new(by.pc, by.warp.agent, lane);
@@ -574,6 +610,7 @@ impl Memory {
         let Some(plan) = self.plan(by, space, &addresses, 1 << lane, bytes, true) else {
             return Err(self.fault(by, space, address, lane, bytes as u64, true));
         };
+        self.note(by, &plan, 1 << lane);
         let at = plan.offsets[lane as usize];
         let key = key(plan.which, at);
         let at = at as usize;

@@ -1,11 +1,13 @@
 //! How instructions of several families reach memory: their modifiers, their addresses, what memory refuses, what is counted.
 
 use super::flow::{At, Stop};
+use super::lanes::lanes_of;
 use super::machine::Machine;
 use super::warp::Warp;
 use crate::hazard::HazardKind;
+use crate::ir::program::{Extent, SharedVariable};
 use crate::ir::{Addr, Class, Cx};
-use crate::mem::{GLOBAL_BASE, MemoryFault, SHARED_BASE, Scope, Sem, Space as Where, WINDOW, Which};
+use crate::mem::{GLOBAL_BASE, MemoryFault, RANK_SHIFT, SHARED_BASE, Scope, Sem, Space as Where, WINDOW, Which};
 use crate::request::FaultKind;
 use crate::text::ast::Space;
 
@@ -42,6 +44,8 @@ pub(super) struct Modifiers {
     pub scope: Option<Scope>,
     pub vector: usize,
     pub cache_hint: bool,
+    /// Through the read-only path.
+    pub read_only: bool,
 }
 
 pub(super) const SCOPES: [(&str, Scope); 4] =
@@ -84,8 +88,8 @@ pub(super) fn modifiers(cx: &mut Cx<'_>) -> Result<Modifiers, String> {
         scope: cx.pick(&SCOPES),
         vector: cx.pick(&[("v2", 2), ("v4", 4), ("v8", 8)]).unwrap_or(1),
         cache_hint: cx.eat("L2::cache_hint"),
+        read_only: cx.eat("nc"),
     };
-    cx.eat("nc");
     for list in ADVICE {
         cx.find(|p| list.contains(&p).then_some(()));
     }
@@ -111,7 +115,7 @@ pub(super) fn addresses(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At<'_
     if !addr.constant {
         m.demand(warp, at, warp.regs.undef(addr.base), "the address");
     }
-    match addr.base.class {
+    let a = match addr.base.class {
         Class::B64 => {
             let offset = addr.offset as u64;
             warp.regs.r64[addr.base.index as usize].map(|b| b.wrapping_add(offset))
@@ -120,7 +124,44 @@ pub(super) fn addresses(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At<'_
             let offset = addr.offset as u32;
             warp.regs.r32[addr.base.index as usize].map(|b| u64::from(b.wrapping_add(offset)))
         }
+    };
+    within(m, warp, addr, at, &a, 1);
+    a
+}
+
+/// Reports the first lane whose `bytes` leave the shared variable that the address was made from.
+#[inline]
+pub(super) fn within(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At<'_>, a: &[u64; 32], bytes: u64) {
+    let entry = m.kernel.entry;
+    if let Some(extent) = entry.origins.of(addr.base) {
+        stays(m, warp, extent, at, a, bytes);
     }
+}
+
+fn stays(m: &mut Machine<'_>, warp: &Warp, extent: &Extent, at: At<'_>, a: &[u64; 32], bytes: u64) {
+    // Offset in a CTA's shared memory; none in other memory.
+    let place = |l: usize| {
+        let generic = a[l].wrapping_sub(SHARED_BASE);
+        let inner = if generic < WINDOW { generic } else { a[l] };
+        (inner < WINDOW).then_some(inner & ((1 << RANK_SHIFT) - 1))
+    };
+    let outside = |l: &usize| place(*l).is_some_and(|p| p < extent.start.into() || p + bytes > extent.end.into());
+    let Some(lane) = lanes_of(at.mask).find(outside).filter(|_| m.mem.tracker.enabled) else { return };
+    let entry = m.kernel.entry;
+    let first = place(lane).unwrap_or(0);
+    let last = first + bytes - 1;
+    let mut others: Vec<_> = entry.shared.iter().map(|(v, start)| (*start, &m.kernel.program.shared[*v as usize])).collect();
+    others.sort_by_key(|(start, v)| (*start, v.dynamic));
+    let holds = |p: u64, (start, v): &(u32, &SharedVariable)| {
+        p >= u64::from(*start) && (v.dynamic || p < u64::from(*start) + v.bytes) && v.name != extent.name
+    };
+    let other = others.iter().find(|v| holds(last, v)).or_else(|| others.iter().find(|v| holds(first, v)));
+    let found = other.map_or("in no variable".into(), |(start, v)| format!("in `{}` at {start:#x}", v.name));
+    m.report(HazardKind::SharedOverflow, warp.site(at.pc, lane as u32), Some(first), || {
+        let Extent { name, start, end } = extent;
+        let size = if *end == u32::MAX { String::new() } else { format!("{} bytes ", end - start) };
+        format!("an address made from `{name}` ({size}at {start:#x}) lies {found}")
+    });
 }
 
 /// Ends the launch after an access that memory refused and reported.
@@ -144,7 +185,14 @@ pub(super) fn range(
     let kind = match m.mem.locate(warp.home, space, address, write) {
         Ok((Which::Local, ..)) => HazardKind::UndefinedBehavior,
         Ok(_) if !address.is_multiple_of(align) => HazardKind::Misaligned,
-        Ok((which, base, size)) if address - base + len <= size => return Ok((which, (address - base) as usize)),
+        Ok((which, base, size)) if address - base + len <= size => {
+            if let Which::Shared(slot) = which
+                && slot != warp.home.slot()
+            {
+                m.mem.meet(&warp.order, warp.home, at.pc, at.mask, slot, address);
+            }
+            return Ok((which, (address - base) as usize));
+        }
         Ok(_) => HazardKind::OutOfBounds,
         Err(kind) => kind,
     };
@@ -152,6 +200,7 @@ pub(super) fn range(
     let message = match kind {
         HazardKind::Misaligned => format!("{does} of {len} bytes at {address:#x}, which is no multiple of {align}"),
         HazardKind::UndefinedBehavior => format!("{does} of {len} bytes in local memory ({address:#x}) by asynchronous work"),
+        HazardKind::OutOfBounds => format!("{does} of {len} bytes at {address:#x}{}", m.mem.nearest(space, address)),
         _ => format!("{does} of {len} bytes at {address:#x}"),
     };
     m.report(kind, warp.site(at.pc, at.lane()), Some(address), || message.clone());

@@ -285,8 +285,20 @@ pub(super) fn somebody_left(m: &mut Machine<'_>, residents: &mut Residents, slot
     complete_cluster(m, residents, slot, None);
 }
 
+/// The CTA has ended: arrivals that no completion took up.
+pub(super) fn cta_ended(m: &mut Machine<'_>, cta: &Cta) {
+    for (id, barrier) in cta.barriers.iter().enumerate().filter(|(_, b)| b.arrived > 0) {
+        let Some((warp, pc)) = barrier.first else { continue };
+        m.report(HazardKind::UnfinishedPhase.strict(), Site::new(pc, warp, 0), None, || {
+            let of = barrier.count.map_or(String::new(), |n| format!(" of {n}"));
+            format!("barrier {id} ends with its CTA: {}{of} threads have arrived since it last completed", barrier.arrived)
+        });
+    }
+}
+
 fn cluster_arrive(m: &mut Machine<'_>, residents: &mut Residents, warp: &mut Warp, at: At<'_>, release: bool) -> Flow {
     m.effect();
+    let far = !release && m.mem.has_visited(&warp.order, warp.home);
     let barrier = &mut residents.cluster(warp.slot).barrier;
     let again =
         barrier.pending.iter().find(|(s, w, lanes, _)| (*s, *w) == (warp.slot, warp.index) && lanes & at.mask != 0).copied();
@@ -297,7 +309,7 @@ fn cluster_arrive(m: &mut Machine<'_>, residents: &mut Residents, warp: &mut War
     if release {
         m.mem.tracker.order.arrive(&mut warp.order, at.mask, false, &mut barrier.point);
     } else {
-        m.mem.tracker.order.arrive_relaxed(&warp.order, at.mask, &mut barrier.point);
+        m.mem.tracker.order.arrive_relaxed(&mut warp.order, at.mask, far, &mut barrier.point);
     }
     barrier.pending.push((warp.slot, warp.index, at.mask, barrier.generation));
     barrier.arrived += at.mask.count_ones();

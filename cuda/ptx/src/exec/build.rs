@@ -7,11 +7,12 @@ use super::cfg;
 use super::control::Transfer;
 use super::module::Module;
 use super::op::{self, Inst, Op};
+use super::origins;
 use crate::ir::decode::{Cx, ELEMENTS, Name, Numbering, Scopes, class_of};
 use crate::ir::initial::Fill;
 use crate::ir::program::{
-    BUILTINS, Declared, Entry, Function, Global, ParamInfo, Program, Relocation, RelocationTarget, SharedVariable, Signature,
-    Source,
+    BUILTINS, Declared, Entry, Function, Global, Origins, ParamInfo, Program, Relocation, RelocationTarget, SharedVariable,
+    Signature, Source,
 };
 use crate::ir::{Guard, NO_PC, Reg};
 use crate::text::ast::{self, Linkage, Operand, Space, Statement, Type, Variable};
@@ -97,6 +98,10 @@ impl Builder {
         self.check_recursion();
         self.place_shared();
         if self.errors.is_empty() {
+            for e in 0..self.program.entries.len() {
+                let found = origins::find(&self.program, &self.code, &self.refs, &self.program.entries[e]);
+                self.program.entries[e].origins = found;
+            }
             Ok(Module { program: self.program, code: self.code, refs: self.refs })
         } else {
             self.errors.sort_by_key(|e| e.line);
@@ -184,7 +189,7 @@ impl Builder {
             self.error(v.line, format!("shared variable `{}` of open size must be .extern", v.name));
         }
         let index = self.program.shared.len() as u32;
-        self.program.shared.push(SharedVariable { bytes: v.bytes(), align: v.alignment(), dynamic });
+        self.program.shared.push(SharedVariable { name: v.name.clone(), bytes: v.bytes(), align: v.alignment(), dynamic });
         Name::Shared(index)
     }
 
@@ -562,6 +567,7 @@ impl Builder {
             frame,
             shared: HashMap::new(),
             static_shared: 0,
+            origins: Origins::default(),
             maxntid: f.maxntid,
             reqntid: f.reqntid,
             reqnctapercluster: f.reqnctapercluster,
@@ -569,6 +575,7 @@ impl Builder {
             explicit_cluster: f.explicit_cluster,
             blocks_are_clusters: f.blocks_are_clusters,
             maxnreg: f.maxnreg,
+            minnctapersm: f.minnctapersm,
         });
     }
 

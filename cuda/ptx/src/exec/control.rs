@@ -7,7 +7,6 @@ use super::lanes::lanes_of;
 use super::machine::Machine;
 use super::warp::Wait;
 use super::warp::{Split, Warp};
-use crate::hazard::HazardKind;
 use crate::ir::decode::Name;
 use crate::ir::{Cx, NO_PC};
 use crate::request::FaultKind;
@@ -74,9 +73,9 @@ pub enum Control {
     Clock { d: u16, which: Clock },
     /// `nanosleep`.
     Sleep,
-    /// `setmaxnreg`
-    SetMaxRegisters,
-    /// `griddepcontrol`, `pmevent`: nothing to do where launches run one after the other.
+    /// `griddepcontrol.wait`: what the launch before did is done.
+    GridWait,
+    /// `griddepcontrol.launch_dependents`, `pmevent`: nothing that this launch could see.
     Hint,
 }
 
@@ -133,25 +132,13 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Control, String> {
             cx.src(0, Type::U32)?;
             Ok(Control::Sleep)
         }
-        "setmaxnreg" => {
-            if !(cx.lead("inc") || cx.lead("dec")) {
-                return cx.unknown();
-            }
-            cx.expect(&["sync", "aligned"])?;
-            cx.ty_of(&[Type::U32])?;
-            cx.end(1)?;
-            let n = cx.int(0)?;
-            if !(24..=256).contains(&n) || n % 8 != 0 {
-                return Err(format!("setmaxnreg: {n} is not a multiple of 8 from 24 to 256"));
-            }
-            Ok(Control::SetMaxRegisters)
-        }
         "griddepcontrol" => {
-            if !(cx.lead("launch_dependents") || cx.lead("wait")) {
+            let wait = cx.lead("wait");
+            if !wait && !cx.lead("launch_dependents") {
                 return cx.unknown();
             }
             cx.end(0)?;
-            Ok(Control::Hint)
+            Ok(if wait { Control::GridWait } else { Control::Hint })
         }
         "pmevent" => {
             let _ = cx.eat("mask");
@@ -292,16 +279,8 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Control, at: At<'_>) -
             Ok(Flow::Next)
         }
         Control::Sleep => Ok(Flow::Block(Wait::Sleep { until: m.pace.steps + u64::from(m.rng.below(256)) })),
-        Control::SetMaxRegisters => {
-            if !at.is_converged(warp) {
-                return Ok(Flow::Converge);
-            }
-            if m.kernel.entry.maxntid.is_none() && m.kernel.entry.reqntid.is_none() && m.kernel.entry.maxnreg.is_none() {
-                let site = warp.site(at.pc, 0);
-                m.report(HazardKind::UndefinedBehavior, site, None, || {
-                    "setmaxnreg in a kernel without .maxntid, .reqntid or .maxnreg".into()
-                });
-            }
+        Control::GridWait => {
+            m.mem.tracker.order.prerequisite_done(&mut warp.order, at.mask);
             Ok(Flow::Next)
         }
         Control::Hint => Ok(Flow::Next),

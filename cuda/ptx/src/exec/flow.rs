@@ -94,6 +94,7 @@ impl Flow {
                 Wait::ClusterBarrier { .. } => Reason::Cluster,
                 Wait::Mbarrier { offset, phase, .. } => Reason::Mbarrier { offset, phase },
                 Wait::Warpgroup { .. } => Reason::Warpgroup,
+                Wait::Registers { .. } => Reason::Registers,
                 Wait::Sleep { .. } => Reason::Sleep,
             }),
         }

@@ -33,7 +33,7 @@ pub(crate) fn launch(
     module: &Module,
     globals: &[u64],
     launch: &Launch,
-    (number, seed): (u32, u64),
+    (number, seed, before): (u32, u64, Option<u32>),
 ) -> Result<Report, String> {
     let program = &module.program;
     let entry = program.entry(&launch.entry).ok_or_else(|| format!("there is no kernel `{}`", launch.entry))?;
@@ -55,7 +55,8 @@ pub(crate) fn launch(
     });
     let workspace = if launch.cooperative { Some(workspace(global)?) } else { None };
     let params = params.map_err(|e| format!("parameters: {e}"))?;
-    let tracker = Tracker::new(Order::new(grid.threads, grid.cluster_ctas), number, options.hazards, seed);
+    let order = Order::new(grid.threads, grid.cluster_ctas);
+    let tracker = Tracker::new(order, number, options.hazards, seed).overlapping(before);
     let residents = Residents::new(grid.max_resident.min(grid.clusters), grid.cluster_ctas);
     let seeing = observe.trace.is_some() || probes.is_some() || watch.is_some();
     let mut mem = Memory::new(std::mem::take(global), tracker);
@@ -112,7 +113,7 @@ pub(crate) fn launch(
     };
     *global = m.mem.global;
     for own in workspace.into_iter().chain([params]) {
-        global.free(own).expect("it was allocated here");
+        global.take_back(own);
     }
     Ok(report)
 }

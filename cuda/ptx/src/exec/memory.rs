@@ -117,7 +117,8 @@ fn decode_access(cx: &mut Cx<'_>) -> Result<MemoryOp, String> {
     cx.uses.clear();
     let elements = cx.vector(data, m.vector)?;
     let strength = m.strength.unwrap_or(Strength::Weak);
-    let sem = strength.with(m.scope);
+    let read_only = (m.read_only && m.strength.is_none()) || cx.head() == "ldu";
+    let sem = if read_only { Sem::ReadOnly } else { strength.with(m.scope) };
     let allowed = match strength {
         Strength::Acquire => load,
         Strength::Release => !load,
@@ -237,7 +238,7 @@ fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Load, at: At<'_>) -> Result<Fl
         return refused(m, warp, at, fault);
     }
     count(m, at.pc, x.space, at.mask, &a, n as u32);
-    if x.sem != Sem::Weak {
+    if !matches!(x.sem, Sem::Weak | Sem::ReadOnly) {
         m.poll(warp, a[at.lane() as usize]);
     }
     for (i, reg) in x.d.iter().enumerate() {

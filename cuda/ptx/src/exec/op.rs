@@ -29,6 +29,7 @@ use super::control::{self, Control, Transfer};
 use super::lanes::LaneFn;
 use super::matrix::{self, Matrix};
 use super::memory::{self, MemoryOp};
+use super::registers::{self, SetRegisters};
 use super::warp_ops::{self, WarpOp};
 use super::wgmma::{self, WgmmaOp};
 use super::{bits, compare, cvt, float, int, moves};
@@ -77,6 +78,8 @@ pub enum Op {
     /// `ldmatrix`, `stmatrix`, `movmatrix`, `mma`.
     Matrix(Box<Matrix>),
     Wgmma(WgmmaOp),
+    /// `setmaxnreg`.
+    Registers(SetRegisters),
     /// `cp.async…`, `mbarrier…` and what belongs to them.
     Bulk(Box<Bulk>),
 }
@@ -98,7 +101,8 @@ pub(super) fn decode(cx: &mut Cx<'_>) -> Result<Op, String> {
         "call" => return boxed(calls::decode(cx), Op::Call),
         "bra" | "brx" | "ret" | "exit" | "trap" | "brkpt" => return control::decode_transfer(cx).map(Op::Transfer),
         "mov" if control::reads_clock(cx) => return control::decode_clock(cx).map(Op::Control),
-        "nanosleep" | "setmaxnreg" | "pmevent" | "griddepcontrol" => return control::decode(cx).map(Op::Control),
+        "setmaxnreg" => return registers::decode(cx).map(Op::Registers),
+        "nanosleep" | "pmevent" | "griddepcontrol" => return control::decode(cx).map(Op::Control),
         "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "sqrt" | "rcp" => {
             let float = cx.parts().any(|p| Type::parse(p).is_some_and(|t| t.is_float()));
             if float { float::decode(cx) } else { int::decode(cx) }

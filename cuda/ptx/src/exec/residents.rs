@@ -1,8 +1,9 @@
 //! The CTAs that are resident: their warps, their barriers, and what their warpgroups have in flight.
 
+use super::registers::Registers;
 use super::warp::Warp;
 use super::wgmma::Warpgroup;
-use crate::mem::{SyncPoint, Synced};
+use crate::mem::{Clock, SyncPoint, Synced};
 
 /// The CTAs by slot, those of a cluster side by side, and the clusters.
 pub struct Residents {
@@ -44,6 +45,9 @@ pub struct Cta {
     pub alive: u32,
     pub barriers: [NamedBarrier; 16],
     pub warpgroups: Vec<Warpgroup>,
+    pub registers: Registers,
+    /// What the warps that have ended knew.
+    pub known: Clock,
 }
 
 /// A cluster that is resident.

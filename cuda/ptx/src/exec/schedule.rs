@@ -7,6 +7,7 @@
 use std::time::Instant;
 
 use super::flow::{After, Stop};
+use super::registers::{self, Registers};
 use super::residents::{Cluster, ClusterBarrier, Cta};
 use super::standstill::Standstill;
 use super::step::Engine;
@@ -14,6 +15,7 @@ use super::warp::{Split, Wait, Warp};
 use super::wgmma::Warpgroup;
 use super::{barriers, bulk, standing, wgmma};
 use crate::hazard::HazardKind;
+use crate::mem::Clock;
 use crate::request::{Fault, FaultKind};
 
 /// Warp instructions without any effect after which another cluster starts, an asynchronous operation lands, and who sleeps or
@@ -111,7 +113,15 @@ impl<'g> Scheduler<'g> {
                 };
                 let warps = (0..alive).map(&mut start).collect();
                 let warpgroups = (0..alive / 4).map(|_| Warpgroup::default()).collect();
-                residents.ctas[slot as usize] = Some(Cta { id, warps, alive, barriers: Default::default(), warpgroups });
+                residents.ctas[slot as usize] = Some(Cta {
+                    id,
+                    warps,
+                    alive,
+                    barriers: Default::default(),
+                    warpgroups,
+                    registers: Registers::new(&m.kernel),
+                    known: Clock::default(),
+                });
                 (0..alive).for_each(|w| m.ready.wake(slot, w));
             }
             self.next_cluster += 1;
@@ -151,6 +161,7 @@ impl<'g> Scheduler<'g> {
         let slot = warp.slot;
         let cta = residents.cta(slot);
         cta.alive -= 1;
+        m.mem.tracker.order.gather(&mut cta.known, &warp.order);
         let last = cta.alive == 0;
         m.effect();
         if let Some(t) = &mut m.trace {
@@ -158,12 +169,14 @@ impl<'g> Scheduler<'g> {
         }
         bulk::warp_ended(m, asyncs, warp);
         wgmma::warp_ended(m, &cta.warpgroups, warp);
+        registers::warp_ended(m, cta, warp, last);
         barriers::somebody_left(m, residents, slot);
         if !last {
             return;
         }
+        barriers::cta_ended(m, residents.cta(slot));
         bulk::cta_ended(m, asyncs, slot);
-        m.mem.end_cta(slot);
+        m.mem.end_cta(slot, &std::mem::take(&mut residents.cta(slot).known));
         residents.ctas[slot as usize] = None;
         let cluster = residents.cluster(slot);
         cluster.alive -= 1;
@@ -258,6 +271,7 @@ impl<'g> Scheduler<'g> {
                 .is_none_or(|c| c.barrier.generation != generation),
             Wait::Mbarrier { slot, offset, phase } => asyncs.is_over(slot, offset, phase),
             Wait::Warpgroup { target } => cta.is_none_or(|c| c.warpgroups[warp as usize / 4].issued_by_all() >= target),
+            Wait::Registers { more } => cta.is_none_or(|c| c.registers.has(more)),
             Wait::Sleep { until } => machine.pace.steps >= until,
         }
     }
@@ -328,6 +342,9 @@ impl<'g> Scheduler<'g> {
                 m.report(HazardKind::BarrierDivergence, s.site, None, || {
                     format!("lanes {:#010x} wait for lanes of their warp that never come here", s.lanes)
                 });
+            }
+            if s.starved {
+                m.report(HazardKind::RegisterBudget, s.site, None, || s.state.clone());
             }
             if !s.missing.is_empty() && !missing.contains(&s.missing) {
                 missing.push(s.missing.clone());

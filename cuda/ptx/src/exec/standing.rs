@@ -23,6 +23,8 @@ pub struct Stand {
     pub missing: String,
     /// It waits for lanes of its own warp.
     pub divided: bool,
+    /// It waits for registers.
+    pub starved: bool,
 }
 
 /// All groups of lanes of all resident warps.
@@ -97,10 +99,12 @@ fn stand(m: &mut Machine<'_>, residents: &Residents, asyncs: &Asyncs, cta: &Cta,
             (format!("waits for {what}"), missing)
         }
         Some(Wait::Warpgroup { target }) => warpgroup(m, cta, warp, *target),
+        Some(Wait::Registers { .. }) => (cta.registers.shortage(warp.index), String::new()),
         Some(Wait::Sleep { .. }) => ("sleeps".into(), String::new()),
     };
     let divided = matches!(split.wait, Some(Wait::Converge | Wait::Members(_)));
-    Stand { site, lanes: split.mask, cta: cta.id, warp: warp.index, state, missing, divided }
+    let starved = matches!(split.wait, Some(Wait::Registers { .. }));
+    Stand { site, lanes: split.mask, cta: cta.id, warp: warp.index, state, missing, divided, starved }
 }
 
 /// Where the other lanes of a warp are.

@@ -9,7 +9,7 @@ use super::op::Op;
 use super::residents::Residents;
 use super::warp::{Split, Wait, Warp};
 use super::wgmma::WgmmaOp;
-use super::{atomics, barriers, bulk, calls, control, matrix, memory, seeing, undefined, warp_ops, wgmma};
+use super::{atomics, barriers, bulk, calls, control, matrix, memory, registers, seeing, undefined, warp_ops, wgmma};
 use crate::ir::Reg;
 
 /// A launch in progress: the code, and all that its instructions work on.
@@ -100,6 +100,7 @@ impl Engine<'_> {
             Op::Warp(x) => warp_ops::execute(m, warp, x, at),
             Op::Control(x) => control::execute(m, warp, x, at),
             Op::Matrix(x) => matrix::execute(m, warp, x, at),
+            Op::Registers(x) => Ok(registers::execute(m, &mut self.residents.cta(warp.slot).registers, warp, x, at)),
             Op::Barrier(x) => barriers::execute(m, &mut self.residents, warp, x, at),
             Op::Bulk(x) => bulk::execute(m, &mut self.asyncs, warp, x, at),
             Op::Wgmma(x) => {

@@ -44,6 +44,11 @@ pub enum Wait {
         /// How many.
         target: u64,
     },
+    /// The CTA's pool has so many registers.
+    Registers {
+        /// Registers of all lanes together.
+        more: u32,
+    },
     /// Time.
     Sleep {
         /// The step until which the lanes sleep.

@@ -82,6 +82,35 @@ pub struct KernelInfo {
     pub maxnreg: Option<u32>,
 }
 
+/// Where a shared variable lies in a CTA's shared memory.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    /// The variable's name.
+    pub name: String,
+    /// Its first byte.
+    pub start: u32,
+    /// One past its last.
+    pub end: u32,
+}
+
+/// The shared variables that addresses in registers were made from.
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    /// For each register of 32 and of 64 bits, the number of its variable plus one; 0: none.
+    pub registers: [Vec<u16>; 2],
+    /// The variables.
+    pub extents: Vec<Extent>,
+}
+
+impl Origins {
+    /// The variable that addresses in a register were made from.
+    #[inline]
+    pub fn of(&self, reg: Reg) -> Option<&Extent> {
+        let number = *self.registers.get(reg.class as usize)?.get(reg.index as usize)?;
+        self.extents.get(usize::from(number).checked_sub(1)?)
+    }
+}
+
 /// A kernel.
 pub struct Entry {
     /// Its name.
@@ -98,6 +127,8 @@ pub struct Entry {
     pub shared: HashMap<u32, u32>,
     /// Bytes of static shared memory: where the dynamic part starts.
     pub static_shared: u32,
+    /// Which of them addresses are made from.
+    pub origins: Origins,
     /// `.maxntid`
     pub maxntid: Option<[u32; 3]>,
     /// `.reqntid`
@@ -112,6 +143,8 @@ pub struct Entry {
     pub blocks_are_clusters: bool,
     /// `.maxnreg`
     pub maxnreg: Option<u32>,
+    /// `.minnctapersm`
+    pub minnctapersm: Option<u32>,
 }
 
 /// A function's places in the frame of a thread.
@@ -175,6 +208,8 @@ pub enum RelocationTarget {
 
 /// A shared variable.
 pub struct SharedVariable {
+    /// Its name.
+    pub name: String,
     /// Size in bytes.
     pub bytes: u64,
     /// Alignment.

@@ -1,5 +1,7 @@
 //! The swizzles of shared memory that TMA and wgmma agree on.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// A permutation of 16-byte chunks inside a span of so many bytes, by the number of the 128-byte line.
@@ -18,6 +20,15 @@ pub enum Swizzle {
     /// All eight chunks of a line: repeats after 1024 bytes.
     #[serde(rename = "128B")]
     B128,
+}
+
+impl fmt::Display for Swizzle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Swizzle::None => f.write_str("none"),
+            swizzled => write!(f, "{}B", swizzled.span()),
+        }
+    }
 }
 
 impl Swizzle {

@@ -31,8 +31,8 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-pub use super::known::{ASYNC, ASYNC_GENERIC, Clock, Stamp};
-use super::known::{Known, Times, join};
+pub use super::known::{ASYNC, ASYNC_GENERIC, Clock, PREREQUISITE, Stamp};
+use super::known::{Known, PASSED, STARTED, Times, join};
 
 /// The scope of a fence or of a strong access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -245,7 +245,7 @@ impl Order {
             warps: threads.div_ceil(32).max(1),
             cluster: cluster.max(1),
             threads,
-            now: 1,
+            now: STARTED + 1,
             agents: 0,
             generic_agents: 0,
             releases: HashMap::new(),
@@ -358,9 +358,15 @@ impl Order {
         clock
     }
 
-    /// A relaxed arrival of the lanes of `mask` at the cluster's barrier.
-    pub fn arrive_relaxed(&mut self, warp: &WarpOrder, mask: u32, point: &mut SyncPoint) {
-        let clock = self.publish_fenced(warp, mask, Scope::Cluster);
+    /// A relaxed arrival of the lanes of `mask` at the cluster's barrier. It also says that the CTA has started and, if `far`, how
+    /// far the lanes are.
+    pub fn arrive_relaxed(&mut self, warp: &mut WarpOrder, mask: u32, far: bool, point: &mut SyncPoint) {
+        let mut clock = self.publish_fenced(warp, mask, Scope::Cluster);
+        Self::started(&mut clock, warp.cta);
+        if far {
+            Rc::make_mut(&mut clock.all).add(PASSED | warp.agent, Times::of_lanes(mask, warp.stamp, 0));
+            warp.stamp = self.tick();
+        }
         point.base.get_or_insert_default().join(&clock, self.warps);
     }
 
@@ -379,6 +385,27 @@ impl Order {
             Some(p) => p.2.clock.join(&release.clock, self.warps),
             None => warp.pending.push((1 << lane, scope, release.clone())),
         }
+    }
+
+    /// The lanes of `mask` know all that the launch before did, and so does the async proxy for them.
+    pub fn prerequisite_done(&self, warp: &mut WarpOrder, mask: u32) {
+        let mut clock = Clock::default();
+        for known in [&mut clock.all, &mut clock.shared, &mut clock.global] {
+            Rc::make_mut(known).add(PREREQUISITE, Times::All(STARTED));
+        }
+        warp.learn(mask, &clock, self.warps);
+    }
+
+    /// Adds to `clock` that a CTA has started.
+    pub fn started(clock: &mut Clock, cta: u32) {
+        if clock.all.floor(cta) < STARTED {
+            Rc::make_mut(&mut clock.all).raise(cta, STARTED);
+        }
+    }
+
+    /// Adds what all lanes of a warp know to `clock`.
+    pub fn gather(&self, clock: &mut Clock, warp: &WarpOrder) {
+        clock.join(&warp.together(warp.full, self.warps), self.warps);
     }
 
     /// Joins `from` into `into`.

@@ -1,13 +1,24 @@
 //! Global memory: allocations far apart, none of whose addresses is ever given out again.
+//!
+//! # A wrong index must not find another allocation
+//! A pointer does not say which allocation it was made from, so an access is checked against whatever lies at its address, and a
+//! wrong index is seen only where it leads to nothing. Therefore neighbours are further apart than any allocation is long: an index
+//! that is off by up to an allocation's length (a stride or an extent taken twice), or that fell a little below zero, be it signed
+//! or 2^32 too large, meets no other allocation. The difference of two pointers does.
 
 use super::shadow::Segment;
 
 /// The first address of global memory. Nothing is mapped below, nor in the gaps between allocations.
-pub const GLOBAL_BASE: u64 = 0x7000_0000_0000;
+pub const GLOBAL_BASE: u64 = 0x0400_0000_0000;
 /// Alignment of every allocation, as the driver gives it.
 const ALIGN: u64 = 256;
-/// Unmapped bytes behind every allocation: an index that runs past the end meets them, not a neighbour.
-const GAP: u64 = 1 << 16;
+/// Unmapped bytes behind an allocation.
+const GAP: u64 = 1 << 32;
+const _: () = assert!(GAP > MAX_ALLOCATION);
+/// Behind the first 19 thousand allocations there is less room: addresses stay below those of a process on the host, which some
+/// programs tell apart by the address.
+const ROOMY: u64 = 0x5000_0000_0000;
+const SMALL_GAP: u64 = 1 << 20;
 
 /// What can be wrong with a call of the host on global memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,7 +91,7 @@ impl Global {
             return Err(MemoryError::OutOfMemory { bytes });
         }
         let base = self.next;
-        self.next = (base + bytes).next_multiple_of(ALIGN) + GAP;
+        self.next = (base + bytes).next_multiple_of(ALIGN) + if base < ROOMY { GAP } else { SMALL_GAP };
         let segment = Segment::new(base, bytes as usize, false);
         self.allocations.push(Allocation { segment, len: bytes, read_only: false, freed: false });
         Ok(base)
@@ -96,6 +107,13 @@ impl Global {
         allocation.freed = true;
         allocation.segment = Segment::new(address, 0, false);
         Ok(())
+    }
+
+    /// Takes back the last allocation, which nobody will use again: its addresses go to the next.
+    pub(crate) fn take_back(&mut self, address: u64) {
+        let last = self.allocations.pop().expect("there is an allocation");
+        assert_eq!(last.segment.base, address, "the last allocation is taken back first");
+        self.next = address;
     }
 
     /// Makes the allocation at `address` one that kernels may only read (constants, parameters).
@@ -134,6 +152,18 @@ impl Global {
         let i = self.index(address).filter(|&i| address - self.allocations[i].segment.base < self.allocations[i].len)?;
         self.last = i;
         Some(i)
+    }
+
+    /// Where an access that is out of bounds is, seen from the nearest allocation.
+    pub(crate) fn nearest(&self, address: u64) -> Option<String> {
+        let after = self.allocations.partition_point(|a| a.segment.base <= address);
+        let (behind, before) = self.allocations.split_at(after);
+        let name = |a: &Allocation| format!("the {} bytes at {:#x}", a.len, a.segment.base);
+        let past = behind.last().map(|a| (address.saturating_sub(a.segment.base + a.len), "past the end of", a));
+        let short = before.first().map(|a| (a.segment.base - address, "before", a));
+        let (distance, side, a) = [past, short].into_iter().flatten().min_by_key(|n| n.0)?;
+        let inside = address.wrapping_sub(a.segment.base) < a.len;
+        Some(if inside { format!("across the end of {}", name(a)) } else { format!("{distance} bytes {side} {}", name(a)) })
     }
 
     pub(crate) fn allocation(&mut self, i: usize) -> &mut Allocation {
@@ -207,6 +237,22 @@ impl Global {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_index_leads_from_one_allocation_to_another() {
+        let mut g = Global::default();
+        let a = [100u64, 1 << 20, 4, 3 << 20, 8].map(|bytes| (g.alloc(bytes).unwrap(), bytes));
+        for (&(from, len), &(to, more)) in a.iter().zip(&a[1..]) {
+            assert!(to - (from + len) >= GAP.max(len).max(more) && to % ALIGN == 0, "{from:#x} {to:#x}");
+        }
+        let (first, len) = a[1];
+        assert_eq!(g.nearest(first + len - 2).unwrap(), format!("across the end of the {len} bytes at {first:#x}"));
+        for index in [i64::from(u32::MAX), i64::from(i32::MIN) + 1, len as i64 / 4, -1, -(len as i64)] {
+            assert_eq!(g.locate(first.wrapping_add_signed(4 * index)), None, "{index}");
+        }
+        assert_eq!(g.nearest(first + len).unwrap(), format!("0 bytes past the end of the {len} bytes at {first:#x}"));
+        assert_eq!(g.nearest(first - 4).unwrap(), format!("4 bytes before the {len} bytes at {first:#x}"));
+    }
 
     #[test]
     fn allocations_have_gaps_and_freed_ones_are_remembered() {

@@ -12,6 +12,13 @@ pub const ASYNC: u32 = 1 << 26;
 /// Agents from here on are asynchronous, but in the generic proxy (`cp.async`).
 pub const ASYNC_GENERIC: u32 = ASYNC | 1 << 25;
 
+/// The agent that stands for the launch before, which a dependent launch may overlap. The number after it is that of mbarriers.
+pub const PREREQUISITE: u32 = (1 << 27) - 2;
+/// With a warp's number: an agent that stands for how far the warp is, and for none of its accesses.
+pub(super) const PASSED: u32 = 1 << 27;
+/// The interval of a CTA's start, in which nothing is accessed.
+pub(super) const STARTED: Stamp = 1;
+
 #[derive(Clone, Debug)]
 pub(super) enum Times {
     All(Stamp),
@@ -95,6 +102,16 @@ impl Known {
     /// Whether what `lane` of `agent` did in interval `stamp` is known.
     pub fn knows(&self, agent: u32, lane: u32, stamp: Stamp, warps: u32) -> bool {
         (agent < ASYNC && stamp <= self.floor(agent / warps)) || self.more(agent).is_some_and(|t| stamp <= t.at(lane))
+    }
+
+    /// Whether anything of a CTA is known, if only that it has started.
+    pub fn has_met(&self, cta: u32, warps: u32) -> bool {
+        self.floor(cta) >= STARTED || self.more.iter().any(|m| m.0 < ASYNC && m.0 / warps == cta)
+    }
+
+    /// Whether `lane` of warp `agent` is known to be past what it did in interval `stamp`, with or without an order of memory.
+    pub fn has_passed(&self, agent: u32, lane: u32, stamp: Stamp) -> bool {
+        self.more(PASSED | agent).is_some_and(|t| stamp <= t.at(lane))
     }
 
     pub(super) fn contains_times(&self, agent: u32, times: &Times, warps: u32) -> bool {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::clock::{Order, Scope, Stamp};
+use super::clock::{Order, PREREQUISITE, Scope, Stamp};
 use crate::hazard::Hazards;
 
 /// Bytes a page.
@@ -93,10 +93,23 @@ impl Page {
         })
     }
 
+    /// The records of an earlier launch end; if this one may overlap with it, they become those of [`PREREQUISITE`].
     #[cold]
-    pub(super) fn renew(&mut self, launch: u32) {
+    pub(super) fn renew(&mut self, launch: u32, overlaps: bool) {
         self.launch = launch;
-        self.lines.fill(FRESH);
+        if !overlaps {
+            return self.lines.fill(FRESH);
+        }
+        self.open(0, self.writers.len());
+        let agent = |who: u32| who / 32 != PREREQUISITE;
+        for w in &mut self.writers {
+            let touched = w.stamp != 0 && agent(w.who);
+            *w = if touched { Writer { who: PREREQUISITE * 32, stamp: 1, tag: 0 } } else { Writer::default() };
+        }
+        for r in &mut self.readers {
+            let touched = r.stamp != 0 && agent(r.group * 32);
+            *r = if touched { Readers { group: PREREQUISITE, stamp: 1, ..Readers::default() } } else { Readers::default() };
+        }
     }
 
     /// Makes units of `1 << shift` bytes.
@@ -186,6 +199,8 @@ pub struct Tracker {
     /// Whether accesses are recorded and checked at all.
     pub enabled: bool,
     pub(super) launch: u32,
+    /// The launch before, if this one may begin before that has ended.
+    overlapped: Option<u32>,
     /// How many unordered readers of a global unit are remembered beyond the first.
     pub(super) global_readers: u32,
     pub(super) extra: Vec<Readers>,
@@ -201,11 +216,23 @@ impl Tracker {
             hazards: Hazards::new(),
             enabled,
             launch,
+            overlapped: None,
             global_readers: 3,
             extra: vec![Readers::default()],
             free: 0,
             draws: seed | 1,
         }
+    }
+
+    /// The launch may begin before launch number `before` has ended.
+    pub fn overlapping(mut self, before: Option<u32>) -> Self {
+        self.overlapped = before;
+        self
+    }
+
+    /// Whether what launch number `launch` did may be under way still.
+    pub(super) fn overlaps(&self, launch: u32) -> bool {
+        self.overlapped == Some(launch)
     }
 
     /// Every unordered reader is remembered, whatever that costs.

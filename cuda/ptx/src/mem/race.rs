@@ -1,6 +1,6 @@
 //! Whether two accesses race: what the records of a unit say, and what the clocks of who comes now know.
 
-use super::clock::{ASYNC, ASYNC_GENERIC, Order, Scope, Stamp, WarpOrder, lanes_of};
+use super::clock::{ASYNC, ASYNC_GENERIC, Order, PREREQUISITE, Scope, Stamp, WarpOrder, lanes_of};
 use super::page::*;
 use crate::hazard::{Graded, HazardKind, Site};
 
@@ -31,6 +31,14 @@ impl<'a> Me<'a> {
             stamp: warp.stamp,
             tag: tag_of(pc, strength),
             bit: 1 << (warp.agent % warps),
+        }
+    }
+
+    /// Who races with an access of this tag: strong ones race where a scope is too narrow.
+    fn by(&self, other: u32) -> &'static str {
+        match (strength_of(self.tag), strength_of(other)) {
+            (Some(_), Some(_)) => "a strong operation, whose scope or the other's leaves one of them out,",
+            _ => "a thread",
         }
     }
 
@@ -254,7 +262,7 @@ impl AsyncStep<'_> {
         if r.group >= ASYNC {
             let ok = r.group == self.who / 32 || self.knows(r.group, 0, r.stamp, order);
             let loosely = |warp: &WarpOrder| warp.knows_loosely(r.group, 0, r.stamp, order.warps);
-            return (!ok).then(|| self.grade(HazardKind::InFlight, loosely));
+            return (!ok).then(|| self.grade(race_kind(r.group, shared), loosely));
         }
         let all = |known: &dyn Fn(u32, u32) -> bool| {
             lanes_of(r.warps).all(|w| lanes_of(r.lanes).all(|l| known(r.group * order.warps + w, l)))
@@ -275,6 +283,9 @@ impl AsyncStep<'_> {
 }
 
 pub(super) fn race_kind(agent: u32, shared: bool) -> HazardKind {
+    if agent == PREREQUISITE {
+        return HazardKind::MissingGridWait;
+    }
     match (agent >= ASYNC, shared) {
         (true, _) => HazardKind::InFlight,
         (_, true) => HazardKind::SharedRace,
@@ -285,7 +296,12 @@ pub(super) fn race_kind(agent: u32, shared: bool) -> HazardKind {
 pub(super) fn report(what: Graded, at: Site, other: &Party, does: &str, by: &str, address: u64, tracker: &mut Tracker) {
     let agent = other.who / 32;
     let with = Site::new(pc_of(other.tag), if agent < ASYNC { agent } else { at.warp }, other.who % 32);
-    tracker.hazards.report_pair(what, at, Some(with), Some(address), || match what.kind {
+    // The instructions of another launch are not known here.
+    let with = Some(with).filter(|_| what.kind != HazardKind::MissingGridWait);
+    tracker.hazards.report_pair(what, at, with, Some(address), || match what.kind {
+        HazardKind::MissingGridWait => {
+            format!("{by} {does} what the launch before it wrote or read, and nobody has waited for that launch")
+        }
         HazardKind::MissingProxyFence => {
             format!("{by} {does} what a generic store wrote, with no fence.proxy.async between")
         }
@@ -373,7 +389,8 @@ pub(super) fn read_unit(page: &mut Page, unit: usize, lanes: u32, me: &Me, track
     if let Some(lane) = racing {
         let kind = if w.who == MBARRIER { HazardKind::MbarrierNotInitialized } else { race_kind(w.who / 32, shared) };
         let kind = me.grade(kind, &w, tracker);
-        report(kind, Site::new(pc_of(me.tag), me.warp.agent, lane), &Party::from(&w), "reads", "a thread", address, tracker);
+        let site = Site::new(pc_of(me.tag), me.warp.agent, lane);
+        report(kind, site, &Party::from(&w), "reads", me.by(w.tag), address, tracker);
     }
     let first = page.readers[unit];
     let mine = me.readers(lanes);
@@ -448,7 +465,7 @@ pub(super) fn write_unit(
             report(kind.strict(), site, &Party::from(&w), "writes the same value", "a thread", address, tracker);
         } else {
             let what = me.grade(kind, &w, tracker);
-            report(what, site, &Party::from(&w), "writes", "a thread", address, tracker);
+            report(what, site, &Party::from(&w), "writes", me.by(w.tag), address, tracker);
         }
     }
     let first = page.readers[unit];
@@ -460,7 +477,7 @@ pub(super) fn write_unit(
             if !(own || strong || me.knows_readers(&each, lane)) {
                 let party = each.party(me.warps, me.who(lane));
                 let what = me.grade_readers(race_kind(each.group, shared), &each, tracker);
-                report(what, site, &party, "writes", "a thread", address, tracker);
+                report(what, site, &party, "writes", me.by(each.tag), address, tracker);
             }
             if each.next == 0 {
                 break;

@@ -15,7 +15,8 @@
 
 use std::ops::Range;
 
-use super::clock::{Scope, Stamp, WarpOrder, lanes_of};
+use super::clock::{ASYNC, PREREQUISITE, Scope, Stamp, WarpOrder, lanes_of};
+use super::layout::Layouts;
 pub(crate) use super::page::IN_FLIGHT;
 pub use super::page::Tracker;
 use super::page::*;
@@ -33,6 +34,8 @@ pub struct Segment {
     init: Vec<u64>,
     pages: Vec<Option<Box<Page>>>,
     shared: bool,
+    /// How tensor copies laid out what they wrote.
+    pub(crate) layouts: Layouts,
 }
 
 /// Which bytes the lanes of a warp access.
@@ -55,7 +58,8 @@ pub(crate) struct Step<'a> {
 impl Segment {
     /// A segment of `len` uninitialised bytes. They read as 0xFF: a NaN in every float format.
     pub fn new(base: u64, len: usize, shared: bool) -> Self {
-        Self { base, data: vec![0xFF; len], init: vec![0; len.div_ceil(64)], pages: vec![None; len.div_ceil(PAGE)], shared }
+        let (init, pages) = (vec![0; len.div_ceil(64)], vec![None; len.div_ceil(PAGE)]);
+        Self { base, data: vec![0xFF; len], init, pages, shared, layouts: Layouts::default() }
     }
 
     /// Marks bytes as written (or not).
@@ -106,7 +110,7 @@ impl Segment {
     fn page<'p>(pages: &'p mut [Option<Box<Page>>], at: usize, shift: u32, tracker: &mut Tracker) -> &'p mut Page {
         let page = pages[at / PAGE].get_or_insert_with(|| Page::new(tracker.launch));
         if page.launch != tracker.launch {
-            page.renew(tracker.launch);
+            page.renew(tracker.launch, tracker.overlaps(page.launch));
         }
         if page.shift > shift {
             page.refine(shift, tracker);
@@ -168,6 +172,30 @@ impl Segment {
         }
     }
 
+    /// Reports a read through the read-only path of bytes that this launch wrote, before the read is recorded.
+    pub(crate) fn read_only(&self, pattern: &Pattern, bytes: usize, warp: &WarpOrder, pc: u32, tracker: &mut Tracker) {
+        let mut one = |lane: u32, at: usize| {
+            let Some(page) = self.pages[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { return };
+            for unit in page.units(at, at + bytes) {
+                let w = page.writer(unit);
+                if w.stamp != 0 && w.who / 32 != PREREQUISITE {
+                    let agent = w.who / 32;
+                    let other = Site::new(pc_of(w.tag), if agent < ASYNC { agent } else { warp.agent }, w.who % 32);
+                    let (site, address) = (Site::new(pc, warp.agent, lane), self.base + at as u64);
+                    tracker.hazards.report_pair(HazardKind::ReadOnlyPath, site, Some(other), Some(address), || {
+                        format!("{bytes} bytes that this launch wrote are read as if no thread of it wrote them")
+                    });
+                    return;
+                }
+            }
+        };
+        match *pattern {
+            Pattern::Run(start) => (0..32).for_each(|lane| one(lane, start + lane as usize * bytes)),
+            Pattern::One(at, lanes) => one(lanes.trailing_zeros(), at),
+            Pattern::Gather(offsets, mask) => lanes_of(mask).for_each(|lane| one(lane, offsets[lane as usize] as usize)),
+        }
+    }
+
     #[inline]
     fn read_at(&mut self, at: usize, bytes: usize, lanes: u32, me: &Me, tracker: &mut Tracker) {
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
@@ -185,6 +213,7 @@ impl Segment {
         let shift = bytes.trailing_zeros();
         match *pattern {
             Pattern::Run(start) => {
+                self.layouts.forget(start, 32 * bytes);
                 let (mut at, end) = (start, start + 32 * bytes);
                 while at < end {
                     let page = Self::page(&mut self.pages, at, shift, tracker);
@@ -265,6 +294,7 @@ impl Segment {
     }
 
     fn record_write(&mut self, at: usize, bytes: usize, lane: u32, me: &Me, tracker: &mut Tracker) {
+        self.layouts.forget(at, bytes);
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
         let units = page.units(at, at + bytes);
         page.open(units.start, units.end);
@@ -275,6 +305,7 @@ impl Segment {
 
     #[inline]
     fn write_at(&mut self, at: usize, bytes: usize, lane: u32, new: &[u8; 16], me: &Me, tracker: &mut Tracker) {
+        self.layouts.forget(at, bytes);
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
         let Range { start: from, end: to } = page.units(at, at + bytes);
         page.open(from, to);
@@ -294,6 +325,7 @@ impl Segment {
 
     /// Records an atomic read-modify-write by one lane.
     pub(crate) fn update(&mut self, at: usize, bytes: usize, lane: u32, step: &Step, tracker: &mut Tracker) {
+        self.layouts.forget(at, bytes);
         let me = Me::new(step.warp, &tracker.order, step.pc, step.strength);
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
         let units = page.units(at, at + bytes);
@@ -331,7 +363,7 @@ impl Segment {
             let Some(page) = self.pages[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { continue };
             let unit = (at % PAGE) >> page.shift;
             let w = page.writer(unit);
-            if w.stamp != 0 && !list.iter().any(|l: &(u32, Stamp, u32)| (l.0, l.1) == (w.who, w.stamp)) {
+            if w.stamp != 0 && w.who / 32 != PREREQUISITE && !list.iter().any(|l: &(u32, Stamp, u32)| (l.0, l.1) == (w.who, w.stamp)) {
                 list.push((w.who, w.stamp, pc_of(w.tag)));
             }
         }
@@ -341,6 +373,9 @@ impl Segment {
     /// Records an access by asynchronous work: reads or writes of `agent` at `stamp`, issued by threads that know what
     /// `issuers` know.
     pub(crate) fn touch_async(&mut self, at: usize, len: usize, write: bool, op: &AsyncStep, tracker: &mut Tracker) {
+        if write {
+            self.layouts.forget(at, len);
+        }
         let (mut at, end) = (at, at + len);
         let mut seen = Writer::default();
         while at < end {

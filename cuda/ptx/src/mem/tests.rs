@@ -477,6 +477,8 @@ impl Both {
         for h in new {
             match h.kind {
                 HazardKind::MissingProxyFence => ours.1 = true,
+                // Not an order of accesses.
+                HazardKind::PeerNotStarted => {}
                 _ => ours.0 = true,
             }
         }

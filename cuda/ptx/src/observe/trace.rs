@@ -134,6 +134,8 @@ pub enum Reason {
     },
     /// The other warps of the warpgroup.
     Warpgroup,
+    /// The CTA's pool of registers.
+    Registers,
     Sleep,
 }
 
@@ -532,6 +534,7 @@ impl Raw {
                         vec![("mbarrier", offset.into()), ("phase", phase.into())],
                     ),
                     Reason::Warpgroup => ("waits for the other warps' wgmma".into(), vec![]),
+                    Reason::Registers => ("waits for registers".into(), vec![]),
                     Reason::Sleep => ("sleeps".into(), vec![]),
                 };
                 numbers.push(lanes);

@@ -259,6 +259,8 @@ pub struct Function {
     pub maxnreg: Option<u32>,
     /// `.maxclusterrank`
     pub maxclusterrank: Option<u32>,
+    /// `.minnctapersm`
+    pub minnctapersm: Option<u32>,
     /// `.explicitcluster`
     pub explicit_cluster: bool,
     /// `.blocksareclusters`

@@ -517,6 +517,7 @@ impl<'a> Parser<'a> {
             reqnctapercluster: None,
             maxnreg: None,
             maxclusterrank: None,
+            minnctapersm: None,
             explicit_cluster: false,
             blocks_are_clusters: false,
             body: None,
@@ -544,7 +545,8 @@ impl<'a> Parser<'a> {
                         ".reqnctapercluster" => f.reqnctapercluster = Some(self.triple()?),
                         ".maxnreg" => f.maxnreg = Some(self.unsigned("a number of registers")?),
                         ".maxclusterrank" => f.maxclusterrank = Some(self.unsigned("a number of CTAs")?),
-                        ".minnctapersm" | ".maxnctapersm" => {
+                        ".minnctapersm" => f.minnctapersm = Some(self.unsigned("a count")?),
+                        ".maxnctapersm" => {
                             self.unsigned("a count")?;
                         }
                         ".explicitcluster" => f.explicit_cluster = true,

@@ -12,6 +12,7 @@
 
 mod bugs;
 mod cases;
+mod detected;
 mod driver;
 mod floats;
 mod flow;

@@ -83,6 +83,18 @@ fn damage(line: &str) -> Vec<(&'static str, String)> {
         let predicate = line.split_whitespace().nth(1).expect("a predicate").trim_end_matches(',');
         all.push(("removed", format!("setp.eq.u32 {predicate}, 0, 0;")));
     }
+    if opcode.starts_with("setmaxnreg")
+        && let Ok(n) = last.parse::<u32>()
+    {
+        all.push(("8 registers more", format!("{head} {};", n + 8)));
+    }
+    // The constant part of a matrix descriptor with the 128-byte swizzle.
+    if opcode == "or.b64"
+        && let Ok(bits) = last.parse::<u64>()
+        && bits >> 62 == 1
+    {
+        all.push(("another swizzle", format!("{head} {:#x};", bits + (1 << 62))));
+    }
     for ordered in [".acquire.gpu", ".release.gpu"] {
         if opcode.contains(ordered) && !opcode.starts_with("fence") {
             all.push(("relaxed", line.replacen(ordered, ".relaxed.gpu", 1)));

@@ -11,7 +11,7 @@ use crate::hazard::{HazardKind, Site};
 use crate::ir::Addr;
 use crate::mbarrier::{Mbarrier, Misuse, State};
 use crate::mem::shadow::Step;
-use crate::mem::{Clock, Memory, Scope, Space, Which, lanes_of};
+use crate::mem::{Clock, Memory, Order, Scope, Space, Which, lanes_of};
 use crate::request::FaultKind;
 
 /// An `mbarrier` instruction.
@@ -45,7 +45,8 @@ pub struct Arrive {
     pub count: Count,
     pub drop: bool,
     pub no_complete: bool,
-    pub release: bool,
+    /// The scope of the release; `None`: relaxed.
+    pub release: Option<Scope>,
 }
 
 /// `mbarrier.test_wait` and `try_wait`.
@@ -57,7 +58,8 @@ pub struct PhaseWait {
     pub value: u16,
     pub parity: bool,
     pub blocks: bool,
-    pub acquire: bool,
+    /// The scope of the acquire; `None`: relaxed.
+    pub acquire: Option<Scope>,
 }
 
 fn value32(warp: &Warp, register: u16, lane: u32) -> u32 {
@@ -96,8 +98,12 @@ pub(super) fn execute(
             m.demand(warp, at, warp.regs.undef32(*bytes), "the transaction count");
             for lane in lanes_of(at.mask) {
                 let key = find(m, asyncs, warp, at.only(lane), *space, a[lane as usize])?;
+                visit(m, warp, at.only(lane), key);
                 let bytes = value32(warp, *bytes, lane);
                 let site = warp.site(at.pc, lane);
+                if let Some(bar) = asyncs.bars.get_mut(&key) {
+                    bar.last = Some(site);
+                }
                 if *complete {
                     complete_tx(m, asyncs, key, site, bytes);
                 } else {
@@ -164,6 +170,9 @@ fn init(
         fence: None,
         now: Ledger::default(),
         before: Ledger::default(),
+        last: None,
+        from_others: false,
+        done_from_others: false,
     };
     asyncs.bars.insert(key, bar);
     if let Some(t) = &mut m.trace {
@@ -207,6 +216,13 @@ pub(super) fn find(
         });
     }
     Ok(key)
+}
+
+/// The lane's operation on an object in another CTA must be over before that CTA ends.
+fn visit(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, key: Key) {
+    if key.0 != warp.home.slot() {
+        m.mem.visit(&warp.order, warp.home, at.pc, at.mask, key.0, key.1.into());
+    }
 }
 
 /// The object where a copy by the async proxy will complete: its initialisation must be visible to that proxy too.
@@ -285,6 +301,7 @@ fn complete_phase(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key, site: Site
     order.with_agent(&mut clock, bar.agent, bar.stamp);
     bar.done = clock;
     bar.before = std::mem::take(&mut bar.now);
+    bar.done_from_others = std::mem::take(&mut bar.from_others);
     bar.stamp = order.tick();
     bar.phase += 1;
     if let Some(t) = &mut m.trace
@@ -298,7 +315,11 @@ fn complete_phase(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key, site: Site
 
 /// Bytes have landed.
 pub(super) fn complete_tx(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key, site: Site, bytes: u32) {
-    if asyncs.bars.contains_key(&key) {
+    if let Some(bar) = asyncs.bars.get_mut(&key) {
+        // Whose copy lands here has started.
+        if m.kernel.grid.cluster_ctas > 1 {
+            Order::started(&mut bar.gathering, site.warp / m.kernel.grid.warps);
+        }
         change(m, asyncs, key, site, |b| b.complete_tx(bytes));
     } else {
         m.report(HazardKind::MbarrierNotInitialized, site, Some(key.1.into()), || {
@@ -317,6 +338,18 @@ pub(super) fn arrive_with(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key, si
 /// One more arrival is expected in this phase.
 pub(super) fn expect_arrival(m: &mut Machine<'_>, asyncs: &mut Asyncs, key: Key, site: Site) {
     change(m, asyncs, key, site, |b| b.increase_pending().map(|()| false));
+}
+
+/// The CTA of an mbarrier ends: its last phase must have had all that came in it.
+pub(super) fn end(m: &mut Machine<'_>, key: Key, bar: &Bar) {
+    let (Some(object), Some(site)) = (object(m, key), bar.last) else { return };
+    let Mbarrier { pending, expected, tx, .. } = object;
+    if pending != expected || tx != 0 {
+        m.report(HazardKind::UnfinishedPhase.strict(), site, Some(key.1.into()), || {
+            let arrived = expected.saturating_sub(pending);
+            format!("phase {} of an mbarrier ends with its CTA: {arrived} of {expected} arrivals, {tx} bytes still expected", bar.phase)
+        });
+    }
 }
 
 fn object(m: &mut Machine<'_>, key: Key) -> Option<Mbarrier> {
@@ -344,6 +377,12 @@ fn arrive(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &Arrive
         for lane in lanes_of(lanes) {
             key = find(m, asyncs, warp, at.only(lane), op.space, address)?;
         }
+        visit(m, warp, at.of(lanes), key);
+        if key.0 != warp.home.slot() && op.release == Some(Scope::Cta) {
+            m.report(HazardKind::NarrowScope.strict(), warp.site(at.pc, lanes.trailing_zeros()), Some(address), || {
+                "the release of an arrival on another CTA's mbarrier has the scope .cta, not .cluster".into()
+            });
+        }
         let value = |warp: &Warp, lane| match op.count {
             Count::One => 1,
             Count::Many(r) | Count::Expect(r) => value32(warp, r, lane),
@@ -363,11 +402,13 @@ fn arrive(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &Arrive
             rest &= !part;
             let order = &mut m.mem.tracker.order;
             let clock = match op.release {
-                true => order.publish(&mut warp.order, part),
-                false => order.publish_fenced(&warp.order, part, Scope::Cta),
+                Some(_) => order.publish(&mut warp.order, part),
+                None => order.publish_fenced(&warp.order, part, Scope::Cta),
             };
             for lane in lanes_of(part) {
                 let Some(bar) = asyncs.bars.get_mut(&key) else { continue };
+                bar.last = Some(warp.site(at.pc, lane));
+                bar.from_others |= key.0 != warp.home.slot() && op.release.is_some();
                 m.mem.tracker.order.join(&mut bar.gathering, &clock);
                 let phase = bar.phase;
                 let pending = object(m, key).map_or(0, |o| o.pending);
@@ -431,8 +472,13 @@ fn wait(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &PhaseWai
         };
         if past {
             over |= lanes;
+            if op.acquire == Some(Scope::Cta) && bar.done_from_others {
+                m.report(HazardKind::NarrowScope.strict(), site, Some(address), || {
+                    "the acquire has the scope .cta, not .cluster, and another CTA arrived in the phase".into()
+                });
+            }
             let order = &m.mem.tracker.order;
-            if op.acquire && bar.phase > 0 {
+            if op.acquire.is_some() && bar.phase > 0 {
                 order.acquire(&mut warp.order, lanes, &bar.done);
             } else if bar.phase > 0 {
                 order.acquire_at_fence(&mut warp.order, lanes, &bar.done);

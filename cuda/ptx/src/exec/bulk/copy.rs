@@ -4,7 +4,7 @@ use super::barrier;
 use super::map;
 use super::queue;
 use super::state::{Asyncs, End, Key, Pending, Piece};
-use crate::exec::access::{addresses, range};
+use crate::exec::access::{addresses, range, within};
 use crate::exec::combine::Action;
 use crate::exec::flow::{At, Flow, Stop};
 use crate::exec::machine::Machine;
@@ -12,9 +12,9 @@ use crate::exec::warp::Warp;
 use crate::hazard::HazardKind;
 use crate::ir::{Addr, Class, Reg};
 use crate::mem::shadow::{AsyncStep, IN_FLIGHT, Pattern, Step};
-use crate::mem::{Scope, Space, Which, lanes_of, mapa};
+use crate::mem::{Layout, Scope, Space, Which, lanes_of, mapa};
 use crate::request::FaultKind;
-use crate::tensor_map::{ElementType, TensorMap};
+use crate::tensor_map::{ElementType, Interleave, TensorMap};
 use crate::text::ast::Type;
 
 /// `cp.async`: to shared memory, from global memory.
@@ -190,6 +190,8 @@ struct Resolved {
     /// Bytes that the mbarrier counts.
     bytes: u32,
     reduce: Option<(Action, Type)>,
+    /// How a tensor lies in shared memory.
+    layout: Option<Layout>,
 }
 
 /// `cp.async.bulk…`
@@ -323,7 +325,12 @@ fn plain(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, to: &Addr,
         return m.fault(warp, at, FaultKind::IllegalInstruction, message);
     }
     let space = |side: &Side| if matches!(side, Side::Global(_)) { Space::Global } else { Space::Shared };
-    let (ta, fa) = (addresses(m, warp, to, at)[lane as usize], addresses(m, warp, from, at)[lane as usize]);
+    let (ta, fa) = (addresses(m, warp, to, at), addresses(m, warp, from, at));
+    if bytes > 0 {
+        within(m, warp, to, at, &ta, bytes.into());
+        within(m, warp, from, at, &fa, bytes.into());
+    }
+    let (ta, fa) = (ta[lane as usize], fa[lane as usize]);
     let (from, from_offset) = range(m, warp, at, space(&op.from), fa, bytes.into(), 16, false)?;
     let (to, to_offset) = range(m, warp, at, space(&op.to), ta, bytes.into(), 16, true)?;
     let shared = if matches!(to, Which::Shared(_)) { to_offset } else { from_offset } as u32;
@@ -336,6 +343,7 @@ fn plain(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, to: &Addr,
         box_range: (shared, bytes),
         bytes,
         reduce: op.reduce.map(|(how, ty)| (how, ty.expect("a plain reduction names its type"))),
+        layout: None,
     })
 }
 
@@ -361,7 +369,9 @@ fn tensor(
     }
     let coordinates: Vec<i32> = coordinates.iter().map(|&c| warp.regs.r32[c as usize][l] as i32).collect();
     let box_bytes = map.box_bytes();
-    let address = addresses(m, warp, addr, at)[l];
+    let address = addresses(m, warp, addr, at);
+    within(m, warp, addr, at, &address, box_bytes.into());
+    let address = address[l];
     let (shared, start) = range(m, warp, at, Space::Shared, address, box_bytes.into(), 128, !store)?;
     let start = start as u32;
     let (mut pieces, mut fills) = (Vec::new(), Vec::new());
@@ -423,11 +433,29 @@ fn tensor(
         let message = "the swizzle moves the box beyond the end of shared memory".to_string();
         return m.fault(warp, at, FaultKind::IllegalAddress, message);
     }
+    let layout = (map.interleave == Interleave::None).then_some(Layout { swizzle, pc: at.pc });
+    if let Some(layout) = layout.filter(|_| store) {
+        check_layout(m, warp, at, shared, &pieces, layout);
+    }
     let outer = global.map_or(shared, |g| g.0);
     let (to, from) = if store { (outer, shared) } else { (shared, outer) };
     let box_range = if high - low == box_bytes { (low, box_bytes) } else { (low, 0) };
-    let resolved = Resolved { to, from, pieces, fills, fill: map.fill(), box_range, bytes: box_bytes, reduce: None };
+    let resolved = Resolved { to, from, pieces, fills, fill: map.fill(), box_range, bytes: box_bytes, reduce: None, layout };
     Ok((resolved, map))
+}
+
+/// A tensor is stored from shared memory: what another tensor copy wrote there must lie as this one's map has it.
+fn check_layout(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, shared: Which, pieces: &[Piece], layout: Layout) {
+    let segment = m.mem.parts_of(shared).0;
+    let chunks = pieces.iter().flat_map(|p| (p.from & !15..p.from + p.len).step_by(16));
+    let known = chunks.filter_map(|at| Some((at, segment.layouts.of(at as usize)?)));
+    let mut wrong = known.filter(|(at, was)| was.is_misread(*at, layout.swizzle, 0));
+    if let Some((place, was)) = wrong.next() {
+        let line = m.kernel.program.line(was.pc).1;
+        m.report(HazardKind::LayoutMismatch, warp.site(at.pc, at.lane()), Some(place.into()), || {
+            format!("the tensor map's swizzle is {}, the copy of PTX line {line} wrote by {}", layout.swizzle, was.swizzle)
+        });
+    }
 }
 
 /// A copy whose end a bulk group tells: from shared memory to global memory. It is the group of the first of the lanes `alike`.
@@ -501,6 +529,7 @@ fn signalled(
             r.reduce,
             End::Barrier { key, bytes: r.bytes, agent: 0 },
         );
+        let op = Pending { layout: r.layout, ..op };
         issue(m, asyncs, warp, at, op, key, r.box_range, true);
     }
     Ok(())
@@ -542,6 +571,11 @@ fn issue(
         } else {
             op.pieces.iter().for_each(|p| write(p.to, p.len));
             op.fills.iter().for_each(|f| write(f.0, f.1));
+        }
+        if let Some(layout) = op.layout {
+            let size = segment.data.len();
+            let parts = op.pieces.iter().map(|p| (p.to, p.len)).chain(op.fills.iter().copied());
+            parts.for_each(|(at, len)| segment.layouts.set(at as usize, len as usize, size, layout));
         }
     }
     if op.reduce.is_none() {

@@ -84,14 +84,14 @@ fn fence_map(cx: &mut Cx<'_>) -> Result<Bulk, String> {
     Ok(Bulk::FenceMap(scope, Some(addr)))
 }
 
-/// Semantics and scope, if given: whether the operation orders memory.
-fn sem(cx: &mut Cx<'_>, allowed: &str) -> Result<bool, String> {
+/// Semantics and scope: the scope of what the operation orders, `None` if it orders nothing. By default it is ordered, in the CTA.
+fn sem(cx: &mut Cx<'_>, allowed: &str) -> Result<Option<Scope>, String> {
     let ordered = match cx.pick(&[("relaxed", false), (allowed, true)]) {
         Some(ordered) => ordered,
-        None => return Ok(true),
+        None => return Ok(Some(Scope::Cta)),
     };
     match cx.pick(&SCOPES[..2]) {
-        Some(_) => Ok(ordered),
+        Some(scope) => Ok(ordered.then_some(scope)),
         None => Err(format!("`{}`: the scope is .cta or .cluster", cx.inst.opcode)),
     }
 }

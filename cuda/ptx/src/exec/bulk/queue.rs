@@ -407,7 +407,9 @@ pub fn cta_ended(m: &mut Machine<'_>, asyncs: &mut Asyncs, slot: u32) {
             i += 1;
         }
     }
-    asyncs.bars.retain(|key, _| key.0 != slot);
+    let mut ended: Vec<_> = asyncs.bars.extract_if(|key, _| key.0 == slot).collect();
+    ended.sort_by_key(|(key, _)| *key);
+    ended.iter().for_each(|(key, bar)| barrier::end(m, *key, bar));
 }
 
 /// The launch has ended (`ok`: without a fault): everything lands.

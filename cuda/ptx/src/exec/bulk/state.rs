@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use super::ledger::Ledger;
 use crate::exec::combine::Action;
 use crate::hazard::Site;
-use crate::mem::{Clock, Which};
+use crate::mem::{Clock, Layout, Which};
 use crate::text::ast::Type;
 
 /// Where an object lives: slot of the CTA, offset in its shared memory.
@@ -30,6 +30,11 @@ pub struct Bar {
     /// Who brought what to the current phase, and to the one before.
     pub now: Ledger,
     pub before: Ledger,
+    /// Who arrived last, or announced bytes.
+    pub last: Option<Site>,
+    /// Whether threads of other CTAs have arrived in the current phase, and in the last one.
+    pub from_others: bool,
+    pub done_from_others: bool,
 }
 
 /// A `fence.proxy.tensormap` that lanes executed: the interval behind it, and what it made visible.
@@ -85,6 +90,8 @@ pub struct Pending {
     pub snapshot: Option<(Vec<u8>, Vec<u32>)>,
     /// The range that was marked as one.
     pub whole: Option<(u32, u32)>,
+    /// How a tensor copy lays out what it writes to shared memory.
+    pub layout: Option<Layout>,
     pub end: End,
     /// Its number in a trace; 0: none.
     pub traced: u32,
@@ -102,7 +109,8 @@ impl Pending {
         reduce: Option<(Action, Type)>,
         end: End,
     ) -> Self {
-        Self { site, from: Some(from), to, pieces, fills, fill, reduce, snapshot: None, whole: None, end, traced: 0 }
+        let (snapshot, whole, layout) = (None, None, None);
+        Self { site, from: Some(from), to, pieces, fills, fill, reduce, snapshot, whole, layout, end, traced: 0 }
     }
 }
 

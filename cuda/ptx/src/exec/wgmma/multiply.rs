@@ -169,7 +169,7 @@ impl Reader {
             Major::K => (tile.stride_k, tile.stride),
             Major::Mn => (tile.stride, tile.stride_k),
         };
-        let mut outside = None;
+        let (mut outside, mut misread) = (None, None);
         for line in 0..lines {
             for chunk in 0..chunks {
                 let address = descriptor.chunk(tile.major, line as u32, chunk as u32) as usize;
@@ -183,6 +183,11 @@ impl Reader {
                     undefined.extend((0..16).map(index));
                     continue;
                 };
+                if let Some(layout) = segment.layouts.of(address)
+                    && layout.is_misread(address as u32, descriptor.swizzle, descriptor.base)
+                {
+                    misread.get_or_insert((address, layout));
+                }
                 let bytes: &[u8; 16] = bytes.try_into().expect("16 bytes");
                 spread(tile.element, bytes, &mut out[line * across + chunk * per * along_line..], along_line);
                 let bad = segment.undefined(address, 16);
@@ -196,6 +201,13 @@ impl Reader {
             }
         }
         undefined.dedup();
+        if let Some((address, was)) = misread {
+            let line = m.kernel.program.line(was.pc).1;
+            m.report(HazardKind::LayoutMismatch, Site::new(self.pc, self.first, 0), Some(address as u64), || {
+                let base = if descriptor.base == 0 { String::new() } else { format!(" from line {}", descriptor.base) };
+                format!("the descriptor's swizzle is {}{base}, the copy of PTX line {line} wrote by {}", descriptor.swizzle, was.swizzle)
+            });
+        }
         if let Some(address) = outside {
             let site = Site::new(self.pc, self.first, 0);
             m.report(HazardKind::OutOfBounds, site, Some(address as u64), || "wgmma reads beyond shared memory".into());
