@@ -20,8 +20,8 @@ pub mod shadow;
 mod tests;
 
 pub use clock::{Clock, FencedSpace, Order, Scope, SyncPoint, Synced, WarpOrder, lanes_of};
-pub(crate) use layout::Layout;
 pub use global::{GLOBAL_BASE, Global, MAX_ALLOCATION, MemoryError};
+pub(crate) use layout::Layout;
 pub use shadow::{Segment, Tracker};
 
 use crate::hazard::{HazardKind, Site};

@@ -363,7 +363,10 @@ impl Segment {
             let Some(page) = self.pages[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { continue };
             let unit = (at % PAGE) >> page.shift;
             let w = page.writer(unit);
-            if w.stamp != 0 && w.who / 32 != PREREQUISITE && !list.iter().any(|l: &(u32, Stamp, u32)| (l.0, l.1) == (w.who, w.stamp)) {
+            if w.stamp != 0
+                && w.who / 32 != PREREQUISITE
+                && !list.iter().any(|l: &(u32, Stamp, u32)| (l.0, l.1) == (w.who, w.stamp))
+            {
                 list.push((w.who, w.stamp, pc_of(w.tag)));
             }
         }

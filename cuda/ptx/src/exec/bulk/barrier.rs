@@ -347,7 +347,10 @@ pub(super) fn end(m: &mut Machine<'_>, key: Key, bar: &Bar) {
     if pending != expected || tx != 0 {
         m.report(HazardKind::UnfinishedPhase.strict(), site, Some(key.1.into()), || {
             let arrived = expected.saturating_sub(pending);
-            format!("phase {} of an mbarrier ends with its CTA: {arrived} of {expected} arrivals, {tx} bytes still expected", bar.phase)
+            format!(
+                "phase {} of an mbarrier ends with its CTA: {arrived} of {expected} arrivals, {tx} bytes still expected",
+                bar.phase
+            )
         });
     }
 }

@@ -205,7 +205,10 @@ impl Reader {
             let line = m.kernel.program.line(was.pc).1;
             m.report(HazardKind::LayoutMismatch, Site::new(self.pc, self.first, 0), Some(address as u64), || {
                 let base = if descriptor.base == 0 { String::new() } else { format!(" from line {}", descriptor.base) };
-                format!("the descriptor's swizzle is {}{base}, the copy of PTX line {line} wrote by {}", descriptor.swizzle, was.swizzle)
+                format!(
+                    "the descriptor's swizzle is {}{base}, the copy of PTX line {line} wrote by {}",
+                    descriptor.swizzle, was.swizzle
+                )
             });
         }
         if let Some(address) = outside {

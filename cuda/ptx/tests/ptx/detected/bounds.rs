@@ -51,14 +51,20 @@ fn an_index_does_not_reach_another_shared_variable() {
         atom.shared.add.u32 %r10, [third], 1;";
     let p = program(32, body);
     p.clean();
-    p.named("[%r6], %r0", "[%r6+256], %r0", SharedOverflow, "an address made from `first` (256 bytes at 0x0) lies in `second` at 0x100");
+    p.named(
+        "[%r6], %r0",
+        "[%r6+256], %r0",
+        SharedOverflow,
+        "an address made from `first` (256 bytes at 0x0) lies in `second` at 0x100",
+    );
     p.named("[%r6], %r0", "[%r6+132], %r0", SharedOverflow, "made from `first`");
     p.named("[%r3], %r0", "[%r3+-4], %r0", SharedOverflow, "made from `second` (256 bytes at 0x100) lies in `first`");
     p.named("%r7, 2;", "%r7, 3;", SharedOverflow, "lies in `third` at 0x200");
     p.named("ld.u32 %r8, [%d1];", "ld.u32 %r8, [%d1+256];", SharedOverflow, "made from `second`");
     p.named("[third], 1", "[second+256], 1", SharedOverflow, "lies in `third`");
     // An address that may be of either variable is not known to be wrong, nor is one from memory or a difference.
-    let either = "setp.lt.u32 %q1, %r7, 1;\n selp.u32 %r11, %r4, %r1, %q1;\n mad.lo.u32 %r11, %r0, 4, %r11;\n st.shared.u32 [%r11], %r0;";
+    let either =
+        "setp.lt.u32 %q1, %r7, 1;\n selp.u32 %r11, %r4, %r1, %q1;\n mad.lo.u32 %r11, %r0, 4, %r11;\n st.shared.u32 [%r11], %r0;";
     p.with("cvt.u64.u32", &format!("{either}\n cvt.u64.u32")).clean();
     let moved = "sub.u32 %r11, %r5, %r1;\n add.u32 %r11, %r1, %r11;\n st.shared.u32 [%r11+252], 1;";
     p.with("atom.shared", &format!("bar.sync 0;\n {moved}\n atom.shared")).clean();

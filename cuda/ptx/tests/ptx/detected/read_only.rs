@@ -26,5 +26,10 @@ fn what_the_launch_wrote_is_not_read_through_the_read_only_path() {
     }
     p.named("add.s64 %d3, %p1, %d0;", "add.s64 %d3, %p0, %d0;", ReadOnlyPath, "against PTX line");
     // So does what a copy engine or an atomic operation wrote.
-    p.named("st.global.u32 [%d1], %r1;\n        bar.sync 0;\n        ld.global.u32", "red.global.add.u32 [%d1], 1;\n bar.sync 0;\n ld.global.nc.u32", ReadOnlyPath, "");
+    p.named(
+        "st.global.u32 [%d1], %r1;\n        bar.sync 0;\n        ld.global.u32",
+        "red.global.add.u32 [%d1], 1;\n bar.sync 0;\n ld.global.nc.u32",
+        ReadOnlyPath,
+        "",
+    );
 }
