@@ -113,7 +113,7 @@ pub(crate) fn launch(
     };
     *global = m.mem.global;
     for own in workspace.into_iter().chain([params]) {
-        global.take_back(own);
+        global.take_back(own).expect("it was allocated here");
     }
     Ok(report)
 }

@@ -109,11 +109,14 @@ impl Global {
         Ok(())
     }
 
-    /// Takes back the last allocation, which nobody will use again: its addresses go to the next.
-    pub(crate) fn take_back(&mut self, address: u64) {
-        let last = self.allocations.pop().expect("there is an allocation");
-        assert_eq!(last.segment.base, address, "the last allocation is taken back first");
+    /// Frees an allocation that nobody will use again: if nothing was allocated after it, its addresses go to the next.
+    pub(crate) fn take_back(&mut self, address: u64) -> Result<(), MemoryError> {
+        if self.allocations.last().is_none_or(|last| last.segment.base != address) {
+            return self.free(address);
+        }
+        self.allocations.pop();
         self.next = address;
+        Ok(())
     }
 
     /// Makes the allocation at `address` one that kernels may only read (constants, parameters).
@@ -273,7 +276,13 @@ mod tests {
         assert_eq!(g.read(a, 1), Err(MemoryError::Freed { address: a }));
         assert!(matches!(g.alloc(1 << 40), Err(MemoryError::OutOfMemory { .. })));
         let d = g.alloc(4).unwrap();
-        assert!(g.owns(a) && g.owns(d) && !g.owns(d + (1 << 20)) && !g.owns(8));
+        let e = g.alloc(4).unwrap();
+        g.take_back(e).unwrap();
+        assert_eq!(g.alloc(8), Ok(e));
+        g.take_back(c).unwrap();
+        assert_eq!(g.read(c, 1), Err(MemoryError::Freed { address: c }));
+        let c = g.alloc(8).unwrap();
+        assert!(g.owns(a) && g.owns(d) && !g.owns(c + 2 * GAP) && !g.owns(8));
         g.write(d + 1, &[7]).unwrap();
         assert_eq!(g.read_with_mask(d, 4).unwrap().1, [false, true, false, false]);
         g.write(c, &[9; 8]).unwrap();
