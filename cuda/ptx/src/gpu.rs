@@ -6,6 +6,7 @@ use crate::exec;
 use crate::exec::module::Module;
 use crate::ir::program::{RelocationTarget, handle};
 use crate::mem::{Global, MemoryError};
+use crate::observe::Observe;
 use crate::request::{Launch, ModuleHandle, Options, Report};
 use crate::text::ast::Space;
 
@@ -80,6 +81,11 @@ impl Gpu {
             self.memory.assume_written();
         }
         self.options.hazards = on;
+    }
+
+    /// What of the next launches is to be seen.
+    pub fn observe(&mut self, observe: Observe) {
+        self.options.observe = observe;
     }
 
     /// Places a module's variables in memory.

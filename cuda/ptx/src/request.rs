@@ -53,6 +53,8 @@ pub struct Options {
     pub asynchrony: Asynchrony,
     /// Which lane `elect.sync` picks.
     pub election: Election,
+    /// Streaming multiprocessors: an H100 SXM has 132. Fewer make a kernel small that is started on as many CTAs as they hold.
+    pub multiprocessors: u32,
     /// Warp instructions after which a launch is given up.
     pub step_limit: u64,
     /// Time after which a launch is given up; none if not given.
@@ -73,6 +75,7 @@ impl Default for Options {
             counters: true,
             asynchrony: Asynchrony::Adversarial,
             election: Election::Lowest,
+            multiprocessors: 132,
             step_limit: u64::MAX,
             time_limit: None,
             observe: Observe::default(),

@@ -2,63 +2,34 @@
 //! through the environment, a [`Line`] of JSON for each launch comes back in a file.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::hazard::Hazard;
+use crate::request::Options;
 
 /// The variable of the environment that holds the [`Order`].
 pub const VARIABLE: &str = "PTXI_EXEC";
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Order {
-    /// Decides every choice that the ISA leaves open.
-    pub seed: u64,
-    /// Look for hazards.
-    pub hazards: bool,
-    /// Let strict hazards count as errors.
-    pub strict: bool,
-    /// Let `elect.sync` pick any lane, by the seed.
-    pub elect_any: bool,
+    /// How launches are run, and what is seen of those that are chosen.
+    pub options: Options,
     /// A file of hazards not to report (see [`suppress`](crate::suppress)).
     pub suppress: Option<PathBuf>,
-    /// Count, by kernel and line.
-    pub counters: bool,
     /// A folder that gets a launch file of each chosen launch.
     pub capture: Option<PathBuf>,
     /// Choose kernels whose name contains this.
     pub only: Option<String>,
     /// Choose the launch with this number; the first is 1.
     pub launch: Option<u64>,
-    /// Warp instructions after which a launch is given up.
-    pub step_limit: Option<u64>,
-    /// Seconds after which a launch is given up.
-    pub time_limit: Option<Duration>,
+    /// The file that gets what the options have traced.
+    pub trace: Option<PathBuf>,
     /// The file that gets a [`Line`] for each launch.
     pub report: Option<PathBuf>,
-}
-
-impl Default for Order {
-    fn default() -> Order {
-        Order {
-            seed: 0,
-            hazards: true,
-            strict: false,
-            elect_any: false,
-            suppress: None,
-            counters: false,
-            capture: None,
-            only: None,
-            launch: None,
-            step_limit: None,
-            time_limit: None,
-            report: None,
-        }
-    }
 }
 
 impl Order {
@@ -115,7 +86,8 @@ mod tests {
 
     #[test]
     fn an_order_survives_its_way_and_chooses() {
-        let order = Order { only: Some("gemm".into()), launch: Some(2), hazards: false, ..Order::default() };
+        let options = Options { hazards: false, ..Options::default() };
+        let order = Order { options, only: Some("gemm".into()), launch: Some(2), ..Order::default() };
         let text = serde_json::to_string(&order).unwrap();
         assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), order);
         assert!(order.chooses("my_gemm_kernel", 2) && !order.chooses("my_gemm_kernel", 1) && !order.chooses("add", 2));

@@ -121,6 +121,7 @@ impl Interpreted {
             counters,
             step_limit,
             time_limit,
+            multiprocessors: options.multiprocessors,
             observe: options.observe.clone(),
             interrupt: options.interrupt.clone(),
             ..request::Options::default()

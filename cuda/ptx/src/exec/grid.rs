@@ -3,8 +3,6 @@
 use crate::ir::Entry;
 use crate::request::Launch;
 
-/// Streaming multiprocessors of an H100 SXM.
-pub const SMS: u32 = 132;
 /// Threads that an SM holds.
 pub const SM_THREADS: u32 = 2048;
 /// Registers of an SM.
@@ -40,7 +38,7 @@ pub struct Grid {
     pub cluster_ctas: u32,
     /// Clusters in the grid.
     pub clusters: u32,
-    /// Clusters that an H100 holds at once.
+    /// Clusters that the device holds at once.
     pub max_resident: u32,
     /// Static and dynamic shared memory of a CTA.
     pub shared_bytes: u32,
@@ -64,8 +62,8 @@ impl Grid {
         volume(self.extent)
     }
 
-    /// The grid of a launch of this kernel, or why it cannot be.
-    pub fn new(launch: &Launch, entry: &Entry) -> Result<Grid, String> {
+    /// The grid of a launch of this kernel on so many multiprocessors, or why it cannot be.
+    pub fn new(launch: &Launch, entry: &Entry, sms: u32) -> Result<Grid, String> {
         let (mut grid, block) = (launch.grid, launch.block);
         let cluster = match (entry.reqnctapercluster, launch.cluster) {
             (Some(r), c) if c == [1, 1, 1] || c == r => r,
@@ -123,13 +121,13 @@ impl Grid {
             ));
         }
         let per_sm = room.into_iter().min().expect("four numbers").max(1);
-        let max_resident = (SMS * per_sm / cluster_ctas).max(1);
+        let max_resident = (sms * per_sm / cluster_ctas).max(1);
         let clusters = (ctas / u64::from(cluster_ctas)) as u32;
         if launch.cooperative && clusters > max_resident {
             let most = max_resident * cluster_ctas;
             return Err(format!(
                 "a cooperative launch needs all {ctas} CTAs at once, and {most} are the most here: an SM has room for {by_threads} \
-                 by their threads, {by_shared} by shared memory, {by_registers} by registers, and there are {SMS} SMs"
+                 by their threads, {by_shared} by shared memory, {by_registers} by registers, and there are {sms} SMs"
             ));
         }
         Ok(Grid { extent: grid, block, cluster, threads, warps, cluster_ctas, clusters, max_resident, shared_bytes })

@@ -1,6 +1,6 @@
 //! The kernel that runs: what stays the same during a launch.
 
-use super::grid::{Grid, SM_THREADS, SMS, unlinear};
+use super::grid::{Grid, SM_THREADS, unlinear};
 use super::lanes::{ALL, Regs};
 use super::warp::Warp;
 use crate::hazard::{Place, Site};
@@ -89,8 +89,8 @@ impl Kernel<'_> {
             Special::LaneId => lane,
             Special::WarpId => warp,
             Special::NWarpId => SM_THREADS / 32,
-            Special::SmId => slot % SMS,
-            Special::NSmId => SMS,
+            Special::SmId => slot % self.options.multiprocessors.max(1),
+            Special::NSmId => self.options.multiprocessors,
             Special::GridId => 1,
             Special::LanemaskEq => 1 << lane,
             Special::LanemaskLe => ALL >> (31 - lane),

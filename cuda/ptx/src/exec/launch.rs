@@ -37,7 +37,7 @@ pub(crate) fn launch(
 ) -> Result<Report, String> {
     let program = &module.program;
     let entry = program.entry(&launch.entry).ok_or_else(|| format!("there is no kernel `{}`", launch.entry))?;
-    let grid = Grid::new(launch, entry)?;
+    let grid = Grid::new(launch, entry, options.multiprocessors)?;
     let parameters = launch.pack(&entry.params)?;
     let observe = &options.observe;
     let probes = Probes::new(&observe.probes, program, &grid)?;

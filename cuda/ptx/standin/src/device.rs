@@ -6,8 +6,9 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use ptx::Gpu;
+use ptx::observe::Trace;
 use ptx::standin::Order;
-use ptx::{Election, Gpu, Options};
 
 use crate::call::{Result, failure};
 use crate::graph::{Graph, Node};
@@ -31,6 +32,8 @@ pub struct Device {
     pub order: Order,
     /// Launches so far.
     pub launches: u64,
+    /// What was traced of them.
+    pub traces: Vec<Trace>,
     /// What ended a kernel: every later call fails with it, as on a card.
     pub fault: Option<Status>,
     /// The graph that the streams without a handle (the default ones) are captured into.
@@ -122,18 +125,9 @@ pub fn perform(work: &Work) -> Result {
 impl Device {
     fn new() -> Device {
         let order = session().order.clone();
-        let options = Options {
-            seed: order.seed,
-            hazards: order.hazards,
-            strict: order.strict,
-            counters: order.counters,
-            step_limit: order.step_limit.unwrap_or(u64::MAX),
-            time_limit: order.time_limit,
-            election: if order.elect_any { Election::Seeded } else { Election::Lowest },
-            ..Options::default()
-        };
         Device {
-            gpu: Gpu::new(options),
+            gpu: Gpu::new(order.options.clone()),
+            traces: Vec::new(),
             blocks: Blocks::default(),
             modules: Modules::default(),
             streams: Handles::new("stream", 4),

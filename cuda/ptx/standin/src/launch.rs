@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use ptx::observe::{Observe, Observed, Trace};
 use ptx::standin::Record;
 use ptx::{FaultKind, HazardKind, KernelInfo, Launch, ParamInfo};
 
@@ -11,7 +12,7 @@ use crate::device::Device;
 use crate::host;
 use crate::modules::{Kernel, Loaded, SHARED_BY_DEFAULT};
 use crate::occupancy;
-use crate::properties::MULTIPROCESSORS;
+use crate::properties;
 use crate::session::session;
 use crate::status::Status;
 use crate::types::LaunchAttribute;
@@ -79,7 +80,8 @@ impl Device {
         self.launches += 1;
         let number = self.launches;
         let chosen = self.order.chooses(&kernel.name, number);
-        self.gpu.look_for_hazards(self.order.hazards && chosen);
+        self.gpu.look_for_hazards(self.order.options.hazards && chosen);
+        self.gpu.observe(if chosen { self.order.options.observe.clone() } else { Observe::default() });
         self.blocks.before_launch(&mut self.gpu)?;
         if let Some(folder) = self.order.capture.as_ref().filter(|_| chosen) {
             capture(folder, number, (&kernel, &loaded), request, &self.gpu, &self.blocks)?;
@@ -106,6 +108,7 @@ impl Device {
                 Err(status.into())
             }
         };
+        self.show(report.observed)?;
         let counters = report.counters.filter(|_| chosen);
         if let Some(counters) = &counters {
             eprintln!("{counters}");
@@ -128,6 +131,18 @@ impl Device {
         result
     }
 
+    /// Says what was asked to be seen; the file of the trace is whole after each launch.
+    fn show(&mut self, observed: Observed) -> Result {
+        observed.sightings.iter().for_each(|seen| eprintln!("{seen}"));
+        observed.writes.iter().for_each(|write| eprintln!("{write}"));
+        let (Some(file), Some(trace)) = (&self.order.trace, observed.trace) else { return Ok(()) };
+        if let Some(cut) = &trace.cut {
+            eprintln!("ptxi exec: {}: {cut}", file.display());
+        }
+        self.traces.push(trace);
+        Trace::write(&self.traces, file).map_err(|e| failure(Status::UNKNOWN, format!("{}: {e}", file.display())))
+    }
+
     /// What a card checks before a kernel starts, and the interpreter does not.
     fn check(&self, request: &Request, loaded: &Loaded) -> Result {
         let kernel = self.modules.kernels.get(request.kernel)?;
@@ -141,7 +156,7 @@ impl Device {
         }
         let ctas: u64 = request.grid.iter().map(|&n| u64::from(n)).product();
         let threads = request.block.iter().product();
-        let room = MULTIPROCESSORS * occupancy::blocks(&info, threads, request.shared_bytes);
+        let room = properties::multiprocessors() * occupancy::blocks(&info, threads, request.shared_bytes);
         if request.cooperative && ctas > room.into() {
             let why = format!("{}: a cooperative launch of {ctas} CTAs; the device holds {room} of them", kernel.name);
             return Err(failure(Status::COOPERATIVE_LAUNCH_TOO_LARGE, why));

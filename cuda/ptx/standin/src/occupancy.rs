@@ -3,7 +3,7 @@
 
 use ptx::KernelInfo;
 
-use crate::properties::{BLOCK_SHARED, MULTIPROCESSORS, RESERVED_SHARED, SM_BLOCKS, SM_REGISTERS, SM_SHARED, SM_THREADS};
+use crate::properties::{BLOCK_SHARED, RESERVED_SHARED, SM_BLOCKS, SM_REGISTERS, SM_SHARED, SM_THREADS, multiprocessors};
 
 /// Shared memory is given in units.
 const SHARED_UNIT: u32 = 128;
@@ -41,5 +41,5 @@ pub fn dynamic_shared(info: &KernelInfo, count: u32) -> u32 {
 
 /// Clusters of `ctas` CTAs that the device holds.
 pub fn clusters(info: &KernelInfo, threads: u32, dynamic_shared: u32, ctas: u32) -> u32 {
-    MULTIPROCESSORS * blocks(info, threads, dynamic_shared) / ctas.max(1)
+    multiprocessors() * blocks(info, threads, dynamic_shared) / ctas.max(1)
 }

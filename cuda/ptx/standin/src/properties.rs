@@ -4,12 +4,16 @@
 use crate::call::{Result, failure};
 use crate::host;
 use crate::memory::TOTAL;
+use crate::session::session;
 use crate::status::Status;
 
 /// The device's name, which does not hide what it is.
 pub const NAME: &str = "NVIDIA H100 80GB HBM3 (interpreted)";
-/// Multiprocessors.
-pub const MULTIPROCESSORS: u32 = 132;
+/// Multiprocessors: as many as `ptxi exec` was asked for.
+pub fn multiprocessors() -> u32 {
+    session().order.options.multiprocessors
+}
+
 /// Threads that a multiprocessor holds.
 pub const SM_THREADS: u32 = 2048;
 /// CTAs that it holds.
@@ -32,6 +36,14 @@ struct Property {
     at: [Option<u16>; 2],
     /// Bytes there.
     bytes: u8,
+}
+
+const MULTIPROCESSORS: u32 = 16;
+
+impl Property {
+    fn value(&self) -> u64 {
+        if self.attribute == MULTIPROCESSORS { multiprocessors().into() } else { self.value }
+    }
 }
 
 const fn p(attribute: u32, value: u64, at: [i32; 2], bytes: u8) -> Property {
@@ -61,7 +73,8 @@ const PROPERTIES: &[Property] = &[
     p(14, 512, [368, 368], 8),
     // Copies overlap kernels; multiprocessors; no time limit, not integrated, maps host memory, shared compute mode.
     p(15, 1, [384, -1], 4),
-    p(16, MULTIPROCESSORS as u64, [388, 384], 4),
+    // Asked for when it is read.
+    p(MULTIPROCESSORS, 0, [388, 384], 4),
     p(17, 0, [392, -1], 4),
     p(18, 0, [396, 388], 4),
     p(19, 1, [400, 392], 4),
@@ -124,7 +137,7 @@ const ABSENT: std::ops::RangeInclusive<u32> = 1..=160;
 /// An attribute's value.
 pub fn attribute(number: u32) -> Result<i32> {
     match PROPERTIES.iter().find(|p| p.attribute == number && number != 0) {
-        Some(property) => Ok(property.value as i32),
+        Some(property) => Ok(property.value() as i32),
         None if ABSENT.contains(&number) => Ok(0),
         None => Err(failure(Status::INVALID_VALUE, format!("{number} is no attribute of a device"))),
     }
@@ -152,7 +165,7 @@ pub fn write(to: u64, layout: Layout) -> Result {
     for property in PROPERTIES {
         if let Some(at) = property.at[which] {
             let (at, len) = (usize::from(at), usize::from(property.bytes));
-            bytes[at..at + len].copy_from_slice(&property.value.to_le_bytes()[..len]);
+            bytes[at..at + len].copy_from_slice(&property.value().to_le_bytes()[..len]);
         }
     }
     host::write(to, &bytes);

@@ -150,6 +150,10 @@ fn graphs() {
 #[ignore = "needs nvcc from wheels"]
 fn the_device_and_occupancy() {
     clean("device");
+    // The program asks for 132; a smaller device says so.
+    expect(&exec(&["--multiprocessors", "8"], &compiled("device", PTX), &[]), 3, "does not hold\n", &[]);
+    let flags = ["--multiprocessors", "2"];
+    expect(&exec(&flags, &compiled("grid_sync", PTX), &[]), 3, "too many blocks in cooperative launch\n", &["holds 6 of them"]);
 }
 
 #[test]

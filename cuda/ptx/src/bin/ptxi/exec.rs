@@ -12,11 +12,12 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ptx::Options;
 use ptx::standin::{Line, Order, VARIABLE};
 use ptx::suppress::Suppressions;
 use serde_json::json;
 
-use crate::{Elect, Exec, note};
+use crate::{Exec, note};
 
 /// The library, as cargo calls it.
 const STANDIN: &str = "libptx_standin.so";
@@ -34,6 +35,9 @@ pub fn exec(args: &Exec) -> Result<u8, String> {
         }
         None => None,
     };
+    // The program may work in another folder.
+    let absolute = |file: &PathBuf| std::path::absolute(file).map_err(|e| format!("{}: {e}", file.display()));
+    let trace = args.seeing.trace.as_ref().map(absolute).transpose()?;
     let suppress = match &args.suppress {
         Some(file) => {
             Suppressions::read(file).map_err(|e| e.to_string())?;
@@ -42,17 +46,23 @@ pub fn exec(args: &Exec) -> Result<u8, String> {
         None => None,
     };
     let order = Order {
-        seed: args.seed,
-        hazards: !args.no_hazards,
-        strict: args.strict,
-        elect_any: args.elect == Elect::Seeded,
+        options: Options {
+            seed: args.seed,
+            hazards: !args.no_hazards,
+            strict: args.strict,
+            counters: args.counters,
+            election: args.elect.into(),
+            multiprocessors: args.multiprocessors,
+            step_limit: args.seeing.step_limit.unwrap_or(u64::MAX),
+            time_limit: args.seeing.time_limit,
+            observe: args.seeing.observe(),
+            ..Options::default()
+        },
         suppress,
-        counters: args.counters,
         capture,
         only: args.only.clone(),
         launch: args.launch,
-        step_limit: args.seeing.step_limit,
-        time_limit: args.seeing.time_limit,
+        trace,
         report: Some(report.clone()),
     };
     let mut path = folder.0.clone().into_os_string();

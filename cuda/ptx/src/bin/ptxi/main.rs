@@ -102,6 +102,9 @@ struct Exec {
     /// Count by kernel and line; a table on standard error, and "counters" in the JSON.
     #[arg(long)]
     counters: bool,
+    /// Multiprocessors of the device; an H100 has 132. Programs that start as many CTAs as fit the device become small.
+    #[arg(long, value_name = "N", default_value_t = 132, value_parser = clap::value_parser!(u32).range(1..=132))]
+    multiprocessors: u32,
     /// Write each launch to this folder, as a launch file with its buffers and its PTX, as they were before it.
     #[arg(long)]
     capture: Option<PathBuf>,
