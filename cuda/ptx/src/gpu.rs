@@ -2,13 +2,26 @@
 
 use std::sync::Arc;
 
+use crate::buffer::Buffer;
 use crate::exec;
-use crate::exec::module::Module;
+use crate::exec::module::{Module, parsed};
 use crate::ir::program::{RelocationTarget, handle};
 use crate::mem::{Global, MemoryError};
 use crate::observe::Observe;
 use crate::request::{Launch, ModuleHandle, Options, Report};
+use crate::text::Errors;
 use crate::text::ast::Space;
+
+/// Why a module is not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The PTX is not understood.
+    #[error(transparent)]
+    Ptx(#[from] Errors),
+    /// Its variables find no memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
 
 struct Loaded {
     module: Arc<Module>,
@@ -25,10 +38,36 @@ pub struct Gpu {
     last: Option<u32>,
 }
 
+impl Default for Gpu {
+    fn default() -> Gpu {
+        Gpu::new(Options::default())
+    }
+}
+
 impl Gpu {
     /// A GPU with empty memory.
     pub fn new(options: Options) -> Gpu {
         Gpu { memory: Global::default(), options, modules: Vec::new(), launches: 0, last: None }
+    }
+
+    /// Runs `test` on a fresh GPU for each of so many schedules, from seed 0 on, with nothing but the letter of the ISA to rely on
+    /// ([`Options::pedantic`]), until one fails.
+    ///
+    /// # Errors
+    /// The first error of `test`. If `test` panics, the seed goes to standard error.
+    pub fn schedules<E>(seeds: u64, mut test: impl FnMut(&mut Gpu) -> Result<(), E>) -> Result<(), E> {
+        struct Seed(u64);
+        impl Drop for Seed {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    eprintln!("with the schedule of seed {}", self.0);
+                }
+            }
+        }
+        (0..seeds).try_for_each(|seed| {
+            let _note = Seed(seed);
+            test(&mut Gpu::new(Options { counters: false, ..Options::pedantic(seed) }))
+        })
     }
 
     /// Allocates `bytes` of global memory, 256-byte aligned and uninitialised.
@@ -118,11 +157,19 @@ impl Gpu {
         Ok(ModuleHandle(self.modules.len() - 1))
     }
 
-    /// Address and size of a module's global variable.
-    pub fn global(&self, module: ModuleHandle, name: &str) -> Option<(u64, u64)> {
+    /// Parses PTX, which `file` names in messages, and places its variables in memory. A text is parsed once in a process.
+    ///
+    /// # Errors
+    /// If the PTX is not understood, or its variables find no memory.
+    pub fn load_ptx(&mut self, file: &str, text: &str) -> Result<ModuleHandle, LoadError> {
+        Ok(self.load(parsed(file, text)?)?)
+    }
+
+    /// A module's `__device__` or `__constant__` variable, if there is one of this name in the PTX.
+    pub fn variable(&self, module: ModuleHandle, name: &str) -> Option<Buffer> {
         let loaded = self.modules.get(module.0)?;
         let i = loaded.module.program.globals.iter().position(|g| g.name == name)?;
-        Some((loaded.globals[i], loaded.module.program.globals[i].bytes))
+        Some(Buffer { ptr: loaded.globals[i], bytes: loaded.module.program.globals[i].bytes })
     }
 
     /// Runs a kernel, to its end or to a fault: the report says which. Each launch of a GPU has a stream of choices of its own,

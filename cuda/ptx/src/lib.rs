@@ -1,8 +1,7 @@
 //! A Hopper GPU in a process: parses PTX and runs it, adversarially but legally, and names what is wrong with it.
 //!
 //! ```
-//! use std::sync::Arc;
-//! use ptx::{Gpu, Launch, Module, Options};
+//! use ptx::{Gpu, Launch};
 //!
 //! let source = r#"
 //!     .version 8.4
@@ -20,15 +19,30 @@
 //!         st.global.u32 [%rd3], %r2;
 //!         ret;
 //!     }"#;
-//! let module = Arc::new(Module::parse("twice.ptx", source).unwrap());
-//! let mut gpu = Gpu::new(Options::default());
-//! let buffer = gpu.alloc(8).unwrap();
-//! gpu.write(buffer, &[1, 0, 0, 0, 2, 0, 0, 0]).unwrap();
-//! let module = gpu.load(module).unwrap();
+//! let mut gpu = Gpu::default();
+//! let module = gpu.load_ptx("twice.ptx", source)?;
+//! let buffer = gpu.upload(&[1u32, 2]);
 //! gpu.launch(&Launch::new(module, "twice").block(2).args((buffer,))).assert_clean();
-//! assert_eq!(gpu.read(buffer, 8).unwrap(), [2, 0, 0, 0, 4, 0, 0, 0]);
+//! assert_eq!(gpu.download::<u32>(buffer)?, [2, 4]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # A property test of a kernel
+//!
+//! `cargo test` then runs it over random inputs, each with several [schedules](Gpu::schedules):
+//!
+//! ```
+#![doc = include_str!("../examples/property_test.rs")]
+//! ```
+//!
+//! * A [`Launch`] is built step by step; its arguments are typed and held against the kernel's `.param`s.
+//! * A [`Buffer`] holds values: [`Gpu::upload`], [`Gpu::zeros`], [`Gpu::uninit`], [`Gpu::download`]. Memory lasts from launch to
+//!   launch, with what was never written.
+//! * A [`Report`] has all that came of a launch, hazards and faults: [`Report::assert_clean`] panics with them in words,
+//!   [`Report::clean`] makes them an error.
+//! * [`launch`] reads and writes launches as files, for `ptxi run`; [`driver`] runs the same on a card.
 
+mod buffer;
 mod counters;
 pub mod driver;
 mod exec;
@@ -40,6 +54,8 @@ pub mod matrix;
 mod mbarrier;
 mod mem;
 pub mod num;
+#[cfg(feature = "nvrtc")]
+pub mod nvrtc;
 pub mod observe;
 mod replace;
 mod request;
@@ -48,9 +64,10 @@ pub mod suppress;
 pub mod tensor_map;
 mod text;
 
+pub use buffer::Buffer;
 pub use counters::Counters;
 pub use exec::module::Module;
-pub use gpu::Gpu;
+pub use gpu::{Gpu, LoadError};
 pub use hazard::{Hazard, HazardKind, Level};
 pub use ir::{KernelInfo, ParamInfo};
 pub use mem::MemoryError;

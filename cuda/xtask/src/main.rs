@@ -5,7 +5,6 @@
 //! CUDA toolkit, neither to build nor to test nor to run.
 
 mod nvcc;
-mod nvrtc;
 mod pack;
 mod ptx;
 mod ptxas;

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::nvrtc::Nvrtc;
+use ptx::nvrtc::Nvrtc;
+
 use crate::ptxas;
 use crate::toolchain::Toolchain;
 
 /// Where kernels live; every `.cu` below these folders is compiled.
-const FOLDERS: [&str; 2] = ["cuda/kernels", "cuda/ptx/tests/kernels"];
+const FOLDERS: [&str; 3] = ["cuda/kernels", "cuda/ptx/tests/kernels", "cuda/ptx/examples"];
 
 /// The task: see the command's help.
 pub fn run(args: &[String]) -> Result<(), String> {
@@ -36,7 +37,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
     sources.retain(|s| names.is_empty() || names.iter().any(|name| s.to_string_lossy().contains(name)));
 
     let toolchain = Toolchain::find(&root)?;
-    let nvrtc = Nvrtc::load(&toolchain.nvrtc)?;
+    let nvrtc = Nvrtc::load(&toolchain.nvrtc).map_err(|e| e.to_string())?;
     let failures: Vec<String> = sources.iter().filter_map(|source| one(source, check, &root, &toolchain, &nvrtc).err()).collect();
     match failures.len() {
         0 => Ok(()),

@@ -5,11 +5,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{DevicePtr, Driver, DriverError, Properties, failed};
-use crate::exec::module::Module;
+use crate::exec::module::parsed;
 use crate::gpu::Gpu;
 use crate::hazard::Hazard;
 use crate::observe::{Interrupt, Observe};
@@ -83,25 +82,6 @@ pub struct Interpreted {
     blocks: HashMap<DevicePtr, u64>,
     used: u64,
     report: Option<Report>,
-}
-
-/// The most texts that are kept parsed.
-const MOST_PARSED: usize = 64;
-
-/// Parsing a module takes longer than most kernels: a text is parsed once in a process, unless there are many.
-pub(crate) fn parsed(file: &str, text: &str) -> Result<Arc<Module>, Errors> {
-    static CACHE: Mutex<Option<HashMap<String, Arc<Module>>>> = Mutex::new(None);
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    let cache = cache.get_or_insert_default();
-    if let Some(module) = cache.get(text) {
-        return Ok(module.clone());
-    }
-    let module = Arc::new(Module::parse(file, text)?);
-    if cache.len() == MOST_PARSED {
-        cache.clear();
-    }
-    cache.insert(text.to_string(), module.clone());
-    Ok(module)
 }
 
 /// The first few, a line each.
@@ -207,7 +187,10 @@ impl Driver for Interpreted {
     }
 
     fn variable(&mut self, module: ModuleHandle, name: &str) -> Result<(DevicePtr, u64), DriverError> {
-        self.gpu.global(module, name).ok_or_else(|| failed(name, "the module has no such variable"))
+        self.gpu
+            .variable(module, name)
+            .map(|v| (v.ptr(), v.bytes()))
+            .ok_or_else(|| failed(name, "the module has no such variable"))
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<(), DriverError> {

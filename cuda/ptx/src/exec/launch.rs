@@ -98,6 +98,7 @@ pub(crate) fn launch(
     let (hazards, strict) = all.into_iter().partition(|h| options.strict || h.level == Level::Error);
     let report = Report {
         kernel: entry.name.clone(),
+        seed: options.seed,
         fault: result.err().map(|fault| *fault),
         instructions: m.pace.instructions,
         hazards,

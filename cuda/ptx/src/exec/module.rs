@@ -1,7 +1,11 @@
 //! A decoded module: the program and its code.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::op::Inst;
 use crate::ir::{KernelInfo, ParamInfo, Program, Reg};
+use crate::text::Errors;
 
 /// A parsed and decoded PTX file: immutable, shareable between threads.
 pub struct Module {
@@ -39,4 +43,23 @@ impl Module {
     pub fn variables(&self) -> impl Iterator<Item = (&str, u64)> {
         self.program.globals.iter().map(|g| (g.name.as_str(), g.bytes))
     }
+}
+
+/// The most texts that are kept parsed.
+const MOST_PARSED: usize = 64;
+
+/// Parsing a module takes longer than most kernels: a text is parsed once in a process, unless there are many.
+pub(crate) fn parsed(file: &str, text: &str) -> Result<Arc<Module>, Errors> {
+    static CACHE: Mutex<Option<HashMap<String, Arc<Module>>>> = Mutex::new(None);
+    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    let cache = cache.get_or_insert_default();
+    if let Some(module) = cache.get(text) {
+        return Ok(module.clone());
+    }
+    let module = Arc::new(Module::parse(file, text)?);
+    if cache.len() == MOST_PARSED {
+        cache.clear();
+    }
+    cache.insert(text.to_string(), module.clone());
+    Ok(module)
 }

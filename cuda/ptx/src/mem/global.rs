@@ -53,6 +53,16 @@ pub enum MemoryError {
         /// The address.
         address: u64,
     },
+    /// The bytes that were asked for are not all there: nothing wrote this one.
+    #[error("byte {at} of {len} at {address:#x} was never written")]
+    NeverWritten {
+        /// The address of the first byte that was asked for.
+        address: u64,
+        /// The byte, from there.
+        at: usize,
+        /// Bytes that were asked for.
+        len: usize,
+    },
     /// Only the first address of an allocation can be freed.
     #[error("address {address:#x} is not the start of an allocation")]
     NotAStart {

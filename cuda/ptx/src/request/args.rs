@@ -17,6 +17,9 @@ pub struct Argument {
     name: String,
 }
 
+/// What a tensor map is called.
+const MAP: &str = "a tensor map";
+
 /// What a parameter's type is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -37,6 +40,29 @@ impl Argument {
         Argument::new(bytes.into(), 1, Kind::Bytes, "bytes")
     }
 
+    /// A struct of so many bytes, all 0, to be filled by [`Argument::with`]: what [`bytemuck::NoUninit`] cannot say, because it
+    /// has padding, pointers or tensor maps in it.
+    pub fn structure(bytes: usize) -> Argument {
+        Argument::new(vec![0; bytes], 1, Kind::Bytes, "a struct")
+    }
+
+    /// The same with a field `at` so many bytes from its start.
+    ///
+    /// # Panics
+    /// If the field leaves the struct, or is a tensor map that does not lie at a multiple of 64 bytes or breaks a limit.
+    #[track_caller]
+    pub fn with(mut self, at: usize, field: impl Arg) -> Argument {
+        let field = field.argument();
+        let (end, size) = (at.saturating_add(field.bytes.len()), self.bytes.len());
+        assert!(end <= size, "{} at byte {at} leaves a struct of {size} bytes", field.name);
+        if field.name == MAP {
+            assert!(at.is_multiple_of(MAP_ALIGN as usize), "{MAP} lies at a multiple of {MAP_ALIGN} bytes, not at {at}");
+            self.align = MAP_ALIGN as u32;
+        }
+        self.bytes[at..end].copy_from_slice(&field.bytes);
+        self
+    }
+
     /// Whether it can be the argument of `param`.
     pub(crate) fn fits(&self, param: &ParamInfo) -> Result<(), String> {
         let ParamInfo { offset, size, .. } = param;
@@ -54,8 +80,8 @@ impl Argument {
     }
 }
 
-/// What can be one argument of a kernel: numbers and `#[repr(C)]` structs without padding ([`bytemuck::NoUninit`]), buffers,
-/// tensor maps.
+/// What can be one argument of a kernel: numbers and `#[repr(C)]` structs without padding ([`bytemuck::NoUninit`]), a
+/// [`Buffer`](crate::Buffer), a tensor map, an [`Argument`] built by field.
 pub trait Arg {
     /// Its bytes.
     ///
@@ -95,7 +121,7 @@ impl Arg for &TensorMap {
     #[track_caller]
     fn argument(&self) -> Argument {
         let bytes = self.encode().unwrap_or_else(|e| panic!("tensor map: {e}"));
-        Argument::new(bytes.into(), MAP_ALIGN as u32, Kind::Bytes, "a tensor map")
+        Argument::new(bytes.into(), MAP_ALIGN as u32, Kind::Bytes, MAP)
     }
 }
 

@@ -14,6 +14,8 @@ use crate::observe::Observed;
 pub struct Report {
     /// The kernel's name.
     pub kernel: String,
+    /// The seed of the [`Gpu`](crate::Gpu) that it ran on: the same launches with the same seed give the same report.
+    pub seed: u64,
     /// Instructions executed, summed over threads.
     pub instructions: u64,
     /// What was found wrong.
@@ -68,11 +70,12 @@ pub struct Failure(pub Box<Report>);
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { kernel, hazards, fault, .. } = &*self.0;
+        let Report { kernel, seed, hazards, fault, .. } = &*self.0;
+        write!(f, "`{kernel}` with seed {seed}: ")?;
         match (fault, hazards.len()) {
-            (Some(fault), _) => write!(f, "`{kernel}`: {fault}")?,
-            (None, 1) => write!(f, "`{kernel}`: 1 hazard")?,
-            (None, n) => write!(f, "`{kernel}`: {n} hazards")?,
+            (Some(fault), _) => write!(f, "{fault}")?,
+            (None, 1) => write!(f, "1 hazard")?,
+            (None, n) => write!(f, "{n} hazards")?,
         }
         hazards.iter().try_for_each(|hazard| write!(f, "\n  {hazard}"))
     }

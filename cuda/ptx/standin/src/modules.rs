@@ -150,9 +150,9 @@ impl Modules {
         self.images.get_mut(image)?.loaded = Some(kept);
         let loaded = loaded?;
         for (pointer, name) in self.managed.get(&image).cloned().unwrap_or_default() {
-            let Some((address, bytes)) = gpu.global(loaded.handle, &name) else { continue };
-            blocks.manage(gpu, address, bytes)?;
-            crate::host::put(pointer as *mut u64, address)?;
+            let Some(variable) = gpu.variable(loaded.handle, &name) else { continue };
+            blocks.manage(gpu, variable.ptr(), variable.bytes())?;
+            crate::host::put(pointer as *mut u64, variable.ptr())?;
         }
         Ok(loaded)
     }
@@ -173,7 +173,7 @@ impl Modules {
     pub fn global(&mut self, gpu: &mut Gpu, blocks: &mut Blocks, image: u64, name: &str) -> Result<(u64, u64)> {
         let loaded = self.load(gpu, blocks, image)?;
         let missing = || failure(Status::NOT_FOUND, format!("the module has no variable `{name}`"));
-        gpu.global(loaded.handle, name).ok_or_else(missing)
+        gpu.variable(loaded.handle, name).map(|v| (v.ptr(), v.bytes())).ok_or_else(missing)
     }
 
     /// Address and bytes of the variable that one of the program stands for.

@@ -14,6 +14,7 @@ mod bugs;
 mod cases;
 mod detected;
 mod driver;
+mod examples;
 mod floats;
 mod flow;
 mod harness;
