@@ -2,6 +2,7 @@
 
 use ptx::{Gpu, Launch};
 
+/// Runs both kernels.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut gpu = Gpu::default();
     let module = gpu.load_ptx("block_sum.ptx", include_str!("block_sum.ptx"))?;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use ptx::{Gpu, Launch};
 
+/// The test.
 pub fn main() {
     proptest!(ProptestConfig::with_cases(16), |(x in prop::collection::vec(-1000i32..1000, 1..700))| {
         Gpu::schedules(4, |gpu| {

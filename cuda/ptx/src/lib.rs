@@ -75,3 +75,8 @@ pub use request::{
     Arg, Args, Argument, Asynchrony, Dim3, Election, Failure, Fault, FaultKind, Launch, ModuleHandle, Options, Report,
 };
 pub use text::{Error, Errors};
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
