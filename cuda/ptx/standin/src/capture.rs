@@ -52,8 +52,8 @@ pub fn capture(
     fs::write(&ptx, loaded.text.as_bytes()).map_err(io(&ptx))?;
 
     let named = loaded.module.variables().filter_map(|(name, _)| {
-        let (address, bytes) = gpu.global(loaded.handle, name)?;
-        Some((address, bytes, name.to_string()))
+        let variable = gpu.variable(loaded.handle, name)?;
+        Some((variable.ptr(), variable.bytes(), name.to_string()))
     });
     let mut capture = Capture { gpu, blocks, variables: named.collect(), met: BTreeSet::new(), maps: BTreeMap::new() };
     let mut spec = LaunchSpec {
