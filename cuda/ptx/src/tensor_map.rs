@@ -64,6 +64,12 @@ impl ElementType {
         matches!(self, F16 | F32 | F64 | Bf16 | F32Ftz | Tf32 | Tf32Ftz)
     }
 
+    /// The types as `tensormap.replace` numbers them (PTX ISA 9.7.9.27.1.3), which is not how the driver does.
+    const OF_PTX: [ElementType; 13] = {
+        use ElementType::*;
+        [U8, U16, U32, I32, U64, I64, F16, F32, F32Ftz, F64, Bf16, Tf32, Tf32Ftz]
+    };
+
     /// The value that `CUtensorMapDataType` gives it.
     pub fn from_cuda(value: u32) -> Option<ElementType> {
         ELEMENT_TYPES.get(value as usize).copied()
@@ -293,6 +299,11 @@ impl TensorMap {
         Ok(self.to_bytes())
     }
 
+    /// What a map of zeros stands for: one dimension of one byte at address zero.
+    pub(crate) fn blank() -> TensorMap {
+        TensorMap::dense(ElementType::U8, 0, &[1], &[1])
+    }
+
     /// The map without a check, as `tensormap.replace` leaves it. Bytes 0: magic, 4: sum, 8: rank and enumerations, 16: address, 24: dims - 1, 48: strides, 80: box, 90: element strides.
     pub(crate) fn to_bytes(&self) -> [u8; MAP_BYTES] {
         let mut b = [0; MAP_BYTES];
@@ -361,7 +372,7 @@ impl TensorMap {
             Field::GlobalDim(i) => *self.dims.get_mut(i)? = if value as u32 == 0 { 1 << 32 } else { value & 0xFFFF_FFFF },
             Field::GlobalStride(i) => *self.strides.get_mut(i)? = value,
             Field::ElementStride(i) => *self.element_strides.get_mut(i)? = value as u32 & 0xFF,
-            Field::ElementType => self.element = ElementType::from_cuda(value as u32)?,
+            Field::ElementType => self.element = *ElementType::OF_PTX.get(value as usize)?,
             Field::Interleave => self.interleave = *[Interleave::None, Interleave::B16, Interleave::B32].get(value as usize)?,
             Field::Swizzle => {
                 self.swizzle = *[Swizzle::None, Swizzle::B32, Swizzle::B64, Swizzle::B128].get(value as usize)?;

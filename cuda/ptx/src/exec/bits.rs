@@ -40,11 +40,19 @@ fn logic(cx: &mut Cx<'_>) -> Decode {
         };
         return Ok((f, cx.args(ty, &[ty])?));
     }
-    // A negated predicate operand is allowed by no assembler, so none is here.
+    if ty == Pred {
+        cx.end(3)?;
+        let mut args = Args { d: cx.dst(0, Pred)?, ..Args::default() };
+        let ((a, not_a), (b, not_b)) = (cx.predicate(cx.operand(1)?)?, cx.predicate(cx.operand(2)?)?);
+        (args.a, args.b, args.how) = (a, b, u32::from(not_a) | u32::from(not_b) << 1);
+        let f: LaneFn = match head {
+            "and" => |r, x, m| predicates(r, x, m, |a, b| a & b),
+            "or" => |r, x, m| predicates(r, x, m, |a, b| a | b),
+            _ => |r, x, m| predicates(r, x, m, |a, b| a ^ b),
+        };
+        return Ok((f, args));
+    }
     let f: LaneFn = match (head, ty) {
-        ("and", Pred) => |r, x, m| r.put_pred(x.d, r.pred[x.a as usize] & r.pred[x.b as usize], m),
-        ("or", Pred) => |r, x, m| r.put_pred(x.d, r.pred[x.a as usize] | r.pred[x.b as usize], m),
-        ("xor", Pred) => |r, x, m| r.put_pred(x.d, r.pred[x.a as usize] ^ r.pred[x.b as usize], m),
         ("and", B64) => lanes!(u64 = |a: u64, b: u64| a & b),
         ("or", B64) => lanes!(u64 = |a: u64, b: u64| a | b),
         ("xor", B64) => lanes!(u64 = |a: u64, b: u64| a ^ b),
@@ -53,6 +61,14 @@ fn logic(cx: &mut Cx<'_>) -> Decode {
         _ => lanes!(u32 = |a: u32, b: u32| a ^ b),
     };
     Ok((f, cx.args(ty, &[ty, ty])?))
+}
+
+/// Combines two predicates, each negated if `how` says so.
+#[inline(always)]
+fn predicates(regs: &mut Regs, args: &Args, mask: u32, f: impl Fn(u32, u32) -> u32) {
+    let of = |index: u16, negated: u32| regs.pred[index as usize] ^ 0_u32.wrapping_sub(negated & 1);
+    let value = f(of(args.a, args.how), of(args.b, args.how >> 1));
+    regs.put_pred(args.d, value, mask);
 }
 
 /// The function of three bits whose truth table is `lut`, on all bits at once.

@@ -24,6 +24,7 @@ mod tests;
 use super::flow::{At, Flow, Stop};
 use super::machine::Machine;
 use super::warp::Warp;
+use crate::mem::FencedSpace;
 use op::Fence;
 
 pub use decode::decode;
@@ -62,6 +63,10 @@ fn execute_fence(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, fenc
         Fence::MbarrierInit => {
             let fence = order.fence_mbarrier_init(&mut warp.order, at.mask);
             asyncs.publish_barriers(warp.id, at.mask, fence);
+        }
+        Fence::Restricted(scope) => {
+            order.fence_proxy_async(&mut warp.order, at.mask, FencedSpace::All);
+            order.fence(&mut warp.order, at.mask, scope);
         }
         Fence::Async(space) => order.fence_proxy_async(&mut warp.order, at.mask, space),
         Fence::Alias => {}

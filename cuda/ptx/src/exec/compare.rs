@@ -4,6 +4,7 @@ use super::lanes::{Decode, LaneFn, Regs, blend, lanes};
 use crate::ir::{Args, Cx};
 use crate::num::half::Kind;
 use crate::num::single;
+use crate::text::ast::Operand;
 use crate::text::ast::Type::{self, *};
 
 /// The decoder of this family.
@@ -231,11 +232,9 @@ fn setp(cx: &mut Cx<'_>) -> Decode {
     cx.end(if c.combine != 0 { 4 } else { 3 })?;
     let (p, q) = cx.pair(0)?;
     let packed = matches!(ty, F16x2 | BF16x2);
-    if packed && q.is_none() {
-        return Err(format!("`{}` writes a pair of predicates", cx.inst.opcode));
-    }
     let mut args = Args { d: cx.dst_of(p, Pred)?, ..Args::default() };
-    if let Some(q) = q {
+    // Two halves have two results, wanted or not.
+    if let Some(q) = q.or(packed.then_some(&Operand::Sink)) {
         args.e = cx.dst_of(q, Pred)?;
         args.f = 1;
     }
@@ -265,8 +264,8 @@ fn set(cx: &mut Cx<'_>) -> Decode {
         (U32 | S32, _) => (u32::MAX, false),
         (F32, _) if !matches!(ty, F16x2 | BF16x2) => (0x3f80_0000, false),
         (U16 | S16, F16 | BF16) => (0xffff, false),
-        (F16, F16) => (0x3c00, false),
-        (BF16, BF16) => (0x3f80, false),
+        (F16, _) if !matches!(ty, F16x2 | BF16x2) => (0x3c00, false),
+        (BF16, _) if !matches!(ty, F16x2 | BF16x2) => (0x3f80, false),
         _ => return cx.unknown(),
     };
     args.e = cx.constant(U32, u64::from(truth));

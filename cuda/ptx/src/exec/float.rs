@@ -118,7 +118,11 @@ fn fused(cx: &mut Cx<'_>) -> Decode {
     let ftz = cx.eat("ftz");
     let saturate = cx.eat("sat");
     let relu = cx.eat("relu");
+    let oob = cx.eat("oob");
     let ty = cx.ty_of(&FLOATS)?;
+    if oob && (!matches!(ty, F16 | F16x2 | BF16 | BF16x2) || ftz || saturate) {
+        return cx.unknown();
+    }
     if rounding.is_none() || (cx.head() == "mad" && !matches!(ty, F32 | F64)) {
         return Err(format!("`{}` needs a rounding mode and a type that takes it", cx.inst.opcode));
     }
@@ -130,6 +134,14 @@ fn fused(cx: &mut Cx<'_>) -> Decode {
     let mut args = cx.args(ty, &[ty, ty, ty])?;
     args.how = how;
     let f: LaneFn = match ty {
+        F16 if oob => lanes!(how; u16 = |a: u16, b: u16, c: u16| oob_fma(Kind::F16, a, b, c, how)),
+        BF16 if oob => lanes!(how; u16 = |a: u16, b: u16, c: u16| oob_fma(Kind::Bf16, a, b, c, how)),
+        F16x2 if oob => lanes!(how; u32 = |a: u32, b: u32, c: u32| {
+            half::packed([a, b, c], |[a, b, c]| oob_fma(Kind::F16, a, b, c, how))
+        }),
+        BF16x2 if oob => lanes!(how; u32 = |a: u32, b: u32, c: u32| {
+            half::packed([a, b, c], |[a, b, c]| oob_fma(Kind::Bf16, a, b, c, how))
+        }),
         F32 => |r, x, m| {
             let [a, b, c] = [x.a, x.b, x.c].map(|i| &r.r32[i as usize]);
             let out = warp::fma(a, b, c, mode(x.how));
@@ -146,6 +158,13 @@ fn fused(cx: &mut Cx<'_>) -> Decode {
         }),
     };
     Ok((f, args))
+}
+
+/// `fma.oob`: a factor that is the NaN which copies of tensors fill with makes the result zero.
+#[inline(always)]
+fn oob_fma(kind: Kind, a: u16, b: u16, c: u16, how: u32) -> u16 {
+    const OUT_OF_BOUNDS: u16 = 0x7fff;
+    if a == OUT_OF_BOUNDS || b == OUT_OF_BOUNDS { 0 } else { kind.fma(a, b, c, half_mode(how)) }
 }
 
 const MAXIMUM: u32 = 1;

@@ -102,7 +102,7 @@ impl Kernel<'_> {
             // Where cooperative groups look for the grid's workspace.
             Special::Envreg(1) => (self.workspace >> 32) as u32,
             Special::Envreg(2) => self.workspace as u32,
-            Special::ReservedSmemOffset(_) | Special::Envreg(_) | Special::CurrentGraphExec => 0,
+            Special::PerformanceMonitor | Special::ReservedSmemOffset(_) | Special::Envreg(_) | Special::CurrentGraphExec => 0,
         })
     }
 }

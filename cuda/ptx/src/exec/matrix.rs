@@ -1,8 +1,10 @@
-//! The tensor-core families: `ldmatrix`, `stmatrix`, `movmatrix` and `mma.sync` here, wgmma in [`super::wgmma`].
+//! The tensor-core families: `ldmatrix`, `stmatrix`, `movmatrix` and `mma.sync` here, dense or [`sparse`]; [`wmma`]; wgmma is in
+//! [`super::wgmma`].
 //!
-//! Refused by name: the shapes and types that no Hopper kernel has a use for (Volta's m8n8k4 on f16, 4-bit and 1-bit integers,
-//! sparse forms, `wmma`, which nvcc itself lowers to a warp's private layout), and those that sm_90 lacks (8-bit and 6-bit
-//! `ldmatrix` and `stmatrix`).
+//! Refused by name: Volta's m8n8k4 on f16, and what sm_90 lacks (8-bit and 6-bit `ldmatrix` and `stmatrix`).
+
+pub mod sparse;
+mod wmma;
 
 use smallvec::SmallVec;
 
@@ -16,11 +18,14 @@ use crate::hazard::HazardKind;
 use crate::ir::{Addr, Class, Cx, Reg};
 use crate::matrix::fragment::{self, Accumulator};
 use crate::mem::{Block, SHARED_BASE, Sem, Space as Where, WINDOW};
+use crate::num::Rounding;
 use crate::num::half::Kind;
 use crate::num::single::canonical;
 use crate::num::tensor::{self, Element, Precision, Tile};
 use crate::request::FaultKind;
 use crate::text::ast::{Space, Type};
+use sparse::Sparse;
+use wmma::Wmma;
 
 /// An instruction of these families.
 pub enum Matrix {
@@ -39,6 +44,8 @@ pub enum Matrix {
     Multiply(Multiply),
     /// `mma.sync` on f64.
     MultiplyF64(MultiplyF64),
+    /// `wmma`.
+    Wmma(Wmma),
 }
 
 /// One, two or four 8×8 matrices of 16-bit elements between shared memory and registers.
@@ -59,6 +66,10 @@ pub struct Multiply {
     b: Element,
     accumulator: Accumulator,
     saturate: bool,
+    /// `.xor.popc`, of bits.
+    xor: bool,
+    /// A holds half of its elements.
+    sparse: Option<Sparse>,
     registers: [SmallVec<[u16; 4]>; 4],
 }
 
@@ -66,6 +77,7 @@ pub struct Multiply {
 pub struct MultiplyF64 {
     m: usize,
     k: usize,
+    rounding: Rounding,
     registers: [SmallVec<[u16; 8]>; 4],
 }
 
@@ -76,7 +88,7 @@ const N: usize = 8;
 type Roles = (Option<Element>, Option<Accumulator>);
 
 /// The types of matrices.
-const TYPES: [(&str, Roles); 9] = [
+pub(super) const TYPES: [(&str, Roles); 12] = [
     ("f16", (Some(Element::F16), Some(Accumulator::F16))),
     ("bf16", (Some(Element::Bf16), None)),
     ("tf32", (Some(Element::Tf32), None)),
@@ -84,6 +96,9 @@ const TYPES: [(&str, Roles); 9] = [
     ("e5m2", (Some(Element::E5m2), None)),
     ("s8", (Some(Element::S8), None)),
     ("u8", (Some(Element::U8), None)),
+    ("s4", (Some(Element::S4), None)),
+    ("u4", (Some(Element::U4), None)),
+    ("b1", (Some(Element::B1), None)),
     ("f32", (None, Some(Accumulator::F32))),
     ("s32", (None, Some(Accumulator::S32))),
 ];
@@ -102,19 +117,32 @@ pub(super) fn accumulator(cx: &mut Cx<'_>) -> Result<Accumulator, String> {
 
 /// Whether the tensor cores combine these types.
 pub(super) fn combine(a: Element, b: Element, accumulator: Accumulator) -> bool {
-    use Element::{Bf16, E4m3, E5m2, F16, S8, Tf32, U8};
+    use Element::{B1, Bf16, E4m3, E5m2, F16, S4, S8, Tf32, U4, U8};
     match (a, b) {
         (F16, F16) => accumulator != Accumulator::S32,
         (Bf16, Bf16) | (Tf32, Tf32) => accumulator == Accumulator::F32,
         (E4m3 | E5m2, E4m3 | E5m2) => accumulator != Accumulator::S32,
-        (S8 | U8, S8 | U8) => accumulator == Accumulator::S32,
+        (S8 | U8, S8 | U8) | (S4 | U4, S4 | U4) | (B1, B1) => accumulator == Accumulator::S32,
         _ => false,
     }
+}
+
+/// Which index of a matrix in memory, or of what `mma` was given, runs first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Layout {
+    Row,
+    Column,
+}
+
+/// Takes the next layout.
+pub(super) fn layout(cx: &mut Cx<'_>) -> Option<Layout> {
+    cx.pick(&[("row", Layout::Row), ("col", Layout::Column)])
 }
 
 /// The decoder of this family.
 pub fn decode(cx: &mut Cx<'_>) -> Result<Matrix, String> {
     match cx.head() {
+        "wmma" => wmma::decode(cx).map(Matrix::Wmma),
         "ldmatrix" | "stmatrix" => eights(cx),
         "movmatrix" => {
             cx.expect(&["sync", "aligned", "m8n8", "trans", "b16"])?;
@@ -154,43 +182,61 @@ fn eights(cx: &mut Cx<'_>) -> Result<Matrix, String> {
 }
 
 fn multiply(cx: &mut Cx<'_>) -> Result<Matrix, String> {
-    if cx.has("sp") || cx.has("sp::ordered_metadata") {
-        return Err(format!("`{}`: sparse forms are not supported", cx.inst.opcode));
-    }
+    // That indices ascend, as ordered metadata promises, changes nothing here.
+    let sparse = cx.lead("sp") || cx.lead("sp::ordered_metadata");
     cx.expect(&["sync", "aligned"])?;
     let shapes = [
         ("m16n8k4", (16, 4)),
         ("m16n8k8", (16, 8)),
         ("m16n8k16", (16, 16)),
         ("m16n8k32", (16, 32)),
+        ("m16n8k64", (16, 64)),
+        ("m16n8k128", (16, 128)),
+        ("m16n8k256", (16, 256)),
+        ("m8n8k32", (8, 32)),
+        ("m8n8k128", (8, 128)),
         ("m8n8k16", (8, 16)),
         ("m8n8k4", (8, 4)),
     ];
     let Some((m, k)) = cx.pick(&shapes) else {
         return Err(format!("`{}`: the tensor cores have no such shape", cx.inst.opcode));
     };
-    let layouts = [("row", "row"), ("col", "col")];
-    if (cx.pick(&layouts), cx.pick(&layouts)) != (Some("row"), Some("col")) {
+    if (layout(cx), layout(cx)) != (Some(Layout::Row), Some(Layout::Column)) {
         return Err(format!("`{}`: only .row.col is supported", cx.inst.opcode));
     }
-    if cx.has("f64") {
+    if cx.has("f64") && !sparse {
         return multiply_f64(cx, m, k);
+    }
+    let bits = cx.pick(&[("xor", true), ("and", false)]);
+    if bits.is_some() {
+        cx.expect(&["popc"])?;
     }
     let saturate = cx.eat("satfinite");
     let d = accumulator(cx)?;
     let (a, b) = (element(cx)?, element(cx)?);
     let c = accumulator(cx)?;
-    let shape = match a.bits() {
-        16 => m == 16 && (k == 8 || k == 16),
-        32 => m == 16 && (k == 4 || k == 8),
-        _ if a.is_integer() => k == 16 || (m == 16 && k == 32),
-        _ => m == 16 && (k == 16 || k == 32),
+    // A step of k is that of 16 bytes of a row; the long shapes have two, the sparse ones twice as much of A's zeros.
+    let step = 128 / a.bits() as usize;
+    let shape = match (a.bits(), sparse) {
+        (_, true) => m == 16 && (k == 2 * step || k == 4 * step) && !(a.bits() == 8 && !a.is_integer() && k == 2 * step),
+        (1 | 4, _) => k == step || (m == 16 && k == 2 * step),
+        (8, _) if a.is_integer() => k == step || (m == 16 && k == 2 * step),
+        _ => m == 16 && (k == step || k == 2 * step),
     };
-    if c != d || !shape || !combine(a, b, d) || (saturate && !a.is_integer()) {
+    let shape = shape && !(sparse && (a == Element::B1 || (a.bits() == 8 && !a.is_integer() && d == Accumulator::F16)));
+    if c != d
+        || !shape
+        || !combine(a, b, d)
+        || (saturate && !a.is_integer())
+        || (a == Element::B1) != bits.is_some()
+        || (a == Element::B1 && saturate)
+    {
         return Err(format!("`{}`: the tensor cores have no such combination of shape and types", cx.inst.opcode));
     }
-    cx.end(4)?;
-    let (in_d, in_a, in_b) = (m * N / 32 / d.per_register(), m * k / 32 / a.per_register(), k * N / 32 / b.per_register());
+    cx.end(if sparse { 6 } else { 4 })?;
+    let sparse = if sparse { Some(sparse::operands(cx, 4, a, k)?) } else { None };
+    let held = if sparse.is_some() { k / 2 } else { k };
+    let (in_d, in_a, in_b) = (m * N / 32 / d.per_register(), m * held / 32 / a.per_register(), k * N / 32 / b.per_register());
     Ok(Matrix::Multiply(Multiply {
         m,
         k,
@@ -198,6 +244,8 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Matrix, String> {
         b,
         accumulator: d,
         saturate,
+        xor: bits == Some(true),
+        sparse,
         registers: [
             vector(cx, 0, in_d, d.register(), true)?,
             vector(cx, 1, in_a, Type::B32, false)?,
@@ -208,10 +256,7 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Matrix, String> {
 }
 
 fn multiply_f64(cx: &mut Cx<'_>, m: usize, k: usize) -> Result<Matrix, String> {
-    let _ = cx.eat("rn");
-    if ["rz", "rm", "rp"].iter().any(|r| cx.has(r)) {
-        return Err(format!("`{}`: only .rn is supported", cx.inst.opcode));
-    }
+    let rounding = cx.pick(&super::float::ROUNDINGS).unwrap_or(Rounding::Nearest);
     if !(0..4).all(|_| cx.eat("f64")) || (m == 8 && k != 4) || k > 16 {
         return Err(format!("`{}`: the tensor cores have no such combination of shape and types", cx.inst.opcode));
     }
@@ -219,6 +264,7 @@ fn multiply_f64(cx: &mut Cx<'_>, m: usize, k: usize) -> Result<Matrix, String> {
     Ok(Matrix::MultiplyF64(MultiplyF64 {
         m,
         k,
+        rounding,
         registers: [
             vector(cx, 0, m * N / 32, Type::F64, true)?,
             vector(cx, 1, m * k / 32, Type::F64, false)?,
@@ -261,8 +307,15 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At<'_>) ->
         }
         Matrix::Multiply(x) => {
             count(m, at, x.a, x.m * N * x.k);
-            x.run(warp);
+            if let Some(sparse) = x.sparse {
+                m.demand(warp, at, warp.regs.undef32(sparse.metadata), "the metadata of a sparse matrix");
+            }
+            if !x.run(warp) {
+                let site = warp.site(at.pc, 0);
+                m.report(HazardKind::UndefinedBehavior, site, None, || sparse::INVALID.into());
+            }
         }
+        Matrix::Wmma(x) => return wmma::execute(m, warp, x, at),
         Matrix::MultiplyF64(x) => {
             if let Some(c) = &mut m.counters {
                 c.tensor(at.pc, TensorKind::Double, (2 * x.m * N * x.k) as u64);
@@ -276,6 +329,7 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Matrix, at: At<'_>) ->
 /// Counts the operations of an instruction.
 pub(super) fn count(m: &mut Machine<'_>, at: At<'_>, a: Element, products: usize) {
     if let Some(c) = &mut m.counters {
+        // Hopper has no cores for less than a byte; its time is no matter here.
         let kind = match a.bits() {
             32 => TensorKind::Tf32,
             16 => TensorKind::Half,
@@ -420,11 +474,13 @@ impl Multiply {
         taint
     }
 
-    fn run(&self, warp: &mut Warp) {
+    /// Says whether the metadata, if there are any, are valid.
+    fn run(&self, warp: &mut Warp) -> bool {
         let (m, k) = (self.m, self.k);
+        let held = if self.sparse.is_some() { k / 2 } else { k };
         let taint = self.taint(warp);
         let r32 = &warp.regs.r32;
-        let mut a = vec![0.0; m * k];
+        let mut a = vec![0.0; m * held];
         let mut b = vec![0.0; k * N];
         let mut d = [0.0; 16 * N];
         let (per_a, per_b) = (self.a.per_register(), self.b.per_register());
@@ -432,9 +488,15 @@ impl Multiply {
             for (lane, &bits) in r32[index as usize].iter().enumerate() {
                 for j in 0..per_a {
                     let (row, step) = fragment::a(lane, r, j, per_a);
-                    a[row * k + step] = self.a.value(bits >> (self.a.bits() as usize * j));
+                    a[row * held + step] = self.a.value(bits >> (self.a.bits() as usize * j));
                 }
             }
+        }
+        let mut valid = true;
+        if let Some(sparse) = self.sparse {
+            let mut dense = vec![0.0; m * k];
+            valid = sparse::expand(self.a, k, &a, &r32[sparse.metadata as usize], sparse, &mut dense);
+            a = dense;
         }
         for (r, &index) in self.registers[2].iter().enumerate() {
             for (lane, &bits) in r32[index as usize].iter().enumerate() {
@@ -463,7 +525,7 @@ impl Multiply {
             }
         }
         if self.accumulator == Accumulator::S32 {
-            tensor::sum_products(&mut d[..m * N], &a, &b, N, k);
+            tensor::sum_bits_or_products(&mut d[..m * N], &a, &b, N, k, self.xor);
         } else {
             let precision = if self.accumulator == Accumulator::F16 { Precision::Half } else { Precision::Single };
             tensor::multiply_add(&mut d, &Tile::new(&a, self.a), &Tile::new(&b, self.b), N, k, precision);
@@ -492,6 +554,7 @@ impl Multiply {
             }
             set_undef32(warp, to, undef);
         }
+        valid
     }
 }
 
@@ -524,7 +587,18 @@ impl MultiplyF64 {
                 d[row * N + column] = f64::from_bits(bits);
             }
         }
-        tensor::multiply_add_f64(&mut d[..m * N], &a[..m * k], &b[..k * N], N, k);
+        match self.rounding {
+            Rounding::Nearest => tensor::multiply_add_f64(&mut d[..m * N], &a[..m * k], &b[..k * N], N, k),
+            rounding => {
+                for (i, sum) in d[..m * N].iter_mut().enumerate() {
+                    let (row, column) = (i / N, i % N);
+                    let term = |s: u64, l: usize| {
+                        crate::num::double::fma(a[row * k + l].to_bits(), b[l * N + column].to_bits(), s, rounding)
+                    };
+                    *sum = f64::from_bits((0..k).fold(sum.to_bits(), term));
+                }
+            }
+        }
         for (r, &to) in self.registers[0].iter().enumerate() {
             warp.regs.r64[to as usize] = std::array::from_fn(|lane| {
                 let (row, column) = fragment::accumulator(lane, r);

@@ -90,6 +90,14 @@ fn pack(cx: &mut Cx<'_>, ty: Type, parts: &[Operand]) -> Decode {
         (64, 4) => lanes!(
             u64 = |a: u16, b: u16, c: u16, f: u16| u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(f) << 48
         ),
+        (128, 4) => |regs, args, mask| {
+            let words = [args.a, args.b, args.c, args.f].map(|i| regs.r32[i as usize]);
+            for half in 0..2 {
+                let [low, high] = [&words[2 * half], &words[2 * half + 1]];
+                let value = std::array::from_fn(|l| u64::from(low[l]) | u64::from(high[l]) << 32);
+                regs.put64(args.d + half as u16, &value, mask);
+            }
+        },
         (128, 2) => |regs, args, mask| {
             let (a, b) = (regs.r64[args.a as usize], regs.r64[args.b as usize]);
             regs.put64(args.d, &a, mask);
@@ -114,6 +122,12 @@ fn unpack(cx: &mut Cx<'_>, ty: Type, parts: &[Operand], source: &Operand) -> Dec
         (32, 4) => |r, x, m| split32(r, x.a, &[x.d, x.e, x.b, x.c], 8, m),
         (64, 2) => |r, x, m| split64(r, x.a, &[x.d, x.e], 32, m),
         (64, 4) => |r, x, m| split64(r, x.a, &[x.d, x.e, x.b, x.c], 16, m),
+        (128, 4) => |r, x, m| {
+            let words = [r.r64[x.a as usize], r.r64[x.a as usize + 1]];
+            for (i, d) in [x.d, x.e, x.b, x.c].into_iter().enumerate() {
+                r.put32(d, &words[i / 2].map(|w| (w >> (32 * (i % 2))) as u32), m);
+            }
+        },
         (128, 2) => |r, x, m| {
             let (lo, hi) = (r.r64[x.a as usize], r.r64[x.a as usize + 1]);
             r.put64(x.d, &lo, m);
@@ -160,9 +174,7 @@ pub fn decode_policy(cx: &mut Cx<'_>) -> Decode {
         "cvt" if cx.eat("L2") => 1,
         "fractional" | "range" if priority(cx, &FIRST) => {
             priority(cx, &SECOND);
-            if kind == "range" && !cx.eat("global") {
-                return cx.unknown();
-            }
+            let _ = kind == "range" && cx.eat("global");
             if kind == "range" { 3 } else { cx.count().saturating_sub(1).min(1) }
         }
         _ => return cx.unknown(),
@@ -222,9 +234,8 @@ pub fn decode_address(cx: &mut Cx<'_>) -> Decode {
             let ty = cx.ty_of(&[Type::U32, Type::U64])?;
             let args = cx.args(ty, &[ty, Type::U32])?;
             let f = match (ty, shared) {
-                (Type::U32, true) => lanes!(u32 = |a: u32, b: u32| a & 0xff_ffff | b.wrapping_add(1) << 24),
-                (Type::U64, _) => lanes!(u64 = |a: u64, b: u32| a & !0xff00_0000 | u64::from(b.wrapping_add(1)) << 24),
-                _ => return cx.unknown(),
+                (Type::U32, _) => lanes!(u32 = |a: u32, b: u32| a & 0xff_ffff | b.wrapping_add(1) << 24),
+                _ => lanes!(u64 = |a: u64, b: u32| a & !0xff00_0000 | u64::from(b.wrapping_add(1)) << 24),
             };
             Ok((f, args))
         }

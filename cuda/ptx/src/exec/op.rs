@@ -75,7 +75,7 @@ pub enum Op {
     Atomic(Box<Atomic>),
     /// `shfl`, `vote`, `match`, `redux`, `activemask`, `elect`.
     Warp(Box<WarpOp>),
-    /// `ldmatrix`, `stmatrix`, `movmatrix`, `mma`.
+    /// `ldmatrix`, `stmatrix`, `movmatrix`, `mma`, `wmma`.
     Matrix(Box<Matrix>),
     Wgmma(WgmmaOp),
     /// `setmaxnreg`.
@@ -87,7 +87,7 @@ pub enum Op {
 /// Decodes an instruction by the family that the first part of its opcode, and now and then another, names.
 pub(super) fn decode(cx: &mut Cx<'_>) -> Result<Op, String> {
     let lane = match cx.head() {
-        "ldmatrix" | "stmatrix" | "movmatrix" | "mma" => return boxed(matrix::decode(cx), Op::Matrix),
+        "ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wmma" => return boxed(matrix::decode(cx), Op::Matrix),
         "wgmma" => return wgmma::decode(cx).map(Op::Wgmma),
         "st" if cx.has("async") || cx.has("bulk") => return boxed(bulk::decode(cx), Op::Bulk),
         "red" if cx.has("async") => return boxed(bulk::decode(cx), Op::Bulk),
@@ -116,7 +116,11 @@ pub(super) fn decode(cx: &mut Cx<'_>) -> Result<Op, String> {
         "mov" => moves::decode(cx),
         "createpolicy" => moves::decode_policy(cx),
         "cvta" | "isspacep" | "mapa" | "getctarank" => moves::decode_address(cx),
-        "stacksave" | "stackrestore" | "alloca" | "istypep" => cx.unknown(),
+        "stacksave" | "stackrestore" | "alloca" => Err(format!("`{}`: a stack that grows is not supported", cx.inst.opcode)),
+        "tex" | "tld4" | "txq" | "istypep" | "suld" | "sust" | "sured" | "suq" => {
+            Err(format!("`{}`: textures and surfaces are not supported", cx.inst.opcode))
+        }
+        "multimem" => Err(format!("`{}`: addresses of several GPUs are not supported", cx.inst.opcode)),
         _ => Err(format!("unknown instruction `{}`", cx.inst.opcode)),
     };
     lane.map(|(f, args)| Op::Lane(f, args))

@@ -171,8 +171,12 @@ fn call(m: &mut Machine<'_>, state: &Warpgroup, warp: &mut Warp, op: &Wgmma, at:
     };
     let b = descriptor(m, op.b_descriptor, "the descriptor of B");
     let site = warp.site(at.pc, 0);
+    let metadata = op.sparse.map(|s| {
+        m.demand(warp, at, warp.regs.undef32(s.metadata), "the metadata of a sparse matrix");
+        warp.regs.r32[s.metadata as usize]
+    });
     if !m.kernel.options.hazards {
-        return Call { scale_d: (scale & 1 == 1) != negated, a, b, unfenced: false, order: None };
+        return Call { scale_d: (scale & 1 == 1) != negated, a, b, unfenced: false, metadata, order: None };
     }
     if !uniform {
         m.report(HazardKind::UndefinedBehavior, site, None, || "the lanes of a warp give wgmma different operands".into());
@@ -199,7 +203,7 @@ fn call(m: &mut Machine<'_>, state: &Warpgroup, warp: &mut Warp, op: &Wgmma, at:
     if let Some(why) = why {
         m.report(HazardKind::MissingWgmmaFence, site, None, || why.into());
     }
-    Call { scale_d: (scale & 1 == 1) != negated, a, b, unfenced: unfenced || crossing, order: Some(warp.order.clone()) }
+    Call { scale_d: (scale & 1 == 1) != negated, a, b, unfenced: unfenced || crossing, metadata, order: Some(warp.order.clone()) }
 }
 
 /// Whether D is, as a whole, what earlier wgmma in flight accumulate into.

@@ -365,7 +365,8 @@ impl<'a> Cx<'a> {
                 }
                 Some(_) => self.symbol(name, 0, class)?,
                 None => match special(name) {
-                    Some((s, bits)) if bits == ty.bits() || (bits == 32 && ty.bits() == 64) => {
+                    // `%tid` and its like had 16 bits once, `%gridid` 32.
+                    Some((s, bits)) if bits == ty.bits() || (bits >= 32 && matches!(ty.bits(), 16 | 32 | 64)) => {
                         self.scopes.numbering.constant(class, Constant::Special(s))
                     }
                     Some((_, bits)) => {
@@ -622,6 +623,10 @@ pub fn special(name: &str) -> Option<(Special, u32)> {
             _ => return None,
         };
         return Some((s, 32));
+    }
+    if let Some(n) = base.strip_prefix("pm") {
+        let (n, bits) = n.strip_suffix("_64").map_or((n, 32), |n| (n, 64));
+        return n.parse().ok().filter(|n: &u8| *n < 8).map(|_| (PerformanceMonitor, bits));
     }
     if let Some(n) = base.strip_prefix("envreg") {
         return n.parse().ok().filter(|n| *n < 32).map(|n| (Envreg(n), 32));

@@ -76,6 +76,7 @@ pub enum Special {
     DynamicSmemSize,
     ReservedSmemOffset(u8),
     Envreg(u8),
+    PerformanceMonitor,
     CurrentGraphExec,
 }
 

@@ -33,6 +33,12 @@ pub enum Element {
     S8,
     /// Unsigned byte.
     U8,
+    /// Signed integer of 4 bits.
+    S4,
+    /// Unsigned integer of 4 bits.
+    U4,
+    /// A bit.
+    B1,
 }
 
 impl Element {
@@ -42,6 +48,8 @@ impl Element {
             Element::Tf32 => 32,
             Element::F16 | Element::Bf16 => 16,
             Element::E4m3 | Element::E5m2 | Element::S8 | Element::U8 => 8,
+            Element::S4 | Element::U4 => 4,
+            Element::B1 => 1,
         }
     }
 
@@ -52,7 +60,7 @@ impl Element {
 
     /// An integer type, whose sums are integers.
     pub const fn is_integer(self) -> bool {
-        matches!(self, Element::S8 | Element::U8)
+        matches!(self, Element::S8 | Element::U8 | Element::S4 | Element::U4 | Element::B1)
     }
 
     /// The exponent of the type's smallest normal number.
@@ -75,6 +83,9 @@ impl Element {
             Element::E5m2 => e5m2_to_f32(bits as u8),
             Element::S8 => f32::from(bits as i8),
             Element::U8 => f32::from(bits as u8),
+            Element::S4 => f32::from((bits << 4) as i8 >> 4),
+            Element::U4 => f32::from(bits as u8 & 15),
+            Element::B1 => f32::from(bits as u8 & 1),
         }
     }
 }
@@ -221,6 +232,22 @@ pub fn sum_products(d: &mut [f32], a: &[f32], b: &[f32], n: usize, k: usize) {
     }
 }
 
+/// The same, or, for bits, the number of places in which a row and a column differ.
+pub fn sum_bits_or_products(d: &mut [f32], a: &[f32], b: &[f32], n: usize, k: usize, differ: bool) {
+    if !differ {
+        return sum_products(d, a, b, n, k);
+    }
+    // a + b − 2ab for each pair of bits.
+    sum_products(d, a, b, n, k);
+    for (d, a) in d.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
+        let ones: f32 = a.iter().sum();
+        for (column, sum) in d.iter_mut().enumerate() {
+            let others: f32 = b.iter().skip(column).step_by(n).sum();
+            *sum = ones + others - 2.0 * *sum;
+        }
+    }
+}
+
 /// `d[m][n] += Σ_k a[m][k] · b[k][n]` over f64, each step fused, k upward.
 pub fn multiply_add_f64(d: &mut [f64], a: &[f64], b: &[f64], n: usize, k: usize) {
     for (d, a) in d.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
@@ -234,7 +261,7 @@ pub fn multiply_add_f64(d: &mut [f64], a: &[f64], b: &[f64], n: usize, k: usize)
 
 /// An integer accumulator plus the exact sum of one instruction's products.
 pub fn accumulate_s32(c: i32, sum: f32, saturate: bool) -> i32 {
-    // At most 32 products below 2^16: the sum is an integer that f32 holds exactly.
+    // At most 64 products below 2^16, or 256 bits: the sum is an integer that f32 holds exactly.
     let sum = sum as i32;
     if saturate { c.saturating_add(sum) } else { c.wrapping_add(sum) }
 }

@@ -23,6 +23,7 @@ mod ints;
 mod kernels;
 mod launch_files;
 mod launches;
+mod matrices;
 mod matrix;
 mod mutate;
 mod mutation;

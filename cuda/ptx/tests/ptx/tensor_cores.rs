@@ -255,10 +255,10 @@ fn every_mma_shape_multiplies() {
 fn what_the_tensor_cores_lack_is_refused_by_name() {
     let d = "{%f0,%f1,%f2,%f3}";
     for (text, why) in [
-        (format!("mma.sync.aligned.m16n8k64.row.col.s32.s4.s4.s32 {d}, {{%x0,%x1,%x2,%x3}}, {{%x4,%x5}}, {d};"), "m16n8k64"),
+        (format!("mma.sync.aligned.m16n8k128.row.col.s32.s4.s4.s32 {d}, {{%x0,%x1,%x2,%x3}}, {{%x4,%x5}}, {d};"), "combination"),
         (format!("mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {d}, {{%x0,%x1}}, {{%x4,%x5}}, {d};"), "combination"),
         (format!("mma.sync.aligned.m16n8k16.col.col.f32.f16.f16.f32 {d}, {{%x0,%x1,%x2,%x3}}, {{%x4,%x5}}, {d};"), ".row.col"),
-        (format!("mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {d}, {{%x0,%x1}}, {{%x4,%x5}}, {d}, %x9, 0;"), "sparse"),
+        (format!("mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {d}, {{%x0,%x1}}, {{%x4,%x5}}, {d}, %x9, 4;"), "selector"),
         (
             format!("mma.sync.aligned.m16n8k16.row.col.f32.bf16.f16.f32 {d}, {{%x0,%x1,%x2,%x3}}, {{%x4,%x5}}, {d};"),
             "combination",
@@ -271,8 +271,8 @@ fn what_the_tensor_cores_lack_is_refused_by_name() {
         ("wgmma.mma_async.sync.aligned.m64n8k8.f32.tf32.tf32 {%f0,%f1,%f2,%f3}, %l0, %l1, %p, 1, 1, 0, 1;".into(), "6 operands"),
         ("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f0,%f1,%f2,%f3}, %l0, %l1, %p, 2, 1, 0, 1;".into(), "scale"),
         (
-            "wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {%f0,%f1,%f2,%f3}, %l0, %l1, %x0, 0, %p, 1, 1, 0, 1;".into(),
-            "sparse",
+            "wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {%f0,%f1,%f2,%f3}, %l0, %l1, %x0, 2, %p, 1, 1, 0, 1;".into(),
+            "selector",
         ),
     ] {
         let error = match Module::parse("test.ptx", &kernel(16, &text)) {

@@ -49,7 +49,7 @@ fn what_is_unknown_is_an_error_with_its_line() {
         ("red.global.exch.b32 [%rd1], %r1;", "unknown form"),
         ("atom.global.add.f16 %h1, [%rd1], %h2;", "unknown form"),
         ("setmaxnreg.inc.sync.aligned.u32 100;", "multiple of 8"),
-        ("tex.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [%rd1, {%f0, %f1}];", "unknown instruction `tex"),
+        ("tex.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [%rd1, {%f0, %f1}];", "textures and surfaces are not supported"),
         (".reg .v8 .b32 %v;", "a vector register has 2 or 4 elements"),
         (".reg .b32 %r1;", "declared twice"),
     ];

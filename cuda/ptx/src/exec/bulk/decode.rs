@@ -45,13 +45,44 @@ fn fence(cx: &mut Cx<'_>) -> Result<Fence, String> {
         cx.end(0)?;
         return Ok(Fence::MbarrierInit);
     }
-    let _ = cx.eat("sc") || cx.eat("acq_rel");
+    let kind =
+        cx.pick(&[("sc", Order::Both), ("acq_rel", Order::Both), ("acquire", Order::Acquire), ("release", Order::Release)]);
     let Some(scope) = cx.pick(&SCOPES) else { return cx.unknown() };
+    if matches!(kind, Some(Order::Acquire | Order::Release)) {
+        restriction(cx, kind == Some(Order::Acquire), scope)?;
+    }
     cx.end(0)?;
     Ok(Fence::Memory(scope))
 }
 
+/// What a fence says that it orders; each orders both ways here, as a fence may.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Both,
+    Acquire,
+    Release,
+}
+
+/// `.sync_restrict`: the fence orders what goes over objects in shared memory alone; here it orders all. An acquire is restricted to
+/// those of the cluster, a release to those of the CTA.
+fn restriction(cx: &mut Cx<'_>, acquire: bool, scope: Scope) -> Result<bool, String> {
+    let found = cx.eat(if acquire { "sync_restrict::shared::cluster" } else { "sync_restrict::shared::cta" });
+    if found && scope != Scope::Cluster { cx.unknown() } else { Ok(found) }
+}
+
 fn proxy(cx: &mut Cx<'_>) -> Result<Fence, String> {
+    if cx.eat("async::generic") {
+        let acquire = cx.eat("acquire");
+        if !acquire && !cx.eat("release") {
+            return cx.unknown();
+        }
+        let Some(scope) = cx.pick(&SCOPES) else { return cx.unknown() };
+        if !restriction(cx, acquire, scope)? {
+            return cx.unknown();
+        }
+        cx.end(0)?;
+        return Ok(Fence::Restricted(scope));
+    }
     let spaces =
         [("global", FencedSpace::Global), ("shared::cta", FencedSpace::Shared), ("shared::cluster", FencedSpace::Shared)];
     let fence = match cx.pick(&[("alias", Fence::Alias), ("async", Fence::Async(FencedSpace::All))]) {

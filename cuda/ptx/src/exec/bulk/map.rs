@@ -168,7 +168,9 @@ pub(super) fn replace(
         let (which, offset) = range(m, warp, at.only(lane), space, address, MAP_BYTES as u64, MAP_ALIGN, true)?;
         let (segment, tracker) = m.mem.parts_of(which);
         let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
-        let Some(mut map) = TensorMap::decode(&bytes) else {
+        // A map may be made from nothing: zeros, of which every field is then set.
+        let blank = bytes.iter().all(|b| *b == 0).then(TensorMap::blank);
+        let Some(mut map) = blank.or_else(|| TensorMap::decode(&bytes)) else {
             return m.fault(warp, at.only(lane), FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
         };
         if map.replace(field, value).is_none() {

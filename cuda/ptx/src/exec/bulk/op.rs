@@ -47,6 +47,8 @@ pub enum Fence {
     MbarrierInit,
     /// `fence.proxy.async`
     Async(FencedSpace),
+    /// `fence.proxy.async::generic`: between proxies, and between threads of the cluster.
+    Restricted(Scope),
     /// `fence.proxy.alias`: addresses have no aliases here.
     Alias,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::chain::Chain;
 use super::op::{M, Wgmma};
 use crate::matrix::fragment::Accumulator;
+use crate::exec::lanes::V32;
 use crate::mem::WarpOrder;
 
 /// What one warp contributed to a wgmma when it issued it.
@@ -15,6 +16,8 @@ pub struct Call {
     pub b: u64,
     /// A register was touched after the last fence.
     pub unfenced: bool,
+    /// The metadata of a sparse A.
+    pub metadata: Option<V32>,
     /// What the warp knew.
     pub order: Option<WarpOrder>,
 }

@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::group::{Pending, Warpgroup};
 use super::op::{M, Source};
+use crate::exec::matrix::sparse;
 use crate::exec::machine::Machine;
 use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
@@ -29,7 +30,7 @@ fn multiply_add(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, s
     let pending = &state.queue[(number - state.first) as usize];
     let chain = &mut state.chains[pending.chain];
     let op = &pending.op;
-    let (n, k) = (op.n, op.k());
+    let (n, k, held) = (op.n, op.k(), op.held());
     for (w, call) in pending.calls.iter().enumerate() {
         let call = call.as_ref().expect("all warps have issued it");
         let rows = chain.rows(w);
@@ -46,7 +47,7 @@ fn multiply_add(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, s
             chain.spoil(rows);
         }
     }
-    let mut a = vec![0.0; M * k];
+    let mut a = vec![0.0; M * held];
     let mut b = vec![0.0; k * n];
     let mut reader = Reader::new(warp, pending, state.agent.unwrap_or(0));
     let calls = pending.calls.each_ref().map(|c| c.as_ref().expect("all warps have issued it"));
@@ -55,7 +56,7 @@ fn multiply_add(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, s
     }
     match &op.source {
         Source::Descriptor(_) => {
-            let tile = Tile { extent: M, k, element: op.a, major: op.a_major, stride: k, stride_k: 1, by_warp: true };
+            let tile = Tile { extent: M, k: held, element: op.a, major: op.a_major, stride: held, stride_k: 1, by_warp: true };
             for row in reader.gather(m, calls[0].a, &tile, &mut a) {
                 chain.spoil(row * n..(row + 1) * n);
             }
@@ -73,7 +74,7 @@ fn multiply_add(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, s
                     for (lane, &bits) in owner.regs.r32[index as usize].iter().enumerate() {
                         for j in 0..per {
                             let (row, step) = fragment::a(lane, r, j, per);
-                            a[(16 * w + row) * k + step] = op.a.value(bits >> (op.a.bits() as usize * j));
+                            a[(16 * w + row) * held + step] = op.a.value(bits >> (op.a.bits() as usize * j));
                         }
                         if undef >> lane & 1 == 1 {
                             let row = 16 * w + fragment::a(lane, r, 0, per).0;
@@ -83,6 +84,19 @@ fn multiply_add(m: &mut Machine<'_>, warps: &[Option<Box<Warp>>], warp: &Warp, s
                 }
             }
         }
+    }
+    if let Some(operands) = op.sparse {
+        let mut dense = vec![0.0; M * k];
+        let mut valid = true;
+        let rows = a.chunks_exact(16 * held).zip(dense.chunks_exact_mut(16 * k));
+        for ((packed, dense), call) in rows.zip(&calls) {
+            let words = call.metadata.as_ref().expect("a sparse wgmma has metadata");
+            valid &= sparse::expand(op.a, k, packed, words, operands, dense);
+        }
+        if !valid {
+            reader.hazard(m, HazardKind::UndefinedBehavior, sparse::INVALID);
+        }
+        a = dense;
     }
     let tile = Tile { extent: n, k, element: op.b, major: op.b_major, stride: 1, stride_k: n, by_warp: false };
     for column in reader.gather(m, calls[0].b, &tile, &mut b) {
@@ -237,5 +251,11 @@ fn spread(element: Element, bytes: &[u8; 16], out: &mut [f32], stride: usize) {
         Element::E5m2 => each::<1>(bytes, out, stride, |x| Element::E5m2.value(x)),
         Element::S8 => each::<1>(bytes, out, stride, |x| Element::S8.value(x)),
         Element::U8 => each::<1>(bytes, out, stride, |x| Element::U8.value(x)),
+        Element::B1 => {
+            for (i, byte) in bytes.iter().enumerate() {
+                (0..8).for_each(|j| out[(8 * i + j) * stride] = f32::from(byte >> j & 1));
+            }
+        }
+        Element::S4 | Element::U4 => unreachable!("wgmma has no integers of 4 bits"),
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::exec::matrix;
+use crate::exec::matrix::sparse::{self, Sparse};
 use crate::exec::touches::Shape;
 use crate::ir::{Class, Cx, Reg};
 use crate::matrix::Major;
@@ -49,6 +50,8 @@ pub struct Wgmma {
     pub(super) scale_d: (u16, bool),
     pub(super) negate_a: bool,
     pub(super) negate_b: bool,
+    /// A holds half of its elements.
+    pub(super) sparse: Option<Sparse>,
 }
 
 /// Where A comes from.
@@ -60,6 +63,11 @@ pub(super) enum Source {
 
 impl Wgmma {
     pub(super) fn k(&self) -> usize {
+        if self.sparse.is_some() { 2 * self.held() } else { self.held() }
+    }
+
+    /// Elements of a row of A that are there.
+    pub(super) fn held(&self) -> usize {
         256 / self.a.bits() as usize
     }
 
@@ -84,9 +92,7 @@ impl Wgmma {
 /// Decodes `wgmma.…`.
 pub fn decode(cx: &mut Cx<'_>) -> Result<WgmmaOp, String> {
     let operation = cx.part("an operation")?;
-    if operation == "mma_async" && cx.has("sp") {
-        return Err(format!("`{}`: sparse forms are not supported", cx.inst.opcode));
-    }
+    let sparse = operation == "mma_async" && (cx.lead("sp") || cx.lead("sp::ordered_metadata"));
     cx.expect(&["sync", "aligned"])?;
     match operation {
         "fence" => cx.end(0).map(|()| WgmmaOp::Fence),
@@ -96,12 +102,12 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<WgmmaOp, String> {
             let n = cx.int(0)?;
             u32::try_from(n).map(WgmmaOp::Wait).map_err(|_| format!("`{}` cannot wait for {n} groups", cx.inst.opcode))
         }
-        "mma_async" => multiply(cx).map(|x| WgmmaOp::Multiply(Arc::new(x))),
+        "mma_async" => multiply(cx, sparse).map(|x| WgmmaOp::Multiply(Arc::new(x))),
         _ => cx.unknown(),
     }
 }
 
-fn multiply(cx: &mut Cx<'_>) -> Result<Wgmma, String> {
+fn multiply(cx: &mut Cx<'_>, sparse: bool) -> Result<Wgmma, String> {
     let shape = |p: &str| {
         let (n, k) = p.strip_prefix("m64n")?.split_once('k')?;
         Some((n.parse::<usize>().ok()?, k.parse::<usize>().ok()?))
@@ -110,11 +116,14 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Wgmma, String> {
         return Err(format!("`{}` lacks a shape of wgmma, such as .m64n128k16", cx.inst.opcode));
     };
     let saturate = cx.eat("satfinite");
+    let bits = cx.eat("and") && cx.eat("popc");
     let accumulator = matrix::accumulator(cx)?;
     let (a, b) = (matrix::element(cx)?, matrix::element(cx)?);
     cx.end(cx.count())?;
     let legal_n = (8..=256).contains(&n) && n % 8 == 0 && (!a.is_integer() || n % 16 == 0 || n == 8 || n == 24);
-    if !legal_n || k != 256 / a.bits() as usize || !matrix::combine(a, b, accumulator) || (saturate && !a.is_integer()) {
+    let one_bit = a == Element::B1;
+    let legal = legal_n && k == (if sparse { 512 } else { 256 }) / a.bits() as usize && a.bits() != 4 && !(one_bit && (sparse || saturate));
+    if !legal || one_bit != bits || !matrix::combine(a, b, accumulator) || (saturate && !a.is_integer()) {
         return Err(format!("`{}`: wgmma has no such combination of shape and types", cx.inst.opcode));
     }
     let d = matrix::vector(cx, 0, n / 2 / accumulator.per_register(), accumulator.register(), true)?;
@@ -124,7 +133,10 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Wgmma, String> {
     };
     let from_registers = matches!(source, Source::Registers(_));
     let b_descriptor = cx.src(2, Type::B64)?;
-    let scale_d = cx.predicate(cx.operand(3)?)?;
+    let scale_at = if sparse { 5 } else { 3 };
+    let sparse = if sparse { Some(sparse::operands(cx, 3, a, k)?) } else { None };
+    // Not to be negated.
+    let scale_d = (cx.src(scale_at, Type::Pred)?, false);
     // Integers have no scales, and only 16-bit types may be transposed: those in registers already lie as they must.
     let scales = if a.is_integer() { 0 } else { 2 };
     let transposes = match a.bits() {
@@ -132,10 +144,11 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Wgmma, String> {
         16 => 2,
         _ => 0,
     };
-    cx.end(4 + scales + transposes)?;
+    let first = scale_at + 1;
+    cx.end(first + scales + transposes)?;
     let mut negate = [false; 2];
     for (i, negate) in negate.iter_mut().enumerate().take(scales) {
-        *negate = match cx.int(4 + i)? {
+        *negate = match cx.int(first + i)? {
             1 => false,
             -1 => true,
             other => return Err(format!("`{}`: a scale is 1 or -1, not {other}", cx.inst.opcode)),
@@ -143,7 +156,7 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Wgmma, String> {
     }
     let mut majors = [Major::K; 2];
     for i in 0..transposes {
-        let major = match cx.int(6 + i)? {
+        let major = match cx.int(first + 2 + i)? {
             0 => Major::K,
             1 => Major::Mn,
             other => return Err(format!("`{}`: a transpose is 0 or 1, not {other}", cx.inst.opcode)),
@@ -152,5 +165,5 @@ fn multiply(cx: &mut Cx<'_>) -> Result<Wgmma, String> {
     }
     let [negate_a, negate_b] = negate;
     let [a_major, b_major] = majors;
-    Ok(Wgmma { n, a, b, accumulator, saturate, d, source, b_descriptor, a_major, b_major, scale_d, negate_a, negate_b })
+    Ok(Wgmma { n, a, b, accumulator, saturate, d, source, b_descriptor, a_major, b_major, scale_d, negate_a, negate_b, sparse })
 }
