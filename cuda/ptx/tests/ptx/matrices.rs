@@ -122,7 +122,8 @@ fn wmma_multiplies_what_it_loads() {
                 }
                 (bytes, line)
             };
-            let ((in_a, line_a), (in_b, line_b), (in_c, _)) = (store(&a, la, ty, pad), store(&b, lb, ty, pad), store(&before, "row", c, 0));
+            let ((in_a, line_a), (in_b, line_b), (in_c, _)) =
+                (store(&a, la, ty, pad), store(&b, lb, ty, pad), store(&before, "row", c, 0));
             let name = format!("m{m}n{n}k{k}");
             let (na, nb) = registers(shape, ty);
             let nc = |t: &str| m * n * bits(t) / 32 / if t == "f64" { 64 } else { 32 };
@@ -259,7 +260,13 @@ fn mma_of_few_bits() {
 /// A row of which half is there: the dense row, the packed one, and four bits a chunk.
 fn sparse_row(rng: &mut Rng, ty: &str, k: usize) -> (Vec<i64>, Vec<i64>, Vec<u32>) {
     let (mut dense, mut packed, mut nibbles) = (vec![0; k], Vec::new(), Vec::new());
-    let size = if ty == "tf32" { 2 } else if bits(ty) == 4 { 8 } else { 4 };
+    let size = if ty == "tf32" {
+        2
+    } else if bits(ty) == 4 {
+        8
+    } else {
+        4
+    };
     let piece = size / 4;
     for chunk in 0..k / size {
         if ty == "tf32" {
@@ -416,7 +423,8 @@ fn sparse_and_one_bit_wgmma() {
                 }
             }
             let words_of_b = tile.len() / 4;
-            let descriptor = ptx::matrix::Descriptor { start: 0, leading: 128, stride: 4096, base: 0, swizzle: ptx::matrix::Swizzle::None };
+            let descriptor =
+                ptx::matrix::Descriptor { start: 0, leading: 128, stride: 4096, base: 0, swizzle: ptx::matrix::Swizzle::None };
             let scales = if d == "f32" { ", 1, 1" } else { "" };
             let transpose = if ta == "f16" { ", 0" } else { "" };
             let (name, extra) = if sparse { (".sp", format!(", %m, {selector}")) } else { ("", String::new()) };
@@ -452,7 +460,11 @@ fn sparse_and_one_bit_wgmma() {
                 for i in 0..4 {
                     let (r, s) = accumulator(thread % 32, i);
                     let r = 16 * (thread / 32) + r;
-                    assert_eq!(decode(d, u64::from(got[4 * thread + i])), want[r][s], "{ta} selector {selector} row {r} column {s}");
+                    assert_eq!(
+                        decode(d, u64::from(got[4 * thread + i])),
+                        want[r][s],
+                        "{ta} selector {selector} row {r} column {s}"
+                    );
                 }
             }
         }

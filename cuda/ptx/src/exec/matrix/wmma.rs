@@ -6,12 +6,12 @@
 use smallvec::SmallVec;
 
 use super::{Accumulator, Layout, Precision, TYPES, count, layout};
+use crate::counters::TensorKind;
 use crate::exec::access::{self, SPACES};
 use crate::exec::flow::{At, Flow, Stop};
 use crate::exec::lanes::lanes_of;
 use crate::exec::machine::Machine;
 use crate::exec::warp::Warp;
-use crate::counters::TensorKind;
 use crate::hazard::HazardKind;
 use crate::ir::{Addr, Class, Cx, Reg};
 use crate::mem::{Block, GLOBAL_BASE, Sem, Space as Where};
@@ -414,9 +414,8 @@ impl Multiply {
                 }
                 for (row, z) in z.chunks_exact_mut(n).enumerate() {
                     for (column, sum) in z.iter_mut().enumerate() {
-                        *sum = (0..k).fold(*sum, |s, i| {
-                            crate::num::double::fma(x[row * k + i], y[i * n + column], s, self.rounding)
-                        });
+                        *sum = (0..k)
+                            .fold(*sum, |s, i| crate::num::double::fma(x[row * k + i], y[i * n + column], s, self.rounding));
                     }
                 }
             }

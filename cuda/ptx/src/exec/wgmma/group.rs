@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::chain::Chain;
 use super::op::{M, Wgmma};
-use crate::matrix::fragment::Accumulator;
 use crate::exec::lanes::V32;
+use crate::matrix::fragment::Accumulator;
 use crate::mem::WarpOrder;
 
 /// What one warp contributed to a wgmma when it issued it.

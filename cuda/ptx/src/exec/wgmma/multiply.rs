@@ -4,8 +4,8 @@ use smallvec::SmallVec;
 
 use super::group::{Pending, Warpgroup};
 use super::op::{M, Source};
-use crate::exec::matrix::sparse;
 use crate::exec::machine::Machine;
+use crate::exec::matrix::sparse;
 use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
 use crate::matrix::fragment::{self, Accumulator};

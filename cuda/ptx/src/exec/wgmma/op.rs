@@ -122,7 +122,10 @@ fn multiply(cx: &mut Cx<'_>, sparse: bool) -> Result<Wgmma, String> {
     cx.end(cx.count())?;
     let legal_n = (8..=256).contains(&n) && n % 8 == 0 && (!a.is_integer() || n % 16 == 0 || n == 8 || n == 24);
     let one_bit = a == Element::B1;
-    let legal = legal_n && k == (if sparse { 512 } else { 256 }) / a.bits() as usize && a.bits() != 4 && !(one_bit && (sparse || saturate));
+    let legal = legal_n
+        && k == (if sparse { 512 } else { 256 }) / a.bits() as usize
+        && a.bits() != 4
+        && !(one_bit && (sparse || saturate));
     if !legal || one_bit != bits || !matrix::combine(a, b, accumulator) || (saturate && !a.is_integer()) {
         return Err(format!("`{}`: wgmma has no such combination of shape and types", cx.inst.opcode));
     }
