@@ -48,6 +48,7 @@ mod standing;
 mod standstill;
 mod step;
 mod touches;
+mod video;
 mod undefined;
 mod warp;
 mod warp_ops;

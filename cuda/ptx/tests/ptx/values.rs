@@ -108,3 +108,163 @@ fn functions_with_registers_and_constants_as_arguments() {
         assert_eq!(got, [r, s, 42, if l < 4 { 2 * l } else { 0 }, l + 1, 5, 2 * l], "lane {lane}");
     }
 }
+
+#[test]
+fn halves_out_of_bounds_make_zero() {
+    // 1 · 2 + 3, and with the NaN of a copy's fill as a factor; a summand that is this NaN is one.
+    for (text, a, b, c, want) in [
+        ("fma.rn.oob.f16", 0x3c00, 0x4000, 0x4200, 0x4500),
+        ("fma.rn.oob.f16", 0x7fff, 0x4000, 0x4200, 0),
+        ("fma.rn.oob.f16", 0x3c00, 0x7fff, 0x4200, 0),
+        ("fma.rn.oob.f16", 0x3c00, 0x4000, 0x7fff, 0x7fff),
+        ("fma.rn.oob.f16", 0x7e00, 0x4000, 0x4200, 0x7fff),
+        ("fma.rn.oob.relu.f16", 0xbc00, 0x4000, 0x0000, 0),
+        ("fma.rn.oob.bf16", 0x3f80, 0x4000, 0x4040, 0x40a0),
+        ("fma.rn.oob.bf16", 0x3f80, 0x7fff, 0x4040, 0),
+        ("fma.rn.oob.relu.bf16", 0xbf80, 0x4000, 0x0000, 0),
+    ] {
+        let body = format!(
+            ".reg .b16 %h<4>; mov.b16 %h1, {a}; mov.b16 %h2, {b}; mov.b16 %h3, {c};
+             {text} %h0, %h1, %h2, %h3; cvt.u32.u16 %o0, %h0;
+             mov.b32 %r1, {{%h1, 0}}; mov.b32 %r2, {{%h2, 0}}; mov.b32 %r3, {{%h3, %h3}}; {text}x2 %o1, %r1, %r2, %r3;"
+        );
+        let got = values("", &body.replace(", 0}", ", %z}").replace(".reg .b16 %h<4>;", ".reg .b16 %h<4>, %z; mov.b16 %z, 0;"), 2);
+        assert_eq!(got[0], want, "{text} {a:#x} {b:#x} {c:#x}");
+        // The upper half is 0 · 0 + c.
+        assert_eq!(got[1] & 0xffff, want, "{text}x2");
+        assert_eq!(got[1] >> 16, if c == 0x7fff { 0x7fff } else { c }, "{text}x2: the upper half");
+    }
+}
+
+#[test]
+fn comparisons_in_halves_and_predicates_negated() {
+    let body = "
+        .reg .b16 %h<4>; .reg .b128 %q;
+        cvt.rn.f32.u32 %f0, %r0; mov.f32 %f1, 0f40A00000; set.lt.f16.f32 %h0, %f0, %f1; cvt.u32.u16 %o0, %h0;
+        set.lt.bf16.f32 %h1, %f0, %f1; cvt.u32.u16 %o1, %h1; set.ge.f16.s32 %h2, %r0, 5; cvt.u32.u16 %o2, %h2;
+        setp.lt.u32 %p0, %r0, 5; setp.lt.u32 %p1, %r0, 3; and.pred %p2, %p0, !%p1; selp.b32 %o3, 1, 0, %p2;
+        or.pred %p2, !%p0, %p1; selp.b32 %o4, 1, 0, %p2; xor.pred %p2, !%p0, !%p1; selp.b32 %o5, 1, 0, %p2;
+        mov.b32 %r1, {%h0, %h0}; mov.b32 %r2, 0x3c003c00; setp.eq.f16x2 %p3, %r1, %r2; selp.b32 %o6, 1, 0, %p3;
+        mov.b128 %q, {%r0, 1, 2, %r2}; mov.b128 {%r3, %r4, %r5, %r6}, %q; add.u32 %o7, %r3, %r4; xor.b32 %o8, %r5, %r6;
+        mov.u16 %h3, %tid.x; cvt.u32.u16 %o9, %h3; mov.u64 %rd0, %gridid; mov.u32 %r7, %gridid; cvt.u32.u64 %r8, %rd0;
+        sub.u32 %o10, %r7, %r8; mov.u32 %o11, %pm3;";
+    for (lane, got) in lanes("", body, 11).into_iter().enumerate() {
+        let l = lane as u32;
+        let (below5, below3) = (l < 5, l < 3);
+        let when = |c: bool, v: u32| if c { v } else { 0 };
+        let want = [
+            when(below5, 0x3c00),
+            when(below5, 0x3f80),
+            when(!below5, 0x3c00),
+            u32::from(below5 && !below3),
+            u32::from(!below5 || below3),
+            u32::from(!below5 != !below3),
+            u32::from(below5),
+            l + 1,
+            2 ^ 0x3c00_3c00,
+            l,
+            0,
+        ];
+        assert_eq!(got, want, "lane {lane}");
+    }
+}
+
+#[test]
+fn a_tensor_map_made_on_the_device_from_zeros() {
+    let source = |element: u32| {
+        format!(
+            ".visible .entry k(.param .u64 map, .param .u64 from, .param .u64 out) {{
+             .shared .align 128 .b8 made[128]; .shared .align 128 .b8 tile[128]; .shared .align 8 .b64 bar;
+             .reg .b64 %map, %from, %out, %o; .reg .b32 %t, %x, %m; .reg .b16 %h; .reg .pred %p, %first;
+             ld.param.u64 %map, [map]; ld.param.u64 %from, [from]; ld.param.u64 %out, [out];
+             mov.u32 %t, %tid.x; setp.eq.u32 %first, %t, 0; mov.u32 %m, made; shl.b32 %x, %t, 2; add.u32 %x, %x, %m;
+             st.shared.u32 [%x], 0; bar.warp.sync -1; @!%first bra MADE;
+             tensormap.replace.tile.rank.shared::cta.b1024.b32 [made], 1;
+             tensormap.replace.tile.global_address.shared::cta.b1024.b64 [made], %from;
+             tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [made], {element};
+             tensormap.replace.tile.interleave_layout.shared::cta.b1024.b32 [made], 0;
+             tensormap.replace.tile.swizzle_mode.shared::cta.b1024.b32 [made], 0;
+             tensormap.replace.tile.fill_mode.shared::cta.b1024.b32 [made], 0;
+             tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [made], 0, 8;
+             tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [made], 1, 4;
+             tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [made], 0, 16;
+             tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [made], 1, 6;
+             tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [made], 0, 32;
+             tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [made], 0, 1;
+             tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [made], 1, 1;
+             mbarrier.init.shared.b64 [bar], 1; fence.mbarrier_init.release.cluster; fence.proxy.async;
+             MADE: bar.warp.sync -1;
+             tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%map], [made], 128;
+             fence.proxy.tensormap::generic.acquire.gpu [%map], 128;
+             @!%first bra WAIT;
+             mbarrier.arrive.expect_tx.shared.b64 _, [bar], 64;
+             cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [tile], [%map, {{2, 1}}], [bar];
+             WAIT: mbarrier.try_wait.parity.shared.b64 %p, [bar], 0; @!%p bra WAIT;
+             mov.u32 %m, tile; shl.b32 %x, %t, 1; add.u32 %x, %x, %m; ld.shared.u16 %h, [%x]; cvt.u32.u16 %x, %h;
+             mul.wide.u32 %o, %t, 4; add.u64 %out, %out, %o; st.global.u32 [%out], %x; ret; }}"
+        )
+    };
+    let from: Vec<u8> = (0..96_u16).flat_map(u16::to_le_bytes).collect();
+    // In the ISA's numbering 10 is .bf16, as 1 is .u16 and 6 .f16; the driver's 9 would be .f64 here.
+    for element in [1, 6, 10] {
+        let (report, out) = launch(&source(element), 1, 1, 32, &[vec![0; 128], from.clone(), vec![0; 128]]);
+        assert!(report.fault.is_none() && report.hazards.is_empty(), "{report:?}");
+        for (lane, got) in words(&out[2]).into_iter().enumerate() {
+            assert_eq!(got as usize, (1 + lane / 8) * 16 + 2 + lane % 8, "type {element} lane {lane}");
+        }
+    }
+    let (report, _) = launch(&source(9), 1, 1, 32, &[vec![0; 128], from, vec![0; 128]]);
+    assert!(report.fault.is_some() || !report.hazards.is_empty(), "a box of .f64 has four times the bytes");
+}
+
+#[test]
+fn video_instructions_on_halves_and_bytes() {
+    let (a, b) = (0x80ff_017f_u32, 0x7f01_ff80_u32);
+    // Parts by signedness, in an arithmetic that has room for all.
+    let parts = |v: u32, n: u32, signed: bool| -> Vec<i64> {
+        let bits = 32 / n;
+        (0..n)
+            .map(|i| i64::from(v >> (bits * i)) & ((1 << bits) - 1))
+            .map(|p| if signed && p >> (bits - 1) == 1 { p - (1 << bits) } else { p })
+            .collect()
+    };
+    let operations: [(&str, fn(i64, i64) -> i64); 6] = [
+        ("vadd", |x, y| x + y),
+        ("vsub", |x, y| x - y),
+        ("vavrg", |x, y| (if x + y >= 0 { x + y + 1 } else { x + y }).div_euclid(2)),
+        ("vabsdiff", |x, y| (x - y).abs()),
+        ("vmin", i64::min),
+        ("vmax", i64::max),
+    ];
+    for (name, f) in operations {
+        for (n, bits) in [(2, 16), (4, 8)] {
+            for (ty, signed) in [("u32", false), ("s32", true)] {
+                for (modifier, low, high) in [
+                    ("", i64::MIN, i64::MAX),
+                    (".sat", if signed { -(1 << (bits - 1)) } else { 0 }, (1 << (bits - i64::from(signed))) - 1),
+                    (".add", i64::MIN, i64::MAX),
+                ] {
+                    let each = parts(a, n, signed).into_iter().zip(parts(b, n, signed)).map(|(x, y)| f(x, y).clamp(low, high));
+                    let each: Vec<i64> = each.collect();
+                    let packed = each.iter().rev().fold(0, |w, v| w << bits | (v & ((1 << bits) - 1)) as u64) as u32;
+                    let want = if modifier == ".add" { (1000 + each.iter().sum::<i64>()) as u32 } else { packed };
+                    let text = format!("{name}{n}.{ty}.{ty}.{ty}{modifier}");
+                    let body = format!("mov.b32 %r1, {a}; mov.b32 %r2, {b}; mov.b32 %r3, 1000; {text} %o0, %r1, %r2, %r3;");
+                    assert_eq!(values("", &body, 1), [want], "{text}");
+                }
+            }
+        }
+    }
+    for compare in ["lt", "ge", "ne"] {
+        let body = format!("mov.b32 %r1, {a}; mov.b32 %r2, {b}; mov.b32 %r3, 0; vset4.s32.s32.{compare} %o0, %r1, %r2, %r3;");
+        // By byte: -128 < 127, -1 < 1, 1 > -1, 127 > -128.
+        let bytes = [(127_i8, -128_i8), (1, -1), (-1, 1), (-128, 127)];
+        let holds = |(x, y): (i8, i8)| match compare {
+            "lt" => x < y,
+            "ge" => x >= y,
+            _ => x != y,
+        };
+        let counted = bytes.iter().rev().fold(0, |w, p| w << 8 | u32::from(holds(*p)));
+        assert_eq!(values("", &body, 1), [counted], "vset4.{compare}");
+    }
+}

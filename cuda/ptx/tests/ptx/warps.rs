@@ -226,7 +226,7 @@ fn atomics_that_swap() {
     let add = "mov.f32 %f0, 0f3FC00000; red.global.add.f32 [%out], %f0; red.global.add.noftz.f16x2 [%out+4], 0x3C003C00;";
     assert_eq!(run(add, &[one, 0x4000_3c00]), [2.5f32.to_bits(), 0x4200_4000]);
     let vector = "mov.f32 %f0, 0f3F800000; mov.f32 %f1, 0f40000000; red.global.v2.f32.add [%out], {%f0, %f1};";
-    assert!(Module::parse("t", &format!("{HEAD}{}", kernel(vector))).is_err(), "the vector stands before the type");
+    assert_eq!(run(vector, &[one, one]), [2f32.to_bits(), 3f32.to_bits()]);
     let vector = "mov.f32 %f0, 0f3F800000; mov.f32 %f1, 0f40000000; red.relaxed.gpu.global.add.v2.f32 [%out], {%f0, %f1};";
     assert_eq!(run(vector, &[one, one]), [2f32.to_bits(), 3f32.to_bits()]);
     let double = "mov.f64 %g, 0d3FF0000000000000; atom.global.add.f64 %g, [%out], %g;";
