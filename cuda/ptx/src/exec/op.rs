@@ -115,9 +115,8 @@ pub(super) fn decode(cx: &mut Cx<'_>) -> Result<Op, String> {
         "setp" | "set" | "selp" | "slct" => compare::decode(cx),
         "mov" => moves::decode(cx),
         "vadd" | "vsub" | "vabsdiff" | "vmin" | "vmax" | "vshl" | "vshr" | "vmad" | "vset" | "vadd2" | "vsub2" | "vavrg2"
-        | "vabsdiff2" | "vmin2" | "vmax2" | "vset2" | "vadd4" | "vsub4" | "vavrg4" | "vabsdiff4" | "vmin4" | "vmax4" | "vset4" => {
-            video::decode(cx)
-        }
+        | "vabsdiff2" | "vmin2" | "vmax2" | "vset2" | "vadd4" | "vsub4" | "vavrg4" | "vabsdiff4" | "vmin4" | "vmax4"
+        | "vset4" => video::decode(cx),
         "createpolicy" => moves::decode_policy(cx),
         "cvta" | "isspacep" | "mapa" | "getctarank" => moves::decode_address(cx),
         "stacksave" | "stackrestore" | "alloca" => Err(format!("`{}`: a stack that grows is not supported", cx.inst.opcode)),

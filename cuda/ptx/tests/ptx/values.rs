@@ -128,7 +128,8 @@ fn halves_out_of_bounds_make_zero() {
              {text} %h0, %h1, %h2, %h3; cvt.u32.u16 %o0, %h0;
              mov.b32 %r1, {{%h1, 0}}; mov.b32 %r2, {{%h2, 0}}; mov.b32 %r3, {{%h3, %h3}}; {text}x2 %o1, %r1, %r2, %r3;"
         );
-        let got = values("", &body.replace(", 0}", ", %z}").replace(".reg .b16 %h<4>;", ".reg .b16 %h<4>, %z; mov.b16 %z, 0;"), 2);
+        let got =
+            values("", &body.replace(", 0}", ", %z}").replace(".reg .b16 %h<4>;", ".reg .b16 %h<4>, %z; mov.b16 %z, 0;"), 2);
         assert_eq!(got[0], want, "{text} {a:#x} {b:#x} {c:#x}");
         // The upper half is 0 · 0 + c.
         assert_eq!(got[1] & 0xffff, want, "{text}x2");
