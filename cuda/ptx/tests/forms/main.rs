@@ -208,9 +208,12 @@ fn as_assembled(ptxas: &Path) -> Result<(), String> {
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
+/// A test: nothing where it cannot be run.
+type Test<'a> = (&'a str, &'a dyn Fn() -> Option<Result<(), String>>);
+
 fn main() -> ExitCode {
     let ptxas = folder().join("../../target/toolchain/nvidia/cuda_nvcc/bin/ptxas");
-    let tests: [(&str, &dyn Fn() -> Option<Result<(), String>>); 3] = [
+    let tests: [Test<'_>; 3] = [
         ("forms_are_read_or_refused_as_recorded", &|| Some(as_recorded())),
         ("the_table_in_the_docs_is_fresh", &|| Some(documented())),
         ("forms_are_read_or_refused_as_by_ptxas", &|| ptxas.exists().then(|| as_assembled(&ptxas))),
