@@ -159,7 +159,7 @@ fn comparisons_in_halves_and_predicates_negated() {
             when(!below5, 0x3c00),
             u32::from(below5 && !below3),
             u32::from(!below5 || below3),
-            u32::from(!below5 != !below3),
+            u32::from(below5 != below3),
             u32::from(below5),
             l + 1,
             2 ^ 0x3c00_3c00,
