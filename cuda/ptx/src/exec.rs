@@ -15,6 +15,7 @@
 mod access;
 mod atomics;
 mod barriers;
+mod births;
 mod bits;
 mod build;
 mod bulk;
@@ -36,8 +37,8 @@ mod matrix;
 mod memory;
 pub mod module;
 mod moves;
-mod op;
 mod origins;
+mod op;
 mod printf;
 mod registers;
 mod residents;

@@ -279,6 +279,11 @@ impl Hazards {
         Self::default()
     }
 
+    /// Whether a hazard of this kind was recorded at an instruction.
+    pub fn is_known(&self, kind: HazardKind, pc: u32) -> bool {
+        self.index.contains_key(&(kind.into(), pc))
+    }
+
     /// Records a hazard at `at`. The message is only made for the first of a kind at an instruction.
     pub fn report(&mut self, what: impl Into<Graded>, at: Site, address: Option<u64>, message: impl FnOnce() -> String) {
         self.report_pair(what, at, None, address, message);

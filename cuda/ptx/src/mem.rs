@@ -8,6 +8,7 @@
 //! A generic address is a global one, or lies in a window: [`SHARED_BASE`] plus a 32-bit shared address, [`LOCAL_BASE`] plus
 //! an offset. A 32-bit shared address has the CTA in its high byte: 0 is the own CTA, `r + 1` is rank `r` of the cluster.
 
+mod birth;
 pub mod clock;
 pub mod global;
 mod known;
@@ -19,6 +20,7 @@ pub mod shadow;
 #[cfg(test)]
 mod tests;
 
+pub use birth::{Birth, Births};
 pub use clock::{Clock, FencedSpace, Order, Scope, SyncPoint, Synced, WarpOrder, lanes_of};
 pub use global::{GLOBAL_BASE, Global, MAX_ALLOCATION, MemoryError};
 pub(crate) use layout::Layout;
@@ -174,6 +176,8 @@ pub struct Memory {
     pub global: Global,
     /// Order and hazards.
     pub tracker: Tracker,
+    /// Lanes that loaded what is undefined, and where that comes from: of the instruction under way.
+    pub undefined: Vec<(u32, Birth)>,
     /// Bytes whose writes are noted.
     pub watch: Option<Box<Watches>>,
     shared: Vec<Option<Segment>>,
@@ -204,7 +208,7 @@ impl Plan {
 impl Memory {
     /// The memories of a launch over a device's `global`.
     pub fn new(global: Global, tracker: Tracker) -> Self {
-        Self { global, tracker, watch: None, shared: Vec::new(), visits: Vec::new() }
+        Self { global, tracker, undefined: Vec::new(), watch: None, shared: Vec::new(), visits: Vec::new() }
     }
 
     /// Gives a cluster of `size` CTAs shared memory of `bytes` each: the slot of rank 0.
@@ -485,13 +489,29 @@ impl Memory {
             Pattern::Gather(..) => false,
         };
         if !settled {
+            let mut births = Vec::new();
             for lane in lanes_of(mask) {
-                let undefined = segment.undefined(plan.offsets[lane as usize] as usize, bytes);
+                let at = plan.offsets[lane as usize] as usize;
+                let undefined = segment.undefined(at, bytes);
                 if undefined != 0 {
                     out.undefined[lane as usize] = undefined;
                     out.any_undefined |= 1 << lane;
+                    births.push((lane, segment.birth(at + undefined.trailing_zeros() as usize, by.pc, tracker)));
                 }
             }
+            self.undefined = births;
+        }
+    }
+
+    /// What a lane has stored is undefined for this reason.
+    #[cold]
+    pub fn spoiled(&mut self, by: &mut By, space: Space, address: u64, bytes: usize, birth: Birth) {
+        let mut addresses = [0; 32];
+        addresses[0] = address;
+        if let Some(plan) = self.plan(by, space, &addresses, 1, bytes, true)
+            && plan.which != Which::Local
+        {
+            self.parts(plan.which, by.local).0.spots.note(plan.offsets[0] as usize, bytes, birth);
         }
     }
 
@@ -625,6 +645,10 @@ impl Memory {
         let mut old = [0; 16];
         old[..bytes].copy_from_slice(&segment.data[at..at + bytes]);
         let undefined = segment.undefined(at, bytes) != 0;
+        if undefined {
+            let birth = segment.birth(at, by.pc, tracker);
+            self.undefined.push((lane, birth));
+        }
         if let Some(new) = update(old) {
             if self.watch.is_some() {
                 self.watched(Site::new(by.pc, by.warp.agent, lane), plan.which, at, &new[..bytes]);

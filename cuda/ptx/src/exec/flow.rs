@@ -56,6 +56,12 @@ impl At<'_> {
         self.mark(warp, 0);
     }
 
+    /// Whether a result is undefined in a lane.
+    #[inline]
+    pub fn any_undefined(&self, warp: &Warp) -> bool {
+        self.defs.iter().any(|reg| warp.regs.undef(*reg) & self.mask != 0)
+    }
+
     /// Says in which lanes every result is undefined.
     #[inline]
     pub fn mark(&self, warp: &mut Warp, undef: u32) {

@@ -5,6 +5,7 @@ use super::flow::{At, Stop};
 use super::grid::Grid;
 use super::kernel::Kernel;
 use super::rng::Rng;
+use super::births;
 use super::seeing::Probes;
 use super::warp::Warp;
 use crate::counters::Recorder;
@@ -132,8 +133,14 @@ impl Machine<'_> {
     pub fn demand(&mut self, warp: &Warp, at: At<'_>, undef: u32, what: &str) {
         let bad = at.mask & undef;
         if bad != 0 && self.kernel.options.hazards {
-            let site = warp.site(at.pc, bad.trailing_zeros());
-            self.report(HazardKind::UninitializedRead, site, None, || format!("{what} is undefined"));
+            let lane = bad.trailing_zeros();
+            let site = warp.site(at.pc, lane);
+            if self.mem.tracker.hazards.is_known(HazardKind::UninitializedRead, at.pc) {
+                // The message is made once.
+                return self.report(HazardKind::UninitializedRead, site, None, String::new);
+            }
+            let why = births::explain(self, warp, at.pc, lane).map(|why| format!(": {why}")).unwrap_or_default();
+            self.report(HazardKind::UninitializedRead, site, None, || format!("{what} is undefined{why}"));
         }
     }
 

@@ -282,11 +282,27 @@ fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>) -> Result<
     if let Err(fault) = m.mem.store(&mut warp.by(at.pc), x.space, &a, at.mask, n, x.sem, &block) {
         return refused(m, warp, at, fault);
     }
+    if block.any_undefined & at.mask != 0 {
+        spoil(m, warp, x, at, &a);
+    }
     count(m, at.pc, x.space, at.mask, &a, n as u32);
     if x.space != Where::Local {
         m.effect();
     }
     Ok(Flow::Next)
+}
+
+/// What was stored is undefined in part: memory learns where that comes from.
+#[cold]
+fn spoil(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>, a: &[u64; 32]) {
+    let size = x.ty.bytes() as usize;
+    for (i, reg) in x.sources.iter().enumerate() {
+        for (lanes, birth) in warp.births.of(*reg, warp.regs.undef(*reg) & at.mask, at.pc) {
+            for lane in lanes_of(lanes) {
+                m.mem.spoiled(&mut warp.by(at.pc), x.space, a[lane].wrapping_add((i * size) as u64), size, birth);
+            }
+        }
+    }
 }
 
 /// Puts a register's values where element `i` of type `ty` lies.

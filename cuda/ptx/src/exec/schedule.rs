@@ -14,7 +14,7 @@ use super::step::Engine;
 use super::warp::{Split, Wait, Warp};
 use super::wgmma::Warpgroup;
 use super::{barriers, bulk, standing, wgmma};
-use crate::hazard::HazardKind;
+use crate::hazard::{HazardKind, listed};
 use crate::mem::Clock;
 use crate::request::{Fault, FaultKind};
 
@@ -336,7 +336,8 @@ impl<'g> Scheduler<'g> {
     fn stuck<T>(&mut self, what: &str) -> Result<T, Stop> {
         let stands = standing::all(&mut self.engine);
         let m = &mut self.engine.machine;
-        let (mut lines, mut missing) = (Vec::new(), Vec::new());
+        let mut alike: Vec<(String, Vec<String>)> = Vec::new();
+        let mut missing = Vec::new();
         for s in &stands {
             if s.divided {
                 m.report(HazardKind::BarrierDivergence, s.site, None, || {
@@ -351,8 +352,16 @@ impl<'g> Scheduler<'g> {
             }
             let state = if s.state == "runs" { "runs without effect" } else { &s.state };
             let line = m.kernel.program.line(s.site.pc).1;
-            lines.push(format!("warp {} of CTA {:?} (lanes {:#010x}) {state} at PTX line {line}", s.warp, s.cta, s.lanes));
+            // Warps that stand alike are named together.
+            let what = format!("of CTA {:?} (lanes {:#010x}) {state} at PTX line {line}", s.cta, s.lanes);
+            match alike.iter_mut().find(|(w, _)| *w == what) {
+                Some((_, warps)) => warps.push(s.warp.to_string()),
+                None => alike.push((what, vec![s.warp.to_string()])),
+            }
         }
+        let plural = |warps: &[String]| if warps.len() > 1 { "s" } else { "" };
+        let mut lines: Vec<String> =
+            alike.into_iter().map(|(what, warps)| format!("warp{} {} {what}", plural(&warps), listed(warps))).collect();
         for (list, most) in [(&mut lines, 64), (&mut missing, 16)] {
             if list.len() > most {
                 let more = list.len() - most;

@@ -141,7 +141,7 @@ fn sighting(m: &mut Machine<'_>, warp: &Warp, lane: u32, pc: u32, probe: &Probe)
 }
 
 /// What may be names of registers in a line of PTX.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let code = text.split("//").next().unwrap_or_default();
     let part = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '%' | '.'));
     code.split(part).filter(|w| !w.is_empty() && !w.starts_with('.'))

@@ -9,7 +9,7 @@ use super::op::Op;
 use super::residents::Residents;
 use super::warp::{Split, Wait, Warp};
 use super::wgmma::WgmmaOp;
-use super::{atomics, barriers, bulk, calls, control, matrix, memory, registers, seeing, undefined, warp_ops, wgmma};
+use super::{atomics, barriers, births, bulk, calls, control, matrix, memory, registers, seeing, undefined, warp_ops, wgmma};
 use crate::ir::Reg;
 
 /// A launch in progress: the code, and all that its instructions work on.
@@ -64,7 +64,9 @@ impl Engine<'_> {
                     f(&mut warp.regs, args, at.mask);
                     at.define(warp);
                 } else {
+                    let before = uses.iter().map(|r| (*r, warp.regs.undef(*r))).collect();
                     undefined::execute(&mut warp.regs, *f, args, (uses, defs), at.mask);
+                    births::inherit(m, warp, at, before);
                 }
                 split.pc += 1;
                 return Ok(After::Go);
@@ -79,7 +81,14 @@ impl Engine<'_> {
             Op::Call(op) => return calls::call(m, warp, split, op, at),
             op => {
                 at.timed_out = std::mem::take(&mut split.timed_out);
-                self.execute(warp, op, at)?
+                let flow = self.execute(warp, op, at)?;
+                // What a wgmma works on is undefined until it is waited for.
+                if at.any_undefined(warp) && !matches!(op, Op::Wgmma(_)) {
+                    // What it wrote, it may have read before: that is not known any more.
+                    let before = uses.iter().filter(|r| !defs.contains(r)).map(|r| (*r, warp.regs.undef(*r))).collect();
+                    births::inherit(&mut self.machine, warp, at, before);
+                }
+                flow
             }
         };
         let m = &mut self.machine;

@@ -13,7 +13,7 @@ use super::standstill::{Polls, mix};
 use super::touches::Touches;
 use crate::hazard::Site;
 use crate::ir::NO_PC;
-use crate::mem::{By, Home, Local, WarpOrder};
+use crate::mem::{Births, By, Home, Local, WarpOrder};
 
 /// No join.
 pub const NO_JOIN: u32 = u32::MAX;
@@ -119,6 +119,8 @@ pub struct Warp {
     pub local: Local,
     /// What its lanes know of other threads' accesses.
     pub order: WarpOrder,
+    /// Where its undefined registers come from.
+    pub births: Births,
     /// When its registers were last touched, as wgmma must know.
     pub touches: Touches,
     /// Groups of lanes, without the one that runs.
@@ -154,6 +156,7 @@ impl Warp {
             home,
             local,
             order,
+            births: Births::default(),
             touches: Touches::default(),
             splits: vec![split],
             joins: Vec::new(),

@@ -315,6 +315,26 @@ impl Program {
             .map(|(d, n)| (Reg { class: d.first.class, index: d.first.index + n * d.per as u16 }, d.ty))
     }
 
+    /// What a register is called in the function of instruction `pc`.
+    pub fn register_name(&self, pc: u32, reg: Reg) -> Option<String> {
+        let function = self.functions.iter().position(|f| f.start <= pc && pc < f.end)? as u32;
+        let mut mine = self.declared.iter().filter(|d| d.function == function && d.first.class == reg.class);
+        mine.find_map(|d| {
+            let n = u32::from(reg.index.checked_sub(d.first.index)?) / d.per;
+            (n < d.count.unwrap_or(1))
+                .then(|| if d.count.is_some() { format!("{}{n}", d.name) } else { d.name.clone() })
+        })
+    }
+
+    /// The text of instruction `pc`, from its line on; the instructions of a line are told apart by their opcodes.
+    pub fn statement(&self, pc: u32) -> Option<&str> {
+        let Source { line, opcode, .. } = &self.sources[pc as usize];
+        let before = self.sources[..pc as usize].iter().rev().take_while(|s| s.line == *line);
+        let same = before.filter(|s| s.opcode == *opcode).count();
+        let from = self.source.split_inclusive('\n').take(*line as usize - 1).map(str::len).sum::<usize>();
+        self.source[from..].split(';').filter(|s| s.contains(opcode.as_str())).nth(same)
+    }
+
     /// The function that instruction `pc` belongs to.
     pub fn function_at(&self, pc: u32) -> Option<&Function> {
         self.functions.iter().find(|f| f.start <= pc && pc < f.end)

@@ -15,6 +15,7 @@
 
 use std::ops::Range;
 
+use super::birth::{Birth, Spots};
 use super::clock::{ASYNC, PREREQUISITE, Scope, Stamp, WarpOrder, lanes_of};
 use super::layout::Layouts;
 pub(crate) use super::page::IN_FLIGHT;
@@ -32,6 +33,8 @@ pub struct Segment {
     /// Its bytes.
     pub data: Vec<u8>,
     init: Vec<u64>,
+    /// Where undefined bytes come from.
+    pub(crate) spots: Spots,
     pages: Vec<Option<Box<Page>>>,
     shared: bool,
     /// How tensor copies laid out what they wrote.
@@ -59,7 +62,8 @@ impl Segment {
     /// A segment of `len` uninitialised bytes. They read as 0xFF: a NaN in every float format.
     pub fn new(base: u64, len: usize, shared: bool) -> Self {
         let (init, pages) = (vec![0; len.div_ceil(64)], vec![None; len.div_ceil(PAGE)]);
-        Self { base, data: vec![0xFF; len], init, pages, shared, layouts: Layouts::default() }
+        let (spots, layouts) = (Spots::default(), Layouts::default());
+        Self { base, data: vec![0xFF; len], init, spots, pages, shared, layouts }
     }
 
     /// Marks bytes as written (or not).
@@ -74,6 +78,20 @@ impl Segment {
                 self.init[at / 64] &= !mask;
             }
             at += bits;
+        }
+    }
+
+    /// Where an undefined byte comes from, which the instruction at `pc` reads.
+    #[cold]
+    pub(crate) fn birth(&self, at: usize, pc: u32, tracker: &Tracker) -> Birth {
+        let (shared, address) = (self.shared, self.base + at as u64);
+        let writer = || self.writers(at - at % 4, 4, tracker).first().map(|w| w.2);
+        match self.spots.of(at) {
+            Some(birth) => birth,
+            None => match writer() {
+                Some(by) => Birth::Written { shared, address, by, pc },
+                None => Birth::Memory { shared, address, pc },
+            },
         }
     }
 

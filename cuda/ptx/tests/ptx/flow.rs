@@ -204,7 +204,7 @@ fn what_is_missing_is_named() {
         &late,
         64,
         &[
-            "waits for phase 1 of the mbarrier at 0x0 of CTA [0, 0, 0]",
+            "warps 0, 1 of CTA [0, 0, 0] (lanes 0xffffffff) waits for phase 1 of the mbarrier at 0x0 of CTA [0, 0, 0]",
             "mbarrier at 0x0 of CTA [0, 0, 0], phase 1: missing: 1 of 2 arrivals; there came 1 arrival from warp 0",
             "the last time there came also 1 arrival from warp 1 of CTA [0, 0, 0] (PTX line 7)",
         ],
@@ -244,6 +244,36 @@ fn undefined_registers_are_reported_where_they_decide() {
     let fine = "setp.lt.u32 %p0, %r0, 40; selp.b32 %r1, 7, %r9, %p0; st.global.u32 [%rd1], %r1;";
     let (report, _) = launch(&kernel("", fine), 0, 1, 32, &[bytes(&[0; 64])]);
     assert!(report.is_clean(), "selp reads only what it selects: {report:?}");
+}
+
+#[test]
+fn an_undefined_value_says_where_it_comes_from() {
+    let explains = |body: &str, message: &str| {
+        let (report, _) = launch(&kernel(".shared .align 16 .b8 tile[256];", body), 0, 1, 32, &[bytes(&[0; 64])]);
+        let found = report.hazards.iter().find(|h| h.kind == HazardKind::UninitializedRead);
+        let found = found.unwrap_or_else(|| panic!("{:?}", report.hazards));
+        assert!(found.message.contains(message), "`{message}`: {found}");
+    };
+    explains("st.global.u32 [%rd1], %r9;", "a value stored to global memory is undefined: nothing wrote `%r9`");
+    explains("mov.u32 %r1, 0; @%p5 mov.u32 %r1, 1;", "the guard is undefined: nothing wrote `%p5`");
+    let sum = "add.u32 %r9, %r9, 1;\nxor.b32 %r8, %r9, %r0; st.global.u32 [%rd1], %r8;";
+    explains(sum, "`%r8` comes from `%r9`, which nothing had written when PTX line 6 read it");
+    // The value that is undefined, not one that was overwritten, nor one that was undefined once.
+    let other = "add.u32 %r9, %r9, 1; mov.u32 %r9, 4; mov.u32 %r7, 5; add.u32 %r7, %r7, %r6; st.global.u32 [%rd1], %r7;";
+    explains(other, "`%r7` comes from `%r6`");
+    let again = "add.u32 %r9, %r9, %r8; mov.u32 %r9, 4; add.u32 %r9, %r9, %r7; st.global.u32 [%rd1], %r9;";
+    explains(again, "`%r9` comes from `%r7`");
+    // Through another lane, and through shared memory.
+    explains("shfl.sync.idx.b32 %r4, %r9, 3, 31, 0xffffffff; st.global.u32 [%rd1], %r4;", "`%r4` comes from `%r9`");
+    let tile = "shl.b32 %r2, %r0, 2; mov.u32 %r3, tile; add.u32 %r3, %r3, %r2;";
+    let loads = format!("{tile}\nld.shared.u32 %r4, [%r3+128];\nst.global.u32 [%rd1], %r4;");
+    explains(&loads, "`%r4` comes from shared memory at 0x80, which nothing had written when PTX line 7 read it");
+    let through = format!("{tile} add.u32 %r9, %r9, 1; st.shared.u32 [%r3], %r9; ld.shared.u32 %r4, [%r3]; st.global.u32 [%rd1], %r4;");
+    explains(&through, "`%r4` comes from `%r9`, which nothing had written");
+    let decides = "ld.shared.u64 %rd3, [tile+64]; and.b64 %rd3, %rd3, 252; add.u64 %rd1, %rd1, %rd3; st.global.u32 [%rd1], 1;";
+    explains(decides, "the address is undefined: `%rd1` comes from shared memory at 0x40, which nothing had written");
+    let matrix = "mov.u32 %r3, tile; ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r4}, [%r3]; st.global.u32 [%rd1], %r4;";
+    explains(matrix, "`%r4` comes from shared memory at 0x0, which nothing had written");
 }
 
 #[test]

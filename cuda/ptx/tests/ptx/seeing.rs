@@ -185,7 +185,7 @@ fn a_trace_has_the_phases_waits_and_copies_of_a_pipeline() {
     ptxi(&["run", &file, "--trace", text_file.to_str().unwrap()]);
     let text = fs::read_to_string(&text_file).unwrap();
     for says in
-        ["waits for phase 2 of mbarrier 0x0, PTX line", "copy 1 ", "phase 1, phase 1, parity 1", "1 arrive, 16 bytes announced"]
+        ["waits for phase 2 of mbarrier 0x0, PTX line", "copy 1 ", "phase 1, parity 1", "1 arrive, 16 bytes announced"]
     {
         assert!(text.contains(says), "{says}: {text}");
     }

@@ -4,6 +4,7 @@ use super::barrier;
 use super::state::{Asyncs, BulkThread, Copies, End, Key, LaneCopy, Pending, Thread};
 use crate::exec::flow::At;
 use crate::exec::machine::Machine;
+use crate::exec::births;
 use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
 use crate::mem::{Clock, Which, lanes_of};
@@ -60,12 +61,14 @@ pub fn land_one(m: &mut Machine<'_>, asyncs: &mut Asyncs) -> bool {
 /// Reads the source now, if that has not been done.
 fn read_source(m: &mut Machine<'_>, op: &mut Pending) {
     let (Some(from), None) = (op.from, &op.snapshot) else { return };
-    let segment = m.mem.parts_of(from).0;
+    let (segment, tracker) = m.mem.parts_of(from);
     let mut data = Vec::with_capacity(op.pieces.iter().map(|p| p.len as usize).sum());
     let mut undefined = Vec::new();
     for p in &op.pieces {
         let (at, len) = (p.from as usize, p.len as usize);
         if !segment.initialized(at, len) {
+            let first = (at..at + len).find(|at| !segment.initialized(*at, 1)).unwrap_or(at);
+            op.birth.get_or_insert_with(|| segment.birth(first, op.site.pc, tracker));
             undefined.extend((0..len).filter(|i| !segment.initialized(at + i, 1)).map(|i| (data.len() + i) as u32));
         }
         data.extend_from_slice(&segment.data[at..at + len]);
@@ -81,8 +84,9 @@ fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
     read_source(m, &mut op);
     let (data, undefined) = op.snapshot.take().unwrap_or_default();
     if let (Some(&first), Which::Global(_)) = (undefined.first(), op.to) {
+        let why = op.birth.map(|birth| format!(": it {}", births::describe(m, birth))).unwrap_or_default();
         m.report(HazardKind::UninitializedRead, op.site, None, || {
-            format!("byte {first} of what is copied to global memory was never written")
+            format!("byte {first} of what is copied to global memory was never written{why}")
         });
     }
     if m.mem.watch.is_some() {
@@ -103,6 +107,7 @@ fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
         let end = (next + len) as u32;
         for &u in undefined.iter().skip_while(|u| **u < next as u32).take_while(|u| **u < end) {
             segment.set_initialized(at + u as usize - next, 1, false);
+            op.birth.inspect(|birth| segment.spots.note(at + u as usize - next, 1, *birth));
         }
         next += len;
     }
@@ -214,11 +219,14 @@ fn land_copy(m: &mut Machine<'_>, copy: &mut LaneCopy) {
     }
     let mem = &mut m.mem;
     let (valid, bytes) = (copy.valid as usize, copy.bytes as usize);
-    let (mut data, mut undefined) = ([0u8; 16], 0u16);
+    let (mut data, mut undefined, mut birth) = ([0u8; 16], 0u16, None);
     if let Some((which, at)) = copy.from {
-        let segment = mem.parts_of(which).0;
+        let (segment, tracker) = mem.parts_of(which);
         data[..valid].copy_from_slice(&segment.data[at..at + valid]);
         undefined = (0..valid).filter(|i| !segment.initialized(at + i, 1)).fold(0, |u, i| u | 1 << i);
+        if undefined != 0 {
+            birth = Some(segment.birth(at + undefined.trailing_zeros() as usize, copy.site.pc, tracker));
+        }
     }
     if mem.watch.is_some() {
         mem.watched(copy.site, copy.to.0, copy.to.1, &data[..bytes]);
@@ -226,6 +234,7 @@ fn land_copy(m: &mut Machine<'_>, copy: &mut LaneCopy) {
     let (segment, at) = (mem.parts_of(copy.to.0).0, copy.to.1);
     segment.data[at..at + bytes].copy_from_slice(&data[..bytes]);
     segment.define(at, bytes, undefined);
+    birth.inspect(|birth| segment.spots.note(at, bytes, *birth));
 }
 
 /// `cp.async.commit_group`

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use super::ledger::Ledger;
 use crate::exec::combine::Action;
 use crate::hazard::Site;
-use crate::mem::{Clock, Layout, Which};
+use crate::mem::{Birth, Clock, Layout, Which};
 use crate::text::ast::Type;
 
 /// Where an object lives: slot of the CTA, offset in its shared memory.
@@ -88,6 +88,8 @@ pub struct Pending {
     pub reduce: Option<(Action, Type)>,
     /// The source as it was read, with the offsets in it that were undefined.
     pub snapshot: Option<(Vec<u8>, Vec<u32>)>,
+    /// Where the first undefined byte of the source comes from.
+    pub birth: Option<Birth>,
     /// The range that was marked as one.
     pub whole: Option<(u32, u32)>,
     /// How a tensor copy lays out what it writes to shared memory.
@@ -109,8 +111,8 @@ impl Pending {
         reduce: Option<(Action, Type)>,
         end: End,
     ) -> Self {
-        let (snapshot, whole, layout) = (None, None, None);
-        Self { site, from: Some(from), to, pieces, fills, fill, reduce, snapshot, whole, layout, end, traced: 0 }
+        let (snapshot, birth, whole, layout) = (None, None, None, None);
+        Self { site, from: Some(from), to, pieces, fills, fill, reduce, snapshot, birth, whole, layout, end, traced: 0 }
     }
 }
 

@@ -27,7 +27,10 @@ pub fn write(traces: &[Trace], out: &mut dyn Write) -> io::Result<()> {
             let numbers = match s.kind {
                 // Their names say it all.
                 Kind::Wait | Kind::Arrival => String::new(),
-                _ => s.numbers.iter().map(|(k, v)| format!(", {} {}", k.replace('_', " "), number(k, *v))).collect(),
+                _ => (s.numbers.iter())
+                    .filter(|n| n.0 != "phase" && **n != ("times", 1))
+                    .map(|(k, v)| format!(", {} {}", k.replace('_', " "), number(k, *v)))
+                    .collect(),
             };
             writeln!(
                 out,
