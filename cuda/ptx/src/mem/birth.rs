@@ -50,7 +50,6 @@ impl Births {
 
 /// Where undefined bytes of a segment come from, by words of 4 bytes. What is defined by now may still be in it.
 #[derive(Clone, Debug, Default)]
-<<<<<<< HEAD:cuda/ptx/src/mem/birth.rs
 pub struct Spots(BTreeMap<u32, Birth>);
 
 impl Spots {
@@ -62,18 +61,5 @@ impl Spots {
     /// Where an undefined byte comes from, if a store brought it.
     pub fn of(&self, at: usize) -> Option<Birth> {
         self.0.get(&(at as u32 / 4)).copied()
-=======
-pub struct Spots(BTreeMap<u32, Origin>);
-
-impl Spots {
-    /// Bytes are undefined for this reason.
-    pub fn note(&mut self, at: usize, len: usize, origin: Origin) {
-        (at / 4..=(at + len - 1) / 4).for_each(|word| _ = self.0.insert(word as u32, origin));
-    }
-
-    /// The origin of an undefined byte, if a store brought it.
-    pub fn of(&self, at: usize) -> Option<Origin> {
-        self.0.get(&(at as u32 / 4)).copied()
->>>>>>> bca57ca (A map that is empty lies nowhere):cuda/ptx/src/mem/origin.rs
     }
 }
