@@ -1,11 +1,11 @@
 //! What every instruction may work on beside its warp: memory, the seed's choices, what is counted and reported, and who may run.
 //! What only some families need (the CTAs that are resident, the asynchronous operations under way), they are given apart.
 
+use super::births;
 use super::flow::{At, Stop};
 use super::grid::Grid;
 use super::kernel::Kernel;
 use super::rng::Rng;
-use super::births;
 use super::seeing::Probes;
 use super::warp::Warp;
 use crate::counters::Recorder;

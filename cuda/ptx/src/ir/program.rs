@@ -321,8 +321,7 @@ impl Program {
         let mut mine = self.declared.iter().filter(|d| d.function == function && d.first.class == reg.class);
         mine.find_map(|d| {
             let n = u32::from(reg.index.checked_sub(d.first.index)?) / d.per;
-            (n < d.count.unwrap_or(1))
-                .then(|| if d.count.is_some() { format!("{}{n}", d.name) } else { d.name.clone() })
+            (n < d.count.unwrap_or(1)).then(|| if d.count.is_some() { format!("{}{n}", d.name) } else { d.name.clone() })
         })
     }
 

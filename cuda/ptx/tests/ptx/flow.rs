@@ -268,7 +268,8 @@ fn an_undefined_value_says_where_it_comes_from() {
     let tile = "shl.b32 %r2, %r0, 2; mov.u32 %r3, tile; add.u32 %r3, %r3, %r2;";
     let loads = format!("{tile}\nld.shared.u32 %r4, [%r3+128];\nst.global.u32 [%rd1], %r4;");
     explains(&loads, "`%r4` comes from shared memory at 0x80, which nothing had written when PTX line 7 read it");
-    let through = format!("{tile} add.u32 %r9, %r9, 1; st.shared.u32 [%r3], %r9; ld.shared.u32 %r4, [%r3]; st.global.u32 [%rd1], %r4;");
+    let through =
+        format!("{tile} add.u32 %r9, %r9, 1; st.shared.u32 [%r3], %r9; ld.shared.u32 %r4, [%r3]; st.global.u32 [%rd1], %r4;");
     explains(&through, "`%r4` comes from `%r9`, which nothing had written");
     let decides = "ld.shared.u64 %rd3, [tile+64]; and.b64 %rd3, %rd3, 252; add.u64 %rd1, %rd1, %rd3; st.global.u32 [%rd1], 1;";
     explains(decides, "the address is undefined: `%rd1` comes from shared memory at 0x40, which nothing had written");

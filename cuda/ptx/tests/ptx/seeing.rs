@@ -184,9 +184,7 @@ fn a_trace_has_the_phases_waits_and_copies_of_a_pipeline() {
     let text_file = place.0.join("t.txt");
     ptxi(&["run", &file, "--trace", text_file.to_str().unwrap()]);
     let text = fs::read_to_string(&text_file).unwrap();
-    for says in
-        ["waits for phase 2 of mbarrier 0x0, PTX line", "copy 1 ", "phase 1, parity 1", "1 arrive, 16 bytes announced"]
-    {
+    for says in ["waits for phase 2 of mbarrier 0x0, PTX line", "copy 1 ", "phase 1, parity 1", "1 arrive, 16 bytes announced"] {
         assert!(text.contains(says), "{says}: {text}");
     }
     assert_eq!(ptxi(&["run", &file, "--trace", "t.xml"]).status.code(), Some(2));

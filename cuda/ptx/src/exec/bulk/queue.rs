@@ -2,9 +2,9 @@
 
 use super::barrier;
 use super::state::{Asyncs, BulkThread, Copies, End, Key, LaneCopy, Pending, Thread};
+use crate::exec::births;
 use crate::exec::flow::At;
 use crate::exec::machine::Machine;
-use crate::exec::births;
 use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
 use crate::mem::{Clock, Which, lanes_of};
