@@ -3,14 +3,14 @@
 //!
 //! From the ground up:
 //!
-//! - [`status`] and [`call`]: what calls return, and how they are declared; [`host`]: the program's memory;
-//!   [`types`]: NVIDIA's structures; [`handles`]: what the program holds of things.
-//! - [`fatbin`]: PTX out of a program; [`memory`], [`modules`], [`graph`], [`session`]; [`properties`] and [`occupancy`]: what the device
+//! - `status` and `call`: what calls return, and how they are declared; `host`: the program's memory;
+//!   `types`: NVIDIA's structures; `handles`: what the program holds of things.
+//! - `fatbin`: PTX out of a program; `memory`, `modules`, `graph`, `session`; `properties` and `occupancy`: what the device
 //!   says of itself and of kernels.
-//! - [`device`]: all of it behind one lock, and work for it; [`launch`], and [`capture`], which writes one to files.
-//! - [`runtime`] and [`driver`]: two thin faces, a list of functions each; [`entry`] finds the driver's by name.
+//! - `device`: all of it behind one lock, and work for it; `launch`, and `capture`, which writes one to files.
+//! - `runtime` and `driver`: two thin faces, a list of functions each; `entry` finds the driver's by name.
 //!
-//! `unsafe` is in [`host`] alone, beside the export of names.
+//! `unsafe` is in `host` alone, beside the export of names.
 
 mod call;
 mod capture;
