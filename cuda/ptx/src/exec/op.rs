@@ -15,8 +15,8 @@
 //! pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Family, at: At<'_>) -> Result<Flow, Stop>
 //! ```
 //!
-//! listed in [`decode`] here and in `step.rs`. `decode` eats the dotted parts of the opcode in order ([`Cx::eat`],
-//! [`Cx::pick`], [`Cx::ty`]), ends with [`Cx::end`] so that a left-over modifier is an error, and turns operands into register
+//! listed in [`decode`] here and in `step.rs`. `decode` reads the words of the name ([`Cx::lead`], [`Cx::part`]), takes the
+//! modifiers it knows, which stand in any order ([`Cx::eat`], [`Cx::pick`], [`Cx::ty`]), ends with [`Cx::end`] so that a left-over one is an error, and turns operands into register
 //! indices with [`Cx::src`], [`Cx::dst`], [`Cx::address`] and their like. These also note which registers the instruction reads and
 //! writes, so that undefinedness and registers in flight are tracked without the family's help. Every form that is not
 //! understood is an `Err` that names the culprit: nothing is ever ignored.

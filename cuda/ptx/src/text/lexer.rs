@@ -80,8 +80,11 @@ pub fn tokens(source: &str) -> Result<Vec<Token<'_>>, (u32, String)> {
             // `%` alone is an operator of constant expressions; before a letter it starts a register's name.
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | b'$' | b'%' | b'.' => {
                 at += 1;
+                // Directives and types may stand without a space between them: `.reg.b32`.
+                let dots = c != b'.';
                 loop {
                     match bytes.get(at) {
+                        Some(b'.') if !dots => break,
                         Some(b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | b'.') => at += 1,
                         Some(b':') if bytes.get(at + 1) == Some(&b':') => at += 2,
                         _ => break,

@@ -95,9 +95,10 @@ fn functions_with_registers_and_constants_as_arguments() {
             setp.gt.u32 %q, a, 20; @%q mov.b32 r, 99; @%q ret; add.u64 s, s, 1; }
         .func (.param .b32 r) twice(.param .b32 a) { .reg .b32 %t; ld.param.b32 %t, [a]; add.u32 %t, %t, %t; st.param.b32 [r], %t; ret; }
         .func (.param .b16 r) narrow(.reg .b16 a) { add.u16 a, a, 1; st.param.b16 [r], a; ret; }";
+    // Directives and types need no space between them.
     let body = "
         .global .u32 mine = 5;
-        .reg .b16 %h; mov.u64 %rd0, 40;
+        .reg.b16 %h; { .reg.v2.f32 %in; .local.align 8 .b8 unused[8]; } mov.u64 %rd0, 40;
         call (%o0, %rd1), both, (%r0, %rd0); cvt.u32.u64 %o1, %rd1;
         call.uni (%o2), twice, (21); setp.lt.u32 %p0, %r0, 4; mov.u32 %o3, 0; @%p0 call (%o3), twice, (%r0);
         cvt.u16.u32 %h, %r0; call (%h), narrow, (%h); cvt.u32.u16 %o4, %h; ld.global.u32 %o5, [mine];
