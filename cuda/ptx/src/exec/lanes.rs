@@ -1,5 +1,7 @@
 //! Register files of a warp, and the macro that turns a formula over one lane into a function over 32.
 
+use std::collections::HashMap;
+
 use super::standstill::mix;
 use crate::ir::{Args, Class, Reg};
 
@@ -27,6 +29,8 @@ pub struct Regs {
     pub pred: Vec<u32>,
     /// For every register of the three files, in that order: the lanes in which nothing defined it.
     undef: Vec<u32>,
+    /// Of those of which only a part is undefined: the bits, by lane; all ones where the whole register is undefined, or nothing.
+    partly: HashMap<usize, Box<[u64; 32]>>,
     /// For every register: nonzero while an asynchronous operation reads (1) or writes (2) it.
     flight: Vec<u8>,
     /// How many registers are in flight.
@@ -44,6 +48,7 @@ impl Regs {
             r64: vec![[0; 32]; n64],
             pred: vec![0; np],
             undef: vec![ALL; total],
+            partly: HashMap::new(),
             flight: vec![0; total],
             in_flight: 0,
             base: [0, n32, n32 + n64],
@@ -71,8 +76,42 @@ impl Regs {
     #[inline]
     pub fn set_undef(&mut self, reg: Reg, undef: u32, mask: u32) {
         let at = self.at(reg);
-        let u = &mut self.undef[at];
-        *u = (*u & !mask) | (undef & mask);
+        let before = self.undef[at];
+        self.undef[at] = (before & !mask) | (undef & mask);
+        if before & mask != 0 && !self.partly.is_empty() {
+            self.forget_bits(at, mask);
+        }
+    }
+
+    /// What is undefined in the lanes of `mask` is so as a whole.
+    #[cold]
+    fn forget_bits(&mut self, at: usize, mask: u32) {
+        let Some(bits) = self.partly.get_mut(&at) else { return };
+        lanes_of(mask).for_each(|lane| bits[lane] = u64::MAX);
+        if lanes_of(self.undef[at]).all(|lane| bits[lane] == u64::MAX) {
+            self.partly.remove(&at);
+        }
+    }
+
+    /// The bits of `reg` that are undefined, by lane.
+    pub fn undefined_bits(&self, reg: Reg) -> [u64; 32] {
+        let at = self.at(reg);
+        let bits = self.partly.get(&at);
+        std::array::from_fn(|lane| match self.undef[at] >> lane & 1 {
+            0 => 0,
+            _ => bits.map_or(u64::MAX, |bits| bits[lane]),
+        })
+    }
+
+    /// Says which bits of `reg` are undefined in the lanes of `mask`; the other lanes stay as they are.
+    pub fn set_undefined_bits(&mut self, reg: Reg, bits: &[u64; 32], mask: u32) {
+        let some = lanes_of(mask).filter(|&lane| bits[lane] != 0).fold(0, |some, lane| some | 1 << lane);
+        self.set_undef(reg, some, mask);
+        if lanes_of(some).any(|lane| bits[lane] != u64::MAX) {
+            let at = self.at(reg);
+            let kept = self.partly.entry(at).or_insert_with(|| Box::new([u64::MAX; 32]));
+            lanes_of(some).for_each(|lane| kept[lane] = bits[lane]);
+        }
     }
 
     /// Lanes in which 32-bit register `index` is undefined.

@@ -251,14 +251,30 @@ fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Load, at: At<'_>) -> Result<Fl
         return Ok(Flow::Next);
     }
     for (i, reg) in x.d.iter().enumerate() {
-        let bytes = (((1_u32 << size) - 1) << (size * i as u32)) as u16;
-        let undef = lanes_of(undefined).filter(|&l| block.undefined[l] & bytes != 0).fold(0, |u, l| u | 1 << l);
-        warp.regs.set_undef(*reg, undef, at.mask);
+        let mut bits = [0; 32];
+        for l in lanes_of(undefined) {
+            let bytes = u32::from(block.undefined[l]) >> (size * i as u32) & ((1_u32 << size) - 1);
+            bits[l] = bits_of(bytes, size, x.ty.is_signed());
+        }
         if x.ty == Type::B128 {
+            let undef = lanes_of(undefined).filter(|&l| bits[l] != 0).fold(0, |u, l| u | 1 << l);
+            warp.regs.set_undef(*reg, undef, at.mask);
             warp.regs.set_undef(Reg { class: Class::B64, index: reg.index + 1 }, undef, at.mask);
+        } else {
+            warp.regs.set_undefined_bits(*reg, &bits, at.mask);
         }
     }
     Ok(Flow::Next)
+}
+
+/// The bits of a register that are undefined where `bytes` of an element of `size` bytes are: all, where all of them are or the sign
+/// that is extended is.
+fn bits_of(bytes: u32, size: u32, signed: bool) -> u64 {
+    let all = (1 << size) - 1;
+    if bytes == all || (signed && bytes >> (size - 1) & 1 == 1) {
+        return u64::MAX;
+    }
+    (0..size.min(8)).filter(|b| bytes >> b & 1 == 1).fold(0, |bits, b| bits | 0xff << (8 * b))
 }
 
 fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>) -> Result<Flow, Stop> {
@@ -266,17 +282,24 @@ fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>) -> Result<
     let n = size as usize * x.sources.len();
     let a = addresses(m, warp, &x.addr, at);
     let mut block = Block::default();
+    // Lanes with an element of which nothing is defined. A part that is not may be padding.
+    let mut void = 0;
     for (i, reg) in x.sources.iter().enumerate() {
         gather(warp, *reg, x.ty, &mut block, i);
         let undef = warp.regs.undef(*reg) & at.mask;
         if undef != 0 {
-            let bytes = ((1_u32 << size) - 1) as u16;
-            lanes_of(undef).for_each(|l| block.undefined[l] |= bytes << (size * i as u32));
-            block.any_undefined |= undef;
+            let bits = warp.regs.undefined_bits(*reg);
+            for l in lanes_of(undef) {
+                let byte = |b: &u32| bits[l] >> (8 * (b % 8)) & 0xff != 0;
+                let bytes = (0..size).filter(byte).fold(0, |bytes, b| bytes | 1_u32 << b);
+                block.undefined[l] |= (bytes << (size * i as u32)) as u16;
+                block.any_undefined |= u32::from(bytes != 0) << l;
+                void |= u32::from(bytes == (1 << size) - 1) << l;
+            }
         }
     }
-    if block.any_undefined != 0 && x.space != Where::Local && x.space != Where::Shared {
-        let global = lanes_of(block.any_undefined).filter(|&l| a[l] >= GLOBAL_BASE).fold(0, |u, l| u | 1 << l);
+    if void != 0 && x.space != Where::Local && x.space != Where::Shared {
+        let global = lanes_of(void).filter(|&l| a[l] >= GLOBAL_BASE).fold(0, |u, l| u | 1 << l);
         m.demand(warp, at, global, "a value stored to global memory");
     }
     if let Err(fault) = m.mem.store(&mut warp.by(at.pc), x.space, &a, at.mask, n, x.sem, &block) {

@@ -62,6 +62,8 @@ impl Inst {
 pub enum Op {
     /// Lane by lane over registers; a result is undefined where it depends on an operand that is ([`super::undefined`]).
     Lane(LaneFn, Args),
+    /// The same, where each bit of a result depends on single bits of the operands: undefinedness is one of bits, too.
+    Bitwise(LaneFn, Args),
     /// `bra`, `brx`, `ret`, `exit`, `trap`.
     Transfer(Transfer),
     Call(Box<Call>),
@@ -84,8 +86,14 @@ pub enum Op {
     Bulk(Box<Bulk>),
 }
 
+/// Instructions whose results depend bit by bit on their operands, by the first part of their opcode.
+const BITWISE: [&str; 13] = ["mov", "and", "or", "xor", "not", "lop3", "shl", "shr", "shf", "prmt", "bfe", "bfi", "selp"];
+
 /// Decodes an instruction by the family that the first part of its opcode, and now and then another, names.
 pub(super) fn decode(cx: &mut Cx<'_>) -> Result<Op, String> {
+    let float = |p| Type::parse(p).is_some_and(|t| t.is_float());
+    let extends = cx.head() == "cvt" && !cx.parts().any(|p| float(p) || p == "sat");
+    let lanewise = if extends || BITWISE.contains(&cx.head()) { Op::Bitwise } else { Op::Lane };
     let lane = match cx.head() {
         "ldmatrix" | "stmatrix" | "movmatrix" | "mma" | "wmma" => return boxed(matrix::decode(cx), Op::Matrix),
         "wgmma" => return wgmma::decode(cx).map(Op::Wgmma),
@@ -104,8 +112,7 @@ pub(super) fn decode(cx: &mut Cx<'_>) -> Result<Op, String> {
         "setmaxnreg" => return registers::decode(cx).map(Op::Registers),
         "nanosleep" | "pmevent" | "griddepcontrol" => return control::decode(cx).map(Op::Control),
         "add" | "sub" | "mul" | "mad" | "fma" | "div" | "rem" | "abs" | "neg" | "min" | "max" | "sqrt" | "rcp" => {
-            let float = cx.parts().any(|p| Type::parse(p).is_some_and(|t| t.is_float()));
-            if float { float::decode(cx) } else { int::decode(cx) }
+            if cx.parts().any(float) { float::decode(cx) } else { int::decode(cx) }
         }
         "mul24" | "mad24" | "addc" | "subc" | "madc" | "sad" | "dp4a" | "dp2a" => int::decode(cx),
         "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "prmt" | "bfe" | "bfi" | "bfind" | "brev"
@@ -126,7 +133,7 @@ pub(super) fn decode(cx: &mut Cx<'_>) -> Result<Op, String> {
         "multimem" => Err(format!("`{}`: addresses of several GPUs are not supported", cx.inst.opcode)),
         _ => Err(format!("unknown instruction `{}`", cx.inst.opcode)),
     };
-    lane.map(|(f, args)| Op::Lane(f, args))
+    lane.map(|(f, args)| lanewise(f, args))
 }
 
 fn boxed<T>(decoded: Result<T, String>, op: fn(Box<T>) -> Op) -> Result<Op, String> {

@@ -59,13 +59,14 @@ impl Engine<'_> {
         }
         let m = &mut self.machine;
         let flow = match &inst.op {
-            Op::Lane(f, args) => {
+            Op::Lane(f, args) | Op::Bitwise(f, args) => {
                 if uses.iter().fold(0, |u, r| u | warp.regs.undef(*r)) & at.mask == 0 {
                     f(&mut warp.regs, args, at.mask);
                     at.define(warp);
                 } else {
                     let before = uses.iter().map(|r| (*r, warp.regs.undef(*r))).collect();
-                    undefined::execute(&mut warp.regs, *f, args, (uses, defs), at.mask);
+                    let bitwise = matches!(inst.op, Op::Bitwise(..));
+                    undefined::execute(&mut warp.regs, *f, args, (uses, defs), at.mask, bitwise);
                     births::inherit(m, warp, at, before);
                 }
                 split.pc += 1;
@@ -116,7 +117,7 @@ impl Engine<'_> {
                 let cta = self.residents.cta(warp.slot);
                 wgmma::execute(m, &cta.warps, &mut cta.warpgroups, warp, x, at)
             }
-            Op::Lane(..) | Op::Transfer(_) | Op::Call(_) => unreachable!("handled by step"),
+            Op::Lane(..) | Op::Bitwise(..) | Op::Transfer(_) | Op::Call(_) => unreachable!("handled by step"),
         }
     }
 

@@ -5,10 +5,11 @@
 //! bits, a comparison whose outcome is settled, a selection between equals. So an instruction with an undefined operand is tried with
 //! several values in its place, and its result is undefined in those lanes in which it is not always the same. This needs no
 //! rule for each instruction; a formula of single bits (logic, shifts, fields, permutations) is judged exactly by all zeros and
-//! all ones, and what compares, by the other operand and its neighbours. The unit is a register of a lane.
+//! all ones, and what compares, by the other operand and its neighbours.
 //!
-//! The PTX ISA knows no undefined values beyond uninitialised registers and memory; this is the rule of valgrind's memcheck, for values
-//! instead of bits.
+//! Only bits that are undefined are varied. The result of a formula of single bits ([`super::op::Op::Bitwise`]) is undefined bit by bit, any
+//! other as a whole: so a word of which a half was never written yields the other half. The PTX ISA knows no undefined values beyond
+//! uninitialised registers and memory; this is the rule of valgrind's memcheck.
 
 use smallvec::SmallVec;
 
@@ -21,14 +22,15 @@ type Values = [u64; 32];
 
 /// Executes a lane-wise instruction of which an operand is undefined in some lanes, and says of each result where it is undefined.
 #[cold]
-pub fn execute(regs: &mut Regs, f: LaneFn, args: &Args, (uses, defs): (&[Reg], &[Reg]), mask: u32) {
+pub fn execute(regs: &mut Regs, f: LaneFn, args: &Args, (uses, defs): (&[Reg], &[Reg]), mask: u32, bitwise: bool) {
     let read = |regs: &Regs, list: &[Reg]| -> SmallVec<[Values; 4]> { list.iter().map(|r| values(regs, *r)).collect() };
     let undefined: SmallVec<[u32; 4]> = uses.iter().map(|r| regs.undef(*r) & mask).collect();
     let lanes = undefined.iter().fold(0, |all, u| all | u);
+    let bits: SmallVec<[Values; 4]> = uses.iter().map(|r| regs.undefined_bits(*r)).collect();
     let (sources, before) = (read(regs, uses), read(regs, defs));
     f(regs, args, mask);
     let results = read(regs, defs);
-    let mut differ: SmallVec<[u32; 4]> = defs.iter().map(|_| 0).collect();
+    let mut differ: SmallVec<[Values; 4]> = defs.iter().map(|_| [0; 32]).collect();
     for trial in 0..TRIALS {
         defs.iter().zip(&before).for_each(|(r, v)| set(regs, *r, v));
         for (i, (reg, source)) in uses.iter().zip(&sources).enumerate() {
@@ -36,24 +38,31 @@ pub fn execute(regs: &mut Regs, f: LaneFn, args: &Args, (uses, defs): (&[Reg], &
             for lane in lanes_of(undefined[i]) {
                 // What it may be compared with: another operand that is defined.
                 let other = (0..uses.len()).find(|&j| uses[j].class == reg.class && undefined[j] >> lane & 1 == 0);
-                tried[lane] = value(trial, i, other.map_or(source[lane], |j| sources[j][lane]));
+                let new = value(trial, i, other.map_or(source[lane], |j| sources[j][lane]));
+                tried[lane] = (source[lane] & !bits[i][lane]) | (new & bits[i][lane]);
             }
             set(regs, *reg, &tried);
         }
         f(regs, args, mask);
         for (k, reg) in defs.iter().enumerate() {
             let now = values(regs, *reg);
-            let changed = lanes_of(lanes).filter(|&l| now[l] != results[k][l]).fold(0, |d, l| d | 1 << l);
-            differ[k] |= changed;
+            lanes_of(lanes).for_each(|l| differ[k][l] |= now[l] ^ results[k][l]);
         }
-        if differ.iter().all(|d| *d == lanes) {
+        let whole = |d: &Values| lanes_of(lanes).all(|l| d[l] == u64::MAX || d[l] != 0 && !bitwise);
+        if differ.iter().all(whole) {
             break;
         }
     }
     uses.iter().zip(&sources).for_each(|(r, v)| set(regs, *r, v));
     for (k, reg) in defs.iter().enumerate() {
         set(regs, *reg, &results[k]);
-        regs.set_undef(*reg, differ[k], mask);
+        let all = if reg.class == Class::B32 { u64::from(u32::MAX) } else { u64::MAX };
+        let undefined = differ[k].map(|d| match d {
+            0 => 0,
+            d if bitwise && d != all => d,
+            _ => u64::MAX,
+        });
+        regs.set_undefined_bits(*reg, &undefined, mask);
     }
 }
 

@@ -95,6 +95,12 @@ fn damage(line: &str) -> Vec<(&'static str, String)> {
     {
         all.push(("another swizzle", format!("{head} {:#x};", bits + (1 << 62))));
     }
+    if let Some(p) = body.trim().strip_prefix("elect.sync").and_then(|rest| rest.split(['|', ',']).nth(1)) {
+        all.push(("every lane is elected", format!("setp.eq.u32 {}, 0, 0;", p.trim())));
+    }
+    if opcode == "membar.gl" {
+        all.push(("in the CTA only", "membar.cta;".into()));
+    }
     for ordered in [".acquire.gpu", ".release.gpu"] {
         if opcode.contains(ordered) && !opcode.starts_with("fence") {
             all.push(("relaxed", line.replacen(ordered, ".relaxed.gpu", 1)));

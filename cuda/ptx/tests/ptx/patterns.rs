@@ -226,7 +226,7 @@ fn what_is_defined_whatever_an_operand_holds() {
         "min.u32 %r1, %u, 1;",
         "selp.b32 %r1, 3, 4, %q;",
         "selp.b32 %r1, 3, %u, %no;",
-        "prmt.b32 %r1, 0x01020304, %u, 0x3217;",
+        "prmt.b32 %r2, 0x01020304, %u, 0x3217; setp.eq.u32 %p1, %r2, 0x01020305;",
         "bfe.u32 %r1, %u, 31, 1;",
         "bfi.b32 %r1, 9, %u, 0, 31;",
         "add.u32 %r1, %u, 1;",
@@ -236,6 +236,45 @@ fn what_is_defined_whatever_an_operand_holds() {
     ];
     for text in undefined {
         let report = with_undefined(text);
+        let found = report.hazards.iter().any(|h| h.kind == HazardKind::UninitializedRead);
+        assert!(found, "{text}: {report:?}");
+    }
+}
+
+#[test]
+fn of_a_word_that_is_half_written_the_half_is_defined() {
+    let run = |body: &str| {
+        let text = format!("st.shared.u16 [words], 7; st.shared.u8 [words+6], 1; ld.shared.u32 %r1, [words]; {body}");
+        let shared = ".shared .align 16 .b8 words[16];";
+        Pattern { shared, body: text.leak(), block: 1, ..ONE_WARP }.run(Options::pedantic(1), "", "")
+    };
+    let defined = [
+        "and.b32 %r2, %r1, 0xffff; st.global.u32 [%out], %r2;",
+        "cvt.u32.u16 %r2, %r1; st.global.u32 [%out], %r2;",
+        "shl.b32 %r2, %r1, 16; shr.u32 %r2, %r2, 16; st.global.u32 [%out], %r2;",
+        "prmt.b32 %r2, %r1, 0, 0x4410; st.global.u32 [%out], %r2;",
+        "bfe.u32 %r2, %r1, 0, 8; st.global.u32 [%out], %r2;",
+        "ld.shared.u64 %rd1, [words]; shr.u64 %rd1, %rd1, 48; and.b64 %rd1, %rd1, 0xff; add.u64 %rd1, %rd1, 6; st.global.u32 [%out], %rd1;",
+        ".reg .b16 %h, %g; mov.b32 {%h, %g}, %r1; cvt.u32.u16 %r2, %h; st.global.u32 [%out], %r2;",
+        "and.b32 %r2, %r1, 4; setp.ne.u32 %p1, %r2, 0; @%p1 st.global.u32 [%out], 7;",
+        // Padding is copied.
+        "st.global.u32 [%out], %r1; ld.global.u16 %r2, [%out]; cvt.u32.u16 %r2, %r2; st.global.u32 [%out], %r2;",
+    ];
+    for text in defined {
+        let (report, words) = run(text);
+        assert!(report.is_clean() && words[0] == 7, "{text}: {:?} {:?}", report.hazards, words[0]);
+    }
+    let undefined = [
+        "and.b32 %r2, %r1, 0x1ffff; setp.eq.u32 %p1, %r2, 7; @%p1 st.global.u32 [%out], 7;",
+        "shr.u32 %r2, %r1, 16; st.global.u32 [%out], %r2;",
+        "shr.s32 %r2, %r1, 31; st.global.u32 [%out], %r2;",
+        "add.u32 %r2, %r1, 1; st.global.u32 [%out], %r2;",
+        "prmt.b32 %r2, %r1, 0, 0x2222; st.global.u32 [%out], %r2;",
+        "st.shared.u32 [words+8], %r1; ld.shared.u16 %r2, [words+10]; st.global.u16 [%out], %r2;",
+        "ld.shared.s16 %r2, [words+2]; shr.u32 %r2, %r2, 24; st.global.u32 [%out], %r2;",
+    ];
+    for text in undefined {
+        let (report, _) = run(text);
         let found = report.hazards.iter().any(|h| h.kind == HazardKind::UninitializedRead);
         assert!(found, "{text}: {report:?}");
     }
