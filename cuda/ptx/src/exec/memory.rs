@@ -282,7 +282,7 @@ fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>) -> Result<
     let n = size as usize * x.sources.len();
     let a = addresses(m, warp, &x.addr, at);
     let mut block = Block::default();
-    // Lanes with an element of which nothing is defined. A part that is not may be padding.
+    // Lanes with an element of which no byte is defined, or of a byte only some bits are. Else what is undefined may be padding.
     let mut void = 0;
     for (i, reg) in x.sources.iter().enumerate() {
         gather(warp, *reg, x.ty, &mut block, i);
@@ -294,7 +294,8 @@ fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>) -> Result<
                 let bytes = (0..size).filter(byte).fold(0, |bytes, b| bytes | 1_u32 << b);
                 block.undefined[l] |= (bytes << (size * i as u32)) as u16;
                 block.any_undefined |= u32::from(bytes != 0) << l;
-                void |= u32::from(bytes == (1 << size) - 1) << l;
+                let torn = |b| !matches!(bits[l] >> (8 * (b % 8)) & 0xff, 0 | 0xff);
+                void |= u32::from(bytes == (1 << size) - 1 || (0..size).any(torn)) << l;
             }
         }
     }

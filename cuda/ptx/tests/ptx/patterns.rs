@@ -266,12 +266,12 @@ fn of_a_word_that_is_half_written_the_half_is_defined() {
     }
     let undefined = [
         "and.b32 %r2, %r1, 0x1ffff; setp.eq.u32 %p1, %r2, 7; @%p1 st.global.u32 [%out], 7;",
-        "shr.u32 %r2, %r1, 16; st.global.u32 [%out], %r2;",
+        "shr.u32 %r2, %r1, 16; st.global.u16 [%out], %r2;",
         "shr.s32 %r2, %r1, 31; st.global.u32 [%out], %r2;",
         "add.u32 %r2, %r1, 1; st.global.u32 [%out], %r2;",
         "prmt.b32 %r2, %r1, 0, 0x2222; st.global.u32 [%out], %r2;",
         "st.shared.u32 [words+8], %r1; ld.shared.u16 %r2, [words+10]; st.global.u16 [%out], %r2;",
-        "ld.shared.s16 %r2, [words+2]; shr.u32 %r2, %r2, 24; st.global.u32 [%out], %r2;",
+        "ld.shared.s16 %r2, [words+2]; shr.u32 %r2, %r2, 24; st.global.u8 [%out], %r2;",
     ];
     for text in undefined {
         let (report, _) = run(text);
