@@ -340,13 +340,12 @@ impl Memory {
         }
         let mut bad = 0;
         let mut differ = 0;
-        for (lane, (&address, offset)) in addresses.iter().zip(&mut plan.offsets).enumerate() {
-            if mask >> lane & 1 == 1 {
-                let at = address.wrapping_sub(base);
-                bad |= u64::from(at > limit) | (at & (size - 1));
-                differ |= address ^ first;
-                *offset = at as u32;
-            }
+        for lane in lanes_of(mask) {
+            let address = addresses[lane as usize];
+            let at = address.wrapping_sub(base);
+            bad |= u64::from(at > limit) | (at & (size - 1));
+            differ |= address ^ first;
+            plan.offsets[lane as usize] = at as u32;
         }
         plan.one = differ == 0;
         (bad == 0).then_some(plan)

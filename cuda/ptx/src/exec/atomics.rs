@@ -91,6 +91,7 @@ pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At<'_>) ->
     let operands = op.b.iter().chain(&op.c).fold(0, |u, r| u | warp.regs.undef(*r));
     m.demand(warp, at, operands, "an operand of an atomic operation");
     count(m, at.pc, op.space, at.mask, &a, op.ty.bytes() * op.b.len() as u32);
+    warp.questions += 1;
     let start = m.rng.below(32);
     let order = lanes_of(at.mask.rotate_right(start)).map(|l| (l as u32 + start) % 32);
     for lane in order {

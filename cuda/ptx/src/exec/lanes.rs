@@ -183,12 +183,17 @@ pub fn blend<T: Copy>(old: &mut [T; 32], new: &[T; 32], mask: u32) {
     if mask == ALL {
         *old = *new;
     } else {
+        // Every lane is written, so that this is a selection by vectors and no branch a lane.
         for (lane, (o, n)) in old.iter_mut().zip(new).enumerate() {
-            if mask >> lane & 1 != 0 {
-                *o = *n;
-            }
+            *o = if mask & (1 << lane) != 0 { *n } else { *o };
         }
     }
+}
+
+/// Whether so few lanes are on that working lane by lane is less than working on all 32.
+#[inline(always)]
+pub fn few(mask: u32) -> bool {
+    mask != ALL && mask.count_ones() <= 8
 }
 
 /// The lanes of a mask, ascending, as indices.
@@ -205,6 +210,10 @@ pub trait Lane: Copy {
     fn all(regs: &Regs, i: u16) -> Self::All;
     /// One lane of it.
     fn one(all: &Self::All, lane: usize) -> Self;
+    /// One lane of register `i`.
+    fn get(regs: &Regs, i: u16, lane: usize) -> Self;
+    /// Writes one lane of register `i`.
+    fn set(regs: &mut Regs, i: u16, lane: usize, value: Self);
     /// Writes the lanes of `mask` of register `i`.
     fn put(regs: &mut Regs, i: u16, values: &[Self; 32], mask: u32);
 }
@@ -217,6 +226,14 @@ macro_rules! lane32 {
             fn all(regs: &Regs, i: u16) -> V32 { regs.r32[i as usize] }
             #[inline(always)]
             fn one(all: &V32, lane: usize) -> Self { let f: fn(u32) -> $t = $from; f(all[lane]) }
+            #[inline(always)]
+            fn get(regs: &Regs, i: u16, lane: usize) -> Self { Self::one(&regs.r32[i as usize], lane) }
+            #[inline(always)]
+            fn set(regs: &mut Regs, i: u16, lane: usize, value: Self) {
+                let f: fn($t) -> u32 = $to;
+                let bits = f(value);
+                regs.r32[i as usize][lane] = bits;
+            }
             #[inline(always)]
             fn put(regs: &mut Regs, i: u16, values: &[Self; 32], mask: u32) {
                 let f: fn($t) -> u32 = $to;
@@ -245,6 +262,14 @@ macro_rules! lane64 {
             #[inline(always)]
             fn one(all: &V64, lane: usize) -> Self { let f: fn(u64) -> $t = $from; f(all[lane]) }
             #[inline(always)]
+            fn get(regs: &Regs, i: u16, lane: usize) -> Self { Self::one(&regs.r64[i as usize], lane) }
+            #[inline(always)]
+            fn set(regs: &mut Regs, i: u16, lane: usize, value: Self) {
+                let f: fn($t) -> u64 = $to;
+                let bits = f(value);
+                regs.r64[i as usize][lane] = bits;
+            }
+            #[inline(always)]
             fn put(regs: &mut Regs, i: u16, values: &[Self; 32], mask: u32) {
                 let f: fn($t) -> u64 = $to;
                 regs.put64(i, &std::array::from_fn(|l| f(values[l])), mask);
@@ -270,6 +295,15 @@ impl Lane for bool {
         all >> lane & 1 != 0
     }
     #[inline(always)]
+    fn get(regs: &Regs, i: u16, lane: usize) -> bool {
+        Self::one(&regs.pred[i as usize], lane)
+    }
+    #[inline(always)]
+    fn set(regs: &mut Regs, i: u16, lane: usize, value: bool) {
+        let p = &mut regs.pred[i as usize];
+        *p = *p & !(1 << lane) | u32::from(value) << lane;
+    }
+    #[inline(always)]
     fn put(regs: &mut Regs, i: u16, values: &[bool; 32], mask: u32) {
         let bits = values.iter().enumerate().fold(0, |m, (l, &v)| m | u32::from(v) << l);
         regs.put_pred(i, bits, mask);
@@ -285,6 +319,16 @@ macro_rules! lanes {
             use $crate::exec::lanes::Lane;
             let $how = args.how;
             let sources = [args.a, args.b, args.c, args.f];
+            if $crate::exec::lanes::few(mask) {
+                for lane in $crate::exec::lanes::lanes_of(mask) {
+                    let mut next = 0;
+                    $( let $x = { next += 1; <$t as Lane>::get(regs, sources[next - 1], lane) }; )*
+                    let _ = next;
+                    let value: $d = $e;
+                    <$d as Lane>::set(regs, args.d, lane, value);
+                }
+                return;
+            }
             let mut next = 0;
             $( let $x = { next += 1; <$t as Lane>::all(regs, sources[next - 1]) }; )*
             let _ = next;

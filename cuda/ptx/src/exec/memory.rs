@@ -2,7 +2,7 @@
 
 use super::access::{SPACES, Strength, addresses, count, modifiers, place, refused};
 use super::flow::{At, Flow, Stop};
-use super::lanes::lanes_of;
+use super::lanes::{few, lanes_of};
 use super::machine::Machine;
 use super::warp::Warp;
 use crate::ir::decode::Name;
@@ -208,6 +208,20 @@ fn elements<const N: usize>(block: &Block, i: usize) -> [[u8; N]; 32] {
 /// Writes element `i` of what was loaded to a register, extended to its width.
 fn put(warp: &mut Warp, reg: Reg, ty: Type, block: &Block, i: usize, mask: u32) {
     let signed = ty.is_signed();
+    if few(mask) && ty != Type::B128 {
+        let n = ty.bytes() as usize;
+        for lane in lanes_of(mask) {
+            let mut word = [0; 8];
+            word[..n].copy_from_slice(&block.bytes[lane][n * i..n * i + n]);
+            let (bits, beyond) = (u64::from_le_bytes(word), 64 - 8 * n as u32);
+            let value = if signed { ((bits << beyond) as i64 >> beyond) as u64 } else { bits };
+            match reg.class {
+                Class::B32 => warp.regs.r32[reg.index as usize][lane] = value as u32,
+                _ => warp.regs.r64[reg.index as usize][lane] = value,
+            }
+        }
+        return;
+    }
     let narrow = match (ty.bytes(), signed) {
         (1, false) => elements::<1>(block, i).map(|b| u64::from(b[0])),
         (1, true) => elements::<1>(block, i).map(|b| b[0] as i8 as u64),
@@ -239,6 +253,7 @@ fn load(m: &mut Machine<'_>, warp: &mut Warp, x: &Load, at: At<'_>) -> Result<Fl
     }
     count(m, at.pc, x.space, at.mask, &a, n as u32);
     if !matches!(x.sem, Sem::Weak | Sem::ReadOnly) {
+        warp.questions += 1;
         m.poll(warp, a[at.lane() as usize]);
     }
     for (i, reg) in x.d.iter().enumerate() {

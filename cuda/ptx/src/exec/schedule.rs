@@ -284,7 +284,11 @@ impl<'g> Scheduler<'g> {
             let lasts = |w: &Wait| !matches!(w, Wait::Sleep { .. }) && !self.is_over(warp.slot, warp.index, w);
             split.wait.as_ref().is_some_and(lasts)
         };
-        let holds = |w: &Warp| self.standstill.holds(w, machine.pace.last_effect) || w.splits.iter().all(|s| waits(w, s));
+        // Lanes that are parked go on some day.
+        let holds = |w: &Warp| {
+            let again = self.standstill.holds(w, machine.pace.last_effect) && !w.any_parked();
+            again || w.splits.iter().all(|s| waits(w, s))
+        };
         !self.may_admit() && warps.all(|w| holds(w))
     }
 

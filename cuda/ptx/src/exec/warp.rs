@@ -90,6 +90,8 @@ pub struct Join {
     pub calls: SmallVec<[u32; 4]>,
     /// Instructions that the warp had executed when the first lanes parked.
     pub since: u64,
+    /// And how many questions it had asked.
+    pub questions: u64,
 }
 
 /// A question of a warp about an mbarrier whose answer was no.
@@ -135,12 +137,18 @@ pub struct Warp {
     pub asked: Option<Asked>,
     /// What it polls.
     pub polls: Polls,
+    /// Instructions that may be those of a loop which waits for another thread: atomics, strong reads, tests of an mbarrier.
+    pub questions: u64,
 }
 
-/// Instructions that the rest of a warp may execute before parked lanes go on without it: few if it does nothing that others
-/// could see, for then it may be waiting for the parked ones.
+/// Instructions that the rest of a warp may execute before parked lanes go on without it, if it also asks more questions than
+/// [`QUESTIONS`]: few if it does nothing that others could see, for then it may be waiting for the parked ones.
 const PATIENCE: u64 = 20_000;
 const PATIENCE_WITHOUT_EFFECT: u64 = 512;
+const QUESTIONS: u64 = 8;
+
+/// The same if it asks none: it computes, and lanes that went on without it would never meet it again.
+const PATIENCE_WITHOUT_QUESTIONS: u64 = 1 << 20;
 
 impl Warp {
     /// A warp of CTA number `cta` in `slot`, whose existing lanes start at `pc`.
@@ -165,6 +173,7 @@ impl Warp {
             last_effect: 0,
             asked: None,
             polls: Polls::default(),
+            questions: 0,
         }
     }
 
@@ -185,7 +194,7 @@ impl Warp {
 
     /// A join of the running split around its present one.
     pub fn open_join(&mut self, split: &Split, pc: u32, calls: SmallVec<[u32; 4]>) -> u32 {
-        let join = Join { pc, expected: split.mask, arrived: 0, parent: split.join, calls, since: 0 };
+        let join = Join { pc, expected: split.mask, arrived: 0, parent: split.join, calls, since: 0, questions: 0 };
         match self.free_joins.pop() {
             Some(i) => {
                 self.joins[i as usize] = join;
@@ -217,7 +226,7 @@ impl Warp {
     pub fn park(&mut self, split: Split) -> Option<Split> {
         let j = &mut self.joins[split.join as usize];
         if j.arrived == 0 {
-            j.since = self.executed;
+            (j.since, j.questions) = (self.executed, self.questions);
         }
         j.arrived |= split.mask;
         let join = split.join;
@@ -282,9 +291,11 @@ impl Warp {
     pub fn release_impatient(&mut self) {
         for i in 0..self.joins.len() as u32 {
             let j = &self.joins[i as usize];
-            let idle = self.executed - j.since.max(self.last_effect) > PATIENCE_WITHOUT_EFFECT;
+            let (parked, idle) = (self.executed - j.since, self.executed - j.since.max(self.last_effect));
+            let asks = self.questions - j.questions > QUESTIONS;
+            let waited_for = asks && (idle > PATIENCE_WITHOUT_EFFECT || parked > PATIENCE);
             if j.arrived != 0
-                && (idle || self.executed - j.since > PATIENCE)
+                && (waited_for || parked > PATIENCE_WITHOUT_QUESTIONS)
                 && let Some(split) = self.release(i)
             {
                 self.splits.push(split);

@@ -48,16 +48,21 @@ fn lanes_of_a_warp_wait_for_each_other() {
 
 #[test]
 fn loops_with_divergent_trip_counts_meet_again() {
-    let body = "mov.u32 %r1, 0; and.b32 %r2, %r0, 7;
-        $loop: setp.ge.u32 %p0, %r1, %r2; @%p0 bra $end; add.u32 %r1, %r1, 1; bra $loop;
-        $end: activemask.b32 %r3; mad.lo.u32 %r1, %r1, 100, %r0; st.global.u32 [%rd1], %r1;
-        popc.b32 %r4, %r3; setp.eq.u32 %p1, %r0, 0; @%p1 st.global.u32 [%rd0+128], %r4;";
-    for seed in 0..8 {
-        let (report, out) = launch(&kernel("", body), seed, 1, 32, &[bytes(&[0; 33])]);
-        report.assert_clean();
-        let got = words(&out[0]);
-        assert!((0..32).all(|i| got[i as usize] == i % 8 * 100 + i));
-        assert_eq!(got[32], 32, "all lanes are together behind the loop");
+    // Short loops, and such that compute for long: nobody waits for the lanes that are through.
+    for factor in [1, 900] {
+        let body = format!(
+            "mov.u32 %r1, 0; and.b32 %r2, %r0, 7; mul.lo.u32 %r2, %r2, {factor};
+            $loop: setp.ge.u32 %p0, %r1, %r2; @%p0 bra $end; add.u32 %r1, %r1, 1; bra $loop;
+            $end: activemask.b32 %r3; mad.lo.u32 %r1, %r1, 100, %r0; st.global.u32 [%rd1], %r1;
+            popc.b32 %r4, %r3; setp.eq.u32 %p1, %r0, 0; @%p1 st.global.u32 [%rd0+128], %r4;"
+        );
+        for seed in 0..8 {
+            let (report, out) = launch(&kernel("", &body), seed, 1, 32, &[bytes(&[0; 33])]);
+            report.assert_clean();
+            let got = words(&out[0]);
+            assert!((0..32).all(|i| got[i as usize] == i % 8 * factor * 100 + i));
+            assert_eq!(got[32], 32, "all lanes are together behind the loop");
+        }
     }
 }
 

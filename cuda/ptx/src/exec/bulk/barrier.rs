@@ -434,6 +434,7 @@ fn arrive(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &Arrive
 }
 
 fn wait(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &PhaseWait, at: At<'_>) -> Result<Flow, Stop> {
+    warp.questions += 1;
     let a = addresses(m, warp, &op.addr, at);
     let undef = if op.parity { warp.regs.undef32(op.value) } else { warp.regs.undef64(op.value) };
     m.demand(warp, at, undef, "the phase that is waited for");
