@@ -58,14 +58,7 @@ fn clean(body: &str, input: &[u8], out: &[u8], maps: Option<(&TensorMap, &Tensor
 }
 
 /// The output is `want`, and what is found is `kinds`.
-fn computes(
-    body: &str,
-    input: &[u8],
-    out: &[u8],
-    maps: Option<(&TensorMap, &TensorMap)>,
-    want: &[u8],
-    kinds: &[HazardKind],
-) {
+fn computes(body: &str, input: &[u8], out: &[u8], maps: Option<(&TensorMap, &TensorMap)>, want: &[u8], kinds: &[HazardKind]) {
     for seed in 0..SEEDS {
         for eager in [false, true] {
             let got = run(seed, body, input, out, maps, eager);
