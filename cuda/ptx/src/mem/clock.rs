@@ -593,7 +593,10 @@ impl Order {
                 warp.learn(1 << lane, &release.clock, self.warps);
                 continue;
             }
-            warp.learn_loosely(&release.clock, self.warps);
+            // Cards bear a scope that is too narrow between CTAs of a cluster, and not beyond.
+            if self.reaches(release, warp.cta, scope) || self.morally_strong((release.cta, Scope::Cluster), (warp.cta, Scope::Cluster)) {
+                warp.learn_loosely(&release.clock, self.warps);
+            }
             if !acquire {
                 self.read_later(warp, lane, scope, release);
             }

@@ -104,8 +104,7 @@ impl Naive {
         let mut races = false;
         for i in 0..len {
             let byte = &self.memories[memory][from + i];
-            let same = new.is_some_and(|n| n[i] == byte.value);
-            races |= byte.writer.as_ref().is_some_and(|w| self.conflict(w, &me) && !(same && w.id.0 < clock::ASYNC));
+            races |= byte.writer.as_ref().is_some_and(|w| self.conflict(w, &me));
             if new.is_some() {
                 races |= byte.readers.iter().any(|r| self.conflict(r, &me));
             }

@@ -293,14 +293,17 @@ fn a_warp_arrives_at_a_barrier_and_then_waits_there() {
             L: bar.sync %r1, 64;
             @!%lane0 bra N; ld.shared.u32 %r4, [count]; add.u32 %r4, %r4, 1; st.shared.u32 [count], %r4; N:
             bar.warp.sync 0xffffffff;
-            bar.arrive %r2, 64;
-            add.u32 %r3, %r3, 1; setp.lt.u32 %p2, %r3, 3; @%p2 bra L;
+            add.u32 %r3, %r3, 1; setp.lt.u32 %p2, %r3, 3; not.pred %p4, %p1; or.pred %p3, %p2, %p4;
+            @%p3 bar.arrive %r2, 64;
+            @%p2 bra L;
             bar.sync 0; ld.shared.u32 %r4, [count]; @%first st.global.u32 [%out], %r4;",
         ..ONE_WARP
     };
     turns.clean(|w| w[0] == 6);
     turns.named("bar.arrive 1, 64;", "", HazardKind::Deadlock);
-    turns.named("bar.arrive %r2, 64;", "", HazardKind::Deadlock);
+    turns.named("@%p3 bar.arrive %r2, 64;", "", HazardKind::Deadlock);
+    // As FlashAttention-3's warpgroups do: the last turn is given to nobody.
+    turns.strict("@%p3 bar.arrive %r2, 64;", "bar.arrive %r2, 64;", HazardKind::UnfinishedPhase);
     turns.named("bar.arrive 1, 64;", "bar.arrive 1, 64; bar.arrive 1, 64;", HazardKind::BarrierDivergence);
     // Both arrivals are the same warp's: it has learned nothing of the other.
     let alone = Pattern {
