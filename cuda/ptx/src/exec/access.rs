@@ -133,11 +133,19 @@ pub(super) fn addresses(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At<'_
 #[inline]
 pub(super) fn within(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At<'_>, a: &[u64; 32], bytes: u64) {
     let entry = m.kernel.entry;
-    if let Some(extent) = entry.origins.of(addr.base) {
-        stays(m, warp, extent, at, a, bytes);
+    let Some(extent) = entry.origins.of(addr.base) else { return };
+    // Offsets in the CTA's own shared memory are what nearly all addresses are; no branch in the loop.
+    let start = u64::from(extent.start);
+    if let Some(room) = u64::from(extent.end - extent.start).checked_sub(bytes) {
+        let beyond = a.iter().enumerate().fold(0, |all, (lane, a)| all | u32::from(a.wrapping_sub(start) > room) << lane);
+        if beyond & at.mask == 0 {
+            return;
+        }
     }
+    stays(m, warp, extent, at, a, bytes);
 }
 
+#[cold]
 fn stays(m: &mut Machine<'_>, warp: &Warp, extent: &Extent, at: At<'_>, a: &[u64; 32], bytes: u64) {
     // Offset in a CTA's shared memory; none in other memory.
     let place = |l: usize| {

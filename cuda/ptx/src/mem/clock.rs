@@ -594,7 +594,9 @@ impl Order {
                 continue;
             }
             // Cards bear a scope that is too narrow between CTAs of a cluster, and not beyond.
-            if self.reaches(release, warp.cta, scope) || self.morally_strong((release.cta, Scope::Cluster), (warp.cta, Scope::Cluster)) {
+            if self.reaches(release, warp.cta, scope)
+                || self.morally_strong((release.cta, Scope::Cluster), (warp.cta, Scope::Cluster))
+            {
                 warp.learn_loosely(&release.clock, self.warps);
             }
             if !acquire {

@@ -125,6 +125,7 @@ impl Segment {
         *word = (*word | all) & !not;
     }
 
+    #[inline]
     fn page<'p>(pages: &'p mut [Option<Box<Page>>], at: usize, shift: u32, tracker: &mut Tracker) -> &'p mut Page {
         let page = pages[at / PAGE].get_or_insert_with(|| Page::new(tracker.launch));
         if page.launch != tracker.launch {

@@ -70,13 +70,13 @@ impl Session {
                 let suppressed = self.suppressions.take(hazard);
                 record.suppressed += u64::from(suppressed);
                 if !suppressed && self.hazards.insert((hazard.kernel.clone(), hazard.kind, hazard.at.ptx_line)) {
-                    eprintln!("ptxi exec: launch {} of {}: {hazard}", record.launch, record.kernel);
+                    eprintln!("ptxi exec: launch {} of {}: {hazard}", record.launch, short(&record.kernel));
                 }
                 !suppressed
             });
         }
         if let Some(fault) = &record.fault {
-            eprintln!("ptxi exec: launch {} of {}: {fault}", record.launch, record.kernel);
+            eprintln!("ptxi exec: launch {} of {}: {fault}", record.launch, short(&record.kernel));
         }
         self.record(&Line::Launch(Box::new(record)));
     }
@@ -89,5 +89,13 @@ impl Session {
         if let Err(e) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
             self.say(&format!("{}: {e}", path.display()));
         }
+    }
+}
+
+/// A kernel's name in a line for people: those of templates can have thousands of characters. The records have it whole.
+fn short(kernel: &str) -> String {
+    match kernel.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &kernel[..end]),
+        None => kernel.to_string(),
     }
 }
