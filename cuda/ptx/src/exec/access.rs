@@ -134,11 +134,12 @@ pub(super) fn addresses(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At<'_
 pub(super) fn within(m: &mut Machine<'_>, warp: &Warp, addr: &Addr, at: At<'_>, a: &[u64; 32], bytes: u64) {
     let entry = m.kernel.entry;
     let Some(extent) = entry.origins.of(addr.base) else { return };
-    // Offsets in the CTA's own shared memory are what nearly all addresses are; no branch in the loop.
+    // Offsets in the CTA's own shared memory are what nearly all addresses are: beyond `start + room` or before `start`, one of the
+    // differences has its highest bit set. Lanes that take no part may bring the exact test about, and no report.
     let start = u64::from(extent.start);
     if let Some(room) = u64::from(extent.end - extent.start).checked_sub(bytes) {
-        let beyond = a.iter().enumerate().fold(0, |all, (lane, a)| all | u32::from(a.wrapping_sub(start) > room) << lane);
-        if beyond & at.mask == 0 {
+        let differences = a.iter().map(|a| a.wrapping_sub(start)).fold(0, |all, x| all | x | room.wrapping_sub(x));
+        if differences >> 63 == 0 {
             return;
         }
     }
