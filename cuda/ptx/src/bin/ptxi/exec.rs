@@ -38,7 +38,7 @@ pub fn exec(args: &Exec) -> Result<u8, String> {
     // The program may work in another folder.
     let absolute = |file: &PathBuf| std::path::absolute(file).map_err(|e| format!("{}: {e}", file.display()));
     let trace = args.seeing.trace.as_ref().map(absolute).transpose()?;
-    let suppress = match &args.suppress {
+    let suppress = match &args.rules.suppress {
         Some(file) => {
             Suppressions::read(file).map_err(|e| e.to_string())?;
             Some(fs::canonicalize(file).map_err(|e| format!("{}: {e}", file.display()))?)
@@ -47,11 +47,11 @@ pub fn exec(args: &Exec) -> Result<u8, String> {
     };
     let order = Order {
         options: Options {
-            seed: args.seed,
+            seed: args.rules.seed,
             hazards: !args.no_hazards,
-            strict: args.strict,
+            strict: args.rules.strict,
             counters: args.counters,
-            election: args.elect.into(),
+            election: args.rules.elect.into(),
             multiprocessors: args.multiprocessors,
             step_limit: args.seeing.step_limit.unwrap_or(u64::MAX),
             time_limit: args.seeing.time_limit,

@@ -54,9 +54,8 @@ enum Command {
 struct Run {
     /// The launch file.
     launch: PathBuf,
-    /// Decides the interleaving and everything else that the ISA leaves open.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    rules: Rules,
     /// Run so many seeds, from `--seed` on.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     schedules: u64,
@@ -66,15 +65,6 @@ struct Run {
     /// Schedules at the same time; as many as there are processors if not given.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
-    /// Let strict hazards, which break the letter of the ISA and nothing else, count as errors.
-    #[arg(long)]
-    strict: bool,
-    /// A JSON file of hazards not to report, by kernel, kind and line (the format is in the documentation of `ptx::suppress`).
-    #[arg(long, value_name = "FILE")]
-    suppress: Option<PathBuf>,
-    /// Which lane `elect.sync` picks: the lowest, as cards do, or any, as the ISA allows.
-    #[arg(long, value_enum, default_value_t = Elect::Lowest)]
-    elect: Elect,
     /// Where to run. `both` compares every buffer that is dumped or compared.
     #[arg(long, value_enum, default_value_t = On::Interpreter)]
     on: On,
@@ -84,21 +74,11 @@ struct Run {
 
 #[derive(clap::Args)]
 struct Exec {
-    /// Decides the interleaving and everything else that the ISA leaves open.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    #[command(flatten)]
+    rules: Rules,
     /// Do not look for hazards: faster.
     #[arg(long)]
     no_hazards: bool,
-    /// Let strict hazards, which break the letter of the ISA and nothing else, count as errors.
-    #[arg(long)]
-    strict: bool,
-    /// A JSON file of hazards not to report (the format is in the documentation of `ptx::suppress`).
-    #[arg(long, value_name = "FILE")]
-    suppress: Option<PathBuf>,
-    /// Which lane `elect.sync` picks: the lowest, as cards do, or any, as the ISA allows.
-    #[arg(long, value_enum, default_value_t = Elect::Lowest)]
-    elect: Elect,
     /// Count by kernel and line; a table on standard error, and "counters" in the JSON.
     #[arg(long)]
     counters: bool,
@@ -128,6 +108,23 @@ struct Exec {
     /// Its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
+}
+
+/// What a kernel is held to: the same for launch files and programs.
+#[derive(clap::Args)]
+struct Rules {
+    /// Decides the interleaving and everything else that the ISA leaves open.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Let strict hazards, which break the letter of the ISA and nothing else, count as errors.
+    #[arg(long)]
+    strict: bool,
+    /// A JSON file of hazards not to report, by kernel, kind and line (the format is in the documentation of `ptx::suppress`).
+    #[arg(long, value_name = "FILE")]
+    suppress: Option<PathBuf>,
+    /// Which lane `elect.sync` picks: the lowest, as cards do, or any, as the ISA allows.
+    #[arg(long, value_enum, default_value_t = Elect::Lowest)]
+    elect: Elect,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -31,7 +31,7 @@ pub fn run(args: &Run) -> Result<Verdict, String> {
     let start = Instant::now();
     let files = LaunchFile::read(&args.launch).map_err(|e| e.to_string())?;
     let mut total = Total::default();
-    if let Some(file) = &args.suppress {
+    if let Some(file) = &args.rules.suppress {
         total.suppressions = Suppressions::read(file).map_err(|e| e.to_string())?;
     }
     let interrupt = seeing::interrupt()?;
@@ -51,7 +51,7 @@ pub fn run(args: &Run) -> Result<Verdict, String> {
     if !total.strict.is_empty() {
         line["strict"] = json!(total.strict);
     }
-    if args.suppress.is_some() {
+    if args.rules.suppress.is_some() {
         line["suppressed"] = json!(total.suppressions.suppressed());
         note(format_args!("{} hazards suppressed\n", total.suppressions.suppressed()));
         for rule in total.suppressions.unused() {
@@ -154,11 +154,11 @@ fn schedules(args: &Run, prepared: &Prepared, interrupt: &Interrupt) -> Result<V
                     if seed >= args.schedules {
                         return;
                     }
-                    let seed = args.seed.wrapping_add(seed);
+                    let seed = args.rules.seed.wrapping_add(seed);
                     // Counters do not depend on the seed enough to be worth their time more than once.
-                    let counters = args.counters && seed == args.seed;
+                    let counters = args.counters && seed == args.rules.seed;
                     // A kernel need not write the whole of a buffer that is dumped.
-                    let (strict, election) = (args.strict, args.elect.into());
+                    let (strict, election) = (args.rules.strict, args.rules.elect.into());
                     let options = Options {
                         seed,
                         counters,
@@ -167,14 +167,14 @@ fn schedules(args: &Run, prepared: &Prepared, interrupt: &Interrupt) -> Result<V
                         unwritten: true,
                         step_limit: args.seeing.step_limit.unwrap_or(u64::MAX),
                         time_limit: args.seeing.time_limit,
-                        observe: if seed == args.seed { args.seeing.observe() } else { Observe::default() },
+                        observe: if seed == args.rules.seed { args.seeing.observe() } else { Observe::default() },
                         interrupt: Some(interrupt.clone()),
                         ..Options::default()
                     };
                     let mut outcome = prepared.run(&mut Interpreted::new(options));
                     // Only the first seed's buffers are compared or written.
                     if let Ok(outcome) = &mut outcome
-                        && seed != args.seed
+                        && seed != args.rules.seed
                     {
                         outcome.dumps.clear();
                     }
