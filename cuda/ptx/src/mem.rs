@@ -183,6 +183,8 @@ pub struct Memory {
     shared: Vec<Option<Segment>>,
     /// By slot: who used a CTA's shared memory from another one.
     visits: Vec<Vec<Visit>>,
+    /// By slot: where the last thread of a CTA left, while others of its cluster are there.
+    ended: Vec<Option<Site>>,
 }
 
 struct Plan {
@@ -208,7 +210,8 @@ impl Plan {
 impl Memory {
     /// The memories of a launch over a device's `global`.
     pub fn new(global: Global, tracker: Tracker) -> Self {
-        Self { global, tracker, undefined: Vec::new(), watch: None, shared: Vec::new(), visits: Vec::new() }
+        let (shared, visits, ended) = (Vec::new(), Vec::new(), Vec::new());
+        Self { global, tracker, undefined: Vec::new(), watch: None, shared, visits, ended }
     }
 
     /// Gives a cluster of `size` CTAs shared memory of `bytes` each: the slot of rank 0.
@@ -221,17 +224,20 @@ impl Memory {
         if free.is_none() {
             self.shared.resize_with(base + size, || None);
             self.visits.resize_with(base + size, Vec::new);
+            self.ended.resize(base + size, None);
         }
+        self.ended[base..base + size].fill(None);
         for slot in &mut self.shared[base..base + size] {
             *slot = Some(Segment::new(0, bytes, true));
         }
         base as u32
     }
 
-    /// Takes the shared memory of one CTA away: it ended, and its threads knew `known`.
-    pub fn end_cta(&mut self, slot: u32, known: &Clock) {
-        self.end_visits(slot, known);
+    /// Takes the shared memory of one CTA away: it ended, its last thread at `last`, and its threads knew `known`.
+    pub fn end_cta(&mut self, slot: u32, known: &Clock, last: Site) {
+        self.end_visits(slot, known, last);
         self.shared[slot as usize] = None;
+        self.ended[slot as usize] = Some(last);
         self.tracker.order.forget(|k| k >> 32 == key(Which::Shared(slot), 0) >> 32);
     }
 
@@ -351,7 +357,8 @@ impl Memory {
         (bad == 0).then_some(plan)
     }
 
-    /// The lanes one by one: they access different memories, or one is wrong.
+    /// The lanes one by one: they access different memories, or one is wrong. Returns the lanes whose access is dropped
+    /// ([`peers`]).
     #[allow(clippy::too_many_arguments, reason = "what a warp's access is")]
     fn each_lane(
         &mut self,
@@ -362,14 +369,17 @@ impl Memory {
         bytes: usize,
         write: bool,
         mut one: impl FnMut(&mut Self, &mut By, Plan, u32),
-    ) -> Result<(), MemoryFault> {
+    ) -> Result<u32, MemoryFault> {
+        let mut dropped = 0;
         for lane in lanes_of(mask) {
+            let address = addresses[lane as usize];
             match self.plan(by, space, addresses, 1 << lane, bytes, write) {
                 Some(plan) => one(self, by, plan, 1 << lane),
-                None => return Err(self.fault(by, space, addresses[lane as usize], lane, bytes as u64, write)),
+                None if self.is_gone(by, space, address, lane) => dropped |= 1 << lane,
+                None => return Err(self.fault(by, space, address, lane, bytes as u64, write)),
             }
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// Records why an access cannot be done.
@@ -385,7 +395,6 @@ impl Memory {
         self.tracker.hazards.report(kind, Site::new(by.pc, by.warp.agent, lane), Some(address), || match kind {
             HazardKind::Misaligned => format!("{does} of {bytes} bytes at an address that is no multiple of {bytes}"),
             HazardKind::UseAfterFree => format!("{does} of {bytes} bytes in an allocation that was freed"),
-            HazardKind::PeerGone => format!("{does} of {bytes} bytes in the shared memory of a CTA that has ended"),
             HazardKind::ReadOnlyWrite => format!("write of {bytes} bytes to read-only memory"),
             _ => format!(
                 "{does} of {bytes} bytes outside {}{nearest}",
@@ -421,14 +430,22 @@ impl Memory {
         out: &mut Block,
     ) -> Result<(), MemoryFault> {
         out.any_undefined = 0;
+        self.undefined.clear();
         if mask == 0 {
             return Ok(());
         }
-        match self.plan(by, space, addresses, mask, bytes, false) {
-            Some(plan) => self.load_planned(by, &plan, mask, bytes, sem, out),
-            None => self.each_lane(by, space, addresses, mask, bytes, false, |memory, by, plan, mask| {
-                memory.load_planned(by, &plan, mask, bytes, sem, out);
-            })?,
+        if let Some(plan) = self.plan(by, space, addresses, mask, bytes, false) {
+            self.load_planned(by, &plan, mask, bytes, sem, out);
+            return Ok(());
+        }
+        let dropped = self.each_lane(by, space, addresses, mask, bytes, false, |memory, by, plan, mask| {
+            memory.load_planned(by, &plan, mask, bytes, sem, out);
+        })?;
+        out.any_undefined |= dropped;
+        for lane in lanes_of(dropped) {
+            let l = lane as usize;
+            (out.bytes[l], out.undefined[l]) = ([0xFF; 16], u16::MAX);
+            self.undefined.push((lane, Birth::Gone { address: addresses[l], pc: by.pc }));
         }
         Ok(())
     }
@@ -498,7 +515,7 @@ impl Memory {
                     births.push((lane, segment.birth(at + undefined.trailing_zeros() as usize, by.pc, tracker)));
                 }
             }
-            self.undefined = births;
+            self.undefined.extend(births);
         }
     }
 
@@ -541,12 +558,13 @@ impl Memory {
         if mask == 0 {
             return Ok(());
         }
-        match self.plan(by, space, addresses, mask, bytes, true) {
-            Some(plan) => self.store_planned(by, &plan, mask, bytes, sem, value),
-            None => self.each_lane(by, space, addresses, mask, bytes, true, |memory, by, plan, mask| {
-                memory.store_planned(by, &plan, mask, bytes, sem, value);
-            })?,
+        if let Some(plan) = self.plan(by, space, addresses, mask, bytes, true) {
+            self.store_planned(by, &plan, mask, bytes, sem, value);
+            return Ok(());
         }
+        self.each_lane(by, space, addresses, mask, bytes, true, |memory, by, plan, mask| {
+            memory.store_planned(by, &plan, mask, bytes, sem, value);
+        })?;
         Ok(())
     }
 
@@ -627,6 +645,10 @@ impl Memory {
         let mut addresses = [0; 32];
         addresses[lane as usize] = address;
         let Some(plan) = self.plan(by, space, &addresses, 1 << lane, bytes, true) else {
+            if self.is_gone(by, space, address, lane) {
+                self.undefined.push((lane, Birth::Gone { address, pc: by.pc }));
+                return Ok(([0xFF; 16], true));
+            }
             return Err(self.fault(by, space, address, lane, bytes as u64, true));
         };
         self.note(by, &plan, 1 << lane);

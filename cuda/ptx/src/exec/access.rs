@@ -179,7 +179,8 @@ pub(super) fn refused<T>(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, fault: Me
     m.fault(warp, at.only(fault.lane), FaultKind::IllegalAddress, message)
 }
 
-/// The piece of memory that holds `len` bytes for a lane's asynchronous work, or a fault.
+/// The piece of memory that holds `len` bytes for a lane's asynchronous work, or a fault; `None` where the CTA whose shared memory it is
+/// has ended: that is reported, and the operation is dropped.
 #[allow(clippy::too_many_arguments, reason = "a memory's place and the one who touches it")]
 pub(super) fn range(
     m: &mut Machine<'_>,
@@ -190,7 +191,7 @@ pub(super) fn range(
     len: u64,
     align: u64,
     write: bool,
-) -> Result<(Which, usize), Stop> {
+) -> Result<Option<(Which, usize)>, Stop> {
     let kind = match m.mem.locate(warp.home, space, address, write) {
         Ok((Which::Local, ..)) => HazardKind::UndefinedBehavior,
         Ok(_) if !address.is_multiple_of(align) => HazardKind::Misaligned,
@@ -200,9 +201,13 @@ pub(super) fn range(
             {
                 m.mem.meet(&warp.order, warp.home, at.pc, at.mask, slot, address);
             }
-            return Ok((which, (address - base) as usize));
+            return Ok(Some((which, (address - base) as usize)));
         }
         Ok(_) => HazardKind::OutOfBounds,
+        Err(HazardKind::PeerGone) => {
+            m.mem.miss(&warp.order, warp.home, at.pc, at.lane(), address);
+            return Ok(None);
+        }
         Err(kind) => kind,
     };
     let does = if write { "write" } else { "read" };

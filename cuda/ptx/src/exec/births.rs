@@ -81,6 +81,9 @@ pub fn describe(m: &Machine<'_>, birth: Birth) -> String {
             line(by),
             line(pc)
         ),
+        Birth::Gone { address, pc } => {
+            format!("comes from {}, whose CTA had ended when {} read it", memory(true, address), line(pc))
+        }
         Birth::Instruction { pc } => {
             format!("comes from {} (`{}`), which gave no defined result", line(pc), m.kernel.program.sources[pc as usize].opcode)
         }

@@ -239,7 +239,7 @@ pub fn transfer(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, op: &Tr
         Transfer::Exit => {
             split.mask &= !mask;
             split.pc = pc + 1;
-            warp.leave(mask);
+            warp.leave(mask, pc);
             m.effect();
             Ok(if split.mask == 0 { After::Gone } else { After::Go })
         }

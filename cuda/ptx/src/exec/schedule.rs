@@ -176,7 +176,8 @@ impl<'g> Scheduler<'g> {
         }
         barriers::cta_ended(m, residents.cta(slot));
         bulk::cta_ended(m, asyncs, slot);
-        m.mem.end_cta(slot, &std::mem::take(&mut residents.cta(slot).known));
+        let left = warp.left.expect("a warp ends when its last lane leaves");
+        m.mem.end_cta(slot, &std::mem::take(&mut residents.cta(slot).known), left);
         residents.ctas[slot as usize] = None;
         let cluster = residents.cluster(slot);
         cluster.alive -= 1;

@@ -113,6 +113,8 @@ pub struct Warp {
     pub index: u32,
     /// Lanes that exist and have not left.
     pub live: u32,
+    /// Where the last of those that have left did.
+    pub left: Option<Site>,
     /// Registers.
     pub regs: Regs,
     /// Place of its CTA's shared memory.
@@ -160,6 +162,7 @@ impl Warp {
             slot,
             index,
             live,
+            left: None,
             regs,
             home,
             local,
@@ -259,8 +262,9 @@ impl Warp {
     }
 
     /// Lanes leave for good: nobody waits for them any more.
-    pub fn leave(&mut self, mask: u32) {
+    pub fn leave(&mut self, mask: u32, pc: u32) {
         self.live &= !mask;
+        self.left = Some(self.site(pc, mask.trailing_zeros()));
         for i in 0..self.joins.len() as u32 {
             let j = &mut self.joins[i as usize];
             if j.expected & mask == 0 {

@@ -11,6 +11,8 @@ pub enum Birth {
     Register { reg: Reg, pc: u32 },
     /// Memory that nothing had written when the instruction read it: the address as reports give it.
     Memory { shared: bool, address: u64, pc: u32 },
+    /// The shared memory of a CTA that had ended when the instruction read it.
+    Gone { address: u64, pc: u32 },
     /// Memory that `by` had written, or was still writing, with a value that nothing defined.
     Written { shared: bool, address: u64, by: u32, pc: u32 },
     /// The instruction gave a result that nothing defines.

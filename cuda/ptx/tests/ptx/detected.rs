@@ -14,7 +14,7 @@ use std::sync::Arc;
 use ptx::tensor_map::TensorMap;
 use ptx::{Gpu, HazardKind, Launch, Module, Options, Report};
 
-use crate::harness::upload;
+use crate::harness::{download, upload};
 
 /// Seeds that each side is run with.
 const SEEDS: u64 = 12;
@@ -75,6 +75,16 @@ impl Program {
 
     /// The report under a seed.
     pub fn run(&self, seed: u64, strict: bool) -> Report {
+        self.run_and_read(seed, strict).0
+    }
+
+    /// A line of the kernel, from 1.
+    pub fn line(&self, line: u32) -> String {
+        self.text().lines().nth(line as usize - 1).unwrap_or_default().into()
+    }
+
+    /// The report under a seed, and buffer 0 afterwards.
+    pub fn run_and_read(&self, seed: u64, strict: bool) -> (Report, Vec<u32>) {
         let text = self.text();
         let module = Arc::new(Module::parse("k.ptx", &text).unwrap_or_else(|e| panic!("{e}\n{text}")));
         let mut gpu = Gpu::new(Options { seed, strict, step_limit: 1_000_000, ..Options::default() });
@@ -84,8 +94,10 @@ impl Program {
             params.push(upload(&mut gpu, &map.encode().unwrap()));
         }
         let launch = Launch::new(gpu.load(module).unwrap(), "k").grid(self.grid).block(self.block).cluster(self.cluster);
-        let params = params.iter().flat_map(|p| p.to_le_bytes()).collect();
-        gpu.launch(&launch.shared_bytes(self.shared_bytes).params(params))
+        let bytes = params.iter().flat_map(|p| p.to_le_bytes()).collect();
+        let report = gpu.launch(&launch.shared_bytes(self.shared_bytes).params(bytes));
+        let words = self.buffers.first().map_or(Vec::new(), |b| download(&gpu, params[0], b.len()));
+        (report, words)
     }
 
     /// Nothing is found, by the letter of the ISA.

@@ -85,7 +85,7 @@ pub(super) fn execute(
         MbarrierOp::Inval { addr, space } => {
             let a = addresses(m, warp, addr, at);
             for lane in lanes_of(at.mask) {
-                let key = find(m, asyncs, warp, at.only(lane), *space, a[lane as usize])?;
+                let Some(key) = find(m, asyncs, warp, at.only(lane), *space, a[lane as usize])? else { continue };
                 asyncs.bars.remove(&key);
                 let (segment, tracker) = m.mem.parts_of(Which::Shared(key.0));
                 let step = Step { warp: &warp.order, pc: at.pc, strength: None };
@@ -97,7 +97,7 @@ pub(super) fn execute(
             let a = addresses(m, warp, addr, at);
             m.demand(warp, at, warp.regs.undef32(*bytes), "the transaction count");
             for lane in lanes_of(at.mask) {
-                let key = find(m, asyncs, warp, at.only(lane), *space, a[lane as usize])?;
+                let Some(key) = find(m, asyncs, warp, at.only(lane), *space, a[lane as usize])? else { continue };
                 visit(m, warp, at.only(lane), key);
                 let bytes = value32(warp, *bytes, lane);
                 let site = warp.site(at.pc, lane);
@@ -133,7 +133,7 @@ fn init(
     count: u32,
 ) -> Result<(), Stop> {
     let lane = at.lane();
-    let (which, offset) = range(m, warp, at, space, address, 8, 8, true)?;
+    let Some((which, offset)) = range(m, warp, at, space, address, 8, 8, true)? else { return Ok(()) };
     let Which::Shared(slot) = which else {
         return m.fault(warp, at, FaultKind::IllegalAddress, "mbarrier.init outside shared memory");
     };
@@ -181,7 +181,7 @@ fn init(
     Ok(())
 }
 
-/// The live object at an address, which the lane must know to be initialised.
+/// The live object at an address, which the lane must know to be initialised; `None` where its CTA has ended.
 pub(super) fn find(
     m: &mut Machine<'_>,
     asyncs: &mut Asyncs,
@@ -189,9 +189,9 @@ pub(super) fn find(
     at: At<'_>,
     space: Space,
     address: u64,
-) -> Result<Key, Stop> {
+) -> Result<Option<Key>, Stop> {
     let lane = at.lane();
-    let (which, offset) = range(m, warp, at, space, address, 8, 8, true)?;
+    let Some((which, offset)) = range(m, warp, at, space, address, 8, 8, true)? else { return Ok(None) };
     let site = warp.site(at.pc, lane);
     let key = match which {
         Which::Shared(slot) => Some((slot, offset as u32)),
@@ -215,7 +215,7 @@ pub(super) fn find(
             "nothing orders the mbarrier's initialisation before this use".into()
         });
     }
-    Ok(key)
+    Ok(Some(key))
 }
 
 /// The lane's operation on an object in another CTA must be over before that CTA ends.
@@ -233,9 +233,9 @@ pub(super) fn find_for_copy(
     at: At<'_>,
     space: Space,
     address: u64,
-) -> Result<Key, Stop> {
+) -> Result<Option<Key>, Stop> {
     let lane = at.lane();
-    let key = find(m, asyncs, warp, at, space, address)?;
+    let Some(key) = find(m, asyncs, warp, at, space, address)? else { return Ok(None) };
     let warps = m.kernel.grid.warps;
     let bar = &asyncs.bars[&key];
     let (agent, by, stamp) = bar.init;
@@ -252,7 +252,7 @@ pub(super) fn find_for_copy(
                 .into()
         });
     }
-    Ok(key)
+    Ok(Some(key))
 }
 
 /// Applies `f`, which says whether the phase completed; a misuse is reported.
@@ -370,16 +370,20 @@ fn arrive(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &Arrive
     if let Count::Many(r) | Count::Expect(r) = op.count {
         m.demand(warp, at, warp.regs.undef32(r), "the count of an arrival");
     }
-    let mut left = at.mask;
+    let (mut left, mut dropped) = (at.mask, 0);
     while left != 0 {
         // Lanes that arrive on one barrier publish together.
         let address = a[left.trailing_zeros() as usize];
         let lanes = lanes_of(left).filter(|&l| a[l as usize] == address).fold(0, |s, l| s | 1 << l);
         left &= !lanes;
-        let mut key = (0, 0);
+        let mut key = None;
         for lane in lanes_of(lanes) {
             key = find(m, asyncs, warp, at.only(lane), op.space, address)?;
         }
+        let Some(key) = key else {
+            dropped |= lanes;
+            continue;
+        };
         visit(m, warp, at.of(lanes), key);
         if key.0 != warp.home.slot() && op.release == Some(Scope::Cta) {
             m.report(HazardKind::NarrowScope.strict(), warp.site(at.pc, lanes.trailing_zeros()), Some(address), || {
@@ -429,7 +433,7 @@ fn arrive(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &Arrive
             }
         }
     }
-    at.define(warp);
+    at.mark(warp, dropped);
     Ok(())
 }
 
@@ -451,10 +455,15 @@ fn wait(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &PhaseWai
         let wanted = value(first);
         let lanes = lanes_of(left).filter(|&l| a[l as usize] == address && value(l) == wanted).fold(0, |s, l| s | 1 << l);
         left &= !lanes;
-        let mut key = (0, 0);
+        let mut key = None;
         for lane in lanes_of(lanes) {
             key = find(m, asyncs, warp, at.only(lane), op.space, address)?;
         }
+        let Some(key) = key else {
+            // Nothing will come any more.
+            over |= lanes;
+            continue;
+        };
         let site = warp.site(at.pc, first);
         let Some(object) = object(m, key) else { continue };
         let bar = &asyncs.bars[&key];

@@ -110,12 +110,13 @@ pub(super) fn copy_async(
             let message = format!("cp.async: {valid} bytes are read of {} that are copied", op.bytes);
             return m.fault(warp, at.only(lane), FaultKind::IllegalInstruction, message);
         }
-        let (to, to_offset) = range(m, warp, at.only(lane), Space::Shared, to[l], op.bytes.into(), op.bytes.into(), true)?;
+        let to = range(m, warp, at.only(lane), Space::Shared, to[l], op.bytes.into(), op.bytes.into(), true)?;
+        let Some((to, to_offset)) = to else { continue };
         let mut source = None;
         if valid > 0 {
             let found = range(m, warp, at.only(lane), Space::Global, from[l], valid.into(), op.bytes.into(), false)?;
             read |= 1 << lane;
-            source = Some(found);
+            source = found;
         }
         let enabled = m.mem.tracker.enabled;
         if let Some((which, offset)) = source.filter(|_| enabled) {
@@ -157,7 +158,7 @@ pub(super) fn arrive_copies(
     at: At<'_>,
 ) -> Result<Flow, Stop> {
     let a = addresses(m, warp, addr, at);
-    let mut keys = [(0, 0); 32];
+    let mut keys = [None; 32];
     for lane in lanes_of(at.mask) {
         keys[lane as usize] = barrier::find(m, asyncs, warp, at.only(lane), space, a[lane as usize])?;
     }
@@ -167,7 +168,7 @@ pub(super) fn arrive_copies(
     let mut clock = order.publish(&mut warp.order, at.mask);
     order.with_agent_lanes(&mut clock, agent, at.mask, stamp);
     for lane in lanes_of(at.mask) {
-        let key = keys[lane as usize];
+        let Some(key) = keys[lane as usize] else { continue };
         let site = warp.site(at.pc, lane);
         if !noinc {
             barrier::expect_arrival(m, asyncs, key, site);
@@ -223,14 +224,17 @@ pub(super) fn copy_bulk(
         let resolved = match (&op.to, &op.from) {
             (Side::Tensor { map, coordinates }, Side::Shared(addr)) | (Side::Shared(addr), Side::Tensor { map, coordinates }) => {
                 let store = matches!(op.to, Side::Tensor { .. });
-                let r = tensor(m, asyncs, warp, at.only(lane), (map, coordinates), addr, store)?;
-                reduction_of(m, warp, at.only(lane), op, r)?
+                match tensor(m, asyncs, warp, at.only(lane), (map, coordinates), addr, store)? {
+                    Some(r) => Some(reduction_of(m, warp, at.only(lane), op, r)?),
+                    None => None,
+                }
             }
             (Side::Shared(to) | Side::Global(to), Side::Shared(from) | Side::Global(from)) => {
                 plain(m, warp, at.only(lane), op, to, from)?
             }
             _ => unreachable!("a tensor is copied to or from shared memory"),
         };
+        let Some(resolved) = resolved else { continue };
         count(m, &resolved, at.pc);
         match &op.signal {
             Signal::Group => group(m, asyncs, warp, at.only(lane), alike, resolved),
@@ -313,7 +317,8 @@ fn reduction_of(m: &Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, r: (Res
     Ok(resolved)
 }
 
-fn plain(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, to: &Addr, from: &Addr) -> Result<Resolved, Stop> {
+/// `None`: it is dropped, as one side is gone.
+fn plain(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, to: &Addr, from: &Addr) -> Result<Option<Resolved>, Stop> {
     let lane = at.lane();
     let size = op.size.expect("a plain copy has a size");
     m.demand(warp, at, warp.regs.undef32(size), "the size of a bulk copy");
@@ -331,10 +336,11 @@ fn plain(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, to: &Addr,
         within(m, warp, from, at, &fa, bytes.into());
     }
     let (ta, fa) = (ta[lane as usize], fa[lane as usize]);
-    let (from, from_offset) = range(m, warp, at, space(&op.from), fa, bytes.into(), 16, false)?;
-    let (to, to_offset) = range(m, warp, at, space(&op.to), ta, bytes.into(), 16, true)?;
+    let from = range(m, warp, at, space(&op.from), fa, bytes.into(), 16, false)?;
+    let to = range(m, warp, at, space(&op.to), ta, bytes.into(), 16, true)?;
+    let (Some((from, from_offset)), Some((to, to_offset))) = (from, to) else { return Ok(None) };
     let shared = if matches!(to, Which::Shared(_)) { to_offset } else { from_offset } as u32;
-    Ok(Resolved {
+    Ok(Some(Resolved {
         to,
         from,
         pieces: vec![Piece { from: from_offset as u32, to: to_offset as u32, len: bytes }],
@@ -344,9 +350,10 @@ fn plain(m: &mut Machine<'_>, warp: &Warp, at: At<'_>, op: &CopyBulk, to: &Addr,
         bytes,
         reduce: op.reduce.map(|(how, ty)| (how, ty.expect("a plain reduction names its type"))),
         layout: None,
-    })
+    }))
 }
 
+/// `None`: it is dropped, as one side is gone.
 fn tensor(
     m: &mut Machine<'_>,
     asyncs: &mut Asyncs,
@@ -355,11 +362,11 @@ fn tensor(
     (map_address, coordinates): (&Addr, &[u16]),
     addr: &Addr,
     store: bool,
-) -> Result<(Resolved, TensorMap), Stop> {
+) -> Result<Option<(Resolved, TensorMap)>, Stop> {
     let lane = at.lane();
     let l = lane as usize;
     let map_address = addresses(m, warp, map_address, at)[l];
-    let map = map::read(m, asyncs, warp, at, map_address)?;
+    let Some(map) = map::read(m, asyncs, warp, at, map_address)? else { return Ok(None) };
     if map.dims.len() != coordinates.len() {
         let message = format!("{} coordinates for a tensor map of rank {}", coordinates.len(), map.dims.len());
         return m.fault(warp, at, FaultKind::IllegalInstruction, message);
@@ -372,7 +379,8 @@ fn tensor(
     let address = addresses(m, warp, addr, at);
     within(m, warp, addr, at, &address, box_bytes.into());
     let address = address[l];
-    let (shared, start) = range(m, warp, at, Space::Shared, address, box_bytes.into(), 128, !store)?;
+    let found = range(m, warp, at, Space::Shared, address, box_bytes.into(), 128, !store)?;
+    let Some((shared, start)) = found else { return Ok(None) };
     let start = start as u32;
     let (mut pieces, mut fills) = (Vec::new(), Vec::new());
     let mut global: Option<(Which, u64, u64)> = None;
@@ -441,7 +449,7 @@ fn tensor(
     let (to, from) = if store { (outer, shared) } else { (shared, outer) };
     let box_range = if high - low == box_bytes { (low, box_bytes) } else { (low, 0) };
     let resolved = Resolved { to, from, pieces, fills, fill: map.fill(), box_range, bytes: box_bytes, reduce: None, layout };
-    Ok((resolved, map))
+    Ok(Some((resolved, map)))
 }
 
 /// A tensor is stored from shared memory: what another tensor copy wrote there must lie as this one's map has it.
@@ -508,14 +516,11 @@ fn signalled(
             Some(_) => mapa(address as u32, rank).into(),
             None => address,
         };
-        let key = barrier::find_for_copy(m, asyncs, warp, at, Space::Shared, address)?;
+        let Some(key) = barrier::find_for_copy(m, asyncs, warp, at, Space::Shared, address)? else { continue };
         let target = warp.home.base + rank;
         if key.0 != target {
             let message = "the mbarrier is not in the CTA of the destination".to_string();
             return m.fault(warp, at, FaultKind::IllegalInstruction, message);
-        }
-        if m.mem.shared(target).is_none() {
-            return m.fault(warp, at, FaultKind::IllegalAddress, "the destination CTA has ended");
         }
         let (site, to) = (warp.site(at.pc, lane), Which::Shared(target));
         let pieces = r.pieces.clone();
@@ -609,8 +614,9 @@ pub(super) fn store_async(
             }
         }
         let len = data.len() as u64;
-        let (which, offset) = range(m, warp, at.only(lane), op.target.space, to[l], len, len, true)?;
-        let key = barrier::find(m, asyncs, warp, at.only(lane), op.target.space, barriers[l])?;
+        let found = range(m, warp, at.only(lane), op.target.space, to[l], len, len, true)?;
+        let Some((which, offset)) = found else { continue };
+        let Some(key) = barrier::find(m, asyncs, warp, at.only(lane), op.target.space, barriers[l])? else { continue };
         if which != Which::Shared(key.0) {
             let message = "the mbarrier is not in the CTA of the destination";
             return m.fault(warp, at.only(lane), FaultKind::IllegalInstruction, message);

@@ -33,15 +33,17 @@ pub(super) fn fence(
         let a = addresses(m, warp, addr, at);
         for lane in lanes_of(at.mask) {
             let address = a[lane as usize];
-            maps[lane as usize] =
-                Some(range(m, warp, at.only(lane), Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?);
+            let map = range(m, warp, at.only(lane), Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?;
+            let Some(map) = map else { continue };
+            maps[lane as usize] = Some(map);
         }
     }
     m.mem.tracker.order.fence(&mut warp.order, at.mask, scope);
     for lane in lanes_of(at.mask) {
         match maps[lane as usize] {
-            None => release(m, asyncs, warp, 1 << lane),
             Some(map) => acquire(m, asyncs, warp, lane, map),
+            None if addr.is_none() => release(m, asyncs, warp, 1 << lane),
+            None => {}
         }
     }
     Ok(Flow::Next)
@@ -81,10 +83,17 @@ impl MapFence {
     }
 }
 
-/// The map at an address, as the lane's TMA sees it.
-pub(super) fn read(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, at: At<'_>, address: u64) -> Result<TensorMap, Stop> {
+/// The map at an address, as the lane's TMA sees it; `None` where it is gone.
+pub(super) fn read(
+    m: &mut Machine<'_>,
+    asyncs: &mut Asyncs,
+    warp: &Warp,
+    at: At<'_>,
+    address: u64,
+) -> Result<Option<TensorMap>, Stop> {
     let lane = at.lane();
-    let (which, offset) = range(m, warp, at, Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?;
+    let found = range(m, warp, at, Space::Generic, address, MAP_BYTES as u64, MAP_ALIGN, false)?;
+    let Some((which, offset)) = found else { return Ok(None) };
     let warps = m.kernel.grid.warps;
     let (segment, tracker) = m.mem.parts_of(which);
     if tracker.enabled {
@@ -112,7 +121,7 @@ pub(super) fn read(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &Warp, at: At
     if let Err(e) = map.check() {
         return m.fault(warp, at, FaultKind::IllegalInstruction, format!("tensor map: {e}"));
     }
-    Ok(map)
+    Ok(Some(map))
 }
 
 /// `tensormap.cp_fenceproxy`: the warp copies a map from shared to global memory, and then releases it.
@@ -165,7 +174,8 @@ pub(super) fn replace(
             false => u64::from(warp.regs.r32[value as usize][lane as usize]),
         };
         let address = a[lane as usize];
-        let (which, offset) = range(m, warp, at.only(lane), space, address, MAP_BYTES as u64, MAP_ALIGN, true)?;
+        let found = range(m, warp, at.only(lane), space, address, MAP_BYTES as u64, MAP_ALIGN, true)?;
+        let Some((which, offset)) = found else { continue };
         let (segment, tracker) = m.mem.parts_of(which);
         let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
         // A map may be made from nothing: zeros, of which every field is then set.

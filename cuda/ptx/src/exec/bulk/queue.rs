@@ -138,6 +138,11 @@ fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
         }
         End::Copies { was, who, stamp, key, clock } => {
             for (which, at, len, old) in was {
+                if let Which::Shared(slot) = which
+                    && m.mem.shared(slot).is_none()
+                {
+                    continue;
+                }
                 let (segment, tracker) = m.mem.parts_of(which);
                 if tracker.enabled {
                     segment.restamp(at as usize, len as usize, old, who, stamp, tracker);
