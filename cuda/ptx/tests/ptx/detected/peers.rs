@@ -205,6 +205,10 @@ fn an_operation_on_a_cta_that_has_ended_is_named_and_the_run_goes_on() {
     p.clean();
     p.named("PEER:", "PEER: ret;", UninitializedRead, "whose CTA had ended");
     // An arrival that copies bring, when both are gone: the CTA that they were for, and the one that the arrival is for.
-    late("cp.async.ca.shared.global [%r7], [%p1], 16; cp.async.mbarrier.arrive.noinc.shared.b64 [%r6];", "")
-        .named("PEER:", "PEER: ret;", PeerGone, "has ended");
+    late("cp.async.ca.shared.global [%r7], [%p1], 16; cp.async.mbarrier.arrive.noinc.shared.b64 [%r6];", "").named(
+        "PEER:",
+        "PEER: ret;",
+        PeerGone,
+        "has ended",
+    );
 }
