@@ -1,13 +1,14 @@
 //! `cargo xtask`: chores of the repository that need a tool from outside.
 //!
-//! `cargo xtask ptx` regenerates the PTX that is committed beside the CUDA sources; `cargo xtask pack` gathers programs for a
-//! machine with a card. Nothing else in the workspace needs a
-//! CUDA toolkit, neither to build nor to test nor to run.
+//! `cargo xtask ptx` regenerates the PTX that is committed beside the CUDA sources, `cargo xtask sass` reads the machine code that
+//! the assembler makes of it, and `cargo xtask pack` gathers programs for a machine with a card. Nothing else in the workspace needs
+//! a CUDA toolkit, neither to build nor to test nor to run.
 
 mod nvcc;
 mod pack;
 mod ptx;
 mod ptxas;
+mod sass;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ const HELP: &str = "\
 Chores of the repository.
 
 Usage: cargo xtask ptx [--check] [NAME...]
+       cargo xtask sass [--json] [--check] [NAME...]
        cargo xtask nvcc -- ARGS...
        cargo xtask pack [FOLDER]
 
@@ -31,6 +33,18 @@ first use.
 Lines of a .cu that steer this command:
   // arch: sm_90a             the target; sm_80 where it is not given
   // spills: ENTRY: reason    lets that kernel spill (its name, as in the .ptx)
+  // ptxas: TEXT: reason      lets ptxas complain of something (for `sass`)
+
+sass assembles every committed .ptx, or those whose path contains a NAME, disassembles it with nvdisasm (from PyPI, 6 MB) and
+prints what each kernel is made of: registers, spills, stack and shared memory, and how many of the instructions that
+decide its speed it has, in all and in its main loop (the innermost loop with most products). A warning of ptxas is an error,
+and so is its remark that products of a warpgroup were serialized.
+
+  --json    a line of JSON per kernel
+  --check   fail where a kernel breaks a budget that its .cu states, or spills without an excuse
+
+  // sass: registers <= 168, hgmma > 0, loop.bar = 0     a budget of every kernel of the file
+  // sass matmul_64: registers <= 128                    of those whose name begins so
 
 nvcc runs NVIDIA's compiler 13 with its headers and the shared runtime, from PyPI into target/toolchain13 on first use (300 MB); it needs
 g++. The programs that test `ptxi exec` are compiled with it.
@@ -48,6 +62,7 @@ fn main() -> ExitCode {
     let result = match args[0].as_str() {
         "nvcc" => nvcc::run(&args[1..]),
         "ptx" => ptx::run(&args[1..]),
+        "sass" => sass::run(&args[1..]),
         "pack" => pack::run(&args[1..]),
         other => Err(format!("no task is called {other:?}; see `cargo xtask --help`")),
     };

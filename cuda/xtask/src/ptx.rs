@@ -14,7 +14,7 @@ const FOLDERS: [&str; 3] = ["cuda/kernels", "cuda/ptx/tests/kernels", "cuda/ptx/
 /// The task: see the command's help.
 pub fn run(args: &[String]) -> Result<(), String> {
     let mut check = false;
-    let mut names = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
     for arg in args {
         match arg.as_str() {
             "--check" => check = true,
@@ -26,6 +26,18 @@ pub fn run(args: &[String]) -> Result<(), String> {
     // NVRTC then sees, and writes, paths relative to the repository.
     std::env::set_current_dir(&root).map_err(|e| format!("{}: {e}", root.display()))?;
 
+    let sources = sources(&names)?;
+    let toolchain = Toolchain::find(&root)?;
+    let nvrtc = Nvrtc::load(&toolchain.nvrtc).map_err(|e| e.to_string())?;
+    let failures: Vec<String> = sources.iter().filter_map(|source| one(source, check, &root, &toolchain, &nvrtc).err()).collect();
+    match failures.len() {
+        0 => Ok(()),
+        n => Err(format!("{n} of {} failed\n{}", sources.len(), failures.join("\n"))),
+    }
+}
+
+/// The sources whose path contains one of `names`, or all; relative to the repository, where the process is.
+pub fn sources(names: &[&str]) -> Result<Vec<PathBuf>, String> {
     let mut sources = Vec::new();
     for folder in FOLDERS {
         find_sources(Path::new(folder), &mut sources)?;
@@ -35,14 +47,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         return Err(format!("no source below {} has {name:?} in its path", FOLDERS.join(" or ")));
     }
     sources.retain(|s| names.is_empty() || names.iter().any(|name| s.to_string_lossy().contains(name)));
-
-    let toolchain = Toolchain::find(&root)?;
-    let nvrtc = Nvrtc::load(&toolchain.nvrtc).map_err(|e| e.to_string())?;
-    let failures: Vec<String> = sources.iter().filter_map(|source| one(source, check, &root, &toolchain, &nvrtc).err()).collect();
-    match failures.len() {
-        0 => Ok(()),
-        n => Err(format!("{n} of {} failed\n{}", sources.len(), failures.join("\n"))),
-    }
+    Ok(sources)
 }
 
 fn find_sources(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
@@ -83,9 +88,10 @@ fn one(source: &Path, check: bool, root: &Path, toolchain: &Toolchain, nvrtc: &N
     fs::write(&assembled, &ptx).map_err(|e| format!("{}: {e}", assembled.display()))?;
 
     println!("{name} ({})", comments.arch);
-    let usages = ptxas::usage(&toolchain.ptxas, &assembled).map_err(|log| format!("{name}: ptxas refuses it\n{log}"))?;
+    let report = ptxas::assemble(&toolchain.ptxas, &assembled, Path::new("/dev/null"));
+    let report = report.map_err(|log| format!("{name}: ptxas refuses it\n{log}"))?;
     let mut problems = Vec::new();
-    for usage in &usages {
+    for usage in &report.usages {
         println!(
             "    {}: {} registers, {} B shared, {} B stack, {} B spilled",
             usage.name, usage.registers, usage.shared, usage.stack, usage.spills
@@ -106,23 +112,29 @@ fn one(source: &Path, check: bool, root: &Path, toolchain: &Toolchain, nvrtc: &N
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
-/// The lines of a source that steer its compilation.
-struct Comments {
-    arch: String,
-    may_spill: Vec<String>,
+/// The lines of a source that steer its compilation, or excuse what came of it.
+pub struct Comments {
+    pub arch: String,
+    /// Kernels.
+    pub may_spill: Vec<String>,
+    /// What ptxas may complain of.
+    pub may_complain: Vec<String>,
 }
 
 impl Comments {
-    fn of(source: &str, name: &str) -> Result<Comments, String> {
-        let mut comments = Comments { arch: "sm_80".to_string(), may_spill: Vec::new() };
+    pub fn of(source: &str, name: &str) -> Result<Comments, String> {
+        let mut comments = Comments { arch: "sm_80".to_string(), may_spill: Vec::new(), may_complain: Vec::new() };
+        let excused = |line: &str, what: &str| match line.split_once(':') {
+            Some((excused, reason)) if !reason.trim().is_empty() => Ok(excused.trim().to_string()),
+            _ => Err(format!("{name}: `// {what}:` is followed by what it excuses, a colon and a reason")),
+        };
         for line in source.lines() {
             if let Some(arch) = line.strip_prefix("// arch:") {
                 comments.arch = arch.trim().to_string();
             } else if let Some(rest) = line.strip_prefix("// spills:") {
-                match rest.split_once(':') {
-                    Some((entry, reason)) if !reason.trim().is_empty() => comments.may_spill.push(entry.trim().to_string()),
-                    _ => return Err(format!("{name}: `// spills:` wants an entry's name, a colon and a reason")),
-                }
+                comments.may_spill.push(excused(rest, "spills")?);
+            } else if let Some(rest) = line.strip_prefix("// ptxas:") {
+                comments.may_complain.push(excused(rest, "ptxas")?);
             }
         }
         Ok(comments)
@@ -173,5 +185,7 @@ mod tests {
         let comments = Comments::of("// arch: sm_90a\n// spills: k: cold path\n", "a.cu").unwrap();
         assert_eq!((comments.arch.as_str(), comments.may_spill), ("sm_90a", vec!["k".to_string()]));
         assert!(Comments::of("// spills: k:\n", "a.cu").is_err());
+        assert_eq!(Comments::of("// ptxas: C7515: slow on purpose\n", "a.cu").unwrap().may_complain, ["C7515"]);
+        assert!(Comments::of("// ptxas: C7515\n", "a.cu").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The assembler's report: what each kernel needs of an SM.
+//! The assembler's report: what each kernel needs of an SM, and what ptxas had to give up.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,11 +17,19 @@ pub struct Usage {
     pub spills: u32,
 }
 
-/// Assembles `ptx` for sm_90a and throws the result away.
-pub fn usage(ptxas: &Path, ptx: &Path) -> Result<Vec<Usage>, String> {
+/// What ptxas says of a file.
+pub struct Report {
+    /// Of each kernel and function.
+    pub usages: Vec<Usage>,
+    /// Warnings, and remarks that have a number: C7510 says that products of a warpgroup wait for each other.
+    pub complaints: Vec<String>,
+}
+
+/// Assembles `ptx` for sm_90a into `cubin`.
+pub fn assemble(ptxas: &Path, ptx: &Path, cubin: &Path) -> Result<Report, String> {
     let output = Command::new(ptxas)
-        .args(["-v", "-arch=sm_90a", "-o", "/dev/null"])
-        .arg(ptx)
+        .args(["-v", "-arch=sm_90a", "-o"])
+        .args([cubin, ptx])
         .output()
         .map_err(|e| format!("{}: {e}", ptxas.display()))?;
     let report = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
@@ -29,8 +37,9 @@ pub fn usage(ptxas: &Path, ptx: &Path) -> Result<Vec<Usage>, String> {
 }
 
 /// The report names a function in one line, its stack and spills in the next and, for a kernel, its registers in a third.
-fn parse(report: &str) -> Vec<Usage> {
+fn parse(report: &str) -> Report {
     let mut all: Vec<Usage> = Vec::new();
+    let complaints = report.lines().filter(|line| complains(line)).map(|line| line.trim().to_string()).collect();
     for line in report.lines() {
         if let Some(name) = line.split("Function properties for ").nth(1) {
             let name = name.trim().to_string();
@@ -42,7 +51,12 @@ fn parse(report: &str) -> Vec<Usage> {
         last.registers = last.registers.max(number_before(line, " registers"));
         last.shared = last.shared.max(number_before(line, " bytes smem"));
     }
-    all
+    Report { usages: all, complaints }
+}
+
+fn complains(line: &str) -> bool {
+    let numbered = line.split("(C").nth(1).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    line.starts_with("ptxas") && (numbered || line.split(':').next().is_some_and(|level| level.contains("warning")))
 }
 
 fn number_before(line: &str, words: &str) -> u32 {
@@ -66,9 +80,20 @@ ptxas info    : Used 40 registers, used 1 barriers, 512 bytes smem, 8 bytes cmem
 ptxas info    : Function properties for f
     0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
 ";
-        let all = parse(report);
+        let all = parse(report).usages;
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].name.as_str(), all[0].registers, all[0].shared, all[0].stack, all[0].spills), ("k", 40, 512, 16, 20));
         assert_eq!((all[1].name.as_str(), all[1].spills), ("f", 0));
+        assert!(parse(report).complaints.is_empty());
+    }
+
+    #[test]
+    fn what_ptxas_gave_up_is_a_complaint() {
+        let report = "\
+ptxas info    : (C7510) Potential Performance Loss: wgmma.mma_async instructions are serialized due to insufficient registers
+ptxas warning : Value of threads per SM for entry k is out of range. .minnctapersm will be ignored
+ptxas info    : Used 40 registers
+";
+        assert_eq!(parse(report).complaints.len(), 2);
     }
 }

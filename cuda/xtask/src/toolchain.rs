@@ -27,6 +27,18 @@ const NVCC_WHEELS: [(&str, &str); 5] = [
     ("nvidia-cuda-cccl", "13.3.5.0.6"),
 ];
 
+/// The disassembler, which reads what older assemblers wrote.
+const NVDISASM_WHEELS: [(&str, &str); 1] = [("nvidia-cuda-nvdisasm", "13.5.37")];
+
+/// Finds nvdisasm under `target/toolchain13`, installing it if it is missing.
+pub fn nvdisasm(root: &Path) -> Result<PathBuf, String> {
+    let folder = root.join("target/toolchain13");
+    ensure(&folder, &NVDISASM_WHEELS)?;
+    let tools = folder.join("nvidia/cu13/bin");
+    executable(&tools)?;
+    Ok(tools.join("nvdisasm"))
+}
+
 /// Finds nvcc 13 under `target/toolchain13`, installing what is missing.
 pub fn nvcc(root: &Path) -> Result<PathBuf, String> {
     let folder = root.join("target/toolchain13");

@@ -246,3 +246,5 @@ TILE(wgmma_no_fence, NO_FENCE)
 TILE(wgmma_no_commit, NO_COMMIT)
 TILE(wgmma_register_touched, TOUCHED)
 TILE(wgmma_wrong_phase, WRONG_PHASE)
+
+// ptxas: C7515: the mistake is what is tested
