@@ -50,9 +50,7 @@ impl Budget {
         let broken = |kernel: &&Kernel| -> Vec<String> {
             let term = |t: &Term| match kernel.get(&t.field) {
                 Some(value) if t.comparison.1(&value, &t.number) => None,
-                Some(value) => {
-                    Some(format!("{} has {} = {value}, not {} {}", kernel.name, t.field, t.comparison.0, t.number))
-                }
+                Some(value) => Some(format!("{} has {} = {value}, not {} {}", kernel.name, t.field, t.comparison.0, t.number)),
                 None => Some(format!("a budget names {:?}, which is no field", t.field)),
             };
             self.terms.iter().filter_map(term).collect()

@@ -91,7 +91,9 @@ impl Listing {
         let count = |opcodes: &[&str]| {
             let counted = |i: &&Instruction| {
                 // LDS is not LDSM, and BAR not BARRIER.
-                opcodes.iter().any(|o| i.opcode.strip_prefix(o).is_some_and(|rest| o.is_empty() || rest.is_empty() || rest.starts_with('.')))
+                opcodes.iter().any(|o| {
+                    i.opcode.strip_prefix(o).is_some_and(|rest| o.is_empty() || rest.is_empty() || rest.starts_with('.'))
+                })
             };
             self.instructions.iter().filter(counted).count() as u32
         };
