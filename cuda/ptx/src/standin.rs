@@ -22,6 +22,8 @@ pub struct Order {
     pub suppress: Option<PathBuf>,
     /// A folder that gets a launch file of each chosen launch.
     pub capture: Option<PathBuf>,
+    /// Chosen launches are captured, not run.
+    pub capture_only: bool,
     /// Choose kernels whose name contains this.
     pub only: Option<String>,
     /// Choose the launch with this number; the first is 1.

@@ -85,6 +85,9 @@ impl Device {
         self.blocks.before_launch(&mut self.gpu)?;
         if let Some(folder) = self.order.capture.as_ref().filter(|_| chosen) {
             capture(folder, number, (&kernel, &loaded), request, &self.gpu, &self.blocks)?;
+            if self.order.capture_only {
+                return Ok(());
+            }
         }
         let start = Instant::now();
         let launch = Launch::new(loaded.handle, kernel.name.clone())

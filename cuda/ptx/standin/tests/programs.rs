@@ -207,6 +207,18 @@ fn captured_launches_are_repeated() {
 
 #[test]
 #[ignore = "needs nvcc from wheels"]
+fn a_launch_that_is_only_captured_does_not_run() {
+    let folder = folder().join("captured_only");
+    let _ = std::fs::remove_dir_all(&folder);
+    let flags = ["--capture", folder.to_str().expect("a path"), "--capture-only", "--only", "reverse"];
+    let done = exec(&flags, &compiled("race", PTX), &[]);
+    // The race is in the kernel that did not run, and the launch file has it.
+    assert!(!text(&done.stderr).contains("data race"), "{}", text(&done.stderr));
+    assert_eq!(repeated(&folder, 1)["hazards"][0]["kind"], "shared_race");
+}
+
+#[test]
+#[ignore = "needs nvcc from wheels"]
 fn a_fault_is_the_kernels_and_stays() {
     let program = compiled("fault", PTX);
     expect(&exec(&[], &program, &[]), 1, "ok\n", &["out of bounds", "fault.cu:"]);

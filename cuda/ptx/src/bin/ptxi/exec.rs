@@ -60,6 +60,7 @@ pub fn exec(args: &Exec) -> Result<u8, String> {
         },
         suppress,
         capture,
+        capture_only: args.capture_only,
         only: args.only.clone(),
         launch: args.launch,
         trace,

@@ -88,6 +88,10 @@ struct Exec {
     /// Write each launch to this folder, as a launch file with its buffers and its PTX, as they were before it.
     #[arg(long)]
     capture: Option<PathBuf>,
+    /// Write the chosen launches and do not run them: for shapes that are too large to run here. What they would have written stays
+    /// as it was.
+    #[arg(long, requires = "capture")]
+    capture_only: bool,
     /// Look at, count and capture only kernels whose (mangled) name contains this. The others run all the same, since later launches
     /// need their results, and what they write counts as written.
     #[arg(long)]
