@@ -185,6 +185,12 @@ impl Recorder {
         Recorder { counts: vec![Counts::default(); instructions], footprint: HashSet::default() }
     }
 
+    /// Adds what another counted of the same module.
+    pub fn append(&mut self, other: Recorder) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(mine, other)| mine.add(other));
+        self.footprint.extend(other.footprint);
+    }
+
     /// A warp issued instruction `pc` with `lanes` of its threads.
     #[inline]
     pub fn issue(&mut self, pc: u32, lanes: u32) {

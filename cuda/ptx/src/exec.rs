@@ -4,8 +4,8 @@
 //! - [`machine`]: what every instruction may work on; [`residents`] and [`bulk::Asyncs`]: what only some are given.
 //! - The families of instructions, each with its decoder and its work, told by [`flow`] where they are and answering what comes next.
 //! - [`op`]: all families as one type; [`module`]: code, made by `build.rs`.
-//! - `step.rs` runs one instruction, `schedule.rs` decides who runs, [`standing`] says where all are, [`seeing`] shows what is
-//!   asked for, [`launch`] makes a report of it.
+//! - `step.rs` runs one instruction, `schedule.rs` decides who runs, `parallel.rs` has clusters run side by side, [`standing`] says
+//!   where all are, [`seeing`] shows what is asked for, [`launch`] makes a report of it.
 //!
 //! Undefinedness: before an instruction the machine knows which of its operands are undefined; of a lane-wise one it finds out whether
 //! the result depends on them ([`undefined`]). Families mark what they write ([`flow::At::mark`], [`flow::At::define`]) and report what
@@ -39,6 +39,8 @@ pub mod module;
 mod moves;
 mod op;
 mod origins;
+mod parallel;
+mod plan;
 mod printf;
 mod registers;
 mod residents;

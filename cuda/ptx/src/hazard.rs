@@ -308,6 +308,24 @@ impl Hazards {
         }
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Adds what was found after this.
+    pub fn append(&mut self, later: Hazards) {
+        for found in later.found {
+            let next = self.found.len();
+            let slot = *self.index.entry((found.what, found.at.pc)).or_insert(next);
+            if slot == next {
+                self.found.push(found);
+            } else {
+                self.found[slot].count += found.count;
+            }
+        }
+    }
+
     /// The hazards of `kernel` by PTX line, given where instructions and warps are. Two instructions of one line make one entry.
     pub fn resolve(&self, kernel: &str, mut place: impl FnMut(Site) -> Place) -> Vec<Hazard> {
         let mut out: Vec<Hazard> = Vec::new();

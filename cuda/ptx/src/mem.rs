@@ -10,10 +10,14 @@
 
 mod birth;
 pub mod clock;
+mod contents;
+#[cfg(test)]
+mod footprint;
 pub mod global;
 mod known;
 pub(crate) mod layout;
 mod page;
+mod parallel;
 mod peers;
 mod race;
 pub mod shadow;
@@ -22,8 +26,10 @@ mod tests;
 
 pub use birth::{Birth, Births};
 pub use clock::{Clock, FencedSpace, Order, Scope, SyncPoint, Synced, WarpOrder, lanes_of};
+pub(crate) use global::Frozen;
 pub use global::{GLOBAL_BASE, Global, MAX_ALLOCATION, MemoryError};
 pub(crate) use layout::Layout;
+pub(crate) use parallel::Merged;
 pub use shadow::{Segment, Tracker};
 
 use crate::hazard::{HazardKind, Site};
@@ -154,7 +160,7 @@ impl Local {
     pub fn copy(&mut self, lane: u32, from: u32, to: u32, len: u32) {
         let base = lane as usize * self.size;
         let (from, to, len) = (base + from as usize, base + to as usize, len as usize);
-        self.segment.data.copy_within(from..from + len, to);
+        self.segment.bytes_mut(0, 32 * self.size).copy_within(from..from + len, to);
         for i in 0..len {
             let defined = self.segment.initialized(from + i, 1);
             self.segment.set_initialized(to + i, 1, defined);
@@ -293,7 +299,7 @@ impl Memory {
                 }
                 let slot = home.base + rank as u32;
                 match &self.shared[slot as usize] {
-                    Some(segment) => Ok((Which::Shared(slot), window + (top << RANK_SHIFT), segment.data.len() as u64)),
+                    Some(segment) => Ok((Which::Shared(slot), window + (top << RANK_SHIFT), segment.len() as u64)),
                     None => Err(HazardKind::PeerGone),
                 }
             }
@@ -477,27 +483,24 @@ impl Memory {
         if tracker.enabled && plan.which != Which::Local {
             segment.read(&pattern, bytes, &Step { warp: by.warp, pc: by.pc, strength: sem.scope() }, tracker);
         }
-        fn copy<const N: usize>(data: &[u8], plan: &Plan, mask: u32, out: &mut [[u8; 16]; 32]) {
+        fn copy<const N: usize>(segment: &mut Segment, plan: &Plan, mask: u32, out: &mut [[u8; 16]; 32]) {
             let offsets = &plan.offsets;
             if plan.run {
-                let (chunks, _) = data[offsets[0] as usize..][..32 * N].as_chunks::<N>();
+                let (chunks, _) = segment.bytes(offsets[0] as usize, 32 * N).as_chunks::<N>();
                 out.iter_mut().zip(chunks).for_each(|(o, c)| o[..N].copy_from_slice(c));
                 return;
             }
-            for lane in 0..32 {
-                if mask >> lane & 1 == 1 {
-                    let at = offsets[lane] as usize;
-                    out[lane][..N].copy_from_slice(&data[at..at + N]);
-                }
+            for lane in lanes_of(mask).map(|lane| lane as usize) {
+                let at = offsets[lane] as usize;
+                out[lane][..N].copy_from_slice(segment.bytes(at, N));
             }
         }
-        let data = &segment.data;
         match bytes {
-            1 => copy::<1>(data, plan, mask, &mut out.bytes),
-            2 => copy::<2>(data, plan, mask, &mut out.bytes),
-            4 => copy::<4>(data, plan, mask, &mut out.bytes),
-            8 => copy::<8>(data, plan, mask, &mut out.bytes),
-            _ => copy::<16>(data, plan, mask, &mut out.bytes),
+            1 => copy::<1>(segment, plan, mask, &mut out.bytes),
+            2 => copy::<2>(segment, plan, mask, &mut out.bytes),
+            4 => copy::<4>(segment, plan, mask, &mut out.bytes),
+            8 => copy::<8>(segment, plan, mask, &mut out.bytes),
+            _ => copy::<16>(segment, plan, mask, &mut out.bytes),
         }
         let settled = match pattern {
             Pattern::Run(at) => segment.initialized(at, 32 * bytes),
@@ -527,7 +530,7 @@ impl Memory {
         if let Some(plan) = self.plan(by, space, &addresses, 1, bytes, true)
             && plan.which != Which::Local
         {
-            self.parts(plan.which, by.local).0.spots.note(plan.offsets[0] as usize, bytes, birth);
+            self.parts(plan.which, by.local).0.contents.note(plan.offsets[0] as usize, bytes, birth);
         }
     }
 
@@ -538,7 +541,7 @@ impl Memory {
         if which != Which::Local {
             let segment = self.parts_of(which).0;
             let slot = if let Which::Shared(slot) = which { Some(slot) } else { None };
-            watch.write(site, slot, segment.base + at as u64, &segment.data[at..at + new.len()], new);
+            watch.write(site, slot, segment.base + at as u64, segment.bytes(at, new.len()), new);
         }
         self.watch = Some(watch);
     }
@@ -582,27 +585,24 @@ impl Memory {
             let step = Step { warp: by.warp, pc: by.pc, strength: sem.scope() };
             segment.write(&pattern, bytes, &value.bytes, &step, tracker);
         }
-        fn copy<const N: usize>(data: &mut [u8], plan: &Plan, mask: u32, from: &[[u8; 16]; 32]) {
+        fn copy<const N: usize>(segment: &mut Segment, plan: &Plan, mask: u32, from: &[[u8; 16]; 32]) {
             let offsets = &plan.offsets;
             if plan.run {
-                let (chunks, _) = data[offsets[0] as usize..][..32 * N].as_chunks_mut::<N>();
+                let (chunks, _) = segment.bytes_mut(offsets[0] as usize, 32 * N).as_chunks_mut::<N>();
                 chunks.iter_mut().zip(from).for_each(|(c, f)| c.copy_from_slice(&f[..N]));
                 return;
             }
-            for lane in 0..32 {
-                if mask >> lane & 1 == 1 {
-                    let at = offsets[lane] as usize;
-                    data[at..at + N].copy_from_slice(&from[lane][..N]);
-                }
+            for lane in lanes_of(mask).map(|lane| lane as usize) {
+                let at = offsets[lane] as usize;
+                segment.bytes_mut(at, N).copy_from_slice(&from[lane][..N]);
             }
         }
-        let data = &mut segment.data;
         match bytes {
-            1 => copy::<1>(data, plan, mask, &value.bytes),
-            2 => copy::<2>(data, plan, mask, &value.bytes),
-            4 => copy::<4>(data, plan, mask, &value.bytes),
-            8 => copy::<8>(data, plan, mask, &value.bytes),
-            _ => copy::<16>(data, plan, mask, &value.bytes),
+            1 => copy::<1>(segment, plan, mask, &value.bytes),
+            2 => copy::<2>(segment, plan, mask, &value.bytes),
+            4 => copy::<4>(segment, plan, mask, &value.bytes),
+            8 => copy::<8>(segment, plan, mask, &value.bytes),
+            _ => copy::<16>(segment, plan, mask, &value.bytes),
         }
         match pattern {
             Pattern::Run(at) if value.any_undefined == 0 => segment.set_initialized(at, 32 * bytes, true),
@@ -664,7 +664,7 @@ impl Memory {
             segment.update(at, bytes, lane, &Step { warp: by.warp, pc: by.pc, strength: scope }, tracker);
         }
         let mut old = [0; 16];
-        old[..bytes].copy_from_slice(&segment.data[at..at + bytes]);
+        old[..bytes].copy_from_slice(segment.bytes(at, bytes));
         let undefined = segment.undefined(at, bytes) != 0;
         if undefined {
             let birth = segment.birth(at, by.pc, tracker);
@@ -675,7 +675,7 @@ impl Memory {
                 self.watched(Site::new(by.pc, by.warp.agent, lane), plan.which, at, &new[..bytes]);
             }
             let segment = self.parts(plan.which, by.local).0;
-            segment.data[at..at + bytes].copy_from_slice(&new[..bytes]);
+            segment.bytes_mut(at, bytes).copy_from_slice(&new[..bytes]);
             segment.define(at, bytes, if undefined { u16::MAX >> (16 - bytes) } else { 0 });
         }
         if let Some(scope) = scope {

@@ -64,6 +64,8 @@ pub struct Options {
     /// Asks a launch under way where it stands, or ends it. Not passed on: it belongs to its process.
     #[serde(skip)]
     pub interrupt: Option<Interrupt>,
+    /// Threads that may run CTAs of one launch side by side; 0: as many as there are processors. No result depends on it.
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -80,6 +82,7 @@ impl Default for Options {
             time_limit: None,
             observe: Observe::default(),
             interrupt: None,
+            threads: 0,
         }
     }
 }

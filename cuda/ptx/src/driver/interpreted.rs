@@ -45,6 +45,8 @@ pub struct Options {
     pub observe: Observe,
     /// Asks a launch under way where it stands, or ends it.
     pub interrupt: Option<Interrupt>,
+    /// Threads that may run CTAs of one launch side by side; 0: as many as there are processors. No result depends on it.
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -63,6 +65,7 @@ impl Default for Options {
             time_limit: None,
             observe: Observe::default(),
             interrupt: None,
+            threads: 0,
         }
     }
 }
@@ -92,7 +95,7 @@ fn describe(hazards: &[Hazard]) -> String {
 impl Interpreted {
     /// A GPU with empty memory.
     pub fn new(options: Options) -> Interpreted {
-        let Options { seed, hazards, strict, election, counters, step_limit, time_limit, .. } = options;
+        let Options { seed, hazards, strict, election, counters, step_limit, time_limit, threads, .. } = options;
         let gpu = Gpu::new(request::Options {
             seed,
             hazards,
@@ -104,6 +107,7 @@ impl Interpreted {
             multiprocessors: options.multiprocessors,
             observe: options.observe.clone(),
             interrupt: options.interrupt.clone(),
+            threads,
             ..request::Options::default()
         });
         Interpreted { options, gpu, blocks: HashMap::new(), used: 0, report: None }

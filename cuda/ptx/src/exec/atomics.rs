@@ -85,6 +85,13 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<Atomic, String> {
     Ok(Atomic { addr, space, sem: strength.with(how.scope), action, ty, d, b, c })
 }
 
+impl Atomic {
+    /// Whether its address may be one of global memory.
+    pub fn may_be_global(&self) -> bool {
+        matches!(self.space, Space::Generic | Space::Global)
+    }
+}
+
 /// The instruction's work. The lanes go in an order that the seed chooses.
 pub fn execute(m: &mut Machine<'_>, warp: &mut Warp, op: &Atomic, at: At<'_>) -> Result<Flow, Stop> {
     let a = addresses(m, warp, &op.addr, at);

@@ -33,6 +33,13 @@ pub use op::Bulk;
 pub use queue::{cta_ended, end_launch, land_one, progress, warp_ended};
 pub use state::Asyncs;
 
+impl Bulk {
+    /// Whether it is an atomic operation on global memory.
+    pub fn reduces_global(&self) -> bool {
+        matches!(self, Bulk::CopyBulk(copy) if copy.reduce.is_some() && !matches!(copy.to, copy::Side::Shared(_)))
+    }
+}
+
 /// Executes one.
 pub fn execute(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &Bulk, at: At<'_>) -> Result<Flow, Stop> {
     match op {

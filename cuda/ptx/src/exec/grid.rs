@@ -23,6 +23,7 @@ fn volume(extents: [u32; 3]) -> u64 {
 }
 
 /// CTAs, clusters, warps and threads of a launch.
+#[derive(Clone)]
 pub struct Grid {
     /// CTAs in the grid.
     pub extent: [u32; 3],

@@ -10,6 +10,7 @@ use crate::mem::{Home, Local, WarpOrder};
 use crate::request::{Launch, Options};
 
 /// A kernel with all that its launch says.
+#[derive(Clone)]
 pub struct Kernel<'g> {
     pub program: &'g Program,
     pub entry: &'g Entry,

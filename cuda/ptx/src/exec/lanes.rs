@@ -44,8 +44,10 @@ impl Regs {
         let [n32, n64, np] = count.map(|c| c as usize);
         let total = n32 + n64 + np;
         Regs {
-            r32: vec![[0; 32]; n32],
-            r64: vec![[0; 32]; n64],
+            // Straight from the system, which gives a page when it is touched: compilers number registers up, and few are live in a warp that
+            // finds nothing to do.
+            r32: bytemuck::zeroed_vec(n32),
+            r64: bytemuck::zeroed_vec(n64),
             pred: vec![0; np],
             undef: vec![ALL; total],
             partly: HashMap::new(),

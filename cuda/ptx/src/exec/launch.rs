@@ -1,22 +1,18 @@
 //! A launch, from its checks to its report.
 
-use super::bulk::{self, Asyncs};
-use super::flow::Stop;
+use std::time::Instant;
+
 use super::grid::Grid;
 use super::kernel::Kernel;
-use super::machine::{Machine, Pace, Ready};
 use super::module::Module;
-use super::residents::Residents;
+use super::parallel;
+use super::plan::{Plan, run};
 use super::rng::Rng;
-use super::schedule::Scheduler;
 use super::seeing::Probes;
-use super::standing;
 use super::step::Engine;
-use crate::counters::Recorder;
-use crate::hazard::Level;
-use crate::mem::{Global, Memory, Order, Tracker};
+use crate::mem::Global;
 use crate::observe::{Observed, Watches, trace};
-use crate::request::{FaultKind, Launch, Options, Report};
+use crate::request::{Launch, Options, Report};
 
 /// Memory by which the CTAs of a cooperative launch synchronise: `grid_workspace` of `cooperative_groups`, all zeros at first.
 fn workspace(global: &mut Global) -> Result<u64, String> {
@@ -42,6 +38,7 @@ pub(crate) fn launch(
     let observe = &options.observe;
     let probes = Probes::new(&observe.probes, program, &grid)?;
     let watch = (!observe.watches.is_empty()).then(|| Box::new(Watches::new(&observe.watches, grid.warps, grid.cluster_ctas)));
+    global.recall(before);
     let mut rng = Rng::new(seed);
     let election = rng.draw() as u32;
     // Few CTAs at once run fast and in the cache; a seed now and then takes as many as fit.
@@ -55,66 +52,56 @@ pub(crate) fn launch(
     });
     let workspace = if launch.cooperative { Some(workspace(global)?) } else { None };
     let params = params.map_err(|e| format!("parameters: {e}"))?;
-    let order = Order::new(grid.threads, grid.cluster_ctas);
-    let tracker = Tracker::new(order, number, options.hazards, seed).overlapping(before);
-    let residents = Residents::new(grid.max_resident.min(grid.clusters), grid.cluster_ctas);
-    let seeing = observe.trace.is_some() || probes.is_some() || watch.is_some();
-    let mut mem = Memory::new(std::mem::take(global), tracker);
-    mem.watch = watch;
-    let machine = Machine {
-        seeing,
-        probes,
-        mem,
-        rng,
-        pace: Pace::default(),
-        ready: Ready::new(residents.ctas.len(), &grid),
-        counters: options.counters.then(|| Recorder::new(module.code.len())),
-        trace: observe.trace.as_ref().map(|request| {
-            let linear = |cta| (0..grid.ctas() as u32).find(|&l| grid.cta_id(l) == cta).unwrap_or(u32::MAX);
-            let opcodes = program.sources.iter().map(|s| s.opcode.as_str());
-            Box::new(trace::Recorder::new(request, grid.warps, opcodes, linear))
-        }),
-        printed: String::new(),
-        kernel: Kernel {
-            program,
-            entry,
-            options,
-            launch,
-            grid,
-            globals,
-            parameters,
-            params,
-            workspace: workspace.unwrap_or(0),
-            election,
-        },
+    let kernel = Kernel {
+        program,
+        entry,
+        options,
+        launch,
+        grid,
+        globals,
+        parameters,
+        params,
+        workspace: workspace.unwrap_or(0),
+        election,
     };
-    let mut scheduler = Scheduler::new(Engine { module, machine, residents, asyncs: Asyncs::default() }, window);
-    let result = scheduler.run();
-    let limited = |f: &Stop| matches!(f.kind, FaultKind::StepLimit | FaultKind::TimeLimit | FaultKind::Interrupted);
-    let standing = if result.as_ref().is_err_and(limited) { standing::table(&mut scheduler.engine) } else { String::new() };
-    let Engine { machine: mut m, mut asyncs, .. } = scheduler.engine;
-    bulk::end_launch(&mut m, &mut asyncs, result.is_ok());
-    let all = m.mem.tracker.hazards.resolve(&entry.name, |site| m.kernel.place(site));
-    let (hazards, strict) = all.into_iter().partition(|h| options.strict || h.level == Level::Error);
-    let report = Report {
-        kernel: entry.name.clone(),
-        seed: options.seed,
-        fault: result.err().map(|fault| *fault),
-        instructions: m.pace.instructions,
-        hazards,
-        strict,
-        counters: m.counters.map(|c| c.finish(&entry.name, m.kernel.grid.ctas(), |pc| program.line(pc))),
-        printed: m.printed,
-        observed: Observed {
-            sightings: m.probes.map(|p| p.seen).unwrap_or_default(),
-            writes: m.mem.watch.map(|w| w.finish(|site| m.kernel.place(site))).unwrap_or_default(),
-            trace: m.trace.map(|t| t.finish(&entry.name, m.pace.steps, |site| m.kernel.place(site), |pc| program.line(pc).0)),
-        },
-        standing,
-    };
-    *global = m.mem.global;
+    let plan = Plan { module, kernel, number, before, seed, started: Instant::now() };
+    // What is watched is seen on one machine.
+    let watched = observe.trace.is_some() || probes.is_some() || watch.is_some();
+    let side_by_side = if watched { None } else { parallel::run(&plan, global) };
+    let report = side_by_side.unwrap_or_else(|| interleaved(&plan, global, rng, window, probes, watch));
     for own in workspace.into_iter().chain([params]) {
         global.take_back(own).expect("it was allocated here");
     }
     Ok(report)
+}
+
+/// Runs all clusters on one machine, `window` of them at once at first, and shows what is asked for.
+fn interleaved(
+    plan: &Plan<'_>,
+    global: &mut Global,
+    rng: Rng,
+    window: u32,
+    probes: Option<Box<Probes>>,
+    watch: Option<Box<Watches>>,
+) -> Report {
+    let Kernel { program, entry, options, grid, .. } = &plan.kernel;
+    let mut scheduler = plan.scheduler(std::mem::take(global), 0..grid.clusters, rng, window, plan.recorder());
+    let m = &mut scheduler.engine.machine;
+    m.trace = options.observe.trace.as_ref().map(|request| {
+        let linear = |cta| (0..grid.ctas() as u32).find(|&l| grid.cta_id(l) == cta).unwrap_or(u32::MAX);
+        let opcodes = program.sources.iter().map(|s| s.opcode.as_str());
+        Box::new(trace::Recorder::new(request, grid.warps, opcodes, linear))
+    });
+    m.seeing = m.trace.is_some() || probes.is_some() || watch.is_some();
+    (m.probes, m.mem.watch) = (probes, watch);
+    let (fault, standing) = run(&mut scheduler);
+    let Engine { machine: m, .. } = scheduler.engine;
+    *global = m.mem.global;
+    let observed = Observed {
+        sightings: m.probes.map(|p| p.seen).unwrap_or_default(),
+        writes: m.mem.watch.map(|w| w.finish(|site| m.kernel.place(site))).unwrap_or_default(),
+        trace: m.trace.map(|t| t.finish(&entry.name, m.pace.steps, |site| m.kernel.place(site), |pc| program.line(pc).0)),
+    };
+    let report = plan.report(m.pace.instructions, &m.mem.tracker.hazards, m.counters, m.printed);
+    Report { fault, standing, observed, ..report }
 }

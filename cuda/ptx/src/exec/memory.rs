@@ -50,6 +50,18 @@ pub struct Store {
     sem: Sem,
 }
 
+impl MemoryOp {
+    /// Whether it may be a strong access to global memory.
+    pub fn may_be_strong_and_global(&self) -> bool {
+        let (space, sem) = match self {
+            MemoryOp::Load(x) => (x.space, x.sem),
+            MemoryOp::Store(x) => (x.space, x.sem),
+            _ => return false,
+        };
+        !matches!(sem, Sem::Weak | Sem::ReadOnly) && matches!(space, Where::Generic | Where::Global)
+    }
+}
+
 /// Types that `ld` and `st` take.
 const TYPES: [Type; 15] = [
     Type::B8,
@@ -300,7 +312,7 @@ fn store(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>) -> Result<
     // Lanes with an element of which no byte is defined, or of a byte only some bits are. Else what is undefined may be padding.
     let mut void = 0;
     for (i, reg) in x.sources.iter().enumerate() {
-        gather(warp, *reg, x.ty, &mut block, i);
+        gather(warp, *reg, x.ty, &mut block, i, at.mask);
         let undef = warp.regs.undef(*reg) & at.mask;
         if undef != 0 {
             let bits = warp.regs.undefined_bits(*reg);
@@ -345,7 +357,14 @@ fn spoil(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>, a: &[u64; 
 }
 
 /// Puts a register's values where element `i` of type `ty` lies.
-fn gather(warp: &Warp, reg: Reg, ty: Type, block: &mut Block, i: usize) {
+fn gather(warp: &Warp, reg: Reg, ty: Type, block: &mut Block, i: usize, mask: u32) {
+    if few(mask) && ty != Type::B128 {
+        let n = ty.bytes() as usize;
+        for lane in lanes_of(mask) {
+            block.bytes[lane][n * i..n * i + n].copy_from_slice(&warp.regs.get(reg, lane).to_le_bytes()[..n]);
+        }
+        return;
+    }
     fn copy<const N: usize, const M: usize, T: Copy>(
         block: &mut Block,
         i: usize,

@@ -4,6 +4,7 @@
 //! their own ([`super::warp`]); one group runs at a time. When nothing can run, an asynchronous operation lands, or else
 //! timed waits give up, or else more CTAs start, or else there is a deadlock.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use super::flow::{After, Stop};
@@ -25,11 +26,16 @@ const PATIENCE: u64 = 10_000;
 /// Warp instructions without any effect after which it is asked now and then whether the launch stands still.
 const QUIET: u64 = 100_000;
 
+/// Warp instructions without any effect after which clusters that run without the others are taken to wait for them.
+const LONELY: u64 = 1 << 22;
+
 /// Runs a launch.
 pub struct Scheduler<'g> {
     pub engine: Engine<'g>,
-    /// Next cluster to start.
-    next_cluster: u32,
+    /// Clusters to start.
+    clusters: Range<u32>,
+    /// Whether other clusters of the launch run elsewhere, or later.
+    alone: bool,
     /// Clusters that may be resident at once.
     window: u32,
     /// Clusters that are.
@@ -46,16 +52,17 @@ pub struct Scheduler<'g> {
 }
 
 impl<'g> Scheduler<'g> {
-    /// Of a launch of which `window` clusters may be resident at first.
-    pub fn new(engine: Engine<'g>, window: u32) -> Self {
+    /// Of some clusters of a launch that began at `started`, of which `window` may be resident at first.
+    pub fn new(engine: Engine<'g>, clusters: Range<u32>, window: u32, started: Instant) -> Self {
         let looks = engine.machine.kernel.options.interrupt.as_ref().map_or(0, |i| i.looks());
         Scheduler {
+            alone: (clusters.len() as u32) < engine.machine.kernel.grid.clusters,
             engine,
-            next_cluster: 0,
+            clusters,
             window,
             resident: 0,
             last_admit: 0,
-            started: Instant::now(),
+            started,
             bursts: 0,
             looks,
             standstill: Standstill::default(),
@@ -90,6 +97,9 @@ impl<'g> Scheduler<'g> {
                     return self.stuck("livelock");
                 }
                 self.wake_timed();
+                if self.alone && quiet > LONELY {
+                    return given_up(FaultKind::Deadlock, "the cluster may wait for another".into());
+                }
             }
             self.heed_limits()?;
         }
@@ -99,12 +109,12 @@ impl<'g> Scheduler<'g> {
     fn admit(&mut self) {
         let Engine { machine: m, residents, .. } = &mut self.engine;
         let n = m.kernel.grid.cluster_ctas;
-        while self.resident < self.window && self.next_cluster < m.kernel.grid.clusters {
+        while self.resident < self.window && !self.clusters.is_empty() {
             let Some(place) = residents.clusters.iter().position(|c| c.is_none()) else { return };
             residents.clusters[place] = Some(Cluster { alive: n, barrier: ClusterBarrier::default() });
             let base = m.mem.start_cluster(n, m.kernel.grid.shared_bytes as usize);
             assert_eq!(base, place as u32 * n, "memory and machine take the first free place");
-            for (slot, linear) in (base..base + n).zip(self.next_cluster * n..) {
+            for (slot, linear) in (base..base + n).zip(self.clusters.start * n..) {
                 let (id, alive) = (m.kernel.grid.cta_id(linear), m.kernel.grid.warps);
                 let mut start = |w| {
                     let order = m.mem.tracker.order.warp(linear * alive + w);
@@ -124,7 +134,7 @@ impl<'g> Scheduler<'g> {
                 });
                 (0..alive).for_each(|w| m.ready.wake(slot, w));
             }
-            self.next_cluster += 1;
+            self.clusters.start += 1;
             self.resident += 1;
             self.last_admit = m.pace.steps;
         }
@@ -333,8 +343,7 @@ impl<'g> Scheduler<'g> {
 
     /// Whether there are clusters to start and an H100 would have room for one.
     fn may_admit(&self) -> bool {
-        let grid = &self.engine.machine.kernel.grid;
-        self.next_cluster < grid.clusters && self.resident < grid.max_resident
+        !self.clusters.is_empty() && self.resident < self.engine.machine.kernel.grid.max_resident
     }
 
     /// Reports what every warp waits for, and what is missing for that.

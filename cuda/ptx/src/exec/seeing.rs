@@ -164,7 +164,8 @@ fn contents(m: &mut Machine<'_>, slot: u32, table: &Table) -> Vec<Option<u64>> {
     let size = table.element.bytes() as usize;
     let element = |(row, column)| {
         let at = table.place(row, column) as usize;
-        let bytes = segment.data.get(at..at + size).filter(|_| segment.initialized(at, size))?;
+        let inside = at + size <= segment.len() && segment.initialized(at, size);
+        let bytes = inside.then(|| segment.bytes(at, size))?;
         Some(bytes.iter().rev().fold(0, |all, b| all << 8 | u64::from(*b)))
     };
     (0..table.rows).flat_map(|row| (0..table.columns).map(move |column| (row, column))).map(element).collect()

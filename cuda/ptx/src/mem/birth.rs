@@ -60,6 +60,16 @@ impl Spots {
         (at / 4..=(at + len - 1) / 4).for_each(|word| _ = self.0.insert(word as u32, birth));
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds what was noted later.
+    pub fn append(&mut self, mut later: Spots) {
+        self.0.append(&mut later.0);
+    }
+
     /// Where an undefined byte comes from, if a store brought it.
     pub fn of(&self, at: usize) -> Option<Birth> {
         self.0.get(&(at as u32 / 4)).copied()

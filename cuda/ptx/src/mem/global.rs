@@ -6,6 +6,11 @@
 //! that is off by up to an allocation's length (a stride or an extent taken twice), or that fell a little below zero, be it signed
 //! or 2^32 too large, meets no other allocation. The difference of two pointers does.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::contents::Contents;
+use super::parallel::Accesses;
 use super::shadow::Segment;
 
 /// The first address of global memory. Nothing is mapped below, nor in the gaps between allocations.
@@ -86,11 +91,15 @@ pub struct Global {
     allocations: Vec<Allocation>,
     next: u64,
     last: usize,
+    /// What this is a view of: its allocations are then not sorted, and only those that were accessed.
+    below: Option<Below>,
+    /// What the launch before accessed, if its clusters ran side by side.
+    pub(super) accesses: Option<Accesses>,
 }
 
 impl Default for Global {
     fn default() -> Self {
-        Self { allocations: Vec::new(), next: GLOBAL_BASE, last: 0 }
+        Self { allocations: Vec::new(), next: GLOBAL_BASE, last: 0, below: None, accesses: None }
     }
 }
 
@@ -162,31 +171,53 @@ impl Global {
         {
             return Some(self.last);
         }
+        if let Some(below) = &mut self.below {
+            let holds = |a: &Allocation| address.wrapping_sub(a.segment.base) < a.len;
+            self.last = match self.allocations.iter().position(holds) {
+                Some(i) => i,
+                None => {
+                    self.allocations.push(below.find(address)?);
+                    self.allocations.len() - 1
+                }
+            };
+            return Some(self.last);
+        }
         let i = self.index(address).filter(|&i| address - self.allocations[i].segment.base < self.allocations[i].len)?;
         self.last = i;
         Some(i)
     }
 
-    /// Where an access that is out of bounds is, seen from the nearest allocation.
+    /// Where an access that is out of bounds is, seen from the nearest allocation. A view does not know: who accesses there ends in a fault,
+    /// and runs again on the memory itself.
     pub(crate) fn nearest(&self, address: u64) -> Option<String> {
         let after = self.allocations.partition_point(|a| a.segment.base <= address);
         let (behind, before) = self.allocations.split_at(after);
         let name = |a: &Allocation| format!("the {} bytes at {:#x}", a.len, a.segment.base);
         let past = behind.last().map(|a| (address.saturating_sub(a.segment.base + a.len), "past the end of", a));
-        let short = before.first().map(|a| (a.segment.base - address, "before", a));
+        let short = before.first().map(|a| (a.segment.base.saturating_sub(address), "before", a));
         let (distance, side, a) = [past, short].into_iter().flatten().min_by_key(|n| n.0)?;
         let inside = address.wrapping_sub(a.segment.base) < a.len;
         Some(if inside { format!("across the end of {}", name(a)) } else { format!("{distance} bytes {side} {}", name(a)) })
+    }
+
+    /// Of a view, the numbers that its allocations have below.
+    pub(super) fn origins(&self) -> Vec<usize> {
+        self.below.as_ref().map_or(Vec::new(), |below| below.origins.clone())
     }
 
     pub(crate) fn allocation(&mut self, i: usize) -> &mut Allocation {
         &mut self.allocations[i]
     }
 
+    /// The allocation of a number, if it was not taken back.
+    pub(super) fn existing(&mut self, i: usize) -> Option<&mut Allocation> {
+        self.allocations.get_mut(i)
+    }
+
     /// Writes bytes from the host.
     pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), MemoryError> {
         let (segment, at) = self.range(address, bytes.len() as u64)?;
-        segment.data[at..at + bytes.len()].copy_from_slice(bytes);
+        segment.bytes_mut(at, bytes.len()).copy_from_slice(bytes);
         segment.set_initialized(at, bytes.len(), true);
         Ok(())
     }
@@ -194,7 +225,7 @@ impl Global {
     /// Sets `len` bytes to one value.
     pub fn fill(&mut self, address: u64, byte: u8, len: u64) -> Result<(), MemoryError> {
         let (segment, at) = self.range(address, len)?;
-        segment.data[at..at + len as usize].fill(byte);
+        segment.bytes_mut(at, len as usize).fill(byte);
         segment.set_initialized(at, len as usize, true);
         Ok(())
     }
@@ -210,14 +241,14 @@ impl Global {
     pub fn read(&self, address: u64, len: usize) -> Result<Vec<u8>, MemoryError> {
         let a = &self.allocations[self.find(address, len as u64)?];
         let at = (address - a.segment.base) as usize;
-        Ok(a.segment.data[at..at + len].to_vec())
+        Ok(a.segment.contents.peek(at, len).to_vec())
     }
 
     /// Copies bytes, and with them which were ever written.
     pub fn copy(&mut self, to: u64, from: u64, len: usize) -> Result<(), MemoryError> {
         let (data, written) = self.read_with_mask(from, len)?;
         let (segment, at) = self.range(to, len as u64)?;
-        segment.data[at..at + len].copy_from_slice(&data);
+        segment.bytes_mut(at, len).copy_from_slice(&data);
         let mut start = 0;
         for run in written.chunk_by(|a, b| a == b) {
             segment.set_initialized(at + start, run.len(), run[0]);
@@ -243,7 +274,65 @@ impl Global {
         let a = &self.allocations[self.find(address, len as u64)?];
         let at = (address - a.segment.base) as usize;
         let mask = (at..at + len).map(|i| a.segment.initialized(i, 1)).collect();
-        Ok((a.segment.data[at..at + len].to_vec(), mask))
+        Ok((a.segment.contents.peek(at, len).to_vec(), mask))
+    }
+}
+
+/// A device's memory while clusters look at it from several threads.
+pub(crate) struct Frozen {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    global: Global,
+    /// The contents that views look at, by allocation: taken out of `global`.
+    shared: HashMap<usize, Arc<Contents>>,
+}
+
+/// What a view is of, and which of its allocations each of the view's is.
+struct Below {
+    frozen: Arc<Frozen>,
+    origins: Vec<usize>,
+}
+
+impl Frozen {
+    /// Freezes a device's memory.
+    pub fn new(global: Global) -> Arc<Frozen> {
+        Arc::new(Frozen { inner: Mutex::new(Inner { global, shared: HashMap::new() }) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A view of it: an allocation appears there when it is first accessed.
+    pub fn view(self: &Arc<Self>) -> Global {
+        Global { below: Some(Below { frozen: self.clone(), origins: Vec::new() }), ..Global::default() }
+    }
+
+    /// The memory again. Every view is gone.
+    pub fn thaw(self: Arc<Self>) -> Global {
+        let inner = Arc::into_inner(self).expect("views are gone").inner;
+        let Inner { mut global, shared } = inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (i, contents) in shared {
+            global.allocation(i).segment.contents = Arc::into_inner(contents).expect("views are gone");
+        }
+        global
+    }
+}
+
+impl Below {
+    /// The allocation that holds an address, as a view's own.
+    fn find(&mut self, address: u64) -> Option<Allocation> {
+        let mut inner = self.frozen.lock();
+        let i = inner.global.locate(address)?;
+        let Inner { global, shared } = &mut *inner;
+        let allocation = global.allocation(i);
+        let contents = shared.entry(i).or_insert_with(|| Arc::new(std::mem::take(&mut allocation.segment.contents)));
+        let mut segment = Segment::of(allocation.segment.base, Contents::view(contents.clone()), false);
+        segment.pages.touched = Some(Vec::new());
+        self.origins.push(i);
+        Some(Allocation { segment, ..*allocation })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whether two accesses race: what the records of a unit say, and what the clocks of who comes now know.
 
+use std::ops::Range;
+
 use super::clock::{ASYNC, ASYNC_GENERIC, Order, PREREQUISITE, Scope, Stamp, WarpOrder, lanes_of};
 use super::page::*;
 use crate::hazard::{Graded, HazardKind, Site};
@@ -146,8 +148,8 @@ impl Page {
             }
             Some(_) => return false,
             None => {
-                let replaced = self.readers[units].iter().fold(true, |ok, r| ok & (me.after_reads(r) && me.replaces(r)));
-                if !replaced {
+                let replaced = |r: &Readers| me.after_reads(r) && me.replaces(r);
+                if self.readers.get(units).is_some_and(|readers| !readers.iter().fold(true, |ok, r| ok & replaced(r))) {
                     return false;
                 }
                 self.lines[line].read = Some(mine);
@@ -168,15 +170,177 @@ impl Page {
             Some(r) => {
                 r.stamp == 0 || (r.group == me.cta && (r.stamp <= me.floor || (r.warps == me.bit && r.is_like(lane, per_lane))))
             }
-            None => self.readers[units]
-                .iter()
-                .enumerate()
-                .fold(true, |ok, (i, r)| ok & (me.after_reads(r) || own_read(r, me, lane_of(i)))),
+            None => self.readers.get(units).is_none_or(|readers| {
+                readers.iter().enumerate().fold(true, |ok, (i, r)| ok & (me.after_reads(r) || own_read(r, me, lane_of(i))))
+            }),
         };
         if quiet {
             self.lines[line] = me.line(lane, per_lane);
         }
         quiet
+    }
+}
+
+/// What an asynchronous access was found to come after: neighbours have the same records more often than not.
+#[derive(Default)]
+pub(super) struct Settled {
+    writer: Writer,
+    readers: [Readers; 2],
+    next: usize,
+}
+
+impl Settled {
+    fn has_writer(&self, w: &Writer) -> bool {
+        w.stamp == 0 || (w.who == self.writer.who && w.stamp <= self.writer.stamp)
+    }
+
+    fn has_readers(&self, r: &Readers) -> bool {
+        self.readers.iter().any(|s| (s.group, s.warps, s.lanes, s.stamp) == (r.group, r.warps, r.lanes, r.stamp))
+    }
+
+    fn add_readers(&mut self, r: Readers) {
+        self.readers[self.next] = r;
+        self.next = 1 - self.next;
+    }
+}
+
+impl Page {
+    /// Reports which writers of some units of a line the operation does not come after.
+    #[allow(clippy::too_many_arguments, reason = "records, and what is checked against them")]
+    pub(super) fn check_writers_async(
+        &self,
+        line: usize,
+        units: Range<usize>,
+        write: bool,
+        op: &AsyncStep,
+        settled: &mut Settled,
+        shared: bool,
+        base: u64,
+        tracker: &mut Tracker,
+    ) {
+        if let Some(run) = &self.lines[line].write
+            && (run.stamp == 0 || (run.is_of_one() && settled.has_writer(&self.writer(units.start))))
+        {
+            return;
+        }
+        for unit in units {
+            let w = self.writer(unit);
+            if settled.has_writer(&w) {
+                continue;
+            }
+            match op.against_write(&w, shared, &tracker.order) {
+                Some(kind) => op.report(kind, &Party::from(&w), write, base + (unit << self.shift) as u64, tracker),
+                None => settled.writer = w,
+            }
+        }
+    }
+
+    /// Reports which readers of some units of a line a write does not come after, and ends their records.
+    #[allow(clippy::too_many_arguments, reason = "records, and what is checked against them")]
+    pub(super) fn end_readers_async(
+        &mut self,
+        line: usize,
+        units: Range<usize>,
+        op: &AsyncStep,
+        settled: &mut Settled,
+        shared: bool,
+        base: u64,
+        tracker: &mut Tracker,
+    ) {
+        match &self.lines[line].read {
+            Some(run) if run.stamp == 0 => return,
+            Some(_) => self.open_reads(line),
+            None if self.readers.is_empty() => return,
+            None => {}
+        }
+        for unit in units {
+            let r = self.readers[unit];
+            if r.stamp == 0 {
+                continue;
+            }
+            let mut each = r;
+            loop {
+                if !settled.has_readers(&each) {
+                    match op.against_read(&each, shared, &tracker.order) {
+                        Some(kind) => {
+                            let party = each.party(tracker.order.warps, u32::MAX);
+                            op.report(kind, &party, true, base + (unit << self.shift) as u64, tracker);
+                        }
+                        None => settled.add_readers(each),
+                    }
+                }
+                if each.next == 0 {
+                    break;
+                }
+                each = tracker.extra[each.next as usize];
+            }
+            tracker.drop_list(r.next);
+            self.readers[unit] = Readers::default();
+        }
+    }
+
+    /// Units of a line, whose readers' records have ended, are written: a whole line gets one record.
+    pub(super) fn write_async(&mut self, line: usize, units: Range<usize>, op: &AsyncStep) {
+        let tag = tag_of(op.pc, op.strength);
+        if units.len() == LINE {
+            self.lines[line] = Line { write: Some(Run::of_one(op.who, op.stamp, tag)), read: Some(NO_RUN) };
+            return;
+        }
+        if self.lines[line].write.is_some() {
+            self.open_writes(line);
+        }
+        self.writers[units].fill(Writer { who: op.who, stamp: op.stamp, tag });
+    }
+
+    /// Units of a line are read: a whole line gets one record, if others have not read it.
+    pub(super) fn read_async(&mut self, line: usize, units: Range<usize>, op: &AsyncStep, shared: bool, tracker: &mut Tracker) {
+        let (group, tag) = (op.who / 32, tag_of(op.pc, None));
+        if let Some(run) = &mut self.lines[line].read {
+            if units.len() == LINE && (run.stamp == 0 || run.group == group) {
+                *run = Run::of_one(group * 32, op.stamp, tag);
+                return;
+            }
+            self.open_reads(line);
+        }
+        self.make_readers();
+        let mine = Readers { group, stamp: op.stamp, tag, ..Readers::default() };
+        for r in &mut self.readers[units] {
+            if r.stamp == 0 || r.group == group {
+                // The others of a list stay.
+                *r = Readers { next: if r.stamp == 0 { 0 } else { r.next }, ..mine };
+                continue;
+            }
+            if let Some(own) = tracker.find(r.next, |r| r.group == group) {
+                *own = Readers { next: own.next, ..mine };
+                continue;
+            }
+            let order = &tracker.order;
+            let ordered = |r: &Readers| op.against_read(r, true, order).is_none();
+            let mut kept = keep_readers(*r, ordered, &mut tracker.extra, &mut tracker.free);
+            add_reader(&mut kept, mine, shared, tracker);
+            *r = kept;
+        }
+    }
+
+    /// Writes of `who` that were in flight become those of `to` in interval `stamp`.
+    pub(super) fn restamp(&mut self, units: Range<usize>, who: u32, to: u32, stamp: Stamp) {
+        for line in units.start / LINE..units.end.div_ceil(LINE) {
+            let part = units.start.max(line * LINE)..units.end.min((line + 1) * LINE);
+            match &mut self.lines[line].write {
+                Some(run) if run.stamp != IN_FLIGHT => continue,
+                Some(run) if run.is_of_one() && part.len() == LINE => {
+                    if run.group * 32 + u32::from(run.lane) == who {
+                        *run = Run::of_one(to, stamp, run.tag);
+                    }
+                    continue;
+                }
+                Some(_) => self.open_writes(line),
+                None => {}
+            }
+            for w in self.writers[part].iter_mut().filter(|w| w.who == who && w.stamp == IN_FLIGHT) {
+                (w.who, w.stamp) = (to, stamp);
+            }
+        }
     }
 }
 
@@ -468,7 +632,7 @@ pub(super) fn write_unit(
             report(what, site, &Party::from(&w), "writes", me.by(w.tag), address, tracker);
         }
     }
-    let first = page.readers[unit];
+    let first = *page.readers_of(unit);
     if first.stamp != 0 {
         let mut each = first;
         loop {

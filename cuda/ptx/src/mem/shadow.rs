@@ -15,8 +15,9 @@
 
 use std::ops::Range;
 
-use super::birth::{Birth, Spots};
+use super::birth::Birth;
 use super::clock::{ASYNC, PREREQUISITE, Scope, Stamp, WarpOrder, lanes_of};
+use super::contents::{Contents, PAGE};
 use super::layout::Layouts;
 pub(crate) use super::page::IN_FLIGHT;
 pub use super::page::Tracker;
@@ -30,12 +31,8 @@ use crate::hazard::{HazardKind, Site};
 pub struct Segment {
     /// The address of its first byte, as reports give it.
     pub base: u64,
-    /// Its bytes.
-    pub data: Vec<u8>,
-    init: Vec<u64>,
-    /// Where undefined bytes come from.
-    pub(crate) spots: Spots,
-    pages: Vec<Option<Box<Page>>>,
+    pub(crate) contents: Contents,
+    pub(super) pages: Pages,
     shared: bool,
     /// How tensor copies laid out what they wrote.
     pub(crate) layouts: Layouts,
@@ -61,24 +58,34 @@ pub(crate) struct Step<'a> {
 impl Segment {
     /// A segment of `len` uninitialised bytes. They read as 0xFF: a NaN in every float format.
     pub fn new(base: u64, len: usize, shared: bool) -> Self {
-        let (init, pages) = (vec![0; len.div_ceil(64)], vec![None; len.div_ceil(PAGE)]);
-        let (spots, layouts) = (Spots::default(), Layouts::default());
-        Self { base, data: vec![0xFF; len], init, spots, pages, shared, layouts }
+        Self::of(base, Contents::new(len), shared)
+    }
+
+    pub(super) fn of(base: u64, contents: Contents, shared: bool) -> Self {
+        let pages = Pages { list: vec![None; contents.len().div_ceil(PAGE)], touched: None };
+        Self { base, contents, pages, shared, layouts: Layouts::default() }
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.contents.len()
+    }
+
+    /// Bytes to read.
+    #[inline]
+    pub fn bytes(&mut self, at: usize, len: usize) -> &[u8] {
+        self.contents.bytes(at, len)
+    }
+
+    /// Bytes to write.
+    #[inline]
+    pub fn bytes_mut(&mut self, at: usize, len: usize) -> &mut [u8] {
+        self.contents.bytes_mut(at, len)
     }
 
     /// Marks bytes as written (or not).
     pub fn set_initialized(&mut self, from: usize, len: usize, on: bool) {
-        let (mut at, end) = (from, from + len);
-        while at < end {
-            let bits = (64 - at % 64).min(end - at);
-            let mask = (u64::MAX >> (64 - bits)) << (at % 64);
-            if on {
-                self.init[at / 64] |= mask;
-            } else {
-                self.init[at / 64] &= !mask;
-            }
-            at += bits;
-        }
+        self.contents.set_initialized(from, len, on);
     }
 
     /// Where an undefined byte comes from, which the instruction at `pc` reads.
@@ -86,7 +93,7 @@ impl Segment {
     pub(crate) fn birth(&self, at: usize, pc: u32, tracker: &Tracker) -> Birth {
         let (shared, address) = (self.shared, self.base + at as u64);
         let writer = || self.writers(at - at % 4, 4, tracker).first().map(|w| w.2);
-        match self.spots.of(at) {
+        match self.contents.birth(at) {
             Some(birth) => birth,
             None => match writer() {
                 Some(by) => Birth::Written { shared, address, by, pc },
@@ -98,36 +105,28 @@ impl Segment {
     /// Whether all these bytes were written.
     #[inline]
     pub fn initialized(&self, from: usize, len: usize) -> bool {
-        let (mut at, end) = (from, from + len);
-        while at < end {
-            let bits = (64 - at % 64).min(end - at);
-            let mask = (u64::MAX >> (64 - bits)) << (at % 64);
-            if self.init[at / 64] & mask != mask {
-                return false;
-            }
-            at += bits;
-        }
-        true
+        self.contents.initialized(from, len)
     }
 
     /// The bytes of an access of at most 16 that were not written, as a mask.
+    #[inline]
     pub fn undefined(&self, from: usize, len: usize) -> u16 {
-        let word = self.init[from / 64] >> (from % 64);
-        !(word as u16) & (u16::MAX >> (16 - len))
+        self.contents.undefined(from, len)
     }
 
     /// Marks the bytes of a naturally aligned access of at most 16 as written, but for those in `undefined`.
     #[inline]
     pub fn define(&mut self, from: usize, len: usize, undefined: u16) {
-        let all = u64::from(u16::MAX >> (16 - len)) << (from % 64);
-        let not = u64::from(undefined) << (from % 64);
-        let word = &mut self.init[from / 64];
-        *word = (*word | all) & !not;
+        self.contents.define(from, len, undefined);
     }
 
     #[inline]
-    fn page<'p>(pages: &'p mut [Option<Box<Page>>], at: usize, shift: u32, tracker: &mut Tracker) -> &'p mut Page {
-        let page = pages[at / PAGE].get_or_insert_with(|| Page::new(tracker.launch));
+    fn page<'p>(pages: &'p mut Pages, at: usize, shift: u32, tracker: &mut Tracker) -> &'p mut Page {
+        let Pages { list, touched } = pages;
+        let page = list[at / PAGE].get_or_insert_with(|| {
+            touched.iter_mut().for_each(|touched| touched.push(at / PAGE));
+            Page::new(tracker.launch)
+        });
         if page.launch != tracker.launch {
             page.renew(tracker.launch, tracker.overlaps(page.launch));
         }
@@ -155,7 +154,7 @@ impl Segment {
                         at = stop;
                         continue;
                     }
-                    page.open(from, to);
+                    page.open_to_readers(from, to);
                     for unit in from..to {
                         let lane = ((lane0 + unit - from) >> per_lane) as u32;
                         let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
@@ -194,7 +193,7 @@ impl Segment {
     /// Reports a read through the read-only path of bytes that this launch wrote, before the read is recorded.
     pub(crate) fn read_only(&self, pattern: &Pattern, bytes: usize, warp: &WarpOrder, pc: u32, tracker: &mut Tracker) {
         let mut one = |lane: u32, at: usize| {
-            let Some(page) = self.pages[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { return };
+            let Some(page) = self.pages.list[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { return };
             for unit in page.units(at, at + bytes) {
                 let w = page.writer(unit);
                 if w.stamp != 0 && w.who / 32 != PREREQUISITE {
@@ -219,7 +218,7 @@ impl Segment {
     fn read_at(&mut self, at: usize, bytes: usize, lanes: u32, me: &Me, tracker: &mut Tracker) {
         let page = Self::page(&mut self.pages, at, bytes.trailing_zeros(), tracker);
         let Range { start: from, end: to } = page.units(at, at + bytes);
-        page.open(from, to);
+        page.open_to_readers(from, to);
         for unit in from..to {
             let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
             read_one(page, unit, lanes, me, tracker, self.shared, address);
@@ -250,16 +249,15 @@ impl Segment {
                     for unit in from..to {
                         let step = lane0 + unit - from;
                         let lane = (step >> per_lane) as u32;
-                        let (w, r) = (&page.writers[unit], &page.readers[unit]);
+                        let (w, r) = (&page.writers[unit], page.readers_of(unit));
                         if !(me.after_write(w, lane) && (me.after_reads(r) || own_read(r, &me, lane))) {
                             let size = 1 << page.shift;
                             let place = at - at % PAGE + unit * size;
                             let part = (step & ((1 << per_lane) - 1)) * size;
-                            let same = self.data[place..place + size] == new[lane as usize][part..part + size];
+                            let same = *self.contents.peek(place, size) == new[lane as usize][part..part + size];
                             write_unit(page, unit, lane, same, &me, tracker, self.shared, self.base + place as u64);
                         }
-                        page.writers[unit] = Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag };
-                        page.readers[unit].stamp = 0;
+                        page.set_writer(unit, Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag });
                     }
                     if whole {
                         page.lines[from / LINE] = me.line((lane0 >> per_lane) as u32, per_lane);
@@ -329,16 +327,15 @@ impl Segment {
         let Range { start: from, end: to } = page.units(at, at + bytes);
         page.open(from, to);
         for unit in from..to {
-            let (w, r) = (&page.writers[unit], &page.readers[unit]);
+            let (w, r) = (&page.writers[unit], page.readers_of(unit));
             if !(me.after_write(w, lane) && (me.after_reads(r) || own_read(r, me, lane))) {
                 let size = 1 << page.shift;
                 let place = at - at % PAGE + unit * size;
                 let part = place - at;
-                let same = self.data[place..place + size] == new[part..part + size];
+                let same = *self.contents.peek(place, size) == new[part..part + size];
                 write_unit(page, unit, lane, same, me, tracker, self.shared, self.base + place as u64);
             }
-            page.writers[unit] = Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag };
-            page.readers[unit].stamp = 0;
+            page.set_writer(unit, Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag });
         }
     }
 
@@ -350,13 +347,12 @@ impl Segment {
         let units = page.units(at, at + bytes);
         page.open(units.start, units.end);
         for unit in page.units(at, at + bytes) {
-            let (w, r) = (&page.writers[unit], &page.readers[unit]);
+            let (w, r) = (&page.writers[unit], page.readers_of(unit));
             if !(me.after_write(w, lane) && (me.after_reads(r) || own_read(r, &me, lane))) {
                 let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
                 write_unit(page, unit, lane, false, &me, tracker, self.shared, address);
             }
-            page.writers[unit] = Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag };
-            page.readers[unit].stamp = 0;
+            page.set_writer(unit, Writer { who: me.who(lane), stamp: me.stamp, tag: me.tag });
         }
     }
 
@@ -379,7 +375,7 @@ impl Segment {
     pub(crate) fn writers(&self, at: usize, len: usize, tracker: &Tracker) -> Vec<(u32, Stamp, u32)> {
         let mut list = Vec::new();
         for at in (at..at + len).step_by(4) {
-            let Some(page) = self.pages[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { continue };
+            let Some(page) = self.pages.list[at / PAGE].as_ref().filter(|p| p.launch == tracker.launch) else { continue };
             let unit = (at % PAGE) >> page.shift;
             let w = page.writer(unit);
             if w.stamp != 0
@@ -399,52 +395,22 @@ impl Segment {
             self.layouts.forget(at, len);
         }
         let (mut at, end) = (at, at + len);
-        let mut seen = Writer::default();
+        let mut settled = Settled::default();
         while at < end {
-            let stop = end.min((at / PAGE + 1) * PAGE);
-            let shift = ((at | stop) as u32).trailing_zeros().min(2);
+            // A line at a time.
+            let page_end = end.min((at / PAGE + 1) * PAGE);
+            let shift = ((at | page_end) as u32).trailing_zeros().min(2);
             let page = Self::page(&mut self.pages, at, shift, tracker);
+            let line = ((at % PAGE) >> page.shift) / LINE;
+            let stop = page_end.min(at - at % PAGE + (((line + 1) * LINE) << page.shift));
             let units = page.units(at, stop);
-            page.open(units.start, units.end);
-            for unit in page.units(at, stop) {
-                let address = self.base + (at - at % PAGE + (unit << page.shift)) as u64;
-                let w = page.writers[unit];
-                if w.stamp != 0 && (w.who != seen.who || w.stamp > seen.stamp) {
-                    if let Some(kind) = op.against_write(&w, self.shared, &tracker.order) {
-                        op.report(kind, &Party::from(&w), write, address, tracker);
-                    } else {
-                        seen = w;
-                    }
-                }
-                let r = page.readers[unit];
-                if write {
-                    if r.stamp != 0 {
-                        let mut each = r;
-                        loop {
-                            if let Some(kind) = op.against_read(&each, self.shared, &tracker.order) {
-                                op.report(kind, &each.party(tracker.order.warps, u32::MAX), write, address, tracker);
-                            }
-                            if each.next == 0 {
-                                break;
-                            }
-                            each = tracker.extra[each.next as usize];
-                        }
-                        tracker.drop_list(r.next);
-                        page.readers[unit] = Readers::default();
-                    }
-                    page.writers[unit] = Writer { who: op.who, stamp: op.stamp, tag: tag_of(op.pc, op.strength) };
-                } else {
-                    let mine = Readers { group: op.who / 32, stamp: op.stamp, tag: tag_of(op.pc, None), ..Readers::default() };
-                    if r.stamp == 0 || (r.group == op.who / 32 && r.next == 0) {
-                        page.readers[unit] = mine;
-                    } else {
-                        let order = &tracker.order;
-                        let ordered = |r: &Readers| r.group == op.who / 32 || op.against_read(r, true, order).is_none();
-                        let mut kept = keep_readers(r, ordered, &mut tracker.extra, &mut tracker.free);
-                        add_reader(&mut kept, mine, self.shared, tracker);
-                        page.readers[unit] = kept;
-                    }
-                }
+            let base = self.base + (at - at % PAGE) as u64;
+            page.check_writers_async(line, units.clone(), write, op, &mut settled, self.shared, base, tracker);
+            if write {
+                page.end_readers_async(line, units.clone(), op, &mut settled, self.shared, base, tracker);
+                page.write_async(line, units, op);
+            } else {
+                page.read_async(line, units, op, self.shared, tracker);
             }
             at = stop;
         }
@@ -456,12 +422,7 @@ impl Segment {
         while at < end {
             let stop = end.min((at / PAGE + 1) * PAGE);
             let page = Self::page(&mut self.pages, at, 2, tracker);
-            let units = page.units(at, stop);
-            for w in &mut page.writers[units] {
-                if w.who == who && w.stamp == IN_FLIGHT {
-                    (w.who, w.stamp) = (to, stamp);
-                }
-            }
+            page.restamp(page.units(at, stop), who, to, stamp);
             at = stop;
         }
     }

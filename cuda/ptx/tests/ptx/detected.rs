@@ -85,9 +85,18 @@ impl Program {
 
     /// The report under a seed, and buffer 0 afterwards.
     pub fn run_and_read(&self, seed: u64, strict: bool) -> (Report, Vec<u32>) {
+        let one = self.run_on(1, seed, strict);
+        if self.grid > self.cluster {
+            let five = self.run_on(5, seed, strict);
+            assert_eq!(format!("{one:?}"), format!("{five:?}"), "seed {seed}: on one thread and on five\n{}", self.body);
+        }
+        one
+    }
+
+    fn run_on(&self, threads: usize, seed: u64, strict: bool) -> (Report, Vec<u32>) {
         let text = self.text();
         let module = Arc::new(Module::parse("k.ptx", &text).unwrap_or_else(|e| panic!("{e}\n{text}")));
-        let mut gpu = Gpu::new(Options { seed, strict, step_limit: 1_000_000, ..Options::default() });
+        let mut gpu = Gpu::new(Options { seed, strict, threads, step_limit: 1_000_000, ..Options::default() });
         let mut params: Vec<u64> = self.buffers.iter().map(|b| upload(&mut gpu, b)).collect();
         for map in &self.maps {
             let map = TensorMap { address: params[0], ..map.clone() };

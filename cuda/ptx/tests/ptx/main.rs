@@ -35,6 +35,7 @@ mod ptxi;
 mod seeing;
 mod tensor_cores;
 mod text;
+mod threads;
 mod triton;
 mod values;
 mod warps;

@@ -24,6 +24,15 @@ pub const ONE_WARP: Pattern = Pattern { shared: "", body: "", grid: 1, block: 32
 impl Pattern {
     /// Runs it with `from` replaced by `to`; what came of it, and the words.
     pub fn run(&self, options: Options, from: &str, to: &str) -> (Report, Vec<u32>) {
+        let one = self.run_with(Options { threads: 1, ..options.clone() }, from, to);
+        if self.grid > self.cluster {
+            let five = self.run_with(Options { threads: 5, ..options }, from, to);
+            assert_eq!(format!("{one:?}"), format!("{five:?}"), "`{from}` -> `{to}`: on one thread and on five");
+        }
+        one
+    }
+
+    fn run_with(&self, options: Options, from: &str, to: &str) -> (Report, Vec<u32>) {
         assert!(self.body.contains(from), "`{from}` is not in the kernel");
         let source = format!(
             ".version 8.4\n.target sm_90a\n.address_size 64\n{}\n.visible .entry k(.param .u64 out, .param .u64 map) {{

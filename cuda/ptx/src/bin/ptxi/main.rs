@@ -62,7 +62,8 @@ struct Run {
     /// Count by kernel and line; a table, and "counters" in the JSON.
     #[arg(long)]
     counters: bool,
-    /// Schedules at the same time; as many as there are processors if not given.
+    /// Threads: schedules at the same time, and CTAs of a launch with what is left; as many as there are processors if not given. No
+    /// result depends on it.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads: Option<u64>,
     /// Where to run. `both` compares every buffer that is dumped or compared.

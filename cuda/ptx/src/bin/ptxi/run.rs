@@ -143,7 +143,10 @@ fn one(args: &Run, prepared: &Prepared, interrupt: &Interrupt, total: &mut Total
 /// Runs every seed, some of them at the same time, each on a GPU of its own; in order of seeds.
 fn schedules(args: &Run, prepared: &Prepared, interrupt: &Interrupt) -> Result<Vec<(u64, Outcome)>, LaunchError> {
     let available = || std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    let threads = args.threads.unwrap_or_else(available).min(args.schedules);
+    let all = args.threads.unwrap_or_else(available);
+    // Seeds side by side first; what is left runs the CTAs of each.
+    let threads = all.min(args.schedules);
+    let inner = (all / threads) as usize;
     let next = AtomicU64::new(0);
     let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -169,6 +172,7 @@ fn schedules(args: &Run, prepared: &Prepared, interrupt: &Interrupt) -> Result<V
                         time_limit: args.seeing.time_limit,
                         observe: if seed == args.rules.seed { args.seeing.observe() } else { Observe::default() },
                         interrupt: Some(interrupt.clone()),
+                        threads: inner,
                         ..Options::default()
                     };
                     let mut outcome = prepared.run(&mut Interpreted::new(options));

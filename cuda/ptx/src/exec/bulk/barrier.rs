@@ -158,7 +158,7 @@ fn init(
         segment.mark_mbarrier(offset, lane, &step, tracker);
     }
     segment.set_initialized(offset, 8, true);
-    segment.data[offset..offset + 8].copy_from_slice(&object.encode().to_le_bytes());
+    segment.bytes_mut(offset, 8).copy_from_slice(&object.encode().to_le_bytes());
     let order = &mut m.mem.tracker.order;
     let bar = Bar {
         agent: order.agent(false),
@@ -265,7 +265,7 @@ fn change(
 ) -> bool {
     let offset = key.1 as usize;
     let (segment, tracker) = m.mem.parts_of(Which::Shared(key.0));
-    let bits = u64::from_le_bytes(segment.data[offset..offset + 8].try_into().expect("8 bytes"));
+    let bits = u64::from_le_bytes(segment.bytes(offset, 8).try_into().expect("8 bytes"));
     let Some(mut object) = Mbarrier::decode(bits) else {
         tracker.hazards.report(HazardKind::MbarrierNotInitialized, site, Some(key.1.into()), || {
             "the bytes of the mbarrier were overwritten".into()
@@ -280,7 +280,7 @@ fn change(
             false
         }
     };
-    segment.data[offset..offset + 8].copy_from_slice(&object.encode().to_le_bytes());
+    segment.bytes_mut(offset, 8).copy_from_slice(&object.encode().to_le_bytes());
     if let Some(bar) = asyncs.bars.get_mut(&key) {
         let sent = bar.now.note(site, &before, &object, done);
         if let Some(t) = &mut m.trace {
@@ -362,7 +362,7 @@ fn object(m: &mut Machine<'_>, key: Key) -> Option<Mbarrier> {
 fn mbarrier_at(mem: &mut Memory, key: Key) -> Option<Mbarrier> {
     let segment = mem.shared(key.0)?;
     let offset = key.1 as usize;
-    Mbarrier::decode(u64::from_le_bytes(segment.data[offset..offset + 8].try_into().expect("8 bytes")))
+    Mbarrier::decode(u64::from_le_bytes(segment.bytes(offset, 8).try_into().expect("8 bytes")))
 }
 
 fn arrive(m: &mut Machine<'_>, asyncs: &mut Asyncs, warp: &mut Warp, op: &Arrive, at: At<'_>) -> Result<(), Stop> {

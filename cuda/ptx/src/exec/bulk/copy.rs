@@ -136,7 +136,7 @@ pub(super) fn copy_async(
             segment.touch_async(to_offset, bytes, true, &step, tracker);
         }
         segment.set_initialized(to_offset, bytes, false);
-        segment.data[to_offset..to_offset + bytes].fill(0xFF);
+        segment.bytes_mut(to_offset, bytes).fill(0xFF);
         let site = warp.site(at.pc, lane);
         queue::push_copy(m, asyncs, warp.id, lane, site, source, (to, to_offset), op.bytes, valid);
     }
@@ -436,7 +436,7 @@ fn tensor(
     if let Some(segment) = m.mem.shared(match shared {
         Which::Shared(slot) => slot,
         _ => unreachable!("asked for shared memory"),
-    }) && high as usize > segment.data.len()
+    }) && high as usize > segment.len()
     {
         let message = "the swizzle moves the box beyond the end of shared memory".to_string();
         return m.fault(warp, at, FaultKind::IllegalAddress, message);
@@ -578,7 +578,7 @@ fn issue(
             op.fills.iter().for_each(|f| write(f.0, f.1));
         }
         if let Some(layout) = op.layout {
-            let size = segment.data.len();
+            let size = segment.len();
             let parts = op.pieces.iter().map(|p| (p.to, p.len)).chain(op.fills.iter().copied());
             parts.for_each(|(at, len)| segment.layouts.set(at as usize, len as usize, size, layout));
         }
@@ -587,7 +587,7 @@ fn issue(
         let segment = m.mem.parts_of(op.to).0;
         for (at, len) in op.pieces.iter().map(|p| (p.to, p.len)).chain(op.fills.iter().copied()) {
             segment.set_initialized(at as usize, len as usize, false);
-            segment.data[at as usize..(at + len) as usize].fill(0xFF);
+            segment.bytes_mut(at as usize, len as usize).fill(0xFF);
         }
     }
     queue::push(m, asyncs, op);

@@ -84,7 +84,7 @@ pub fn missing(m: &mut Machine<'_>, asyncs: &Asyncs, residents: &Residents, key:
         return (format!("the mbarrier at {offset:#x} of CTA {cta:?}, which is gone"), String::new());
     };
     let segment = m.mem.parts_of(Which::Shared(slot)).0;
-    let bytes = &segment.data[offset as usize..offset as usize + 8];
+    let bytes = segment.bytes(offset as usize, 8);
     let object = Mbarrier::decode(u64::from_le_bytes(bytes.try_into().expect("8 bytes")));
     let what = format!("phase {} of the mbarrier at {offset:#x} of CTA {cta:?}", bar.phase);
     let Some(object) = object else {

@@ -114,7 +114,7 @@ pub(super) fn read(
             }
         }
     }
-    let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
+    let bytes: [u8; MAP_BYTES] = segment.bytes(offset, MAP_BYTES).try_into().expect("the range was checked");
     let Some(map) = TensorMap::decode(&bytes) else {
         return m.fault(warp, at, FaultKind::IllegalInstruction, format!("no tensor map at {address:#x}"));
     };
@@ -177,7 +177,7 @@ pub(super) fn replace(
         let found = range(m, warp, at.only(lane), space, address, MAP_BYTES as u64, MAP_ALIGN, true)?;
         let Some((which, offset)) = found else { continue };
         let (segment, tracker) = m.mem.parts_of(which);
-        let bytes: [u8; MAP_BYTES] = segment.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
+        let bytes: [u8; MAP_BYTES] = segment.bytes(offset, MAP_BYTES).try_into().expect("the range was checked");
         // A map may be made from nothing: zeros, of which every field is then set.
         let blank = bytes.iter().all(|b| *b == 0).then(TensorMap::blank);
         let Some(mut map) = blank.or_else(|| TensorMap::decode(&bytes)) else {
@@ -193,7 +193,7 @@ pub(super) fn replace(
                 segment.update(offset + i, 8, lane, &step, tracker);
             }
         }
-        segment.data[offset..offset + MAP_BYTES].copy_from_slice(&map.to_bytes());
+        segment.bytes_mut(offset, MAP_BYTES).copy_from_slice(&map.to_bytes());
     }
     m.effect();
     Ok(Flow::Next)

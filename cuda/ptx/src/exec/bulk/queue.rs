@@ -71,7 +71,7 @@ fn read_source(m: &mut Machine<'_>, op: &mut Pending) {
             op.birth.get_or_insert_with(|| segment.birth(first, op.site.pc, tracker));
             undefined.extend((0..len).filter(|i| !segment.initialized(at + i, 1)).map(|i| (data.len() + i) as u32));
         }
-        data.extend_from_slice(&segment.data[at..at + len]);
+        data.extend_from_slice(segment.bytes(at, len));
     }
     op.snapshot = Some((data, undefined));
 }
@@ -98,22 +98,22 @@ fn land(m: &mut Machine<'_>, asyncs: &mut Asyncs, mut op: Pending) {
         let (at, len) = (p.to as usize, p.len as usize);
         let new = &data[next..next + len];
         match op.reduce {
-            Some((how, ty)) => how.reduce(ty, &mut segment.data[at..at + len], new),
+            Some((how, ty)) => how.reduce(ty, segment.bytes_mut(at, len), new),
             None => {
-                segment.data[at..at + len].copy_from_slice(new);
+                segment.bytes_mut(at, len).copy_from_slice(new);
                 segment.set_initialized(at, len, true);
             }
         }
         let end = (next + len) as u32;
         for &u in undefined.iter().skip_while(|u| **u < next as u32).take_while(|u| **u < end) {
             segment.set_initialized(at + u as usize - next, 1, false);
-            op.birth.inspect(|birth| segment.spots.note(at + u as usize - next, 1, *birth));
+            op.birth.inspect(|birth| segment.contents.note(at + u as usize - next, 1, *birth));
         }
         next += len;
     }
     for &(at, len) in &op.fills {
         let (at, len) = (at as usize, len as usize);
-        for (i, byte) in segment.data[at..at + len].iter_mut().enumerate() {
+        for (i, byte) in segment.bytes_mut(at, len).iter_mut().enumerate() {
             *byte = op.fill[i % 8];
         }
         segment.set_initialized(at, len, true);
@@ -161,7 +161,7 @@ fn watched(m: &mut Machine<'_>, op: &Pending, data: &[u8]) {
         let (at, len) = (p.to as usize, p.len as usize);
         let mut new = data[next..next + len].to_vec();
         if let Some((how, ty)) = op.reduce {
-            let mut sum = m.mem.parts_of(op.to).0.data[at..at + len].to_vec();
+            let mut sum = m.mem.parts_of(op.to).0.bytes(at, len).to_vec();
             how.reduce(ty, &mut sum, &new);
             new = sum;
         }
@@ -227,7 +227,7 @@ fn land_copy(m: &mut Machine<'_>, copy: &mut LaneCopy) {
     let (mut data, mut undefined, mut birth) = ([0u8; 16], 0u16, None);
     if let Some((which, at)) = copy.from {
         let (segment, tracker) = mem.parts_of(which);
-        data[..valid].copy_from_slice(&segment.data[at..at + valid]);
+        data[..valid].copy_from_slice(segment.bytes(at, valid));
         undefined = (0..valid).filter(|i| !segment.initialized(at + i, 1)).fold(0, |u, i| u | 1 << i);
         if undefined != 0 {
             birth = Some(segment.birth(at + undefined.trailing_zeros() as usize, copy.site.pc, tracker));
@@ -237,9 +237,9 @@ fn land_copy(m: &mut Machine<'_>, copy: &mut LaneCopy) {
         mem.watched(copy.site, copy.to.0, copy.to.1, &data[..bytes]);
     }
     let (segment, at) = (mem.parts_of(copy.to.0).0, copy.to.1);
-    segment.data[at..at + bytes].copy_from_slice(&data[..bytes]);
+    segment.bytes_mut(at, bytes).copy_from_slice(&data[..bytes]);
     segment.define(at, bytes, undefined);
-    birth.inspect(|birth| segment.spots.note(at, bytes, *birth));
+    birth.inspect(|birth| segment.contents.note(at, bytes, *birth));
 }
 
 /// `cp.async.commit_group`

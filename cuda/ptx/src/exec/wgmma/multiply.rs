@@ -192,17 +192,17 @@ impl Reader {
                     Major::K => line,
                     Major::Mn => chunk * per + i * 8 / tile.element.bits() as usize,
                 };
-                let Some(bytes) = segment.data.get(address..address + 16) else {
+                if address + 16 > segment.len() {
                     outside.get_or_insert(address);
                     undefined.extend((0..16).map(index));
                     continue;
-                };
+                }
                 if let Some(layout) = segment.layouts.of(address)
                     && layout.is_misread(address as u32, descriptor.swizzle, descriptor.base)
                 {
                     misread.get_or_insert((address, layout));
                 }
-                let bytes: &[u8; 16] = bytes.try_into().expect("16 bytes");
+                let bytes: &[u8; 16] = segment.bytes(address, 16).try_into().expect("16 bytes");
                 spread(tile.element, bytes, &mut out[line * across + chunk * per * along_line..], along_line);
                 let bad = segment.undefined(address, 16);
                 if bad != 0 {

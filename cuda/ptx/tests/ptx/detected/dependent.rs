@@ -17,8 +17,8 @@ const SECOND: &str = "
     ld.global.u32 %r2, [%d1];
     st.global.u32 [%d2], %r2;";
 
-/// `first` copies buffer 1 to buffer 0, the second kernel reads 0 and 2 and writes 1.
-fn run(seed: u64, second: &str, dependent: bool, host: bool) -> Report {
+/// `first` copies buffer 1 to buffer 0 in so many CTAs, the second kernel reads 0 and 2 and writes 1.
+fn run(seed: u64, second: &str, ctas: u32, dependent: bool, host: bool) -> Report {
     let kernel = |name: &str, body: &str| {
         format!(
             ".visible .entry {name}(.param .u64 a, .param .u64 b, .param .u64 c) {{\n.reg .b64 %p<3>, %d<4>; .reg .b32 %r<4>; .reg .pred %q;\n\
@@ -27,6 +27,9 @@ fn run(seed: u64, second: &str, dependent: bool, host: bool) -> Report {
     };
     let first = "
         mov.u32 %r0, %tid.x;
+        mov.u32 %r1, %ntid.x;
+        mov.u32 %r3, %ctaid.x;
+        mad.lo.u32 %r0, %r1, %r3, %r0;
         mul.wide.u32 %d0, %r0, 4;
         add.s64 %d1, %p0, %d0;
         add.s64 %d2, %p1, %d0;
@@ -39,7 +42,7 @@ fn run(seed: u64, second: &str, dependent: bool, host: bool) -> Report {
     let module = gpu.load(module).unwrap();
     let buffers: Vec<u64> = (0..3).map(|_| upload(&mut gpu, &[5u32; 64])).collect();
     let args = (buffers[0], buffers[1], buffers[2]);
-    gpu.launch(&Launch::new(module, "first").block(64).args(args)).assert_clean();
+    gpu.launch(&Launch::new(module, "first").grid(ctas).block(64 / ctas).args(args)).assert_clean();
     if host {
         gpu.write(buffers[2], &[1, 0, 0, 0]).unwrap();
     }
@@ -48,20 +51,21 @@ fn run(seed: u64, second: &str, dependent: bool, host: bool) -> Report {
 
 #[track_caller]
 fn named(second: &str, says: &str) {
-    for seed in 0..8 {
-        let report = run(seed, second, true, false);
+    for (seed, ctas) in (0..8).flat_map(|seed| [(seed, 1), (seed, 2)]) {
+        let report = run(seed, second, ctas, true, false);
         let found = report.hazards.iter().any(|h| h.kind == HazardKind::MissingGridWait && h.to_string().contains(says));
-        assert!(found, "seed {seed}: {:?}", report.clean().err());
+        assert!(found, "seed {seed}, {ctas} CTAs: {:?}", report.clean().err());
         // Launched after the first has ended, and after the host did something between, it is right.
-        run(seed, second, false, false).assert_clean();
-        run(seed, second, true, true).assert_clean();
+        run(seed, second, ctas, false, false).assert_clean();
+        run(seed, second, ctas, true, true).assert_clean();
     }
 }
 
 #[test]
 fn what_the_launch_before_touched_is_used_behind_the_wait() {
     for seed in 0..8 {
-        run(seed, SECOND, true, false).assert_clean();
+        run(seed, SECOND, 1, true, false).assert_clean();
+        run(seed, SECOND, 2, true, false).assert_clean();
     }
     named(&SECOND.replace("griddepcontrol.wait;", ""), "reads what the launch before");
     // What it read must not be overwritten either.
@@ -70,7 +74,7 @@ fn what_the_launch_before_touched_is_used_behind_the_wait() {
     // One thread may wait for those that are ordered behind it.
     let one = SECOND.replace("griddepcontrol.wait;", "setp.eq.u32 %q, %r0, 0;\n @%q griddepcontrol.wait;\n bar.sync 0;");
     for seed in 0..8 {
-        run(seed, &one, true, false).assert_clean();
+        run(seed, &one, 2, true, false).assert_clean();
     }
     named(&one.replace("bar.sync 0;", ""), "reads what the launch before");
 }
