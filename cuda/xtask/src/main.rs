@@ -2,8 +2,9 @@
 //!
 //! `cargo xtask ptx` regenerates the PTX that is committed beside the CUDA sources, `cargo xtask sass` reads the machine code that
 //! the assembler makes of it, and `cargo xtask pack` gathers programs for a machine with a card. Nothing else in the workspace needs
-//! a CUDA toolkit, neither to build nor to test nor to run.
+//! a CUDA toolkit, neither to build nor to test nor to run. `cargo xtask foretold` holds foretold times against published ones.
 
+mod foretold;
 mod nvcc;
 mod pack;
 mod ptx;
@@ -20,6 +21,7 @@ Usage: cargo xtask ptx [--check] [NAME...]
        cargo xtask sass [--json] [--check] [NAME...]
        cargo xtask nvcc -- ARGS...
        cargo xtask pack [FOLDER]
+       cargo xtask foretold --points FOLDER [--check | --only NAME]
 
 ptx compiles every cuda/kernels/**/*.cu and cuda/ptx/tests/kernels/*.cu to a .ptx beside it, with NVRTC 12.4 (PTX ISA 8.4, which
 drivers since 550 load), then assembles it with ptxas for sm_90a and prints what each kernel needs. With NAMEs, only the
@@ -51,6 +53,12 @@ g++. The programs that test `ptxi exec` are compiled with it.
 
 pack builds tests, benches and examples without symbols and puts them with their fixtures and a script into FOLDER (`pack`),
 to be carried to a machine that has a card and its driver but neither this repository nor a toolchain.
+
+foretold times the public kernels of benches/foretold/points.toml with `ptxi time`, whose launch files are FOLDER/NAME/launch.json,
+and writes benches/results/foretold.md: foretold beside published speeds, with errors.
+
+  --check       write nothing: fail where the table is not what the model gives
+  --only NAME   only points whose name contains this; the table goes to standard output
 ";
 
 fn main() -> ExitCode {
@@ -61,6 +69,7 @@ fn main() -> ExitCode {
     }
     let result = match args[0].as_str() {
         "nvcc" => nvcc::run(&args[1..]),
+        "foretold" => foretold::run(&args[1..]),
         "ptx" => ptx::run(&args[1..]),
         "sass" => sass::run(&args[1..]),
         "pack" => pack::run(&args[1..]),
