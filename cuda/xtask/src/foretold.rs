@@ -117,7 +117,8 @@ pub fn run(args: &[String]) -> Result<(), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().map_err(|e| e.to_string())?;
     std::env::set_current_dir(&root).map_err(|e| format!("{}: {e}", root.display()))?;
     let ptxi = ptxi()?;
-    let points: Vec<Point> = manifest(&read(MANIFEST)?)?.into_iter().filter(|p| only.is_none_or(|o| p.name.contains(o))).collect();
+    let points: Vec<Point> =
+        manifest(&read(MANIFEST)?)?.into_iter().filter(|p| only.is_none_or(|o| p.name.contains(o))).collect();
     let (mut results, mut failed) = (Vec::new(), Vec::new());
     // One after the other: a large launch takes gigabytes.
     for point in &points {
@@ -141,7 +142,9 @@ pub fn run(args: &[String]) -> Result<(), String> {
             written.map_err(|e| format!("{TABLE}: {e}"))?;
         }
         (None, true) if read(TABLE)? == text => {}
-        (None, true) => return Err(format!("{TABLE} is not what the model gives; write it anew: cargo xtask foretold --points FOLDER")),
+        (None, true) => {
+            return Err(format!("{TABLE} is not what the model gives; write it anew: cargo xtask foretold --points FOLDER"));
+        }
     }
     Ok(())
 }
@@ -182,7 +185,8 @@ fn table(results: &[Outcome<'_>]) -> String {
             "| `{name}` | {kernel} | {project} {commit} | {shape} | {card} | {published} {unit} | {speed:.1} | {error:+.1} % | {fitted} |"
         );
     }
-    let (all, [fitted, free]) = (mean(results.iter()), [true, false].map(|f| mean(results.iter().filter(|r| r.point.fitted == f))));
+    let (all, [fitted, free]) =
+        (mean(results.iter()), [true, false].map(|f| mean(results.iter().filter(|r| r.point.fitted == f))));
     let _ = write!(text, "\n| mean absolute error | |\n|---|---|\n");
     for (what, (error, n)) in [("points that were not fitted", free), ("fitted points", fitted), ("all", all)] {
         let _ = writeln!(text, "| {what} ({n}) | {:.1} % |", 100.0 * error);
@@ -221,7 +225,8 @@ fn table(results: &[Outcome<'_>]) -> String {
 fn order(name: &str, rungs: &mut [&Outcome<'_>]) -> String {
     rungs.sort_by(|a, b| a.point.published.total_cmp(&b.point.published));
     let speed = |r: &Outcome<'_>| r.point.speed(r.us);
-    let wrong = |p: &[&Outcome<'_>]| (speed(p[0]) > speed(p[1])).then(|| format!("`{}` before `{}`", p[0].point.name, p[1].point.name));
+    let wrong =
+        |p: &[&Outcome<'_>]| (speed(p[0]) > speed(p[1])).then(|| format!("`{}` before `{}`", p[0].point.name, p[1].point.name));
     let wrong: Vec<String> = rungs.windows(2).filter_map(wrong).collect();
     match wrong.is_empty() {
         true => format!("Order of {name}: as published."),
@@ -281,7 +286,8 @@ mod tests {
 
     #[test]
     fn the_manifest_names_at_least_as_many_points_as_are_promised() {
-        let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/foretold/points.toml")).expect("it is there");
+        let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/foretold/points.toml"))
+            .expect("it is there");
         let points = super::manifest(&manifest).expect("it is read");
         let projects: std::collections::BTreeSet<&str> = points.iter().map(|p| p.project.as_str()).collect();
         let names: std::collections::BTreeSet<&str> = points.iter().map(|p| p.name.as_str()).collect();
