@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use scratchwork::grpo::console::{exit, say};
 use scratchwork::grpo::rollout::{RolloutOptions, Sample, rollout};
-use scratchwork::grpo::{Accuracy, ChainSum, Countdown, Problem, Tokenizer};
+use scratchwork::grpo::tasks::{ChainSum, Countdown};
+use scratchwork::grpo::{Accuracy, Problem, Tokenizer};
 use scratchwork::nn::{DeepseekV3ForCausalLM, row_seed};
 use scratchwork::tensor::{DType, Device};
 use serde_json::json;
@@ -59,7 +60,6 @@ fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
             format!("the problem takes {prompt} tokens, the model reads {}", model.config().max_position_embeddings).into()
         );
     }
-    let accuracy = Accuracy::default();
     let (mut first, mut right) = (None, 0);
     for drawn in (0..args.samples).step_by(TOGETHER) {
         let options = RolloutOptions {
@@ -68,7 +68,7 @@ fn run(args: &Args) -> Result<serde_json::Value, Box<dyn Error>> {
             temperature: args.temperature,
             seed: if drawn == 0 { args.seed } else { row_seed(args.seed, drawn) },
         };
-        let samples = rollout(&model, &tokenizer, std::slice::from_ref(&problem), (&accuracy, &accuracy), &options)?;
+        let samples = rollout(&model, &tokenizer, std::slice::from_ref(&problem), (&Accuracy, &Accuracy), &options)?;
         right += samples.iter().filter(|s| s.correct).count();
         first = first.or_else(|| samples.into_iter().next());
     }

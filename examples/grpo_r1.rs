@@ -85,7 +85,7 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     let summary = run.train()?;
     let percent = |s: &scratchwork::grpo::metrics::Scores| s.get("pass@1").map_or(0.0, |p| 100.0 * p.value);
     let length = |s: &scratchwork::grpo::metrics::Scores| s.get("completion_length").map_or(0.0, |p| p.value);
-    let (base, last) = (&summary.countdown.base, &summary.countdown.last);
+    let [base, last] = summary.first_and_last().ok_or("the run measured nothing")?;
     let ([used, held], bytes) = (summary.peak_memory, scratchwork::nn::bytes);
     let mut lines = vec![
         format!("held-out pass@1 {:.1} % -> {:.1} %", percent(base), percent(last)),

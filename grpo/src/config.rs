@@ -5,6 +5,7 @@
 
 mod control;
 mod rl;
+mod stage;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -20,10 +21,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::file_error::{FileError, cannot};
 use crate::rundir::{Head, RunFormat};
+use crate::tasks::{BUILT_IN, Habits, JsonlConfig, TaskConfig};
 use crate::tokenizer::Tokenizer;
 
 pub use control::Control;
 pub use rl::{ImportanceSampling, LengthLimit, LossType, RewardWeights, RlConfig, ScaleRewards};
+pub use stage::{Kind, StageConfig};
 
 /// A whole run: a seed, a price and one table of hyperparameters per concern.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,14 +38,21 @@ pub struct RunConfig {
     pub seed: u64,
     /// Dollars per hour of the device, for the cost table.
     pub price: f64,
+    /// The tasks by name, built in or from `[[jsonl]]`; the first is what the run is about.
+    pub tasks: Vec<String>,
+    /// What happens, in its order.
+    #[serde(rename = "stage")]
+    pub stages: Vec<StageConfig>,
+    /// Tasks whose problems are in files.
+    pub jsonl: Vec<JsonlConfig>,
     /// The DeepSeek-V3 model, in the words of its hub `config.json`. `vocab_size` is at least the tokenizer's, and
     /// `max_position_embeddings` is raised to the run's longest sequence.
     pub model: nn::Config,
-    /// Which problems there are.
+    /// Which problems there are of the task that is built in first.
     pub task: TaskConfig,
-    /// Stage *base*: pre-training on traces and drills.
+    /// What stages that imitate have in common, pre-training on traces and drills above all.
     pub base: BaseConfig,
-    /// Stage *R1-Zero*: GRPO with rule rewards.
+    /// What stages that reinforce have in common.
     pub rl: RlConfig,
     /// How often and how thoroughly the policy is measured.
     pub eval: EvalConfig,
@@ -55,6 +65,9 @@ impl Default for RunConfig {
             seed: 0,
             // What two cores of a rented machine cost, within a factor of two; DeepSeek counts 2 dollars per H800 hour.
             price: 0.10,
+            tasks: BUILT_IN.map(String::from).into(),
+            stages: vec![StageConfig::new(Kind::Pretrain, "base"), StageConfig::new(Kind::Grpo, "r1_zero")],
+            jsonl: Vec::new(),
             model: flagship_model(),
             task: TaskConfig::default(),
             base: BaseConfig::default(),
@@ -90,29 +103,6 @@ fn flagship_model() -> nn::Config {
     }
 }
 
-/// `[task]`: Countdown as in TinyZero, and which of its problems nobody trains on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TaskConfig {
-    /// Numbers a problem gives.
-    pub numbers: usize,
-    /// Numbers are drawn from 1 to this.
-    pub max_value: usize,
-    /// The operators that drawn problems are made with and that traces and drills use, out of `+-*`. Answers may use any of `+-*/`
-    /// and brackets.
-    pub operators: String,
-    /// Targets lie between 1 and this.
-    pub max_target: usize,
-    /// Share of the distinct problems that is kept from pre-training, drills and RL.
-    pub held_out: f64,
-}
-
-impl Default for TaskConfig {
-    fn default() -> Self {
-        Self { numbers: 4, max_value: 10, operators: "+-".into(), max_target: 99, held_out: 0.2 }
-    }
-}
-
 /// `[base]`: the corpus of uneven traces and the optimizer that learns it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -127,12 +117,14 @@ pub struct BaseConfig {
     pub long_batch_size: usize,
     /// Share of a batch that drills arithmetic and verdicts instead of showing traces.
     pub drill_share: f64,
-    /// Share of a batch that is chain sums, the task with one right answer.
-    pub chain_sum_share: f64,
+    /// Share of a batch that shows the other tasks, in turn.
+    pub others_share: f64,
     /// Probability that a trace checks an attempt against the target.
     pub p_check: f64,
     /// Probability that a trace tries again after a failed check. Rare and undirected: all the retrying that RL can build on.
     pub p_continue: f64,
+    /// Probability that an attempt is written in the second notation, the corpus's other "language".
+    pub p_second_notation: f64,
     /// Fewest and most attempts in a drill.
     pub drill_attempts: [usize; 2],
     /// Fewest and most attempts in a full-length drill.
@@ -166,9 +158,10 @@ impl Default for BaseConfig {
             long_every: 3,
             long_batch_size: 16,
             drill_share: 0.4,
-            chain_sum_share: 0.1,
+            others_share: 0.1,
             p_check: 0.55,
             p_continue: 0.55,
+            p_second_notation: 0.0,
             drill_attempts: [1, 4],
             long_attempts: [8, 33],
             lr: 2e-3,
@@ -185,6 +178,17 @@ impl Default for BaseConfig {
 }
 
 impl BaseConfig {
+    /// How the solvers of its corpus go about it.
+    pub fn habits(&self) -> Habits {
+        Habits {
+            p_check: self.p_check,
+            p_continue: self.p_continue,
+            p_second_notation: self.p_second_notation,
+            drill_attempts: self.drill_attempts,
+            long_attempts: self.long_attempts,
+        }
+    }
+
     /// Learning rate of a step, counted from 0: a linear warm-up, a plateau, a linear decay to `min_lr_ratio`.
     pub fn lr_at(&self, step: usize) -> f64 {
         self.lr * schedule(self.warmup_steps, self.steps, self.decay_from, self.min_lr_ratio).factor(step as u64)
@@ -203,10 +207,10 @@ fn schedule(warmup: usize, steps: usize, decay_from: f64, floor: f64) -> Schedul
 pub struct EvalConfig {
     /// Measure every so many RL steps, besides before the first and after the last; 0 for those two only.
     pub every: usize,
-    /// Held-out Countdown problems.
+    /// Held-out problems of the first task.
     pub problems: usize,
-    /// Held-out chain sums.
-    pub chain_sum_problems: usize,
+    /// Held-out problems of each other task.
+    pub others_problems: usize,
     /// Answers sampled for each problem at temperature 1.
     pub samples: usize,
     /// The k of pass@k.
@@ -217,7 +221,7 @@ pub struct EvalConfig {
 
 impl Default for EvalConfig {
     fn default() -> Self {
-        Self { every: 16, problems: 128, chain_sum_problems: 64, samples: 16, k: vec![1, 4, 16], shown: 6 }
+        Self { every: 16, problems: 128, others_problems: 64, samples: 16, k: vec![1, 4, 16], shown: 6 }
     }
 }
 
@@ -245,6 +249,14 @@ pub enum RunConfigError {
         /// What would do.
         expected: String,
     },
+    /// A stage that cannot be.
+    #[error("stage `{name}`: {message}")]
+    Stage {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// No such control experiment.
     #[error("unknown control {0:?}: expected no-retries, no-drills or no-limit-jump")]
     Control(String),
@@ -259,7 +271,7 @@ impl RunConfig {
         c.rl.questions = 8;
         c.rl.num_generations = 8;
         c.rl.max_completion_length = vec![LengthLimit::new(0, 40), LengthLimit::new(2, 80)];
-        c.eval = EvalConfig { every: 2, problems: 8, chain_sum_problems: 4, shown: 2, ..c.eval };
+        c.eval = EvalConfig { every: 2, problems: 8, others_problems: 4, shown: 2, ..c.eval };
         c
     }
 

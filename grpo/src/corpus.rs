@@ -1,116 +1,53 @@
-//! The pre-training corpus: traces of uneven quality, drills, and a few chain sums.
+//! The pre-training corpus: traces of uneven quality, drills, and a few problems of the other tasks.
 //!
-//! A *trace* shows a solver who tries expressions at random, sometimes checks one, sometimes tries again after a failed check,
-//! and often just stops with what it has. A *drill* teaches arithmetic and verdicts on attempts that are simply given: no loss
-//! falls on whether to check, to go on or to stop. What reinforcement learning can build on is therefore all there, and rare.
-
-mod drill;
-mod trace;
+//! What traces and drills are, a task says itself ([`Lesson`]); how they are mixed is said here.
 
 use crate::config::BaseConfig;
-use crate::problem::{Problem, ProblemSet};
+use crate::example::Example;
 use crate::rng::Rng;
-use crate::tokenizer::{Tokenizer, token};
-
-/// A sequence to learn from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Example {
-    /// The prompt and what follows.
-    pub tokens: Vec<i64>,
-    /// For each token whether predicting it counts in the loss. The prompt's tokens never do.
-    pub loss_mask: Vec<bool>,
-}
-
-impl Example {
-    /// The prompt alone, nothing to learn yet.
-    fn of(problem: &Problem, tokenizer: &Tokenizer) -> Example {
-        let tokens = problem.prompt(tokenizer).expect("drawn problems are written in the tokenizer's characters");
-        Example { loss_mask: vec![false; tokens.len()], tokens }
-    }
-
-    /// Appends `text`; `counts` says of its `i`th token whether it counts in the loss.
-    fn push(&mut self, tokenizer: &Tokenizer, text: &str, counts: impl Fn(usize) -> bool) {
-        let tokens = tokenizer.encode(text).expect("the corpus writes only the tokenizer's characters");
-        self.loss_mask.extend((0..tokens.len()).map(counts));
-        self.tokens.extend(tokens);
-    }
-}
-
-/// Examples side by side, padded to the right with `<pad>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// How many examples.
-    pub rows: usize,
-    /// The length of the longest.
-    pub width: usize,
-    /// Token ids, `[rows, width]`.
-    pub ids: Vec<i64>,
-    /// Whether a token counts in the loss, `[rows, width]`.
-    pub loss_mask: Vec<bool>,
-}
-
-impl Batch {
-    /// The label that cross-entropy ignores by default, as in PyTorch.
-    pub const IGNORE_INDEX: i64 = -100;
-
-    /// Pads `examples` to the longest.
-    pub fn of(examples: &[&Example]) -> Batch {
-        let width = examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0);
-        let mut batch = Batch { rows: examples.len(), width, ids: Vec::new(), loss_mask: Vec::new() };
-        for example in examples {
-            let padding = width - example.tokens.len();
-            batch.ids.extend(example.tokens.iter().chain(std::iter::repeat_n(&token::PAD, padding)));
-            batch.loss_mask.extend(example.loss_mask.iter().chain(std::iter::repeat_n(&false, padding)));
-        }
-        batch
-    }
-
-    /// What the model reads, `[rows, width - 1]`: every token but the last.
-    pub fn inputs(&self) -> Vec<i64> {
-        let rows = self.ids.chunks_exact(self.width.max(1));
-        rows.flat_map(|row| &row[..row.len() - 1]).copied().collect()
-    }
-
-    /// What it should say next, `[rows, width - 1]`: every token but the first, [`IGNORE_INDEX`](Self::IGNORE_INDEX) where it
-    /// does not count.
-    pub fn labels(&self) -> Vec<i64> {
-        let rows = self.ids.chunks_exact(self.width.max(1)).zip(self.loss_mask.chunks_exact(self.width.max(1)));
-        let label = |(&id, &counts): (&i64, &bool)| if counts { id } else { Self::IGNORE_INDEX };
-        rows.flat_map(|(ids, mask)| ids[1..].iter().zip(&mask[1..]).map(label)).collect()
-    }
-}
+use crate::task::{Lesson, Pool};
 
 /// The corpus of a run: an endless sequence of batches, each a function of the seed and its step alone.
 #[derive(Clone, Debug)]
 pub struct Corpus<'a> {
     config: &'a BaseConfig,
-    problems: &'a ProblemSet,
-    tokenizer: Tokenizer,
+    pools: &'a [Pool],
     seed: u64,
 }
 
 impl<'a> Corpus<'a> {
-    /// The corpus that `config` describes, on problems that are not held out.
-    pub fn new(config: &'a BaseConfig, problems: &'a ProblemSet, seed: u64) -> Corpus<'a> {
-        Corpus { config, problems, tokenizer: Tokenizer::new(), seed }
+    /// The corpus that `config` describes, on problems that are not held out. The first pool is what the run is about.
+    ///
+    /// # Panics
+    /// If there is no pool.
+    #[track_caller]
+    pub fn new(config: &'a BaseConfig, pools: &'a [Pool], seed: u64) -> Corpus<'a> {
+        assert!(!pools.is_empty(), "a corpus of no task");
+        Corpus { config, pools, seed }
     }
 
-    /// The examples of a step: every `long_every`th step full-length drills only; else drills, chain sums and, for the rest,
-    /// traces.
+    /// The examples of a step: every `long_every`th step full-length drills only; else drills, traces of the other tasks in turn
+    /// and, for the rest, traces. A task without drills shows traces instead, one without traces nothing.
     pub fn examples(&self, step: u64) -> Vec<Example> {
-        let BaseConfig { batch_size, drill_share, chain_sum_share, .. } = *self.config;
+        let BaseConfig { batch_size, drill_share, others_share, .. } = *self.config;
+        let (main, others) = self.pools.split_first().expect("checked above");
         let mut rng = Rng::new(self.seed, "corpus", step);
+        let mut examples = Vec::with_capacity(batch_size);
+        let mut show = |pool: &Pool, lesson, rows: usize| {
+            let mut one = || pool.lesson(lesson, &mut rng).or_else(|| pool.lesson(Lesson::Trace, &mut rng));
+            examples.extend((0..rows).filter_map(|_| one()));
+        };
         let long = self.config.long_every as u64;
         if long > 0 && step % long == long - 1 {
-            return (0..self.config.long_batch_size).map(|_| self.long_drill(&mut rng)).collect();
+            show(main, Lesson::LongDrill, self.config.long_batch_size);
+            return examples;
         }
         let rows = |share: f64| (batch_size as f64 * share) as usize;
         let drills = rows(drill_share);
-        let sums = rows(chain_sum_share).min(batch_size - drills);
-        let mut examples = Vec::with_capacity(batch_size);
-        examples.extend((0..drills).map(|_| self.drill(&mut rng)));
-        examples.extend((0..sums).map(|_| self.chain_sum(&mut rng)));
-        examples.extend((drills + sums..batch_size).map(|_| self.trace(&mut rng)));
+        let side = if others.is_empty() { 0 } else { rows(others_share).min(batch_size - drills) };
+        show(main, Lesson::Drill, drills);
+        (0..side).for_each(|i| show(&others[i % others.len()], Lesson::Trace, 1));
+        show(main, Lesson::Trace, batch_size - drills - side);
         examples
     }
 }
@@ -120,29 +57,19 @@ mod tests {
     use std::sync::LazyLock;
 
     use super::*;
-    use crate::countdown::Countdown;
+    use crate::config::RunConfig;
+    use crate::setup::pools;
+    use crate::tasks::Countdown;
+    use crate::tokenizer::{Tokenizer, token};
     use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 
     /// Made once: listing the distinct problems takes most of a test's time.
-    static PROBLEMS: LazyLock<ProblemSet> = LazyLock::new(|| ProblemSet::from_config(&Default::default()).unwrap());
-
-    #[test]
-    fn a_batch_is_padded_and_shifted() {
-        let example = |tokens: &[i64], mask: &[bool]| Example { tokens: tokens.into(), loss_mask: mask.into() };
-        let examples = [example(&[1, 9, 2, 8], &[false, false, true, true]), example(&[1, 7], &[false, true])];
-        let batch = Batch::of(&[&examples[0], &examples[1]]);
-        assert_eq!((batch.rows, batch.width, batch.loss_mask.iter().filter(|&&counts| counts).count()), (2, 4, 3));
-        assert_eq!(batch.ids, [1, 9, 2, 8, 1, 7, 0, 0]);
-        assert_eq!(batch.inputs(), [1, 9, 2, 1, 7, 0]);
-        assert_eq!(batch.labels(), [-100, 2, 8, 7, -100, -100]);
-        let empty = Batch::of(&[]);
-        assert_eq!((empty.rows, empty.width, empty.inputs(), empty.labels()), (0, 0, vec![], vec![]));
-    }
+    static POOLS: LazyLock<Vec<Pool>> = LazyLock::new(|| pools(&RunConfig::default()).unwrap());
 
     #[test]
     fn batches_are_mixed_as_configured() {
         let config = BaseConfig::default();
-        let corpus = Corpus::new(&config, &PROBLEMS, 3);
+        let corpus = Corpus::new(&config, &POOLS, 3);
         let short = corpus.examples(4);
         assert_eq!(short.len(), 128);
         // Traces and chain sums are in the loss whole, but for the prompt; in a drill, what follows the prompt is a decision.
@@ -151,7 +78,7 @@ mod tests {
             example.loss_mask[open + 1..].iter().all(|&counts| counts)
         };
         assert_eq!(short.iter().filter(whole).count(), 128 - 51); // all but the drills
-        let colon = corpus.tokenizer.encode(":").unwrap()[0];
+        let colon = Tokenizer::new().encode(":").unwrap()[0];
         assert_eq!(short.iter().filter(|example| !example.tokens.contains(&colon)).count(), 12); // the chain sums
         let long = corpus.examples(5);
         assert_eq!(long.len(), 16);
@@ -163,19 +90,19 @@ mod tests {
     #[test]
     fn a_batch_depends_on_seed_and_step_alone() {
         let config = BaseConfig::default();
-        let corpus = Corpus::new(&config, &PROBLEMS, 3);
+        let corpus = Corpus::new(&config, &POOLS, 3);
         let seventh = corpus.examples(7);
         corpus.examples(8);
         assert_eq!(corpus.examples(7), seventh);
         assert_ne!(corpus.examples(8), seventh);
-        assert_ne!(Corpus::new(&config, &PROBLEMS, 4).examples(7), seventh);
+        assert_ne!(Corpus::new(&config, &POOLS, 4).examples(7), seventh);
     }
 
     #[test]
     fn the_shares_can_be_anything() {
-        for (drill_share, chain_sum_share) in [(0.0, 0.0), (1.0, 1.0), (0.7, 0.7)] {
-            let config = BaseConfig { batch_size: 10, long_every: 0, drill_share, chain_sum_share, ..BaseConfig::default() };
-            let corpus = Corpus::new(&config, &PROBLEMS, 0);
+        for (drill_share, others_share) in [(0.0, 0.0), (1.0, 1.0), (0.7, 0.7)] {
+            let config = BaseConfig { batch_size: 10, long_every: 0, drill_share, others_share, ..BaseConfig::default() };
+            let corpus = Corpus::new(&config, &POOLS, 0);
             assert!((0..12).all(|step| corpus.examples(step).len() == 10));
         }
     }
@@ -185,14 +112,12 @@ mod tests {
         #[test]
         fn no_example_poses_a_held_out_problem(seed: u64, step in 0u64..1000) {
             let config = BaseConfig::default();
-            let corpus = Corpus::new(&config, &PROBLEMS, seed);
+            let corpus = Corpus::new(&config, &POOLS, seed);
             for example in corpus.examples(step) {
                 let open = example.tokens.iter().position(|&id| id == token::THINK).unwrap();
-                let text = corpus.tokenizer.decode(&example.tokens[1..open]);
-                match Countdown::parse(&text) {
-                    Some(problem) => prop_assert!(!PROBLEMS.held_out_countdown().contains(&problem)),
-                    None => prop_assert!(PROBLEMS.held_out_chain_sum().iter().all(|sum| sum.text() != text)),
-                }
+                let text = Tokenizer::new().decode(&example.tokens[1..open]);
+                let pool = usize::from(Countdown::parse(&text).is_none());
+                prop_assert!(POOLS[pool].held_out().iter().all(|problem| problem.text() != text));
                 prop_assert_eq!(example.tokens.len(), example.loss_mask.len());
                 prop_assert!(example.loss_mask[..=open].iter().all(|counts| !counts));
             }

@@ -8,7 +8,7 @@ use crate::rundir::RunFormat;
 /// The bill of one stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageCost {
-    /// The stage: `base`, `r1_zero`, `evaluation`.
+    /// The name of the stage, or `evaluation`.
     pub name: String,
     /// Wall-clock seconds on one device.
     pub seconds: f64,
@@ -67,14 +67,16 @@ pub fn total(stages: &[StageCost]) -> StageCost {
     }
 }
 
-/// Before and after.
+/// What the policy that a stage ended with scores on a task's test set, held out from every stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BeforeAfter {
-    /// The base model.
-    pub base: Scores,
-    /// The policy at the end.
-    #[serde(rename = "final")]
-    pub last: Scores,
+pub struct Measured {
+    /// The stage.
+    pub stage: String,
+    /// The task.
+    pub task: String,
+    /// What came out.
+    #[serde(flatten)]
+    pub scores: Scores,
 }
 
 /// `summary.json`: the run in one object.
@@ -83,11 +85,8 @@ pub struct Summary {
     /// Of the run folder; not in older files.
     #[serde(default)]
     pub format: RunFormat,
-    /// The test set of Countdown, held out from every stage, as `"base"` and `"final"`.
-    #[serde(flatten)]
-    pub countdown: BeforeAfter,
-    /// Held-out chain sums, where `cons@k` means something.
-    pub chain_sum: Option<BeforeAfter>,
+    /// The table of stages and tasks: in the stages' order, each stage's tasks in the run's order.
+    pub measured: Vec<Measured>,
     /// What it cost.
     pub stages: Vec<StageCost>,
     /// Dollars per device hour behind `cost_usd`.
@@ -106,6 +105,16 @@ pub struct Summary {
     pub control: Option<String>,
     /// The program and the arguments it was given.
     pub command: String,
+}
+
+impl Summary {
+    /// The scores on the first task after the first stage and after the last one that was measured.
+    pub fn first_and_last(&self) -> Option<[&Scores; 2]> {
+        let task = &self.measured.first()?.task;
+        let mut of_it = self.measured.iter().filter(|m| m.task == *task).map(|m| &m.scores);
+        let first = of_it.next()?;
+        Some([first, of_it.next_back().unwrap_or(first)])
+    }
 }
 
 #[cfg(test)]
@@ -133,8 +142,7 @@ mod tests {
         ledger.add("base", 60.0, 7, 9);
         let summary = Summary {
             format: RunFormat,
-            countdown: BeforeAfter { base: scores.clone(), last: scores },
-            chain_sum: None,
+            measured: vec![Measured { stage: "base".into(), task: "sums".into(), scores }],
             stages: ledger.stages,
             price: 0.1,
             seed: 3,
@@ -145,11 +153,11 @@ mod tests {
             command: "grpo_r1 --seed 3".into(),
         };
         let json = serde_json::to_value(&summary).unwrap();
-        for side in ["base", "final"] {
-            for key in ["pass@1", "pass@16", "completion_length"] {
-                assert!(json[side][key].is_f64(), "{side} {key}");
-            }
+        for key in ["pass@1", "pass@16", "completion_length"] {
+            assert!(json["measured"][0][key].is_f64(), "{key}");
         }
+        assert_eq!((&json["measured"][0]["stage"], &json["measured"][0]["task"]), (&"base".into(), &"sums".into()));
+        assert_eq!(summary.first_and_last(), Some([&summary.measured[0].scores; 2]));
         for key in ["name", "seconds", "tokens", "flops", "cost_usd"] {
             assert!(!json["stages"][0][key].is_null(), "{key}");
         }

@@ -1,4 +1,4 @@
-//! A user's own problems: JSON lines with `metadata`.
+//! A user's own problems: JSON lines with `question`, `answer` and `metadata`, as reasoning-gym and GSM8K have them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::countdown::{Countdown, CountdownConfig};
 use crate::file_error::{FileError, cannot};
 
 /// Why a file of problems was not read.
@@ -37,12 +36,17 @@ pub enum DataError {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Row {
+    /// What is asked, in words.
+    pub question: String,
+    /// An answer.
+    pub answer: String,
     /// Whatever the generator wrote down.
     pub metadata: Map<String, Value>,
 }
 
 impl Row {
-    fn metadata(&self, key: &str) -> &Value {
+    /// A value of the metadata; null where there is none.
+    pub fn metadata(&self, key: &str) -> &Value {
         self.metadata.get(key).unwrap_or(&Value::Null)
     }
 }
@@ -84,28 +88,8 @@ pub fn read<T>(text: &[u8], path: &Path, problem: impl Fn(&Row) -> Result<T, Str
     Ok(problems)
 }
 
-/// Reads Countdown problems as reasoning-gym writes them, from `metadata.numbers` and `metadata.target`.
-///
-/// # Errors
-/// As [`read`]; also a problem outside the range of `config`.
-pub fn read_countdown(text: &[u8], path: &Path, config: &CountdownConfig) -> Result<Vec<Countdown>, DataError> {
-    read(text, path, |row| {
-        let integer = |key: &str, value: &Value| {
-            value.as_i64().ok_or_else(|| format!("metadata.{key}: expected an integer, found {}", brief(value)))
-        };
-        let numbers = row.metadata("numbers");
-        let Some(list) = numbers.as_array() else {
-            return Err(format!("metadata.numbers: expected a list of integers, found {}", brief(numbers)));
-        };
-        let numbers: Vec<i64> = list.iter().map(|number| integer("numbers", number)).collect::<Result<_, _>>()?;
-        let problem = Countdown::new(numbers, integer("target", row.metadata("target"))?);
-        config.check(&problem).map_err(|error| error.to_string())?;
-        Ok(problem)
-    })
-}
-
 /// A value in an error message: all of a short one, the start of a long one.
-fn brief(value: &Value) -> String {
+pub(crate) fn brief(value: &Value) -> String {
     let text = if value.is_null() { "nothing".to_string() } else { value.to_string() };
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -116,6 +100,9 @@ fn brief(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BaseConfig;
+    use crate::task::Problem;
+    use crate::tasks::{self, Countdown, TaskConfig};
     use proptest::prelude::{any, prop, prop_assert, proptest};
 
     /// The error of a read without more.
@@ -123,8 +110,14 @@ mod tests {
         result.map_err(|error| error.to_string())
     }
 
-    fn countdown(content: &str) -> Result<Vec<Countdown>, String> {
-        in_words(read_countdown(content.as_bytes(), Path::new("FILE"), &CountdownConfig::default()))
+    fn read_countdown(text: &[u8]) -> Result<Vec<Problem>, DataError> {
+        let habits = BaseConfig::default().habits();
+        let task = tasks::built_in("countdown", &TaskConfig::default(), &habits).unwrap().unwrap();
+        read(text, Path::new("FILE"), |row| task.read(row))
+    }
+
+    fn countdown(content: &str) -> Result<Vec<Problem>, String> {
+        in_words(read_countdown(content.as_bytes()))
     }
 
     const GOOD: &str = r#"{"question": "Using all the numbers 3, 8, 7, 2, create an expression that equals 20.", "answer": "8 + 2 + 7 + 3", "metadata": {"source_index": 0, "numbers": [3, 8, 7, 2], "target": 20, "difficulty": {"value": [1, 10]}}}"#;
@@ -132,7 +125,7 @@ mod tests {
     #[test]
     fn reads_countdown_rows() {
         let problems = countdown(&format!("{GOOD}\r\n\n{GOOD}\n")).unwrap();
-        assert_eq!(problems, [Countdown::new([2, 3, 7, 8], 20), Countdown::new([2, 3, 7, 8], 20)]);
+        assert_eq!(problems, [Countdown::new([2, 3, 7, 8], 20), Countdown::new([2, 3, 7, 8], 20)].map(Problem::from));
     }
 
     #[test]
@@ -163,11 +156,11 @@ mod tests {
         assert_eq!(countdown(&format!("\u{feff}{GOOD}\r\n{GOOD}\r\n")).unwrap().len(), 2);
         let wide: Vec<u8> = GOOD.encode_utf16().flat_map(u16::to_le_bytes).collect();
         for (bytes, what) in [(&wide[..], "this is UTF-16"), (b"PK\x03\x04\x14\0", "zip archive"), (b"<html>", "an HTML page")] {
-            let error = in_words(read_countdown(bytes, Path::new("FILE"), &CountdownConfig::default())).unwrap_err();
+            let error = in_words(read_countdown(bytes)).unwrap_err();
             assert!(error.starts_with("FILE:1: ") && error.contains(what), "{error}");
         }
         assert_eq!(countdown("\n \n").unwrap_err(), "FILE: no problems in it");
-        let error = in_words(read_countdown(b"\n\xff\xfe\n", Path::new("FILE"), &CountdownConfig::default())).unwrap_err();
+        let error = in_words(read_countdown(b"\n\xff\xfe\n")).unwrap_err();
         assert!(error.starts_with("FILE:2: expected UTF-8"), "{error}");
         let missing = load(Path::new("/no/such/file.jsonl")).unwrap_err().to_string();
         assert!(missing.starts_with("cannot read /no/such/file.jsonl: "), "{missing}");
@@ -176,8 +169,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let result = read_countdown(&bytes, Path::new("FILE"), &CountdownConfig::default());
-            prop_assert!(result.is_err()); // eighty random bytes are no Countdown problem
+            let result = read(&bytes, Path::new("FILE"), |row| if row.metadata.is_empty() { Err("nothing".into()) } else { Ok(()) });
+            prop_assert!(result.is_err()); // eighty random bytes hold no metadata
         }
     }
 }

@@ -1,21 +1,19 @@
 //! Problems, rewards, rollouts and Group Relative Policy Optimization.
 //!
-//! What a run is about, in the order in which a reader may want to open it: a [`Problem`] has a prompt; a policy answers with a
-//! [`Response`]; a [`Reward`] scores it through a verifier ([`verify`]); [`Behaviour`] says what the thinking did; and
-//! [`eval_stats`] what many answers prove. The [`corpus`] is what the base model learns from.
+//! What a run is about, in the order in which a reader may want to open it: a [`Task`](task::Task) has problems, and a [`Problem`] a
+//! prompt; a policy answers with a [`Response`]; a [`Reward`] scores it by what the problem says of it, through a verifier
+//! ([`verify`]); and [`eval_stats`] says what many answers prove. The [`corpus`] is what a base model learns from, the domains that are
+//! shipped are in [`tasks`]. A run is a list of stages ([`stage`]), which [`run`] drives.
 
-pub mod arithmetic;
-pub mod behaviour;
-pub mod chain_sum;
 mod chart;
 pub mod checksum;
 pub mod config;
 pub mod console;
 pub mod corpus;
 pub mod cost;
-pub mod countdown;
 pub mod eval_stats;
 pub mod evaluate;
+pub mod example;
 pub mod file_error;
 pub mod jsonl;
 pub mod memory;
@@ -23,27 +21,30 @@ pub mod metrics;
 pub mod objective;
 pub mod policy;
 pub mod pretrain;
-pub mod problem;
 mod progress;
 pub mod report;
+pub mod response;
 pub mod reward;
 pub mod rng;
 pub mod rollout;
 pub mod run;
 pub mod rundir;
 pub mod setup;
+pub mod stage;
+pub mod stages;
 pub mod state;
 pub mod step;
-mod task_error;
+pub mod task;
+pub mod tasks;
 pub mod tokenizer;
 pub mod trainer;
 pub mod verify;
-pub use behaviour::{Behaviour, Verdicts};
-pub use chain_sum::ChainSum;
-pub use corpus::{Batch, Corpus, Example};
-pub use countdown::{Countdown, CountdownConfig};
+
+pub use corpus::Corpus;
+pub use example::{Batch, Example};
 pub use jsonl::DataError;
-pub use problem::{Problem, ProblemSet, TaskError};
-pub use reward::{Accuracy, Combined, Format, Response, Reward};
+pub use response::Response;
+pub use reward::{Accuracy, Combined, Format, Reward, Rules};
 pub use rng::Rng;
+pub use task::{Problem, TaskError};
 pub use tokenizer::{EncodeError, Tokenizer, TokenizerError, token};

@@ -2,12 +2,11 @@
 
 use nn::{DeepseekV3ForCausalLM, Module};
 
+use crate::config::{BaseConfig, Kind, RlConfig, RunConfigError};
 use crate::rollout::TOGETHER;
 use crate::setup::Setup;
 use crate::step::MICRO_BATCH_TOKENS;
 
-/// Tokens a prompt may have beside the limit on its answer.
-pub(crate) const LONGEST_PROMPT: usize = 64;
 /// Tokens of an attempt with its check, about.
 const ATTEMPT: usize = 24;
 /// Bytes of a token to learn from: its id, and whether it counts.
@@ -15,17 +14,32 @@ const LEARNED: f64 = 9.0;
 /// Bytes of a sampled token: its id, log-probability and entropy, twice while answers are gathered, and its text.
 const SAMPLED: f64 = 36.0;
 
+/// The most tokens that a sequence of the run may have.
+///
+/// # Errors
+/// A stage's keys are refused.
+pub fn longest_sequence(setup: &Setup) -> Result<usize, RunConfigError> {
+    let mut limit = longest_answer(&setup.config.rl);
+    for stage in setup.config.stages.iter().filter(|stage| stage.kind == Kind::Grpo) {
+        limit = limit.max(longest_answer(&stage.reinforcement(&setup.config)?));
+    }
+    Ok(limit + setup.longest_prompt())
+}
+
+fn longest_answer(rl: &RlConfig) -> usize {
+    rl.max_completion_length.iter().map(|l| l.limit).max().unwrap_or(0)
+}
+
 /// The bytes that a run comes to hold beside its model, if answers grow as long as they may: what the optimizer and the saved state
 /// keep of each parameter, and what the hungriest of its stages holds at once. A working space of single operations comes on top.
-pub fn needed(setup: &Setup, model: &DeepseekV3ForCausalLM) -> u64 {
+///
+/// # Errors
+/// A stage's keys are refused.
+pub fn needed(setup: &Setup, model: &DeepseekV3ForCausalLM) -> Result<u64, RunConfigError> {
     let (c, config) = (model.config(), &setup.config);
-    let (base, rl, eval) = (&config.base, &config.rl, &config.eval);
     let n = |count: usize| count as f64;
     let threads = n(rayon::current_num_threads());
-
-    // The gradient; the moments; weights and moments of the last state, and once more as a file; the reference and its copy there.
-    let copies = 1 + 2 + 3 + 3 + if rl.beta > 0.0 { 2 } else { 0 };
-    let parameters = n(copies) * n(model.num_parameters());
+    let prompt = setup.longest_prompt();
 
     let heads = n(c.num_hidden_layers) * n(c.num_attention_heads) * n(c.qk_head_dim() + c.v_head_dim);
     let experts = n(c.moe_intermediate_size) * n(c.num_experts_per_tok + c.n_shared_experts);
@@ -33,20 +47,36 @@ pub fn needed(setup: &Setup, model: &DeepseekV3ForCausalLM) -> u64 {
     let activations = n(c.num_hidden_layers) * layer + 4.0 * heads;
     // Each thread learns from a part of a batch.
     let part = |longest: f64| threads * longest.max(n(MICRO_BATCH_TOKENS)) * activations * 4.0;
-
-    let text = |attempts: [usize; 2]| n(LONGEST_PROMPT + ATTEMPT * attempts[1]);
-    let batch = |rows: usize, longest: f64| n(rows) * longest * LEARNED + part(longest);
-    let long = if base.long_every > 0 { batch(base.long_batch_size, text(base.long_attempts)) } else { 0.0 };
-    let pretraining = batch(base.batch_size, text(base.drill_attempts)).max(long);
-
-    let longest = n(LONGEST_PROMPT) + n(rl.max_completion_length.iter().map(|l| l.limit).max().unwrap_or(0));
-    let answers = |problems: usize, each: usize| {
+    let answers = |problems: usize, each: usize, longest: f64| {
         let all = n(problems) * n(each);
         let side_by_side = all.min(threads * n(each.max(TOGETHER)));
         longest * (all * SAMPLED + side_by_side * heads * 4.0)
     };
-    let rollout = answers(rl.questions, rl.num_generations) + part(longest);
-    let held_out = setup.problems.held_out_countdown().len();
-    let measured = if setup.eval_file.is_some() { held_out } else { eval.problems.min(held_out) };
-    (4.0 * parameters + pretraining.max(rollout).max(answers(measured, eval.samples))) as u64
+    let imitation = |base: &BaseConfig| {
+        let text = |attempts: [usize; 2]| n(prompt + ATTEMPT * attempts[1]);
+        let batch = |rows: usize, longest: f64| n(rows) * longest * LEARNED + part(longest);
+        let long = if base.long_every > 0 { batch(base.long_batch_size, text(base.long_attempts)) } else { 0.0 };
+        batch(base.batch_size, text(base.drill_attempts)).max(long)
+    };
+    let reinforcement = |rl: &RlConfig| {
+        let longest = n(prompt + longest_answer(rl));
+        answers(rl.questions, rl.num_generations, longest) + part(longest)
+    };
+    let held_out = setup.pools[0].held_out().len();
+    let measured = if setup.eval_file.is_some() { held_out } else { config.eval.problems.min(held_out) };
+    let mut hungriest = answers(measured, config.eval.samples, n(longest_sequence(setup)?));
+    let mut references = 0;
+    for stage in &config.stages {
+        hungriest = hungriest.max(match stage.kind {
+            Kind::Pretrain => imitation(&stage.imitation(config)?),
+            Kind::Grpo => {
+                let rl = stage.reinforcement(config)?;
+                references = references.max(if rl.beta > 0.0 { 2 } else { 0 });
+                reinforcement(&rl)
+            }
+        });
+    }
+    // The gradient; the moments; weights and moments of the last state, and once more as a file; the reference and its copy there.
+    let parameters = n(1 + 2 + 3 + 3 + references) * n(model.num_parameters());
+    Ok((4.0 * parameters + hungriest) as u64)
 }

@@ -1,12 +1,13 @@
 //! `metrics.jsonl`: a line with the format, then a line per step and a line per evaluation.
 //!
-//! A value that a stage does not have is `null` (pre-training has no reward); a value that is not finite is never written, the
-//! writer refuses the record and names the key. A record is one `write`, so a run killed at any moment leaves at most one broken
+//! Values are named; a stage writes those that it has (pre-training has no reward). A value that is not finite is never written,
+//! the writer refuses the record and names the key. A record is one `write`, so a run killed at any moment leaves at most one broken
 //! line, the last, which [`read`] leaves out and [`MetricsWriter::resume`] removes.
+
+mod values;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
@@ -14,131 +15,52 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::behaviour::{Behaviour, ratio};
 use crate::checksum::checksum;
 use crate::eval_stats::Score;
 use crate::file_error::{FileError, cannot};
 use crate::rundir::RunFormat;
 
-/// A stage of the recipe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Stage {
-    /// Pre-training on traces and drills.
-    #[default]
-    #[serde(rename = "base")]
-    Base,
-    /// GRPO with rule rewards only.
-    #[serde(rename = "r1_zero")]
-    R1Zero,
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Base => "base",
-            Self::R1Zero => "R1-Zero",
-        })
-    }
-}
-
-/// What answers do, beside being right or wrong.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct BehaviourMetrics {
-    /// Expressions tried, per answer.
-    pub attempts: Option<f64>,
-    /// Attempts checked against the target, per answer, whatever the verdict.
-    pub checks: Option<f64>,
-    /// Checks whose verdict was "wrong", per answer.
-    pub failed_checks: Option<f64>,
-    /// Attempts begun right after a failed check, per answer.
-    pub retries: Option<f64>,
-    /// Share of failed checks after which another attempt was begun.
-    pub retry_rate: Option<f64>,
-    /// Share of verdicts that are true of the value they follow.
-    pub verdict_accuracy: Option<f64>,
-    /// Mean of that share on hits and on misses, so that calling everything a miss earns only one half.
-    pub balanced_verdict_accuracy: Option<f64>,
-    /// Share of the sums worked out that are right.
-    pub arithmetic_accuracy: Option<f64>,
-    /// Mean tokens of a right answer.
-    pub length_right: Option<f64>,
-    /// Mean tokens of a wrong answer.
-    pub length_wrong: Option<f64>,
-}
-
-impl BehaviourMetrics {
-    /// From the counts over some answers; lengths are left out, for the counts do not know them.
-    pub fn of(counts: &Behaviour, answers: usize) -> Self {
-        Self {
-            attempts: ratio(counts.attempts, answers),
-            checks: ratio(counts.checks, answers),
-            failed_checks: ratio(counts.failed_checks, answers),
-            retries: ratio(counts.retries, answers),
-            retry_rate: ratio(counts.retries, counts.failed_checks),
-            verdict_accuracy: counts.verdicts.accuracy(),
-            balanced_verdict_accuracy: counts.verdicts.balanced_accuracy(),
-            arithmetic_accuracy: ratio(counts.right_steps, counts.steps),
-            ..Self::default()
-        }
-    }
-}
+pub use values::Values;
 
 /// One training step.
+///
+/// Every stage has `loss` (where it trains), `lr`, `grad_norm`, `tokens` (those that went through the model, sampled and trained on),
+/// `tokens_per_second` and `seconds`. Stages that learn by reinforcement have, in TRL's words where it has them:
+///
+/// | name | value |
+/// |---|---|
+/// | `reward`, `reward_std`, `rewards/PART/mean` | mean reward of the rollout; mean over groups of its standard deviation; a part of it |
+/// | `frac_reward_zero_std` | share of groups whose answers all got the same reward: they teach nothing |
+/// | `accuracy`, `format` | share of right answers, and of those in the template |
+/// | `completion_length`, `max_completion_length`, `clipped_ratio` | mean tokens of an answer, their limit, the share that it cut |
+/// | `kl`, `entropy` | k3 estimate of the KL divergence from the reference, and entropy of the next token, per token in nats |
+/// | `clip_ratio` | share of tokens whose ratio was clipped |
+/// | `logprob_max_diff` | largest difference of a log-probability while sampling and in the training pass, over the step's first minibatch, before any update; 0 is bit for bit |
+/// | `expert_load/LAYER` | the busiest expert's load over the mean load |
+/// | `length_right`, `length_wrong` | mean tokens of right and of wrong answers |
+///
+/// and the columns of their tasks ([`Column`](crate::task::Column)).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepMetrics {
-    /// Its stage.
-    pub stage: Stage,
+    /// The stage's name.
+    pub stage: String,
     /// Steps done in this stage, this one included.
     pub step: usize,
-    /// Mean reward of the rollout.
-    pub reward: Option<f64>,
-    /// Mean over groups of the standard deviation of the reward.
-    pub reward_std: Option<f64>,
-    /// Share of groups whose answers all got the same reward: they teach nothing.
-    pub frac_reward_zero_std: Option<f64>,
-    /// Share of right answers.
-    pub accuracy: Option<f64>,
-    /// Share of answers in the template.
-    pub format: Option<f64>,
-    /// Mean tokens of an answer.
-    pub completion_length: Option<f64>,
-    /// The limit on them.
-    pub max_completion_length: Option<usize>,
-    /// Share of answers that the limit cut.
-    pub clipped_ratio: Option<f64>,
-    /// Mean k3 estimate of the KL divergence from the reference, per token.
-    pub kl: Option<f64>,
-    /// Mean entropy of the next-token distribution, in nats.
-    pub entropy: Option<f64>,
-    /// Share of tokens whose ratio was clipped.
-    pub clip_ratio: Option<f64>,
-    /// Largest |log-probability while sampling − log-probability in the training pass| over the answers of the step's first
-    /// minibatch, before any update; 0 is bit for bit.
-    pub logprob_max_diff: Option<f64>,
-    /// The loss.
-    pub loss: f64,
-    /// Norm of the whole gradient before clipping.
-    pub grad_norm: f64,
-    /// Learning rate.
-    pub lr: f64,
-    /// For each MoE layer the busiest expert's load over the mean load.
-    pub expert_load: Vec<f64>,
-    /// Tokens that went through the model, sampled and trained on.
-    pub tokens: u64,
-    /// Those per second.
-    pub tokens_per_second: f64,
-    /// Wall-clock seconds of the step.
-    pub seconds: f64,
-    /// What the answers did.
+    /// What came out.
     #[serde(flatten)]
-    pub behaviour: BehaviourMetrics,
+    pub values: Values,
 }
 
 impl StepMetrics {
-    /// A step of a stage with everything absent or 0, to be filled with `..`.
-    pub fn new(stage: Stage, step: usize) -> Self {
-        Self { stage, step, ..Self::default() }
+    /// The value of a name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values.get(name)
+    }
+
+    /// The busiest expert's load over the mean, in the layer where that is highest.
+    pub fn busiest_expert(&self) -> Option<f64> {
+        let loads = self.values.iter().filter(|(name, _)| name.starts_with("expert_load/")).map(|(_, load)| load);
+        loads.reduce(f64::max)
     }
 }
 
@@ -150,7 +72,7 @@ pub struct Scores {
     /// Intervals of the values that have one, by the value's key.
     pub ci: BTreeMap<String, [f64; 2]>,
     /// What the answers did.
-    pub behaviour: BehaviourMetrics,
+    pub behaviour: Values,
     /// By key: `pass@k` (unbiased estimator, arXiv 2107.03374), `cons@k` (accuracy of the majority of k answers, where one answer
     /// is right), `completion_length`, `format`, `clipped_ratio`.
     #[serde(flatten)]
@@ -177,16 +99,6 @@ impl Scores {
     }
 }
 
-/// The problems of an evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EvalTask {
-    /// The task that RL trains: many right answers per problem.
-    Countdown,
-    /// Sums in the base corpus that RL never sees: one right answer per problem, so that a majority means something.
-    ChainSum,
-}
-
 /// One answer, kept for the report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
@@ -204,11 +116,11 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalMetrics {
     /// The stage whose policy was measured.
-    pub stage: Stage,
+    pub stage: String,
     /// Steps done in that stage.
     pub step: usize,
-    /// Which problems.
-    pub task: EvalTask,
+    /// The task of its problems.
+    pub task: String,
     /// How many distinct ones.
     pub problems: usize,
     /// Answers sampled for each.
@@ -271,7 +183,7 @@ pub enum MetricsError {
         /// NaN or an infinity.
         value: f64,
         /// Where it arose.
-        stage: Stage,
+        stage: String,
         /// Where it arose.
         step: usize,
     },
@@ -306,11 +218,11 @@ impl Record {
         // JSON would write NaN as null; TOML's value keeps it, with its key.
         let value = toml::Value::try_from(self).expect("a record is a TOML table");
         let (stage, step) = match self {
-            Self::Step(s) => (s.stage, s.step),
-            Self::Eval(e) => (e.stage, e.step),
+            Self::Step(s) => (&s.stage, s.step),
+            Self::Eval(e) => (&e.stage, e.step),
         };
         match non_finite(&value, "") {
-            Some((key, value)) => Err(MetricsError::NonFinite { key, value, stage, step }),
+            Some((key, value)) => Err(MetricsError::NonFinite { key, value, stage: stage.clone(), step }),
             None => Ok(()),
         }
     }

@@ -14,12 +14,14 @@
 //! | `Grpo` | `1 / (N·|o_i|)`: every answer counts alike |
 //! | `Dapo` | `1 / Σ|o_i|`: every token counts alike (arXiv:2503.14476; its clip-higher is `epsilon_high`) |
 //! | `DrGrpo` | `1 / (N·limit)`: length is no lever (arXiv:2503.20783; goes with [`ScaleRewards::None`]) |
+//! | `Cispo` | as `Dapo`, and in the place of the minimum stands `sg(clip(ρ_it, 1 − ε, 1 + ε)) A_i log π`, whose weight has no gradient (arXiv:2506.13585) |
 //!
-//! The R1 paper writes one ratio for a whole answer; DeepSeekMath and every trainer use one per token. Both are here, see
-//! [`ImportanceSampling`].
+//! The R1 paper writes one ratio for a whole answer, the product of its tokens'; GSPO takes their geometric mean (arXiv:2507.18071, goes
+//! with `Grpo`); DeepSeekMath and every trainer use one per token. All are here, see [`ImportanceSampling`].
 //!
 //! Ratios are exponentials, and a policy may move as far as it likes. Loss and gradient are finite for every finite log-probability:
-//! a ratio is the paper's up to e^81 in f32 (e^702 in f64) and stays there beyond, with a gradient of 0, as a clipped one has.
+//! a ratio is the paper's up to e^81 in f32 (e^702 in f64) and stays there beyond, with a gradient of 0, as a clipped one has (but for
+//! CISPO's, which is clipped in order to keep it).
 
 use autograd::Var;
 use tensor::{DType, Device, Tensor};
@@ -84,7 +86,7 @@ pub fn advantages(rewards: &[f64], scale: ScaleRewards) -> Vec<f64> {
 pub fn token_weight(loss_type: LossType, length: usize, answers: usize, tokens: usize, limit: usize) -> f64 {
     let shared_by = match loss_type {
         LossType::Grpo => answers * length,
-        LossType::Dapo => tokens,
+        LossType::Dapo | LossType::Cispo => tokens,
         LossType::DrGrpo => answers * limit,
     };
     if shared_by == 0 { 0.0 } else { 1.0 / shared_by as f64 }
@@ -129,6 +131,8 @@ pub struct Objective {
     pub beta: f64,
     /// One ratio per token or one per answer.
     pub importance_sampling: ImportanceSampling,
+    /// What is made of the ratio; the weights of [`Fixed`] are the caller's.
+    pub loss_type: LossType,
 }
 
 impl From<&RlConfig> for Objective {
@@ -138,6 +142,7 @@ impl From<&RlConfig> for Objective {
             epsilon_high: rl.epsilon_high.unwrap_or(rl.epsilon),
             beta: rl.beta,
             importance_sampling: rl.importance_sampling_level,
+            loss_type: rl.loss_type,
         }
     }
 }
@@ -162,12 +167,20 @@ impl Objective {
         let difference = log_ratio(&logp, &Var::from(&old));
         let ratio = match self.importance_sampling {
             ImportanceSampling::Token => difference.clone(),
-            ImportanceSampling::Sequence => difference.sum(1, true).broadcast_to(logp.shape().to_vec()),
+            ImportanceSampling::Sequence => {
+                // Divided first: a sum of many may be too large.
+                let lengths = Var::from(&mask.sum(1, true).clamp_min(1.0));
+                difference.div(&lengths).sum(1, true).broadcast_to(logp.shape().to_vec())
+            }
+            ImportanceSampling::Product => difference.sum(1, true).broadcast_to(logp.shape().to_vec()),
         };
         let ratio = ratio.clamp_max(most_exponent).exp();
         let a = Var::from(&advantages);
         let clipped = ratio.clamp(1.0 - self.epsilon, 1.0 + self.epsilon_high);
-        let surrogate = ratio.mul(&a).minimum(&clipped.mul(&a));
+        let surrogate = match self.loss_type {
+            LossType::Cispo => Var::from(&clipped.value()).mul(&a).mul(&logp),
+            _ => ratio.mul(&a).minimum(&clipped.mul(&a)),
+        };
         let (mut penalty, mut kl) = (surrogate.neg(), 0.0);
         if let Some(reference) = &fixed.reference {
             let d = log_ratio(&Var::from(&reference.to_dtype(dtype)), &logp).clamp_max(most_exponent);
@@ -176,12 +189,15 @@ impl Objective {
             penalty = penalty.add(&k3.mul(self.beta));
         }
         let r = ratio.value();
-        let above = r.gt(1.0 + self.epsilon_high).logical_and(&advantages.gt(0.0));
-        let below = r.lt(1.0 - self.epsilon).logical_and(&advantages.lt(0.0));
+        let (above, below) = (r.gt(1.0 + self.epsilon_high), r.lt(1.0 - self.epsilon));
+        let clips = match self.loss_type {
+            LossType::Cispo => above.logical_or(&below),
+            _ => above.logical_and(&advantages.gt(0.0)).logical_or(&below.logical_and(&advantages.lt(0.0))),
+        };
         Loss {
             loss: penalty.clamp(-most_term, most_term).mul(&Var::from(&weights)).sum((), false),
             kl,
-            clipped: total(&above.logical_or(&below).to_dtype(dtype).mul(&mask)),
+            clipped: total(&clips.to_dtype(dtype).mul(&mask)),
             max_diff: difference.value().to_f64_vec().iter().fold(0.0, |most, d| d.abs().max(most)),
         }
     }

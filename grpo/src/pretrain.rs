@@ -5,7 +5,7 @@ use nn::{AdamW, DeepseekV3ForCausalLM, ForwardOptions};
 use tensor::{CrossEntropy, DType, Reduction, Tensor};
 
 use crate::config::BaseConfig;
-use crate::corpus::{Batch, Example};
+use crate::example::{Batch, Example};
 use crate::step::{Load, StepError, add_load, finite, load_ratios, micro_batches};
 
 /// What a step of pre-training did.

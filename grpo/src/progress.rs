@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::chart::Unit;
 use crate::console::say;
-use crate::metrics::{Answer, Stage, StepMetrics};
+use crate::metrics::{Answer, StepMetrics};
 
 /// Plain lines come at most this often.
 const EVERY: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ const WIDTH: usize = 100;
 /// The progress of one stage, on standard error.
 #[derive(Debug)]
 pub struct StageProgress {
-    stage: Stage,
+    stage: String,
     total: usize,
     done: usize,
     /// None where standard error is no terminal.
@@ -31,22 +31,22 @@ pub struct StageProgress {
 
 impl StageProgress {
     /// Begins a stage of `total` steps of which `done` were made before (0, unless a run is resumed).
-    pub fn new(stage: Stage, total: usize, done: usize) -> Self {
+    pub fn new(stage: &str, total: usize, done: usize) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = "{prefix:>8.bold} {bar:24.cyan/dim} {pos}/{len}  {msg}";
             let style = ProgressStyle::with_template(style).expect("a valid template").progress_chars("━━─");
             let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
             bar.set_style(style);
-            bar.set_prefix(stage.to_string());
+            bar.set_prefix(stage.to_owned());
             bar.set_position(done as u64);
             bar
         });
-        Self { stage, total, done, bar, last_line: None, recent: VecDeque::new() }
+        Self { stage: stage.to_owned(), total, done, bar, last_line: None, recent: VecDeque::new() }
     }
 
     /// Shows a step that has just been made.
     pub fn step(&mut self, step: &StepMetrics) {
-        self.recent.push_back(step.seconds);
+        self.recent.push_back(step.get("seconds").unwrap_or(0.0));
         if self.recent.len() > WINDOW {
             self.recent.pop_front();
         }
@@ -96,30 +96,28 @@ impl StageProgress {
     }
 }
 
-/// The values of a step that say how it goes.
+/// The values of a step that say how it goes, if it has them: their names, and how they are shown.
+const SHOWN: [(&str, fn(f64) -> String); 8] = [
+    ("reward", |v| format!("reward {v:.2}")),
+    ("accuracy", |v| format!("right {}", Unit::Share.format(v))),
+    ("consistency", |v| format!("consistent {}", Unit::Share.format(v))),
+    ("pairs_right", |v| format!("pairs right {}", Unit::Share.format(v))),
+    ("kept", |v| format!("kept {v:.0}")),
+    ("completion_length", |v| format!("length {v:.0}")),
+    ("failed_checks", |v| format!("failed checks {v:.1}")),
+    ("tokens_per_second", |v| format!("{v:.0} tokens/s")),
+];
+
 fn describe(s: &StepMetrics) -> String {
     let mut words = Vec::new();
-    match s.stage {
-        Stage::Base => words.push(format!("loss {:.3}", s.loss)),
-        Stage::R1Zero => {
-            if let Some(v) = s.reward {
-                words.push(format!("reward {v:.2}"));
-            }
-            if let Some(v) = s.accuracy {
-                words.push(format!("right {}", Unit::Share.format(v)));
-            }
-            if let Some(v) = s.completion_length {
-                words.push(format!("length {v:.0}"));
-            }
-            if let Some(v) = s.behaviour.failed_checks {
-                words.push(format!("failed checks {v:.1}"));
-            }
-            if s.frac_reward_zero_std == Some(1.0) {
-                words.push("each question's answers all got the same reward: nothing to learn from".into());
-            }
-        }
+    // Of reinforcement it says nothing.
+    if let (Some(loss), None) = (s.get("loss"), s.get("reward")) {
+        words.push(format!("loss {loss:.3}"));
     }
-    words.push(format!("{:.0} tokens/s", s.tokens_per_second));
+    words.extend(SHOWN.iter().filter_map(|(name, show)| s.get(name).map(show)));
+    if s.get("frac_reward_zero_std") == Some(1.0) {
+        words.insert(words.len() - 1, "each question's answers all got the same reward: nothing to learn from".into());
+    }
     words.join("  ")
 }
 
@@ -146,15 +144,17 @@ fn shortened(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Values;
 
     #[test]
     fn a_step_in_a_line() {
-        let mut s = StepMetrics::new(Stage::R1Zero, 3);
-        (s.reward, s.accuracy, s.completion_length) = (Some(0.5), Some(0.481), Some(83.4));
-        s.tokens_per_second = 8123.4;
-        assert_eq!(describe(&s), "reward 0.50  right 48.1\u{202f}%  length 83  8123 tokens/s");
-        (s.reward, s.frac_reward_zero_std) = (Some(0.0), Some(1.0));
-        assert!(describe(&s).contains("all got the same reward"), "{}", describe(&s));
+        let of = |values: Values| describe(&StepMetrics { stage: "r1_zero".into(), step: 3, values });
+        let speed = ("tokens_per_second", 8123.4);
+        let values = Values::new().with("loss", 0.01).with("reward", 0.5).with("accuracy", 0.481).with("completion_length", 83.4);
+        assert_eq!(of(values.with(speed.0, speed.1)), "reward 0.50  right 48.1\u{202f}%  length 83  8123 tokens/s");
+        let values = Values::new().with("reward", 0.0).with("frac_reward_zero_std", 1.0).with(speed.0, speed.1);
+        assert_eq!(of(values).split("  ").nth(1), Some("each question's answers all got the same reward: nothing to learn from"));
+        assert_eq!(of(Values::new().with("loss", 0.25).with(speed.0, speed.1)), "loss 0.250  8123 tokens/s");
         assert_eq!([9.6, 75.0, 3700.0].map(duration), ["10 s", "1:15", "1:01 h"]);
     }
 

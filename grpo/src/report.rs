@@ -14,10 +14,10 @@ use std::{
 use nn::write_atomic;
 
 use crate::chart;
-use crate::config::{RunConfig, RunConfigError};
+use crate::config::{Kind, RunConfig, RunConfigError};
 use crate::cost::Summary;
 use crate::file_error::{FileError, cannot};
-use crate::metrics::{self, EvalMetrics, EvalTask, MetricsError, Record, Stage, StepMetrics};
+use crate::metrics::{self, EvalMetrics, MetricsError, Record, StepMetrics};
 use crate::rundir::{CONFIG, EVAL, METRICS, SUMMARY, read_formatted};
 use crate::setup::{SetupError, SetupFile};
 
@@ -89,14 +89,24 @@ impl Recorded {
         };
         let base = match SetupFile::read(dir)?.base {
             Some(_) => Base::Given,
-            None if config.base.steps == 0 => Base::Untrained,
+            None if config.stages[0].kind != Kind::Pretrain || config.stages[0].imitation(&config)?.steps == 0 => Base::Untrained,
             None => Base::Trained,
         };
         Ok(Self { config, records, summary, own_eval: dir.join(EVAL).is_file(), base })
     }
 
+    /// The name of the stage that is the base of the others.
+    pub fn base_stage(&self) -> &str {
+        &self.config.stages[0].name
+    }
+
+    /// The names of the stages that reinforce, in their order.
+    pub fn rl_stages(&self) -> impl Iterator<Item = &str> {
+        self.config.stages.iter().filter(|stage| stage.kind == Kind::Grpo).map(|stage| stage.name.as_str())
+    }
+
     /// The steps of a stage.
-    pub fn steps(&self, stage: Stage) -> impl Iterator<Item = &StepMetrics> {
+    pub fn steps(&self, stage: &str) -> impl Iterator<Item = &StepMetrics> {
         let steps = self.records.iter().filter_map(|r| match r {
             Record::Step(s) => Some(s),
             Record::Eval(_) => None,
@@ -104,25 +114,77 @@ impl Recorded {
         steps.filter(move |s| s.stage == stage)
     }
 
+    /// The steps of reinforcement, each with its place on an axis on which the stages follow one another.
+    pub fn rl_steps(&self) -> Vec<(usize, &StepMetrics)> {
+        let mut all = Vec::new();
+        let mut before = 0;
+        for stage in self.rl_stages() {
+            all.extend(self.steps(stage).map(|s| (before + s.step, s)));
+            before = all.last().map_or(before, |(at, _)| *at);
+        }
+        all
+    }
+
+    /// The place of an evaluation on that axis: the base stage stands at 0, other stages that do not reinforce nowhere.
+    pub fn place(&self, e: &EvalMetrics) -> Option<usize> {
+        if e.stage == self.base_stage() {
+            return Some(0);
+        }
+        let mut before = 0;
+        for stage in self.rl_stages() {
+            if stage == e.stage {
+                return Some(before + e.step);
+            }
+            before += self.steps(stage).last().map_or(0, |s| s.step);
+        }
+        None
+    }
+
     /// The RL steps in which the answers to each question all got the same reward, and those of them in which that was 0.
     pub fn steps_without_advantage(&self) -> (usize, usize) {
-        let same = self.steps(Stage::R1Zero).filter(|s| s.frac_reward_zero_std == Some(1.0));
-        same.fold((0, 0), |(all, zero), s| (all + 1, zero + usize::from(s.reward == Some(0.0))))
+        let steps = self.rl_steps().into_iter().map(|(_, s)| s);
+        let same = steps.filter(|s| s.get("frac_reward_zero_std") == Some(1.0));
+        same.fold((0, 0), |(all, zero), s| (all + 1, zero + usize::from(s.get("reward") == Some(0.0))))
+    }
+
+    /// The tasks that were measured, the first of which the run is about.
+    pub fn tasks(&self) -> Vec<&str> {
+        let mut tasks = Vec::new();
+        for e in self.all_evals() {
+            if !tasks.contains(&e.task.as_str()) {
+                tasks.push(&e.task);
+            }
+        }
+        tasks
+    }
+
+    fn all_evals(&self) -> impl Iterator<Item = &EvalMetrics> {
+        self.records.iter().filter_map(|r| match r {
+            Record::Eval(e) => Some(e),
+            Record::Step(_) => None,
+        })
     }
 
     /// The evaluations on a task.
-    pub fn evals(&self, task: EvalTask) -> impl Iterator<Item = &EvalMetrics> {
-        let evals = self.records.iter().filter_map(|r| match r {
-            Record::Eval(e) => Some(e),
-            Record::Step(_) => None,
-        });
-        evals.filter(move |e| e.task == task)
+    pub fn evals(&self, task: &str) -> impl Iterator<Item = &EvalMetrics> {
+        self.all_evals().filter(move |e| e.task == task)
     }
 
-    /// The evaluations on a task of the base model and, after at least one RL step, of the policy as it is now.
-    pub fn before_and_after(&self, task: EvalTask) -> (Option<&EvalMetrics>, Option<&EvalMetrics>) {
-        let last = |stage| self.evals(task).filter(|e| e.stage == stage).last();
-        (last(Stage::Base), last(Stage::R1Zero))
+    /// The evaluations on the task that the run is about.
+    pub fn main_evals(&self) -> impl Iterator<Item = &EvalMetrics> {
+        let task = self.all_evals().next().map_or("", |e| e.task.as_str());
+        self.evals(task)
+    }
+
+    /// The evaluations on a task of the base model and, after at least one step of another stage, of the policy as it is now.
+    pub fn before_and_after(&self, task: &str) -> (Option<&EvalMetrics>, Option<&EvalMetrics>) {
+        let base = self.evals(task).filter(|e| e.stage == self.base_stage()).last();
+        (base, self.evals(task).filter(|e| e.stage != self.base_stage()).last())
+    }
+
+    /// As [`before_and_after`](Self::before_and_after), on the task that the run is about.
+    pub fn main_before_and_after(&self) -> (Option<&EvalMetrics>, Option<&EvalMetrics>) {
+        self.tasks().first().map_or((None, None), |task| self.before_and_after(task))
     }
 }
 

@@ -1,79 +1,7 @@
-//! What a response is, and what it is worth.
+//! What a response is worth.
 
-use std::ops::Range;
-
-use crate::problem::Problem;
-use crate::tokenizer::Tokenizer;
-use crate::verify::Uses;
-
-/// What a policy wrote after a prompt, taken apart. The only place where a response is parsed.
-///
-/// The prompt ends with `<think>`, so that a response which keeps to the template reads
-/// `thinking</think><answer>answer</answer><eos>`, with no other tag in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
-    text: String,
-    length: usize,
-    think: Range<usize>,
-    answer: Option<Range<usize>>,
-    finished: bool,
-}
-
-const END: &str = "<eos>";
-
-impl Response {
-    /// Takes apart the tokens that were generated; what follows an `<eos>` is ignored.
-    pub fn from_tokens(tokenizer: &Tokenizer, tokens: &[i64]) -> Response {
-        let end = tokens.iter().position(|&id| id == crate::token::EOS);
-        let tokens = &tokens[..end.map_or(tokens.len(), |end| end + 1)];
-        Self::from_text(tokenizer.decode(tokens), tokens.len())
-    }
-
-    /// Takes apart a text of `length` tokens.
-    pub fn from_text(text: impl Into<String>, length: usize) -> Response {
-        let mut text = text.into();
-        let end = text.find(END);
-        text.truncate(end.map_or(text.len(), |end| end + END.len()));
-        let close = text.find("</think>");
-        let mut response =
-            Response { think: 0..close.or(end).unwrap_or(text.len()), answer: None, finished: end.is_some(), length, text };
-        response.answer = response.find_answer();
-        response
-    }
-
-    fn find_answer(&self) -> Option<Range<usize>> {
-        let rest = self.text.get(self.think.end..)?;
-        let answer = rest.strip_prefix("</think><answer>")?.strip_suffix("</answer><eos>")?;
-        let start = self.think.end + "</think><answer>".len();
-        let no_tag = |part: &str| !part.contains(['<', '>']);
-        (no_tag(self.think()) && no_tag(answer)).then_some(start..start + answer.len())
-    }
-
-    /// All of it, up to and with the `<eos>`.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// How many tokens it has, its `<eos>` counted.
-    pub fn length(&self) -> usize {
-        self.length
-    }
-
-    /// The thinking: what stands before `</think>`, or everything if thinking never ended.
-    pub fn think(&self) -> &str {
-        &self.text[self.think.clone()]
-    }
-
-    /// The text between the answer tags, if the response is finished and keeps to the template.
-    pub fn answer(&self) -> Option<&str> {
-        self.answer.clone().map(|range| &self.text[range])
-    }
-
-    /// Whether it ended by itself. A response that is not finished was cut off at the length limit.
-    pub fn finished(&self) -> bool {
-        self.finished
-    }
-}
+use crate::response::Response;
+use crate::task::Problem;
 
 /// A rule that scores responses. Implement it to train on your own.
 ///
@@ -86,7 +14,7 @@ impl Response {
 ///         1.0 / (1.0 + response.length() as f64)
 ///     }
 /// }
-/// let problem = Problem::from(grpo::Countdown::new([1, 2], 3));
+/// let problem = Problem::from(grpo::tasks::Countdown::new([1, 2], 3));
 /// assert_eq!(Brevity.score(&problem, &Response::from_text("1+2=3", 5)), 1.0 / 6.0);
 /// ```
 pub trait Reward: Send + Sync {
@@ -97,11 +25,8 @@ pub trait Reward: Send + Sync {
 }
 
 /// 1 for a right answer in the template, else 0: the accuracy reward of DeepSeek-R1 (arXiv:2501.12948, section 2.2.2).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Accuracy {
-    /// The rule for a Countdown's numbers.
-    pub uses: Uses,
-}
+#[derive(Clone, Copy, Debug)]
+pub struct Accuracy;
 
 impl Reward for Accuracy {
     fn name(&self) -> &str {
@@ -109,7 +34,7 @@ impl Reward for Accuracy {
     }
 
     fn score(&self, problem: &Problem, response: &Response) -> f64 {
-        let right = response.answer().is_some_and(|answer| problem.is_right(answer, self.uses));
+        let right = response.answer().is_some_and(|answer| problem.is_right(answer));
         f64::from(u8::from(right))
     }
 }
@@ -117,7 +42,7 @@ impl Reward for Accuracy {
 /// 1 for a finished response that keeps to the template, else 0, whatever the answer.
 ///
 /// Given the same weight as accuracy it rewards short guesses, which keep to the template most surely.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Format;
 
 impl Reward for Format {
@@ -130,11 +55,35 @@ impl Reward for Format {
     }
 }
 
+/// The parts that a task gives its responses, each with a weight: the rules of a run. A part without a weight counts nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    weights: Vec<(String, f64)>,
+}
+
+impl Rules {
+    /// The rules with these weights, by the parts' names.
+    pub fn new(weights: impl IntoIterator<Item = (String, f64)>) -> Rules {
+        Rules { weights: weights.into_iter().collect() }
+    }
+}
+
+impl Reward for Rules {
+    fn name(&self) -> &str {
+        "rules"
+    }
+
+    fn score(&self, problem: &Problem, response: &Response) -> f64 {
+        let weight = |name: &str| self.weights.iter().find(|(of, _)| of == name).map_or(0.0, |(_, weight)| *weight);
+        problem.parts(response).iter().map(|(name, value)| weight(name) * value).sum()
+    }
+}
+
 /// A weighted sum of rewards.
 ///
 /// ```
 /// use grpo::{Accuracy, Combined, Format, Reward};
-/// let reward = Combined::new().with(1.0, Accuracy::default()).with(0.1, Format);
+/// let reward = Combined::new().with(1.0, Accuracy).with(0.1, Format);
 /// assert_eq!(reward.name(), "1*accuracy+0.1*format");
 /// ```
 #[derive(Default)]
@@ -181,45 +130,13 @@ impl Reward for Combined {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::countdown::Countdown;
-    use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
+    use crate::tasks::Countdown;
+    use crate::tokenizer::Tokenizer;
+    use proptest::prelude::{any, prop_assert, proptest};
 
     fn response(text: &str) -> Response {
         let tokenizer = Tokenizer::new();
         Response::from_tokens(&tokenizer, &tokenizer.encode(text).unwrap())
-    }
-
-    #[test]
-    fn a_response_is_taken_apart() {
-        let whole = response("2+4=6?6v</think><answer>2+4</answer><eos><pad><pad>");
-        assert_eq!((whole.think(), whole.answer(), whole.finished()), ("2+4=6?6v", Some("2+4"), true));
-        assert_eq!(whole.length(), 15);
-        assert!(whole.text().ends_with("<eos>"));
-
-        let cut = response("2+4=6?7x");
-        assert_eq!((cut.think(), cut.answer(), cut.finished()), ("2+4=6?7x", None, false));
-        let cut_late = response("2+4=6</think><answer>2+4</answer>");
-        assert_eq!((cut_late.think(), cut_late.answer(), cut_late.finished()), ("2+4=6", None, false));
-        let silent = response("2+4<eos>");
-        assert_eq!((silent.think(), silent.answer(), silent.finished()), ("2+4", None, true));
-    }
-
-    #[test]
-    fn only_the_template_has_an_answer() {
-        for text in [
-            "<answer>3</answer><eos>",
-            "1</think>2<answer>3</answer><eos>",
-            "1</think><answer>3</answer>2<eos>",
-            "1<think></think><answer>3</answer><eos>",
-            "1</think></think><answer>3</answer><eos>",
-            "1</think><answer>3</think></answer><eos>",
-            "1</think><answer>3</answer><answer>3</answer><eos>",
-            "1<pad></think><answer>3</answer><eos>",
-            "1</think><answer>3<eos>",
-        ] {
-            assert_eq!(response(text).answer(), None, "{text}");
-        }
-        assert_eq!(response("</think><answer></answer><eos>").answer(), Some(""));
     }
 
     #[test]
@@ -229,29 +146,23 @@ mod tests {
         let wrong = response("</think><answer>4-2</answer><eos>");
         let broken = response("</think>4+2<eos>");
         let scores = |reward: &dyn Reward| [&right, &wrong, &broken].map(|response| reward.score(&problem, response));
-        assert_eq!(scores(&Accuracy::default()), [1.0, 0.0, 0.0]);
+        assert_eq!(scores(&Accuracy), [1.0, 0.0, 0.0]);
         assert_eq!(scores(&Format), [1.0, 1.0, 0.0]);
-        let both = Combined::new().with(2.0, Accuracy::default()).with(0.5, Format);
+        let both = Combined::new().with(2.0, Accuracy).with(0.5, Format);
         assert_eq!(scores(&both), [2.5, 0.5, 0.0]);
+        let rules = Rules::new([("accuracy".into(), 2.0), ("format".into(), 0.5)]);
+        assert_eq!(scores(&rules), scores(&both));
+        assert_eq!(scores(&Rules::new([("consistency".into(), 1.0)])), [0.0; 3]);
         let names: Vec<_> = both.parts().map(|(weight, reward)| (weight, reward.name())).collect();
         assert_eq!(names, [(2.0, "accuracy"), (0.5, "format")]);
     }
 
     proptest! {
         #[test]
-        fn any_tokens_are_taken_apart(tokens in prop::collection::vec(-1i64..31, 0..40)) {
-            let response = Response::from_tokens(&Tokenizer::new(), &tokens);
-            let eos = tokens.iter().position(|&id| id == crate::token::EOS);
-            prop_assert_eq!(response.finished(), eos.is_some());
-            prop_assert_eq!(response.length(), eos.map_or(tokens.len(), |at| at + 1));
-            prop_assert!(response.text().starts_with(response.think()));
-        }
-
-        #[test]
         fn any_text_is_scored(think in any::<String>(), answer in any::<String>()) {
             let text = format!("{think}</think><answer>{answer}</answer><eos>");
             let response = Response::from_text(text, 1);
-            let score = Accuracy::default().score(&Problem::from(Countdown::new([2, 4], 6)), &response);
+            let score = Accuracy.score(&Problem::from(Countdown::new([2, 4], 6)), &response);
             prop_assert!(score == 0.0 || score == 1.0);
         }
     }

@@ -3,9 +3,9 @@
 use nn::{DeepseekV3ForCausalLM, Generate, GenerateError, Sampling, row_seed};
 use rayon::prelude::*;
 
-use crate::behaviour::Behaviour;
-use crate::problem::Problem;
-use crate::reward::{Response, Reward};
+use crate::response::Response;
+use crate::reward::Reward;
+use crate::task::{Counts, Problem};
 use crate::tokenizer::{Tokenizer, token};
 
 /// Answers that are sampled side by side, at most. Each part of a rollout has a thread of its own: that its steps wait for nobody is
@@ -58,8 +58,10 @@ pub struct Sample {
     pub entropies: Vec<f32>,
     /// The answer taken apart.
     pub response: Response,
-    /// What its thinking did.
-    pub behaviour: Behaviour,
+    /// What was counted in it.
+    pub counts: Counts,
+    /// What it is worth, by part.
+    pub parts: Vec<(&'static str, f64)>,
     /// What the reward says.
     pub reward: f64,
     /// Whether it is right.
@@ -152,7 +154,8 @@ pub fn rollout_with(
         Ok(Sample {
             problem: answer.prompt,
             prompt: prompts[answer.prompt].clone(),
-            behaviour: Behaviour::of(problem, &response),
+            counts: problem.observe(&response),
+            parts: problem.parts(&response),
             reward: value,
             correct: accuracy.score(problem, &response) == 1.0,
             response,

@@ -15,7 +15,7 @@ use crate::file_error::{FileError, cannot};
 const LOCK: &str = ".lock";
 
 /// The format of a run folder's files, raised whenever older ones are not understood any more.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// The complete configuration.
 pub const CONFIG: &str = "config.toml";

@@ -3,18 +3,20 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nn::Notice;
 use serde::{Deserialize, Serialize};
 use tensor::Device;
 
-use crate::config::{Control, RunConfig, RunConfigError};
-use crate::countdown::CountdownConfig;
-use crate::jsonl::{self, DataError, read_countdown};
-use crate::problem::{Problem, ProblemSet, TaskError};
+use crate::config::{Control, Kind, RlConfig, RunConfig, RunConfigError};
+use crate::jsonl::{self, DataError};
 use crate::rng::Rng;
 use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, RunFormat, SETUP, check_resumable, read_formatted};
 use crate::state::{self, StateError};
+use crate::task::{Lesson, Pool, Problem, Task, TaskError};
+use crate::tasks::{self, jsonl::JsonlTask};
+use crate::tokenizer::Tokenizer;
 
 /// A setup that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,33 @@ pub enum SetupError {
     /// The ranges of the task.
     #[error(transparent)]
     Task(#[from] TaskError),
+    /// A name that no task has.
+    #[error("tasks: expected names that are built in ({}) or of a [[jsonl]], found {name:?}", tasks::BUILT_IN.join(", "))]
+    UnknownTask {
+        /// The name.
+        name: String,
+    },
+    /// A stage that mixes a task in which the run does not have.
+    #[error("stage `{stage}`: expected `tasks` to name tasks of the run ({}), found {found:?}", known.join(", "))]
+    UnknownMixed {
+        /// The stage.
+        stage: String,
+        /// The tasks that there are.
+        known: Vec<String>,
+        /// What it names.
+        found: String,
+    },
+    /// A task that has nothing to imitate, in a run that pre-trains on it.
+    #[error("task `{0}` has no traces to imitate: give it lessons, or the run a base model (--base) or a base stage of 0 steps")]
+    NoTraces(String),
+    /// A run with tasks of its user's, resumed without them.
+    #[error("this run has tasks of its own ({}): expected them with Run::resume_with, found ({})", expected.join(", "), found.join(", "))]
+    OtherTasks {
+        /// Their names.
+        expected: Vec<String>,
+        /// The names of those given.
+        found: Vec<String>,
+    },
     /// A file of problems of which none may be trained on.
     #[error("{}: every problem in it is held out, none is left to train on", .0.display())]
     AllHeldOut(PathBuf),
@@ -81,13 +110,32 @@ fn how(control: Option<Control>) -> String {
     control.map_or("without a --control".into(), |control| format!("with --control {control}"))
 }
 
+/// The pools of a configuration's tasks that need no file.
+///
+/// # Errors
+/// A range makes no task, or a name is of no task that is built in.
+pub fn pools(config: &RunConfig) -> Result<Vec<Pool>, SetupError> {
+    let mut pools = Vec::new();
+    for name in &config.tasks {
+        let task = tasks::built_in(name, &config.task, &config.base.habits())?.ok_or_else(|| SetupError::UnknownTask { name: name.clone() })?;
+        pools.push(Pool::new(task, &Tokenizer::new())?);
+    }
+    Ok(pools)
+}
+
 /// What a run is made of.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Every hyperparameter, a control experiment already applied.
     pub config: RunConfig,
-    /// Problems to train on and those held out.
-    pub problems: ProblemSet,
+    /// The tasks, each with the problems to train on and those held out. The first is what the run is about.
+    pub pools: Vec<Pool>,
+    /// What all of them are written with.
+    pub tokenizer: Tokenizer,
+    /// The files of `[[jsonl]]` tasks by their names in a run folder, and the text of each.
+    data: Vec<(String, Vec<u8>)>,
+    /// The names of the tasks that a user's program brought.
+    own_tasks: Vec<String>,
     /// The text of the user's own evaluation set, of which the base model and the final policy answer every problem. Kept in memory:
     /// the file may lie in an older run's folder, which is about to be moved, or be a pipe.
     pub eval_file: Option<Vec<u8>>,
@@ -115,6 +163,8 @@ pub(crate) struct SetupFile {
     control: Option<Control>,
     device: String,
     command: String,
+    #[serde(default)]
+    own_tasks: Vec<String>,
 }
 
 impl SetupFile {
@@ -136,54 +186,128 @@ pub fn device_of(folder: &Path) -> Result<String, SetupError> {
 }
 
 impl Setup {
-    /// A setup with the problems that the configuration describes.
+    /// A setup with the tasks that the configuration describes.
     ///
     /// # Errors
-    /// A value out of range.
-    pub fn new(
+    /// A value out of range, or a file of problems that cannot be read.
+    pub fn new(config: RunConfig, control: Option<Control>, base: Option<PathBuf>, device: Device) -> Result<Setup, SetupError> {
+        Self::reading(config, control, base, device, None)
+    }
+
+    /// A setup with a user's own tasks, the first of which the run is about, in the place of those that the configuration names.
+    ///
+    /// # Errors
+    /// A value out of range, or a task whose problems cannot be written.
+    pub fn with_tasks(config: RunConfig, tasks: Vec<Arc<dyn Task>>, base: Option<PathBuf>, device: Device) -> Result<Setup, SetupError> {
+        let own_tasks = tasks.iter().map(|task| task.name().to_owned()).collect();
+        let setup = Self::of(config, tasks, base, device)?;
+        Ok(Setup { own_tasks, ..setup })
+    }
+
+    /// As [`new`](Self::new), with the files of `[[jsonl]]` tasks from a run folder, if one is given.
+    fn reading(
         mut config: RunConfig,
         control: Option<Control>,
         base: Option<PathBuf>,
         device: Device,
+        folder: Option<&Path>,
     ) -> Result<Setup, SetupError> {
         if let Some(control) = control {
             control.apply(&mut config);
         }
         config.validate()?;
-        let problems = ProblemSet::from_config(&config.task)?;
-        let (command, notices) = (String::new(), Vec::new());
-        Ok(Setup { config, problems, eval_file: None, rl_problems: None, base, control, device, command, notices })
+        let (mut all, mut data): (Vec<Arc<dyn Task>>, _) = (Vec::new(), Vec::new());
+        for name in &config.tasks {
+            if let Some(task) = tasks::built_in(name, &config.task, &config.base.habits())? {
+                all.push(task);
+                continue;
+            }
+            let own = config.jsonl.iter().find(|task| task.name == *name);
+            let own = own.ok_or_else(|| SetupError::UnknownTask { name: name.clone() })?;
+            let [train, test] = [("train", &own.train), ("test", &own.test)].map(|(part, path)| {
+                let copy = format!("{name}.{part}.jsonl");
+                let text = jsonl::load(folder.map(|folder| folder.join(&copy)).as_ref().unwrap_or(path));
+                text.map(|text| (copy, text))
+            });
+            let (train, test) = (train?, test?);
+            all.push(Arc::new(JsonlTask::new(own, &train.1, &test.1)?));
+            data.extend([train, test]);
+        }
+        let setup = Self::of(config, all, base, device)?;
+        Ok(Setup { control, data, ..setup })
     }
 
-    /// The same, measured on the Countdown problems of a file, which pre-training, drills and RL then never see. One that is listed
-    /// several times is measured once: copies would make an interval as of so many problems.
+    fn of(config: RunConfig, tasks: Vec<Arc<dyn Task>>, base: Option<PathBuf>, device: Device) -> Result<Setup, SetupError> {
+        config.validate()?;
+        let alphabet: String = tasks.iter().map(|task| task.alphabet()).collect();
+        let tokenizer = Tokenizer::with(&alphabet);
+        let pools = tasks.into_iter().map(|task| Pool::new(task, &tokenizer)).collect::<Result<Vec<_>, _>>()?;
+        let (command, notices) = (String::new(), Vec::new());
+        let (data, own_tasks, eval_file, rl_problems, control) = (Vec::new(), Vec::new(), None, None, None);
+        let setup = Setup { config, pools, tokenizer, data, own_tasks, eval_file, rl_problems, base, control, device, command, notices };
+        setup.check_stages()?;
+        Ok(setup)
+    }
+
+    /// Whether the tasks have what the stages ask of them.
+    fn check_stages(&self) -> Result<(), SetupError> {
+        for (i, stage) in self.config.stages.iter().enumerate() {
+            match stage.kind {
+                Kind::Pretrain => {
+                    let first = &self.pools[0];
+                    let learns = stage.imitation(&self.config)?.steps > 0 && !(i == 0 && self.base.is_some());
+                    if learns && first.lesson(Lesson::Trace, &mut Rng::new(0, "is there a trace", 0)).is_none() {
+                        return Err(SetupError::NoTraces(first.name().into()));
+                    }
+                }
+                Kind::Grpo => {
+                    let known: Vec<String> = self.pools.iter().map(|pool| pool.name().to_owned()).collect();
+                    let tasks = stage.reinforcement(&self.config)?.tasks;
+                    if let Some(found) = tasks.into_keys().find(|name| !known.contains(name)) {
+                        return Err(SetupError::UnknownMixed { stage: stage.name.clone(), known, found });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The most tokens that a prompt takes.
+    pub fn longest_prompt(&self) -> usize {
+        self.pools.iter().map(|pool| pool.task().longest_prompt()).max().unwrap_or(0)
+    }
+
+    /// The same, measured on problems of the first task from a file, which no stage then trains on. One that is listed several times is measured once: copies would make an interval as of so many problems.
     ///
     /// # Errors
     /// The first line that is no such problem, by its number.
     pub fn evaluated_on(mut self, path: &Path) -> Result<Setup, SetupError> {
         let text = jsonl::load(path)?;
-        let mut problems = read_countdown(&text, path, self.problems.countdown_config())?;
+        let task = self.pools[0].task().clone();
+        let mut problems = self.readable(&text, path, &*task)?;
         let (listed, mut seen) = (problems.len(), HashSet::new());
         problems.retain(|problem| seen.insert(problem.clone()));
         if problems.len() < listed {
             let copies = listed - problems.len();
             self.notice(format!("{}: {copies} of {listed} problems are copies of others and are left out", path.display()));
         }
-        self.problems = self.problems.evaluated_on(problems)?;
+        let first = self.pools.remove(0).holding_out(problems)?;
+        self.pools.insert(0, first);
         self.eval_file = Some(text);
         Ok(self)
     }
 
-    /// The same with RL on the Countdown problems of a file, without those held out; call it after
+    /// The same with RL on problems of the first task from a file, without those held out; call it after
     /// [`evaluated_on`](Setup::evaluated_on).
     ///
     /// # Errors
     /// The first line that is no such problem, by its number, or a file whose problems are all held out.
     pub fn trained_on(mut self, path: &Path) -> Result<Setup, SetupError> {
         let text = jsonl::load(path)?;
-        let given = read_countdown(&text, path, &CountdownConfig::try_from(&self.config.task)?)?;
+        let first = &self.pools[0];
+        let given = self.readable(&text, path, &**first.task())?;
         let all = given.len();
-        let kept: Vec<Problem> = given.into_iter().map(Problem::from).filter(|p| !self.problems.is_held_out(p)).collect();
+        let kept: Vec<Problem> = given.into_iter().filter(|p| !first.is_held_out(&p.text())).collect();
         if kept.is_empty() {
             return Err(SetupError::AllHeldOut(path.into()));
         }
@@ -199,14 +323,39 @@ impl Setup {
         self.notices.push(Notice(words));
     }
 
-    /// The problems of an RL step, counted from 0: a function of the seed and the step.
-    pub fn questions(&self, step: usize) -> Vec<Problem> {
-        let mut rng = Rng::new(self.config.seed, "questions", step as u64);
-        let one = || match &self.rl_problems {
+    /// The problems of a file, which must be written with the tokenizer.
+    fn readable(&self, text: &[u8], path: &Path, task: &dyn Task) -> Result<Vec<Problem>, DataError> {
+        jsonl::read(text, path, |row| {
+            let problem = task.read(row)?;
+            problem.prompt(&self.tokenizer).map_err(|error| error.to_string())?;
+            Ok(problem)
+        })
+    }
+
+    /// The problems of a step of RL, counted from 0: a function of the seed and the step.
+    pub fn questions(&self, rl: &RlConfig, seed: u64, step: usize) -> Vec<Problem> {
+        let mut rng = Rng::new(seed, "questions", step as u64);
+        let first = |rng: &mut Rng| match &self.rl_problems {
             Some((_, given)) => given[rng.below(given.len())].clone(),
-            None => self.problems.countdown(&mut rng).into(),
+            None => self.pools[0].problem(rng),
         };
-        std::iter::repeat_with(one).take(self.config.rl.questions).collect()
+        let total: f64 = rl.tasks.values().sum();
+        let one = || {
+            if rl.tasks.is_empty() {
+                return first(&mut rng);
+            }
+            let mut at = rng.uniform() * total;
+            let chosen = rl.tasks.iter().find(|(_, weight)| {
+                at -= **weight;
+                at < 0.0
+            });
+            let (name, _) = chosen.or(rl.tasks.last_key_value()).expect("there is one");
+            match self.pools.iter().position(|pool| pool.name() == name).expect("checked when the setup was made") {
+                0 => first(&mut rng),
+                other => self.pools[other].problem(&mut rng),
+            }
+        };
+        std::iter::repeat_with(one).take(rl.questions).collect()
     }
 
     /// Whether the given base model may be measured on the problems that are held out here: it must not have been trained on them,
@@ -226,12 +375,18 @@ impl Setup {
                 None => Ok(Some(Notice(format!("{}: {unknown}", path.display())))),
             };
         }
+        let theirs = SetupFile::read(&path)?;
+        if !theirs.own_tasks.is_empty() || !self.own_tasks.is_empty() {
+            let unknown = "a run with tasks of its own does not tell which problems its base model has seen";
+            return Ok(Some(Notice(format!("{}: {unknown}", path.display()))));
+        }
         let theirs = Setup::load(&path, self.device.clone())?;
         if corpus(theirs.control) != expected {
             return Err(SetupError::BaseOfOtherCorpus { path, expected });
         }
-        let ours = self.problems.held_out_countdown();
-        let seen = ours.iter().filter(|p| theirs.problems.may_be_trained_on(p)).count();
+        let ours = self.pools[0].held_out();
+        let may_have_seen = |p: &&Problem| theirs.pools.iter().any(|pool| pool.may_be_trained_on(&p.text()));
+        let seen = ours.iter().filter(may_have_seen).count();
         if seen > 0 {
             return Err(SetupError::BaseHasSeen { path, seen, held_out: ours.len() });
         }
@@ -245,13 +400,17 @@ impl Setup {
     /// The disk refuses.
     pub fn save(&self, dir: &RunDir) -> Result<(), RunDirError> {
         dir.write(CONFIG, self.config.to_toml().as_bytes())?;
+        for (name, text) in &self.data {
+            dir.write(name, text)?;
+        }
         for (name, text) in [(EVAL, self.eval_file.as_ref()), (PROBLEMS, self.rl_problems.as_ref().map(|(text, _)| text))] {
             if let Some(text) = text {
                 dir.write(name, text)?;
             }
         }
         let (base, device, command) = (self.base.clone(), self.device.name(), self.command.clone());
-        let file = SetupFile { format: RunFormat, base, control: self.control, device, command };
+        let own_tasks = self.own_tasks.clone();
+        let file = SetupFile { format: RunFormat, base, control: self.control, device, command, own_tasks };
         dir.write(SETUP, &serde_json::to_vec_pretty(&file).expect("plain data"))
     }
 
@@ -260,11 +419,26 @@ impl Setup {
     /// # Errors
     /// Something is missing or not valid.
     pub fn load(folder: &Path, device: Device) -> Result<Setup, SetupError> {
+        Self::load_with(folder, Vec::new(), device)
+    }
+
+    /// The setup of a run that had tasks of its user's, which are given again; as [`load`](Self::load) where there were none.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), or the run had other tasks.
+    pub fn load_with(folder: &Path, tasks: Vec<Arc<dyn Task>>, device: Device) -> Result<Setup, SetupError> {
         let config = RunConfig::default().overlay(&folder.join(CONFIG))?;
         let file = SetupFile::read(folder)?;
+        let found: Vec<String> = tasks.iter().map(|task| task.name().to_owned()).collect();
+        if found != file.own_tasks {
+            return Err(SetupError::OtherTasks { expected: file.own_tasks, found });
+        }
         // The configuration in the folder has the control applied already.
-        let mut setup = Setup { base: file.base, control: file.control, ..Setup::new(config, None, None, device)? };
-        setup.command = file.command;
+        let mut setup = match tasks.is_empty() {
+            true => Setup::reading(config, None, file.base, device, Some(folder))?,
+            false => Setup::with_tasks(config, tasks, file.base, device)?,
+        };
+        (setup.control, setup.command) = (file.control, file.command);
         let (eval, problems) = (folder.join(EVAL), folder.join(PROBLEMS));
         if eval.is_file() {
             setup = setup.evaluated_on(&eval)?;

@@ -1,11 +1,11 @@
 //! What a run must remember to go on bit for bit after it was killed: one file, written whole or not at all.
 //!
-//! `state.safetensors` holds the policy, the reference and the optimizer's moments as tensors, and in its metadata a JSON object
+//! `state.safetensors` holds each model of the workspace and the optimizer's moments as tensors, and in its metadata a JSON object
 //! with everything else ([`RunState`]). Problems, corpus and samples need not be kept: they are functions of the seed and the
 //! step. Its last eight bytes, a tensor of their own, are the checksum of all before; those of the other files that a run goes on
 //! from are in the object.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{Cursor, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -17,13 +17,18 @@ use tensor::{DType, Device, Tensor};
 use crate::checksum::checksum;
 use crate::cost::Ledger;
 use crate::file_error::{FileError, cannot};
-use crate::metrics::{EvalMetrics, Stage, Written};
+use crate::metrics::{EvalMetrics, Written};
 use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, RunFormat, SETUP, STATE, read_formatted};
 
 /// The tensor with the checksum: of the smallest dtype, so that it is stored last.
 const CHECKSUM: &str = "checksum";
+/// What stands before the names of the optimizer's tensors; no model is called so.
+const OPTIMIZER: &str = "optimizer";
 /// Bytes of a checksum.
 const CHECKSUM_SIZE: usize = size_of::<u64>();
+
+/// How the files of tasks end.
+const DATA: [&str; 2] = [".train.jsonl", ".test.jsonl"];
 
 /// Checksums of the files in a run folder that never change, by name; a file that is not there has none.
 pub type Files = BTreeMap<String, u64>;
@@ -35,18 +40,20 @@ pub struct RunState {
     pub format: RunFormat,
     /// What was in the other files.
     pub files: Files,
-    /// The stage it is in.
-    pub stage: Stage,
+    /// The stage it is in, by its name.
+    pub stage: String,
     /// Steps done in it.
     pub step: usize,
+    /// Whether what it ends with has been measured.
+    pub measured: bool,
+    /// The configs of the models there are, by name.
+    pub models: BTreeMap<String, nn::Config>,
     /// What `metrics.jsonl` holds.
     pub metrics: Written,
     /// The bill so far.
     pub ledger: Ledger,
-    /// The newest evaluations of the base model.
-    pub base_evals: Vec<EvalMetrics>,
-    /// The newest evaluations of all.
-    pub last_evals: Vec<EvalMetrics>,
+    /// The evaluations of what each stage so far ended with.
+    pub ends: Vec<EvalMetrics>,
 }
 
 /// A state's file in memory, checked.
@@ -101,24 +108,24 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Of a run as it is.
-    pub fn of(
+    /// Of a run as it is, with its models by name.
+    pub fn of<'a>(
         state: &RunState,
-        policy: &DeepseekV3ForCausalLM,
-        reference: Option<&DeepseekV3ForCausalLM>,
+        models: impl IntoIterator<Item = (&'a str, &'a DeepseekV3ForCausalLM)>,
         optimizer: &AdamW,
     ) -> Snapshot {
+        let mut state = RunState { models: BTreeMap::new(), ..state.clone() };
         let mut tensors = BTreeMap::new();
         let mut put = |prefix: &str, items: Vec<(String, Tensor)>| {
             items.into_iter().for_each(|(name, t)| drop(tensors.insert(format!("{prefix}/{name}"), t)));
         };
-        put("policy", policy.state_dict());
-        if let Some(reference) = reference {
-            put("reference", reference.state_dict());
+        for (name, model) in models {
+            put(name, model.state_dict().into_iter().collect());
+            state.models.insert(name.to_owned(), model.config().clone());
         }
-        put("optimizer", optimizer.state_dict().into_iter().collect());
+        put(OPTIMIZER, optimizer.state_dict().into_iter().collect());
         tensors.insert(CHECKSUM.into(), Tensor::zeros(CHECKSUM_SIZE, DType::U8, &Device::cpu()));
-        Snapshot { state: state.clone(), tensors }
+        Snapshot { state, tensors }
     }
 
     /// Writes it into the run folder.
@@ -141,10 +148,15 @@ impl Snapshot {
 /// A file is there and cannot be read.
 pub fn files(folder: &Path) -> Result<Files, StateError> {
     let mut files = Files::new();
-    for name in [CONFIG, SETUP, EVAL, PROBLEMS] {
-        let path = folder.join(name);
+    let mut names: Vec<String> = [CONFIG, SETUP, EVAL, PROBLEMS].map(String::from).into();
+    let entries = fs::read_dir(folder).map_err(cannot("read", folder))?;
+    let all = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let all = all.collect::<Result<Vec<String>, std::io::Error>>().map_err(cannot("read", folder))?;
+    names.extend(all.into_iter().filter(|name| DATA.iter().any(|end| name.ends_with(end))));
+    for name in names {
+        let path = folder.join(&name);
         match fs::read(&path) {
-            Ok(bytes) => drop(files.insert(name.to_owned(), checksum(0, &bytes))),
+            Ok(bytes) => drop(files.insert(name, checksum(0, &bytes))),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(cannot("read", &path)(e).into()),
         }
@@ -184,7 +196,8 @@ pub fn check(folder: &Path) -> Result<(RunState, StateFile), StateError> {
     let state: RunState = read_formatted(run).map_err(invalid)?;
     let found = files(folder)?;
     let shown = |sum: Option<&u64>| sum.map_or("none".to_owned(), |sum| format!("{sum:016x}"));
-    for name in [CONFIG, SETUP, EVAL, PROBLEMS] {
+    let names: BTreeSet<&String> = found.keys().chain(state.files.keys()).collect();
+    for name in names {
         let (found, expected) = (found.get(name), state.files.get(name));
         if found != expected {
             let (found, expected) = (shown(found), shown(expected));
@@ -219,7 +232,7 @@ pub fn restore(folder: &Path, tensors: &BTreeMap<String, Tensor>, prefix: &str, 
 /// # Errors
 /// Names the first that is missing or does not fit.
 pub fn restore_optimizer(folder: &Path, tensors: &BTreeMap<String, Tensor>, optimizer: &mut AdamW) -> Result<(), StateError> {
-    let state = tensors.iter().filter_map(|(key, t)| Some((key.strip_prefix("optimizer/")?.to_owned(), t.clone()))).collect();
+    let state = tensors.iter().filter_map(|(key, t)| Some((key.strip_prefix(OPTIMIZER)?.strip_prefix('/')?.to_owned(), t.clone()))).collect();
     let invalid = |e: nn::OptimError| StateError::Invalid { path: folder.join(STATE), message: e.to_string() };
     optimizer.load_state_dict(&state).map_err(invalid)
 }

@@ -33,7 +33,7 @@ pub mod token {
 /// The tokens of more than one character, in the order of their ids in [`token`].
 const TAGS: [&str; 7] = ["<pad>", "<bos>", "<think>", "</think>", "<answer>", "</answer>", "<eos>"];
 /// The tokens that stand for themselves; the first two are the verdicts.
-const CHARACTERS: &str = "xv0123456789+-*/()=,:?";
+pub(crate) const CHARACTERS: &str = "xv0123456789+-*/()=,:?";
 
 /// Turns text into token ids and back.
 ///
@@ -108,6 +108,22 @@ impl Tokenizer {
         Self::from_tokens(tags.chain(CHARACTERS.chars().map(String::from)).collect())
     }
 
+    /// The same with further characters, in the order in which they first occur. Those that it has already are left out.
+    ///
+    /// # Panics
+    /// If the alphabet holds a NUL, which no file of a tokenizer may.
+    #[track_caller]
+    pub fn with(alphabet: &str) -> Tokenizer {
+        assert!(!alphabet.contains('\0'), "a tokenizer has no NUL");
+        let mut tokens = Self::new().tokens;
+        for character in alphabet.chars().map(String::from) {
+            if !tokens.contains(&character) {
+                tokens.push(character);
+            }
+        }
+        Self::from_tokens(tokens)
+    }
+
     fn from_tokens(tokens: Vec<String>) -> Tokenizer {
         let characters = tokens.iter().enumerate().skip(TAGS.len());
         let characters = characters.filter_map(|(id, token)| Some((token.chars().next()?, id as i64))).collect();
@@ -149,7 +165,7 @@ impl Tokenizer {
     }
 
     /// The Hugging Face `tokenizer.json`: a `WordLevel` model behind a `Split` into single characters, and a post-processor that puts
-    /// `<bos>` in front, as [`Problem::prompt`](crate::Problem::prompt) does.
+    /// `<bos>` in front, as [`Problem::prompt`](crate::task::Problem::prompt) does.
     pub fn to_json(&self) -> Value {
         let added = TAGS.iter().enumerate().map(|(id, tag)| {
             // As in DeepSeek-R1's own file, the thinking tags are not "special": skipping special tokens shows them.
@@ -307,6 +323,16 @@ mod tests {
     }
 
     #[test]
+    fn further_characters_come_behind() {
+        let more = Tokenizer::with("b a3b");
+        assert_eq!(more.vocab_size(), 32);
+        assert_eq!(more.encode("3b a").unwrap(), [12, 29, 30, 31]);
+        assert_eq!(Tokenizer::with("0<"), Tokenizer::with("<"));
+        assert_eq!(Tokenizer::with(""), Tokenizer::new());
+        assert_eq!(Tokenizer::from_json(&more.to_json()).unwrap(), more);
+    }
+
+    #[test]
     fn an_unknown_character_is_named_with_its_position() {
         let error = Tokenizer::new().encode("<think>1+é").unwrap_err();
         assert_eq!(error, EncodeError { character: 'é', position: 9 });
@@ -364,7 +390,7 @@ mod tests {
             let ours = [vec![token::BOS], tokenizer.encode(text).unwrap()].concat();
             assert_eq!(ids_by_the_file(&json, text), ours, "{text:?}");
         }
-        let problem = crate::Problem::from(crate::Countdown::new([2, 3, 4, 10], 7));
+        let problem = crate::Problem::from(crate::tasks::Countdown::new([2, 3, 4, 10], 7));
         assert_eq!(ids_by_the_file(&json, "2,3,4,10:7<think>"), problem.prompt(&tokenizer).unwrap());
         assert_eq!(tokenizer.config_json()["add_bos_token"], json!(true));
         // Files without it are ours from before; any other one would give other ids.

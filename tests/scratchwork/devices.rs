@@ -6,7 +6,8 @@ use scratchwork::grpo::config::{RlConfig, RunConfig};
 use scratchwork::grpo::objective::advantages;
 use scratchwork::grpo::rollout::{RolloutOptions, rollout};
 use scratchwork::grpo::trainer::update;
-use scratchwork::grpo::{Accuracy, Countdown, Problem, Rng, Tokenizer, policy};
+use scratchwork::grpo::tasks::Countdown;
+use scratchwork::grpo::{Accuracy, Problem, Rng, Tokenizer, policy};
 use scratchwork::nn::{AdamW, AdamWConfig, Config, DeepseekV3ForCausalLM, Module};
 use scratchwork::tensor::{DType, Device};
 
@@ -29,7 +30,7 @@ fn a_grpo_step_on_the_interpreted_gpu_has_the_loss_of_the_cpus() {
     // Rollout on the GPU, rewards by decree, so that there is something to learn.
     let problems: Vec<Problem> = [([1, 1, 1, 2], 3), ([2, 3, 7, 8], 20)].map(|(n, t)| Countdown::new(n, t).into()).into();
     let options = RolloutOptions { num_generations: 2, max_completion_length: 5, temperature: 1.0, seed: 9 };
-    let reward = Accuracy::default();
+    let reward = Accuracy;
     let mut samples = rollout(&gpu_policy, &Tokenizer::new(), &problems, (&reward, &reward), &options).unwrap();
     samples.iter_mut().enumerate().for_each(|(i, s)| s.reward = (i % 2) as f64);
 

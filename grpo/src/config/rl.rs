@@ -1,8 +1,11 @@
 //! `[rl]`: the hyperparameters of GRPO and its relatives.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::schedule;
+use crate::reward::Rules;
 
 /// How the policy's loss is averaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +17,9 @@ pub enum LossType {
     Dapo,
     /// The sum over tokens divided by a constant length, so that length is no lever (Dr. GRPO, arXiv 2503.20783).
     DrGrpo,
+    /// As [`Dapo`](Self::Dapo), and the ratio, clipped, only weighs the log-probability: no token loses its gradient (CISPO,
+    /// MiniMax-M1, arXiv 2506.13585).
+    Cispo,
 }
 
 /// How a group's rewards become advantages.
@@ -32,8 +38,10 @@ pub enum ScaleRewards {
 pub enum ImportanceSampling {
     /// Each token (DeepSeekMath, and all trainers).
     Token,
-    /// The whole answer, as the R1 paper writes it.
+    /// The whole answer, its length-th root: the geometric mean of its tokens' ratios (GSPO, arXiv 2507.18071).
     Sequence,
+    /// The whole answer, as the R1 paper writes it: the product of its tokens' ratios.
+    Product,
 }
 
 /// From a step on, answers may be so long.
@@ -61,11 +69,21 @@ pub struct RewardWeights {
     pub accuracy: f64,
     /// For the template alone. The paper weighs both alike; at this size that rewards a short guess.
     pub format: f64,
+    /// For keeping to the first notation: the share of operations written in it.
+    pub consistency: f64,
 }
 
 impl Default for RewardWeights {
     fn default() -> Self {
-        Self { accuracy: 1.0, format: 0.0 }
+        Self { accuracy: 1.0, format: 0.0, consistency: 0.0 }
+    }
+}
+
+impl RewardWeights {
+    /// The rules that they make.
+    pub fn rules(&self) -> Rules {
+        let weights = [("accuracy", self.accuracy), ("format", self.format), ("consistency", self.consistency)];
+        Rules::new(weights.map(|(name, weight)| (name.to_owned(), weight)))
     }
 }
 
@@ -77,6 +95,8 @@ pub struct RlConfig {
     pub steps: usize,
     /// Questions per step.
     pub questions: usize,
+    /// The tasks that they are drawn from, with weights; `{}` for the first task alone.
+    pub tasks: BTreeMap<String, f64>,
     /// Answers sampled for each question: the group.
     pub num_generations: usize,
     /// Sampling temperature. The policy that is trained is the one that was sampled: its logits are divided by it, too.
@@ -129,6 +149,7 @@ impl Default for RlConfig {
         Self {
             steps: 64,
             questions: 32,
+            tasks: BTreeMap::new(),
             num_generations: 16,
             temperature: 1.0,
             max_completion_length: vec![LengthLimit::new(0, 120), LengthLimit::new(24, 600)],

@@ -13,6 +13,8 @@ fn every_key_survives_the_round_trip() {
     config.rl.epsilon_high = Some(0.28);
     config.rl.loss_type = LossType::DrGrpo;
     config.rl.scale_rewards = ScaleRewards::None;
+    config.stages.push(StageConfig { from: Some("base".into()), ..StageConfig::new(Kind::Grpo, "again") });
+    config.stages[2].over = toml::from_str("steps = 3\nmax_completion_length = [{from_step = 0, limit = 9}]").unwrap();
     for config in [config, RunConfig::default()] {
         let text = config.to_toml();
         for key in ["q_lora_rank", "epsilon_high", "max_completion_length", "seq_aux_alpha", "ref_sync_steps", "shown"] {
@@ -34,10 +36,10 @@ fn a_file_is_laid_over_what_is_there() {
 
 #[test]
 fn a_file_of_another_format_is_refused_as_such() {
-    assert!(RunConfig::default().to_toml().starts_with("format = 1\n"));
-    for newer in ["format = 2\ntemperament = 1", "temperament = 1\nformat = 2"] {
+    assert!(RunConfig::default().to_toml().starts_with("format = 2\n"));
+    for newer in ["format = 3\ntemperament = 1", "temperament = 1\nformat = 3"] {
         let said = over(newer).unwrap_err().to_string();
-        assert!(said.contains("my.toml") && said.contains("it has the format 2, this program reads format 1"), "{said}");
+        assert!(said.contains("my.toml") && said.contains("it has the format 3, this program reads format 2"), "{said}");
     }
 }
 
@@ -73,6 +75,13 @@ fn unknown_keys_and_bad_values_are_named() {
             "[rl]\nmax_completion_length = [{from_step = 0, limit = 2000000000}]",
             ["rl.max_completion_length", "2000000000", "out of range", "limits of 1 to 16777216"],
         ),
+        ("[[stage]]\nkind = \"ppp\"\nname = \"a\"", ["my.toml", "line 2", "`ppp`", "`grpo`"]),
+        ("[[stage]]\nkind = \"grpo\"\nname = \"a\"\nepsilon = -1", ["rl.epsilon", "-1", "out of range", "more than 0"]),
+        ("[[stage]]\nkind = \"grpo\"\nname = \"a\"\nlerning = 1", ["stage `a`", "`lerning`", "`epsilon`", "`steps`"]),
+        ("[[stage]]\nkind = \"grpo\"\nname = \"a/b\"", ["stage `a/b`", "letters", "`model`", "`evaluation`"]),
+        ("[[stage]]\nkind = \"grpo\"\nname = \"a\"\nfrom = \"b\"", ["stage `a`", "earlier stage", "found", "`b`"]),
+        ("tasks = [\"a\", \"a\"]", ["tasks", "[\"a\", \"a\"]", "out of range", "each once"]),
+        ("stage = []", ["stage", "[]", "out of range", "one stage or more"]),
         ("[rl]\nmax_completion_length = []", ["rl.max_completion_length", "[]", "out of range", "step 0"]),
     ] {
         let message = over(text).unwrap_err().to_string();
@@ -127,4 +136,13 @@ fn a_file_from_windows_is_read_and_another_kind_of_file_is_called_what_it_is() {
         assert!(said.starts_with(&format!("{}: ", path.display())) && said.contains(what), "{said}");
     }
     std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_stage_is_laid_over_its_table() {
+    let text = "[rl]\nlr = 3e-4\n[[stage]]\nkind = 'grpo'\nname = 'a'\nsteps = 7\nreward_weights = { consistency = 0.5 }";
+    let config = over(text).unwrap();
+    let RlConfig { lr, steps, reward_weights, .. } = config.stages[0].reinforcement(&config).unwrap();
+    assert_eq!((lr, steps, reward_weights.accuracy, reward_weights.consistency), (3e-4, 7, 1.0, 0.5));
+    assert_eq!(config.rl.steps, RlConfig::default().steps);
 }

@@ -1,6 +1,6 @@
 use std::{fmt, ops::RangeInclusive};
 
-use super::{BaseConfig, EvalConfig, RlConfig, RunConfig, RunConfigError, TaskConfig};
+use super::{BaseConfig, EvalConfig, Kind, RlConfig, RunConfig, RunConfigError, TaskConfig};
 use crate::tokenizer::Tokenizer;
 
 /// More of anything than a run can have, and few enough that products of two do not overflow.
@@ -21,8 +21,49 @@ impl RunConfig {
         task(&self.task)?;
         base(&self.base)?;
         rl(&self.rl)?;
-        eval(&self.eval)
+        eval(&self.eval)?;
+        tasks(self)?;
+        stages(self)
     }
+}
+
+/// Every task is known, and named once.
+fn tasks(config: &RunConfig) -> Result<(), RunConfigError> {
+    let own: Vec<&str> = config.jsonl.iter().map(|task| task.name.as_str()).collect();
+    let shown = format!("{:?}", config.tasks);
+    let distinct = |names: &[&str]| (1..names.len()).all(|i| !names[..i].contains(&names[i]));
+    let names: Vec<&str> = config.tasks.iter().map(String::as_str).collect();
+    require("tasks", &shown, !names.is_empty() && distinct(&names), "one name or more, each once")?;
+    let plain = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    let fresh = |name: &&str| !crate::tasks::BUILT_IN.contains(name);
+    let ok = distinct(&own) && own.iter().all(|name| plain(name) && fresh(name));
+    require("jsonl.name", format!("{own:?}"), ok, "names of letters, digits, _ and -, each once and none of a task that is built in")
+}
+
+/// Names are distinct, so that checkpoints and metrics are, and each `from` names an earlier stage.
+fn stages(config: &RunConfig) -> Result<(), RunConfigError> {
+    // Names of other things in a run folder.
+    const TAKEN: [&str; 2] = ["model", "evaluation"];
+    require("stage", "[]", !config.stages.is_empty(), "one stage or more")?;
+    for (i, stage) in config.stages.iter().enumerate() {
+        let refuse = |message: String| Err(RunConfigError::Stage { name: stage.name.clone(), message });
+        let plain = !stage.name.is_empty() && stage.name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+        let earlier = &config.stages[..i];
+        if !plain || TAKEN.contains(&stage.name.as_str()) {
+            return refuse("expected a name of letters, digits, _ and -, other than `model` and `evaluation`".into());
+        }
+        if earlier.iter().any(|other| other.name == stage.name) {
+            return refuse("expected a name of its own, an earlier stage has this one".into());
+        }
+        if let Some(from) = stage.from.as_ref().filter(|from| earlier.iter().all(|other| other.name != **from)) {
+            return refuse(format!("expected `from` to name an earlier stage, found `{from}`"));
+        }
+        match stage.kind {
+            Kind::Pretrain => drop(stage.imitation(config)?),
+            Kind::Grpo => drop(stage.reinforcement(config)?),
+        }
+    }
+    Ok(())
 }
 
 /// What a run asks of a model beside what the model asks of its config.
@@ -52,19 +93,20 @@ fn task(t: &TaskConfig) -> Result<(), RunConfigError> {
     require("task.held_out", t.held_out, some, "more than 0 and less than 1")
 }
 
-fn base(b: &BaseConfig) -> Result<(), RunConfigError> {
+pub(super) fn base(b: &BaseConfig) -> Result<(), RunConfigError> {
     within("base.steps", b.steps, 0..=MANY)?;
     within("base.batch_size", b.batch_size, 1..=MANY)?;
     within("base.long_every", b.long_every, 0..=MANY)?;
     within("base.long_batch_size", b.long_batch_size, 1..=MANY)?;
     within("base.warmup_steps", b.warmup_steps, 0..=MANY)?;
     share("base.drill_share", b.drill_share)?;
-    share("base.chain_sum_share", b.chain_sum_share)?;
-    let chains = b.chain_sum_share;
+    share("base.others_share", b.others_share)?;
+    let chains = b.others_share;
     let fits = b.drill_share + chains <= 1.0;
-    require("base.chain_sum_share", chains, fits, "at most 1 with drill_share")?;
+    require("base.others_share", chains, fits, "at most 1 with drill_share")?;
     share("base.p_check", b.p_check)?;
     share("base.p_continue", b.p_continue)?;
+    share("base.p_second_notation", b.p_second_notation)?;
     rising("base.drill_attempts", b.drill_attempts)?;
     rising("base.long_attempts", b.long_attempts)?;
     share("base.decay_from", b.decay_from)?;
@@ -77,7 +119,7 @@ fn base(b: &BaseConfig) -> Result<(), RunConfigError> {
     not_negative("base.seq_aux_alpha", b.seq_aux_alpha)
 }
 
-fn rl(rl: &RlConfig) -> Result<(), RunConfigError> {
+pub(super) fn rl(rl: &RlConfig) -> Result<(), RunConfigError> {
     within("rl.steps", rl.steps, 0..=MANY)?;
     within("rl.questions", rl.questions, 1..=MANY)?;
     // An advantage compares answers.
@@ -92,6 +134,7 @@ fn rl(rl: &RlConfig) -> Result<(), RunConfigError> {
     require("rl.max_completion_length", format!("{shown:?}"), schedule, expected)?;
     not_negative("rl.reward_weights.accuracy", rl.reward_weights.accuracy)?;
     not_negative("rl.reward_weights.format", rl.reward_weights.format)?;
+    not_negative("rl.reward_weights.consistency", rl.reward_weights.consistency)?;
     positive("rl.epsilon", rl.epsilon)?;
     positive("rl.epsilon_high", rl.epsilon_high.unwrap_or(rl.epsilon))?;
     not_negative("rl.beta", rl.beta)?;
@@ -109,7 +152,7 @@ fn rl(rl: &RlConfig) -> Result<(), RunConfigError> {
 fn eval(e: &EvalConfig) -> Result<(), RunConfigError> {
     within("eval.every", e.every, 0..=MANY)?;
     within("eval.problems", e.problems, 1..=MANY)?;
-    within("eval.chain_sum_problems", e.chain_sum_problems, 0..=MANY)?;
+    within("eval.others_problems", e.others_problems, 0..=MANY)?;
     within("eval.samples", e.samples, 1..=MANY)?;
     within("eval.shown", e.shown, 0..=MANY)?;
     let sampled = e.k.contains(&1) && e.k.iter().all(|k| (1..=e.samples).contains(k));

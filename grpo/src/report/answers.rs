@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::behaviour::{Attempt, attempts};
+use crate::tasks::behaviour::{Attempt, attempts};
 use crate::chart::escape;
 use crate::metrics::Answer;
-use crate::reward::Response;
+use crate::response::Response;
 
 /// Attempts that are shown before the rest is folded.
 const SHOWN: usize = 7;

@@ -1,7 +1,7 @@
 //! Which values of a run are drawn, and how they are called.
 
 use crate::chart::{Ink, Mark, Panel, Point, Series, Unit};
-use crate::metrics::{EvalMetrics, EvalTask, Stage, StepMetrics};
+use crate::metrics::{EvalMetrics, StepMetrics};
 
 use super::Recorded;
 
@@ -15,11 +15,11 @@ const MOST_POINTS: usize = 160;
 pub fn curve(run: &Recorded) -> Vec<Panel> {
     let held_out = |key: &str| held_out(run, key);
     let accuracy = vec![
-        line("in training", 0, run, |s| s.accuracy),
+        line("in training", 0, run, |s| s.get("accuracy")),
         Series { name: "held out".into(), color: 0, ink: Ink::Dots, points: held_out("pass@1") },
     ];
     let length = vec![
-        line("in training", 1, run, |s| s.completion_length),
+        line("in training", 1, run, |s| s.get("completion_length")),
         Series { name: "held out".into(), color: 1, ink: Ink::Dots, points: held_out("completion_length") },
     ];
     present(vec![
@@ -35,24 +35,26 @@ pub fn behaviour(run: &Recorded) -> Vec<Panel> {
         small(
             "Checks per answer",
             Unit::Number,
-            vec![("all", 2, |s| s.behaviour.checks.or(s.behaviour.failed_checks)), ("failed", 1, |s| s.behaviour.failed_checks)],
+            vec![("all", 2, |s| s.get("checks").or(s.get("failed_checks"))), ("failed", 1, |s| s.get("failed_checks"))],
         ),
-        small("Failed checks followed by a new attempt", Unit::Share, vec![("", 3, |s| s.behaviour.retry_rate)]),
+        small("Failed checks followed by a new attempt", Unit::Share, vec![("", 3, |s| s.get("retry_rate"))]),
         small(
             "Share right",
             Unit::Share,
             vec![
-                ("verdicts", 2, |s| s.behaviour.balanced_verdict_accuracy.or(s.behaviour.verdict_accuracy)),
-                ("sums", 3, |s| s.behaviour.arithmetic_accuracy),
+                ("verdicts", 2, |s| s.get("balanced_verdict_accuracy").or(s.get("verdict_accuracy"))),
+                ("sums", 3, |s| s.get("arithmetic_accuracy")),
             ],
         ),
         small(
             "Tokens of an answer",
             Unit::Number,
-            vec![("right", 2, |s| s.behaviour.length_right), ("wrong", 1, |s| s.behaviour.length_wrong)],
+            vec![("right", 2, |s| s.get("length_right")), ("wrong", 1, |s| s.get("length_wrong"))],
         ),
-        small("Answers cut by the limit", Unit::Share, vec![("", 1, |s| s.clipped_ratio)]),
-        small("Answers in the template", Unit::Share, vec![("", 0, |s| s.format)]),
+        small("Operations in the first notation", Unit::Share, vec![("", 4, |s| s.get("consistency").filter(|share| *share < 1.0))]),
+        small("Attempts that hit", Unit::Share, vec![("", 2, |s| s.get("hit_rate"))]),
+        small("Answers cut by the limit", Unit::Share, vec![("", 1, |s| s.get("clipped_ratio"))]),
+        small("Answers in the template", Unit::Share, vec![("", 0, |s| s.get("format"))]),
     ])
 }
 
@@ -60,18 +62,19 @@ pub fn behaviour(run: &Recorded) -> Vec<Panel> {
 pub fn optimisation(run: &Recorded) -> Vec<Panel> {
     let small = |title, unit, get: Get| rl_panel(run, title, unit, vec![("", 0, get)]);
     let mut panels = vec![
-        small("Entropy, nats per token", Unit::Number, |s| s.entropy),
-        small("KL from the reference, per token", Unit::Number, |s| s.kl),
-        small("Tokens clipped", Unit::Share, |s| s.clip_ratio),
-        small("Gradient norm", Unit::Number, |s| Some(s.grad_norm)),
-        small("Groups without variance", Unit::Share, |s| s.frac_reward_zero_std),
+        small("Entropy, nats per token", Unit::Number, |s| s.get("entropy")),
+        small("KL from the reference, per token", Unit::Number, |s| s.get("kl")),
+        small("Tokens clipped", Unit::Share, |s| s.get("clip_ratio")),
+        small("Gradient norm", Unit::Number, |s| s.get("grad_norm")),
+        small("Groups without variance", Unit::Share, |s| s.get("frac_reward_zero_std")),
         small("Busiest expert's load over the mean", Unit::Number, busiest),
-        small("Tokens per second", Unit::Number, |s| Some(s.tokens_per_second)),
+        small("Tokens per second", Unit::Number, |s| s.get("tokens_per_second")),
     ];
-    let points = points(run, Stage::Base, |s| Some(s.loss));
+    let base = |get: Get| run.steps(run.base_stage()).filter_map(|s| Some(Point::new(s.step as f64, get(s)?))).collect();
+    let points = base(|s| s.get("loss"));
     let loss = Series { name: String::new(), color: 4, ink: Ink::Line, points }.thinned(MOST_POINTS);
     panels.push(panel("Pre-training loss, nats per token", Unit::Number, "base steps", vec![], vec![loss]));
-    let points = self::points(run, Stage::Base, busiest);
+    let points = base(busiest);
     let load = Series { name: String::new(), color: 4, ink: Ink::Line, points }.thinned(MOST_POINTS);
     panels.push(panel("Busiest expert in pre-training", Unit::Number, "base steps", vec![], vec![load]));
     present(panels)
@@ -83,9 +86,9 @@ pub fn comparison(runs: &[(&str, Recorded)]) -> Vec<Panel> {
     let mut length = Vec::new();
     for (color, (name, run)) in runs.iter().enumerate() {
         let color = color % 6;
-        accuracy.push(line(name, color, run, |s| s.accuracy));
+        accuracy.push(line(name, color, run, |s| s.get("accuracy")));
         accuracy.push(Series { name: String::new(), color, ink: Ink::Dots, points: held_out(run, "pass@1") });
-        length.push(line(name, color, run, |s| s.completion_length));
+        length.push(line(name, color, run, |s| s.get("completion_length")));
     }
     // Runs share their limits, or have fewer of them: each event is said once.
     let mut marks: Vec<Mark> = runs.iter().flat_map(|(_, run)| limit_jumps(run)).collect();
@@ -98,16 +101,11 @@ pub fn comparison(runs: &[(&str, Recorded)]) -> Vec<Panel> {
 }
 
 fn busiest(s: &StepMetrics) -> Option<f64> {
-    s.expert_load.iter().copied().reduce(f64::max)
-}
-
-fn points(run: &Recorded, stage: Stage, get: Get) -> Vec<Point> {
-    let steps = run.steps(stage);
-    steps.filter_map(|s| Some(Point::new(s.step as f64, get(s)?))).collect()
+    s.busiest_expert()
 }
 
 fn line(name: &str, color: usize, run: &Recorded, get: Get) -> Series {
-    let points = points(run, Stage::R1Zero, get);
+    let points = run.rl_steps().into_iter().filter_map(|(at, s)| Some(Point::new(at as f64, get(s)?))).collect();
     Series { name: name.into(), color, ink: Ink::Line, points }.thinned(MOST_POINTS)
 }
 
@@ -115,22 +113,29 @@ fn line(name: &str, color: usize, run: &Recorded, get: Get) -> Series {
 fn held_out(run: &Recorded, key: &str) -> Vec<Point> {
     let point = |e: &EvalMetrics| {
         let score = e.scores.get(key)?;
-        let x = if e.stage == Stage::Base { 0.0 } else { e.step as f64 };
-        Some(Point { x, y: score.value, ci: Some([score.low, score.high]) })
+        Some(Point { x: run.place(e)? as f64, y: score.value, ci: Some([score.low, score.high]) })
     };
-    let base = run.evals(EvalTask::Countdown).filter(|e| e.stage == Stage::Base).last();
-    let rl = run.evals(EvalTask::Countdown).filter(|e| e.stage == Stage::R1Zero);
-    base.into_iter().chain(rl).filter_map(point).collect()
+    let mut points: Vec<Point> = run.main_evals().filter_map(point).collect();
+    // A base stage that was resumed may have been measured twice.
+    points.dedup_by(|b, a| a.x == b.x);
+    points
 }
 
-/// Where the length limit changes.
+/// Where the length limit changes, and where one stage follows another.
 fn limit_jumps(run: &Recorded) -> Vec<Mark> {
-    let limits: Vec<_> = run.steps(Stage::R1Zero).filter_map(|s| Some((s.step, s.max_completion_length?))).collect();
-    let jump = |w: &[(usize, usize)]| {
+    let steps = run.rl_steps();
+    let event = |w: &[(usize, &StepMetrics)]| {
         let [(before, from), (_, to)] = [w[0], w[1]];
-        (from != to).then(|| Mark { x: before as f64, label: format!("limit {from} → {to} tokens") })
+        let label = if from.stage != to.stage {
+            to.stage.clone()
+        } else {
+            let [from, to] = [from, to].map(|s| s.get("max_completion_length"));
+            let (from, to) = from.zip(to).filter(|(from, to)| from != to)?;
+            format!("limit {from} → {to} tokens")
+        };
+        Some(Mark { x: before as f64, label })
     };
-    limits.windows(2).filter_map(jump).collect()
+    steps.windows(2).filter_map(event).collect()
 }
 
 /// Events whose names stand elsewhere.

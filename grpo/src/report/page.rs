@@ -6,24 +6,26 @@ use crate::chart::{self, Panel, Unit, escape, grouped};
 use crate::config::RewardWeights;
 use crate::cost::{self, StageCost};
 use crate::eval_stats::Score;
-use crate::metrics::{EvalTask, Scores, Stage};
+use crate::metrics::Scores;
 
 use super::{Base, Recorded, answers, figures};
 
 /// The whole document.
 pub fn html(run: &Recorded) -> String {
     let mut out = String::with_capacity(1 << 18);
+    let title = title(run);
     let style = [chart::STYLE, include_str!("page.css")].concat();
     let _ = write!(
         out,
-        r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>R1-Zero at desk scale</title><style>{style}</style></head><body><main>"#
+        r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{title}</title><style>{style}</style></head><body><main>"#
     );
     header(&mut out, run);
     headline(&mut out, run);
     learning_curve(&mut out, run);
     pictures(&mut out, "What the answers do", figures::behaviour(run));
     samples(&mut out, run);
-    chain_sums(&mut out, run);
+    stages(&mut out, run);
+    other_tasks(&mut out, run);
     costs(&mut out, run);
     pictures(&mut out, "How the optimisation went", figures::optimisation(run));
     agreement(&mut out, run);
@@ -33,8 +35,13 @@ pub fn html(run: &Recorded) -> String {
     out
 }
 
+/// A run of two stages is R1-Zero, one of more is R1.
+fn title(run: &Recorded) -> &'static str {
+    if run.config.stages.len() > 2 { "R1 at desk scale" } else { "R1-Zero at desk scale" }
+}
+
 fn header(out: &mut String, run: &Recorded) {
-    let (numbers, max) = (run.config.task.numbers, run.config.task.max_value);
+    let title = title(run);
     let summary = run.summary.as_ref();
     let size = summary.map_or(String::new(), |s| {
         let [all, active] = s.parameters.map(|n| Unit::Number.format((n as f64 / 1e4).round() / 100.0));
@@ -45,17 +52,18 @@ fn header(out: &mut String, run: &Recorded) {
         Base::Untrained => "learns from random weights on by reinforcement alone",
         Base::Given => "learns further by reinforcement alone",
     };
-    let rule = match run.config.rl.reward_weights {
-        RewardWeights { format: 0.0, .. } => "a rule says whether its final answer is right, nothing else".into(),
-        RewardWeights { accuracy, format } => {
-            format!("rules say whether its final answer is right (worth {accuracy}) and in the template (worth {format})")
-        }
+    let RewardWeights { accuracy, format, consistency } = run.config.rl.reward_weights;
+    let weighted = [(accuracy, "is right"), (format, "is in the template"), (consistency, "keeps to one notation")];
+    let rules: Vec<String> = weighted.iter().filter(|(w, _)| *w > 0.0).map(|(w, what)| format!("{what} (worth {w})")).collect();
+    let rule = match accuracy > 0.0 && rules.len() == 1 {
+        true => "a rule says whether its final answer is right, nothing else".into(),
+        false => format!("rules say whether its answer {}", rules.join(" and ")),
     };
+    let task = run.tasks().first().map_or(String::new(), |task| format!(" The task is {}.", escape(task)));
     let _ = write!(
         out,
-        "<header><p class=\"kicker\">Scratchwork · grpo_r1</p><h1>R1-Zero at desk scale</h1><p class=\"lead\">A DeepSeek-V3 model{size} \
-         {learns}: {rule}. The task is Countdown: from {numbers} numbers up to {max}, each used \
-         once, make the target.</p>"
+        "<header><p class=\"kicker\">Scratchwork · grpo_r1</p><h1>{title}</h1><p class=\"lead\">A DeepSeek-V3 model{size} \
+         {learns}: {rule}.{task}</p>"
     );
     if run.base == Base::Given {
         out.push_str(
@@ -64,7 +72,7 @@ fn header(out: &mut String, run: &Recorded) {
         );
     }
     if let (same @ 1.., zero) = run.steps_without_advantage() {
-        let steps = run.steps(Stage::R1Zero).count();
+        let steps = run.rl_steps().len();
         let _ = write!(
             out,
             "<p class=\"flag\">In {same} of {steps} RL steps the answers to each question all got the same reward (in {zero} of them 0): \
@@ -81,7 +89,7 @@ fn header(out: &mut String, run: &Recorded) {
 }
 
 fn headline(out: &mut String, run: &Recorded) {
-    let (Some(before), after) = run.before_and_after(EvalTask::Countdown) else { return };
+    let (Some(before), after) = run.main_before_and_after() else { return };
     let after = after.map(|e| &e.scores);
     out.push_str(r#"<section class="cards">"#);
     card(out, "Solved at first try (pass@1)", Unit::Share, &before.scores, after, "pass@1", |before, after| {
@@ -93,10 +101,10 @@ fn headline(out: &mut String, run: &Recorded) {
         let ratio = after.get("completion_length")?.value / before.get("completion_length")?.value;
         Some(format!("{} times as long", Unit::Number.format((ratio * 10.0).round() / 10.0)))
     });
-    let behaviour = |s: &Scores| s.behaviour.checks.or(s.behaviour.failed_checks);
+    let behaviour = |s: &Scores| s.behaviour.get("checks").or(s.behaviour.get("failed_checks"));
     if let (Some(checks), true) = (behaviour(&before.scores), after.is_some()) {
         let now = after.and_then(behaviour);
-        let true_share = after.and_then(|s| s.behaviour.verdict_accuracy);
+        let true_share = after.and_then(|s| s.behaviour.get("verdict_accuracy"));
         let foot = true_share.map_or(String::new(), |v| format!("{} of the verdicts are true", Unit::Share.format(v)));
         numbers(out, "Checks per answer", &Unit::Number.format(checks), now.map(|v| Unit::Number.format(v)), &foot);
     }
@@ -151,7 +159,7 @@ fn learning_curve(out: &mut String, run: &Recorded) {
         return;
     }
     // The first evaluation is of the whole test set, and so is that after the last step.
-    let evals: Vec<_> = run.evals(EvalTask::Countdown).collect();
+    let evals: Vec<_> = run.main_evals().collect();
     let measured = evals.first().map_or(String::new(), |e| {
         let kept = if run.base == Base::Given { "RL does not train on" } else { "no stage trains on" };
         let plural = if e.problems == 1 { "" } else { "s" };
@@ -188,7 +196,7 @@ fn pictures(out: &mut String, title: &str, panels: Vec<Panel>) {
 }
 
 fn samples(out: &mut String, run: &Recorded) {
-    let (Some(before), Some(after)) = run.before_and_after(EvalTask::Countdown) else { return };
+    let (Some(before), Some(after)) = run.main_before_and_after() else { return };
     let pairs = answers::before_and_after(&before.answers, &after.answers);
     if pairs.is_empty() {
         return;
@@ -200,20 +208,64 @@ fn samples(out: &mut String, run: &Recorded) {
     );
 }
 
-fn chain_sums(out: &mut String, run: &Recorded) {
-    let (Some(before), after) = run.before_and_after(EvalTask::ChainSum) else { return };
-    let taught = match run.base {
-        Base::Trained if run.config.base.chain_sum_share > 0.0 => "Taught in the base corpus and never seen by RL.",
-        Base::Trained => "In neither the base corpus nor RL.",
-        Base::Untrained | Base::Given => "Never seen by RL.",
-    };
-    let _ = write!(
-        out,
-        "<section><h2>Chain sums: a task with one right answer</h2><p>{taught} Where only one answer is right a majority vote means \
-         something: cons@k is the accuracy of the most frequent of k answers.</p>",
-    );
-    table_of_scores(out, &before.scores, after.map(|e| &e.scores));
-    out.push_str("</section>");
+/// The table of stages and tasks, as the paper has it, where there are more stages than two.
+fn stages(out: &mut String, run: &Recorded) {
+    let Some(summary) = run.summary.as_ref().filter(|_| run.config.stages.len() > 2) else { return };
+    let tasks = run.tasks();
+    out.push_str("<section><h2>Stage by stage</h2><table><thead><tr><th></th>");
+    for task in &tasks {
+        let _ = write!(out, "<th>{}: pass@1</th><th>tokens</th>", escape(task));
+    }
+    out.push_str("<th>consistency</th></tr></thead><tbody>");
+    for stage in &run.config.stages {
+        let of = |task: &str| summary.measured.iter().find(|m| m.stage == stage.name && m.task == task).map(|m| &m.scores);
+        if tasks.iter().all(|task| of(task).is_none()) {
+            continue;
+        }
+        let _ = write!(out, "<tr><th>{}</th>", escape(&stage.name));
+        for task in &tasks {
+            let cell = |key: &str, unit: Unit| {
+                let score = of(task).and_then(|scores| scores.get(key));
+                score.map_or("–".into(), |e| {
+                    format!("{} <small>{}</small>", unit.format(e.value), interval(unit, e).replace("95\u{202f}% CI ", ""))
+                })
+            };
+            let _ = write!(out, "<td>{}</td><td>{}</td>", cell("pass@1", Unit::Share), cell("completion_length", Unit::Number));
+        }
+        let consistency = tasks.first().and_then(|task| of(task)?.behaviour.get("consistency"));
+        let _ = write!(out, "<td>{}</td></tr>", consistency.map_or("–".into(), |share| Unit::Share.format(share)));
+    }
+    out.push_str("</tbody></table></section>");
+}
+
+/// Of each other task, what became of it.
+fn other_tasks(out: &mut String, run: &Recorded) {
+    for task in run.tasks().into_iter().skip(1) {
+        let (Some(before), after) = run.before_and_after(task) else { continue };
+        let name = escape(task);
+        let taught = match run.base {
+            Base::Trained if run.config.base.others_share > 0.0 => "Taught in the base corpus",
+            Base::Trained => "Not in the base corpus",
+            Base::Untrained | Base::Given => "Measured",
+        };
+        let trained = run.config.stages.iter().filter_map(|stage| stage.reinforcement(&run.config).ok());
+        let seen = if trained.into_iter().any(|rl| rl.tasks.contains_key(task)) { "and trained by RL." } else { "and never seen by RL." };
+        let vote = if before.scores.values.keys().any(|key| key.starts_with("cons@")) {
+            " Where only one answer is right a majority vote means something: cons@k is the accuracy of the most frequent of k answers."
+        } else {
+            ""
+        };
+        let worse = match (before.scores.get("pass@1"), after.and_then(|e| e.scores.get("pass@1"))) {
+            (Some(was), Some(is)) if is.high < was.low => {
+                let [was, is] = [was, is].map(|e| Unit::Share.format(e.value));
+                format!(" <b>It got worse</b>: {was} at the first answer became {is}.")
+            }
+            _ => String::new(),
+        };
+        let _ = write!(out, "<section><h2>Beside it: {name}</h2><p>{taught} {seen}{worse}{vote}</p>");
+        table_of_scores(out, &before.scores, after.map(|e| &e.scores));
+        out.push_str("</section>");
+    }
 }
 
 fn table_of_scores(out: &mut String, before: &Scores, after: Option<&Scores>) {
@@ -254,11 +306,7 @@ fn costs(out: &mut String, run: &Recorded) {
     );
     let mut row = |class: &str, s: &StageCost| {
         let (hours, tokens, flops) = (s.device_hours(), grouped(s.tokens as i64), scientific(s.flops as f64));
-        let name = match s.name.as_str() {
-            "r1_zero" => "R1-Zero",
-            name => name,
-        };
-        let name = escape(name);
+        let name = escape(&s.name);
         let speed = grouped((s.tokens as f64 / s.seconds.max(1e-9)) as i64);
         let cost = s.cost_usd;
         let _ = write!(
@@ -285,9 +333,9 @@ const AGREE: &str = "they agree bit for bit, and the ratio of the first update i
 
 /// Whether what was sampled is what was trained on.
 fn agreement(out: &mut String, run: &Recorded) {
-    let differences: Vec<f64> = run.steps(Stage::R1Zero).filter_map(|s| s.logprob_max_diff).collect();
+    let differences: Vec<f64> = run.rl_steps().into_iter().filter_map(|(_, s)| s.get("logprob_max_diff")).collect();
     let Some(worst) = differences.iter().copied().reduce(f64::max) else { return };
-    let verdict = match (worst == 0.0, differences.len() == run.steps(Stage::R1Zero).count()) {
+    let verdict = match (worst == 0.0, differences.len() == run.rl_steps().len()) {
         (false, _) => format!("{worst:.1e} at the worst step"),
         (true, true) => format!("0 at every step: {AGREE}"),
         (true, false) => format!("0 at the {} steps that trained on any answer: {AGREE}", differences.len()),
@@ -300,7 +348,7 @@ fn agreement(out: &mut String, run: &Recorded) {
 }
 
 fn meaning(out: &mut String, run: &Recorded) {
-    let (Some(before), Some(after)) = run.before_and_after(EvalTask::Countdown) else { return };
+    let (Some(before), Some(after)) = run.main_before_and_after() else { return };
     let _ = write!(
         out,
         "<section class=\"prose\"><h2>What this shows, and what it does not</h2>{}",
@@ -355,7 +403,7 @@ fn shown(run: &Recorded, before: &Scores, after: &Scores) -> String {
         _ => "rules about the final answer and the template are enough",
     };
     let mut text = format!("<p><b>It shows</b> that {rule} to raise held-out accuracy from {first} to {last}.");
-    let checks = |s: &Scores| s.behaviour.checks.or(s.behaviour.failed_checks);
+    let checks = |s: &Scores| s.behaviour.get("checks").or(s.behaviour.get("failed_checks"));
     if let (Some(was), Some(is)) = (checks(before), checks(after))
         && is > was
     {

@@ -3,9 +3,9 @@
 use std::env;
 
 use super::*;
-use crate::cost::{BeforeAfter, Ledger};
+use crate::cost::{Ledger, Measured};
 use crate::eval_stats::Score;
-use crate::metrics::{Answer, MetricsWriter, Scores};
+use crate::metrics::{Answer, MetricsWriter, Scores, Values};
 use crate::rundir::RunFormat;
 
 /// A reproducible wobble in −1…1.
@@ -35,9 +35,9 @@ fn scores(step: usize) -> Scores {
     s.set("completion_length", Score { value: len, low: len - 4.0, high: len + 4.0 });
     s.set_value("format", 0.93);
     s.set_value("clipped_ratio", 0.05);
-    s.behaviour.failed_checks = Some(len / 24.0 - 0.8);
-    s.behaviour.checks = Some(len / 24.0 - 0.3);
-    s.behaviour.verdict_accuracy = Some(0.999);
+    s.behaviour.set("failed_checks", len / 24.0 - 0.8);
+    s.behaviour.set("checks", len / 24.0 - 0.3);
+    s.behaviour.set("verdict_accuracy", 0.999);
     s
 }
 
@@ -70,12 +70,12 @@ fn answers(trained: bool) -> Vec<Answer> {
     }
 }
 
-fn eval(stage: Stage, step: usize, rl_step: usize, task: EvalTask) -> Record {
-    let countdown = task == EvalTask::Countdown;
+fn eval(stage: &str, step: usize, rl_step: usize, task: &str) -> Record {
+    let countdown = task == "countdown";
     Record::Eval(EvalMetrics {
-        stage,
+        stage: stage.into(),
         step,
-        task,
+        task: task.into(),
         problems: 128,
         samples: 16,
         max_completion_length: if rl_step <= 40 { 120 } else { 360 },
@@ -89,43 +89,51 @@ fn eval(stage: Stage, step: usize, rl_step: usize, task: EvalTask) -> Record {
 fn records() -> Vec<Record> {
     let mut out = Vec::new();
     for step in 1..=920 {
-        let mut s = StepMetrics::new(Stage::Base, step);
-        s.loss = 0.2 + 2.4 * (-(step as f64) / 90.0).exp() + 0.03 * wobble(step) + if step % 6 == 0 { 0.08 } else { 0.0 };
-        s.expert_load = vec![1.3 + 1.2 * (-(step as f64) / 300.0).exp() + 0.1 * wobble(step)];
-        (s.seconds, s.tokens, s.tokens_per_second) = (0.6, 15_000, 25_000.0);
-        out.push(Record::Step(s));
+        let loss = 0.2 + 2.4 * (-(step as f64) / 90.0).exp() + 0.03 * wobble(step) + if step % 6 == 0 { 0.08 } else { 0.0 };
+        let load = 1.3 + 1.2 * (-(step as f64) / 300.0).exp() + 0.1 * wobble(step);
+        let values = Values::new().with("loss", loss).with("expert_load/0", load).with("tokens_per_second", 25_000.0);
+        out.push(Record::Step(StepMetrics { stage: "base".into(), step, values }));
     }
-    for task in [EvalTask::Countdown, EvalTask::ChainSum] {
-        out.push(eval(Stage::Base, 920, 0, task));
+    for task in ["countdown", "chain_sum"] {
+        out.push(eval("base", 920, 0, task));
     }
     for step in 1..=80 {
         let at = step as f64;
-        let mut s = StepMetrics::new(Stage::R1Zero, step);
         let p = (accuracy(at) + 0.05 * wobble(step)).clamp(0.0, 1.0);
         let len = length(at) + 5.0 * wobble(step + 500);
-        (s.reward, s.accuracy, s.completion_length) = (Some(p), Some(p), Some(len));
-        s.max_completion_length = Some(if step <= 40 { 120 } else { 360 });
-        s.clipped_ratio = Some(if step <= 40 { 0.4 * at / 40.0 } else { 0.04 } + 0.02 * wobble(step).abs());
-        s.format = Some(0.99 - s.clipped_ratio.unwrap());
-        s.kl = Some(0.12 * (at % 50.0) / 50.0 + 0.004 * wobble(step).abs());
-        s.entropy = Some(0.225 + 0.012 * wobble(step + 9));
-        s.clip_ratio = Some(0.0006 + 0.0004 * wobble(step + 77));
-        s.frac_reward_zero_std = Some((0.3 * (at / 80.0) + 0.05 * wobble(step)).max(0.0));
-        s.logprob_max_diff = Some(0.0);
-        s.expert_load = vec![1.4 + 0.1 * wobble(step), 1.3];
-        (s.loss, s.grad_norm, s.lr) = (0.01, 0.13 + 0.05 * wobble(step), 2e-4);
-        (s.seconds, s.tokens, s.tokens_per_second) = (9.0, 120_000, 13_000.0 + 800.0 * wobble(step));
-        let b = &mut s.behaviour;
-        (b.checks, b.failed_checks) = (Some(len / 24.0 - 0.3), Some(len / 24.0 - 0.8));
-        (b.retry_rate, b.verdict_accuracy) = (Some(0.55 + 0.43 * (1.0 - (-at / 12.0).exp())), Some(0.999));
-        b.arithmetic_accuracy = Some(0.995 + 0.002 * wobble(step));
-        (b.length_right, b.length_wrong) = (Some(len * 0.85), Some(len * 1.6));
-        out.push(Record::Step(s));
+        let clipped = if step <= 40 { 0.4 * at / 40.0 } else { 0.04 } + 0.02 * wobble(step).abs();
+        let values = [
+            ("reward", p),
+            ("accuracy", p),
+            ("completion_length", len),
+            ("max_completion_length", if step <= 40 { 120.0 } else { 360.0 }),
+            ("clipped_ratio", clipped),
+            ("format", 0.99 - clipped),
+            ("kl", 0.12 * (at % 50.0) / 50.0 + 0.004 * wobble(step).abs()),
+            ("entropy", 0.225 + 0.012 * wobble(step + 9)),
+            ("clip_ratio", 0.0006 + 0.0004 * wobble(step + 77)),
+            ("frac_reward_zero_std", (0.3 * (at / 80.0) + 0.05 * wobble(step)).max(0.0)),
+            ("logprob_max_diff", 0.0),
+            ("expert_load/0", 1.4 + 0.1 * wobble(step)),
+            ("expert_load/1", 1.3),
+            ("loss", 0.01),
+            ("grad_norm", 0.13 + 0.05 * wobble(step)),
+            ("tokens_per_second", 13_000.0 + 800.0 * wobble(step)),
+            ("checks", len / 24.0 - 0.3),
+            ("failed_checks", len / 24.0 - 0.8),
+            ("retry_rate", 0.55 + 0.43 * (1.0 - (-at / 12.0).exp())),
+            ("verdict_accuracy", 0.999),
+            ("arithmetic_accuracy", 0.995 + 0.002 * wobble(step)),
+            ("length_right", len * 0.85),
+            ("length_wrong", len * 1.6),
+        ];
+        let values = values.into_iter().fold(Values::new(), |all, (name, value)| all.with(name, value));
+        out.push(Record::Step(StepMetrics { stage: "r1_zero".into(), step, values }));
         if step % 20 == 0 {
-            out.push(eval(Stage::R1Zero, step, step, EvalTask::Countdown));
+            out.push(eval("r1_zero", step, step, "countdown"));
         }
     }
-    out.push(eval(Stage::R1Zero, 80, 80, EvalTask::ChainSum));
+    out.push(eval("r1_zero", 80, 80, "chain_sum"));
     out
 }
 
@@ -136,8 +144,9 @@ fn summary() -> Summary {
     ledger.add("evaluation", 31.0, 1_040_000, 1_500_000_000_000);
     Summary {
         format: RunFormat,
-        countdown: BeforeAfter { base: scores(0), last: scores(80) },
-        chain_sum: Some(BeforeAfter { base: chain_sums(0), last: chain_sums(80) }),
+        measured: [("base", "countdown", scores(0)), ("base", "chain_sum", chain_sums(0)), ("r1_zero", "countdown", scores(80))]
+            .map(|(stage, task, scores)| Measured { stage: stage.into(), task: task.into(), scores })
+            .into(),
         stages: ledger.stages,
         price: 0.1,
         seed: 0,
@@ -232,19 +241,19 @@ fn a_summary_of_another_format_is_refused_and_an_older_one_is_read() {
     let folder = Folder::new("format", &records(), Some(&summary()));
     let path = folder.path.join(SUMMARY);
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replace("\"format\":1,", "")).unwrap();
+    fs::write(&path, text.replace("\"format\":2,", "")).unwrap();
     assert_eq!(Recorded::load(&folder.path).unwrap().summary, Some(summary()));
     // It may lack what is asked for here.
-    fs::write(&path, "{\"format\": 2}").unwrap();
+    fs::write(&path, "{\"format\": 3}").unwrap();
     let said = Recorded::load(&folder.path).unwrap_err().to_string();
-    assert!(said.contains("summary.json: it has the format 2, this program reads format 1"), "{said}");
+    assert!(said.contains("summary.json: it has the format 3, this program reads format 2"), "{said}");
 }
 
 #[test]
 fn about_a_base_model_made_elsewhere_nothing_is_claimed() {
     let with_base = |name: &str, setup: &str, steps: usize| {
         let mut records = records();
-        records.retain(|r| name == "own" || !matches!(r, Record::Step(s) if s.stage == Stage::Base));
+        records.retain(|r| name == "own" || !matches!(r, Record::Step(s) if s.stage == "base"));
         let folder = Folder::new(&format!("{name}-base"), &records, Some(&summary()));
         fs::write(folder.path.join("setup.json"), setup).unwrap();
         let mut config = RunConfig::default();
@@ -271,9 +280,14 @@ fn about_a_base_model_made_elsewhere_nothing_is_claimed() {
 
 fn of_rl(record: &mut Record) -> Option<&mut StepMetrics> {
     match record {
-        Record::Step(s) if s.stage == Stage::R1Zero => Some(s),
+        Record::Step(s) if s.stage == "r1_zero" => Some(s),
         _ => None,
     }
+}
+
+fn without_difference(s: &mut StepMetrics) {
+    let kept = s.values.iter().filter(|(name, _)| *name != "logprob_max_diff");
+    s.values = kept.fold(Values::new(), |all, (name, value)| all.with(name, value));
 }
 
 /// Of every setting only what was measured is said.
@@ -286,16 +300,16 @@ fn what_was_not_measured_is_not_claimed() {
     };
     // Steps that trained on no answer have compared nothing.
     let mut part = records();
-    part.iter_mut().filter_map(of_rl).skip(3).for_each(|s| s.logprob_max_diff = None);
+    part.iter_mut().filter_map(of_rl).skip(3).for_each(without_difference);
     assert!(page("part-compared", &part, &summary()).contains("0 at the 3 steps that trained on any answer"));
-    part.iter_mut().filter_map(of_rl).for_each(|s| s.logprob_max_diff = None);
+    part.iter_mut().filter_map(of_rl).for_each(without_difference);
     assert!(!page("not-compared", &part, &summary()).contains("bit for bit"));
     // A policy that solves more in one answer than the base model in many has found something.
     assert!(page("within", &records(), &summary()).contains("in one answer what it could find in many"));
     let mut beyond = records();
     for r in &mut beyond {
         if let Record::Eval(e) = r
-            && e.stage == Stage::Base
+            && e.stage == "base"
         {
             e.scores.set_value("pass@16", 0.5);
         }
@@ -304,7 +318,7 @@ fn what_was_not_measured_is_not_claimed() {
     assert!(html.contains("solves 50.0\u{202f}% of the problems") && !html.contains("what it could find in many"));
     // Without an evaluation in between there are no other dots.
     let mut ends = records();
-    ends.retain(|r| !matches!(r, Record::Eval(e) if e.stage == Stage::R1Zero && e.step < 80));
+    ends.retain(|r| !matches!(r, Record::Eval(e) if e.stage == "r1_zero" && e.step < 80));
     let html = page("ends", &ends, &summary());
     assert!(html.contains("at temperature 1. ") && !html.contains("the other dots"));
     assert!(page("between", &records(), &summary()).contains("the other dots of other held-out problems"));
@@ -314,7 +328,8 @@ fn what_was_not_measured_is_not_claimed() {
 fn rewards_that_teach_nothing_are_said_aloud() {
     let mut records = records();
     for s in records.iter_mut().filter_map(of_rl).take(3) {
-        (s.reward, s.frac_reward_zero_std) = (Some(if s.step == 1 { 1.0 } else { 0.0 }), Some(1.0));
+        s.values.set("reward", if s.step == 1 { 1.0 } else { 0.0 });
+        s.values.set("frac_reward_zero_std", 1.0);
     }
     let folder = Folder::new("silent", &records, None);
     write(&folder.path).unwrap();
@@ -354,8 +369,8 @@ fn runs_are_compared_in_one_picture() {
             let pass = e.scores.get("pass@1").unwrap().value * 0.6;
             e.scores.set("pass@1", Score { value: pass, low: pass - 0.03, high: pass + 0.03 });
         } else if let Record::Step(s) = r {
-            s.completion_length = s.completion_length.map(|l| l.min(85.0));
-            s.max_completion_length = Some(120);
+            s.values.set("completion_length", s.get("completion_length").map(|l| l.min(85.0)));
+            s.values.set("max_completion_length", 120.0);
         }
     }
     let control = Folder::new("control", &records, None);

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use grpo::config::{RlConfig, RunConfig};
 use grpo::rollout::{RolloutOptions, Sample, rollout};
-use grpo::{Accuracy, Countdown, Problem, Response, Rng, Tokenizer, policy, token};
+use grpo::tasks::Countdown;
+use grpo::{Accuracy, Problem, Response, Rng, Tokenizer, policy, token};
 use nn::{AdamW, AdamWConfig, Config, DeepseekV3ForCausalLM, Module};
 use tensor::{Device, Tensor};
 
@@ -43,8 +44,7 @@ pub fn ragged_problems() -> Vec<Problem> {
 
 pub fn answers(model: &DeepseekV3ForCausalLM, num_generations: usize, limit: usize, seed: u64) -> Vec<Sample> {
     let options = RolloutOptions { num_generations, max_completion_length: limit, temperature: 1.0, seed };
-    let accuracy = Accuracy::default();
-    rollout(model, &Tokenizer::new(), &ragged_problems(), (&accuracy, &accuracy), &options).unwrap()
+    rollout(model, &Tokenizer::new(), &ragged_problems(), (&Accuracy, &Accuracy), &options).unwrap()
 }
 
 /// A sample with these tokens and this reward, its log-probabilities those of `model`.
@@ -58,7 +58,8 @@ pub fn sample(model: &DeepseekV3ForCausalLM, problem: &Problem, tokens: Vec<i64>
         problem: 0,
         logprobs: logp.to_vec::<f32>()[prompt.len() - 1..].to_vec(),
         entropies: vec![0.0; tokens.len()],
-        behaviour: grpo::Behaviour::of(problem, &response),
+        counts: problem.observe(&response),
+        parts: problem.parts(&response),
         prompt,
         tokens,
         response,

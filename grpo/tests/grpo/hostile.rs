@@ -29,7 +29,7 @@ max_completion_length = [{ from_step = 0, limit = 6 }, { from_step = 1, limit = 
 [eval]
 every = 0
 problems = 1
-chain_sum_problems = 1
+others_problems = 1
 samples = 2
 k = [1, 2]
 shown = 1
@@ -123,7 +123,7 @@ fn a_run_that_does_not_fit_is_refused_with_both_figures() {
     // What is foretold grows with what it is about, and of a small run it is small.
     let foretold = |config| {
         let setup = Setup::new(config, None, None, Device::cpu()).unwrap();
-        grpo::memory::needed(&setup, &crate::common::model(0))
+        grpo::memory::needed(&setup, &crate::common::model(0)).unwrap()
     };
     let small = foretold(micro());
     assert!(small < 64 << 20, "{small}");

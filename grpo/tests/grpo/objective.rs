@@ -6,6 +6,8 @@ use grpo::objective::{Fixed, Objective, advantages, has_spread, padded, spread, 
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use tensor::{DType, Device, Tensor};
 
+const LEVELS: [ImportanceSampling; 3] = [ImportanceSampling::Token, ImportanceSampling::Sequence, ImportanceSampling::Product];
+
 /// A token of an answer.
 #[derive(Clone, Copy, Debug)]
 struct Token {
@@ -29,13 +31,13 @@ fn case() -> impl Strategy<Value = Case> {
     let token = (-4.0..-0.01, -0.7..0.7, -1.5..1.5);
     let token = token.prop_map(|(logp, by, far): (f64, f64, f64)| Token { logp, old: logp + by, reference: logp + far });
     let answer = (0usize..4, prop_oneof![-2.0..2.0, Just(0.0)], prop::collection::vec(token, 1..8));
-    let loss_type = prop_oneof![Just(LossType::Grpo), Just(LossType::Dapo), Just(LossType::DrGrpo)];
-    let level = prop_oneof![Just(ImportanceSampling::Token), Just(ImportanceSampling::Sequence)];
+    let loss_type = prop_oneof![Just(LossType::Grpo), Just(LossType::Dapo), Just(LossType::DrGrpo), Just(LossType::Cispo)];
+    let level = prop::sample::select(LEVELS.to_vec());
     let high = prop_oneof![Just(0.2), Just(0.28), Just(10.0)];
     (prop::collection::vec(answer, 1..5), 0usize..4, loss_type, level, high, 0.0..0.2, any::<bool>()).prop_map(
         |(answers, spare, loss_type, importance_sampling, epsilon_high, beta, has_reference)| {
             let width = answers.iter().map(|(shift, _, tokens)| shift + tokens.len()).max().unwrap() + spare;
-            let objective = Objective { epsilon: 0.2, epsilon_high, beta, importance_sampling };
+            let objective = Objective { epsilon: 0.2, epsilon_high, beta, importance_sampling, loss_type };
             Case { answers, width, limit: 12, loss_type, objective, has_reference }
         },
     )
@@ -56,7 +58,7 @@ impl Case {
         let n = self.answers.len() as f64;
         match self.loss_type {
             LossType::Grpo => 1.0 / n / length as f64,
-            LossType::Dapo => 1.0 / self.answers.iter().map(|(.., tokens)| tokens.len() as f64).sum::<f64>(),
+            LossType::Dapo | LossType::Cispo => 1.0 / self.answers.iter().map(|(.., tokens)| tokens.len() as f64).sum::<f64>(),
             LossType::DrGrpo => 1.0 / n / self.limit as f64,
         }
     }
@@ -75,7 +77,7 @@ impl Case {
 
     /// Loss, gradient at the tokens of each answer, sum of k3, clipped tokens, largest difference, and a magnitude for errors.
     fn stated(&self) -> Stated {
-        let Objective { epsilon, epsilon_high, beta, importance_sampling } = self.objective;
+        let Objective { epsilon, epsilon_high, beta, importance_sampling, .. } = self.objective;
         let mut s = Stated::default();
         for (_, a, tokens) in &self.answers {
             let (weight, n) = (self.weight(tokens.len()), tokens.len() as f64);
@@ -85,15 +87,24 @@ impl Case {
                 let (log_ratio, times) = match importance_sampling {
                     ImportanceSampling::Token => (t.logp - t.old, 1.0),
                     // Every token's term holds the one ratio, which every token moves.
-                    ImportanceSampling::Sequence => (whole, n),
+                    ImportanceSampling::Product => (whole, n),
+                    // As every token moves it by an n-th, n terms move by as much as one.
+                    ImportanceSampling::Sequence => (whole / n, 1.0),
                 };
                 let ratio = log_ratio.exp();
                 let bounded = ratio.max(1.0 - epsilon).min(1.0 + epsilon_high);
                 let clipped = bounded * a < ratio * a;
-                let surrogate = if clipped { bounded * a } else { ratio * a };
+                let cispo = self.loss_type == LossType::Cispo;
+                let surrogate = if cispo { bounded * a * t.logp } else { (bounded * a).min(ratio * a) };
+                let clipped = if cispo { bounded != ratio } else { clipped };
                 s.clipped += f64::from(u8::from(clipped));
                 s.loss -= weight * surrogate;
-                let mut gradient = if clipped { 0.0 } else { -weight * times * ratio * a };
+                let mut gradient = match cispo {
+                    true => -weight * bounded * a,
+                    false if clipped => 0.0,
+                    false => -weight * times * ratio * a,
+                };
+                s.magnitude += if cispo { weight * bounded * a.abs() * t.logp.abs() } else { 0.0 };
                 s.magnitude += weight * times * ratio.max(1.0) * (1.0 + a.abs()) * (1.0 + log_ratio.abs());
                 if self.has_reference {
                     let d = t.reference - t.logp;
@@ -247,8 +258,9 @@ fn at_the_first_step_the_ratio_is_one_and_nothing_is_clipped() {
         mask: make(&[1.0, 1.0, 1.0]),
     };
     assert_eq!(fixed.old.to_vec::<f32>(), [0.0, -0.5, -1.25, -3.0, 0.0, -0.5, -1.25, 0.0, 0.0, 0.0]);
-    for importance_sampling in [ImportanceSampling::Token, ImportanceSampling::Sequence] {
-        let objective = Objective { epsilon: 0.2, epsilon_high: 0.28, beta: 0.1, importance_sampling };
+    for importance_sampling in LEVELS {
+        let loss_type = LossType::Dapo;
+        let objective = Objective { epsilon: 0.2, epsilon_high: 0.28, beta: 0.1, importance_sampling, loss_type };
         let loss = objective.loss(&Var::parameter(make(&row)), &fixed);
         assert_eq!((loss.kl, loss.clipped, loss.max_diff), (0.0, 0.0, 0.0));
         assert_eq!(loss.loss.value().to_vec::<f32>(), [-2.0]);
@@ -275,12 +287,13 @@ struct Far {
     reference: Vec<f64>,
     advantage: f64,
     importance_sampling: ImportanceSampling,
+    loss_type: LossType,
 }
 
 fn far() -> impl Strategy<Value = Far> {
     let dtype = prop::sample::select(vec![DType::F32, DType::F32, DType::F64, DType::BF16, DType::F16]);
     let advantage = prop_oneof![Just(1.0), Just(-1.0), Just(0.0), -4.0..4.0];
-    let level = prop_oneof![Just(ImportanceSampling::Token), Just(ImportanceSampling::Sequence)];
+    let level = prop::sample::select(LEVELS.to_vec());
     let tokens = prop::collection::vec((prop_oneof![Just(0.0), distance()], distance(), distance()), 1..4);
     (dtype, tokens, advantage, level).prop_map(|(dtype, tokens, advantage, importance_sampling)| {
         // Each as the dtype holds it, and finite.
@@ -288,7 +301,7 @@ fn far() -> impl Strategy<Value = Far> {
         let held = |x: f64| Tensor::from_slice(&[x.clamp(-most, most)], [1], &Device::cpu()).to_dtype(dtype).to_f64_vec()[0];
         let of = |f: &dyn Fn(&(f64, f64, f64)) -> f64| tokens.iter().map(|t| held(f(t))).collect();
         let [logp, old, reference] = [of(&|t| t.0), of(&|t| t.0 - t.1), of(&|t| t.0 + t.2)];
-        Far { dtype, logp, old, reference, advantage: held(advantage), importance_sampling }
+        Far { dtype, logp, old, reference, advantage: held(advantage), importance_sampling, loss_type: LossType::Dapo }
     })
 }
 
@@ -306,7 +319,8 @@ impl Far {
             weights: self.tensor(&vec![1.0 / n as f64; n]),
             mask: self.tensor(&vec![1.0; n]),
         };
-        let objective = Objective { epsilon: 0.2, epsilon_high: 0.28, beta, importance_sampling: self.importance_sampling };
+        let Far { importance_sampling, loss_type, .. } = *self;
+        let objective = Objective { epsilon: 0.2, epsilon_high: 0.28, beta, importance_sampling, loss_type };
         let logp = Var::parameter(self.tensor(&self.logp));
         let loss = objective.loss(&logp, &fixed);
         loss.loss.backward();
@@ -337,7 +351,8 @@ proptest! {
             let (log_ratio, error, times) = match far.importance_sampling {
                 ImportanceSampling::Token => (*d, computed * (d.abs() + 8.0), 1.0),
                 // A difference, and then a sum of up to three.
-                ImportanceSampling::Sequence => (whole, 4.0 * computed * (size + 8.0), n),
+                ImportanceSampling::Product => (whole, 4.0 * computed * (size + 8.0), n),
+                ImportanceSampling::Sequence => (whole / n, 4.0 * computed * (size + 8.0), 1.0),
             };
             let [low, high] = [log_ratio - error, log_ratio + error].map(f64::exp);
             let (a, w) = (far.advantage, 1.0 / n);
@@ -369,6 +384,34 @@ proptest! {
             // The weights of a half are rounded to it: 1/3 by up to half an epsilon.
             let rounding = far.dtype.epsilon() + 64.0 * computed * (size.min(800.0) + 8.0);
             prop_assert!((loss - expected).abs() <= rounding * expected.abs().max(1.28 * far.advantage.abs()), "{} {}", loss, expected);
+        }
+    }
+
+    /// CISPO's weight is clipped in order to keep the gradient: that is `−w·clip(ρ)·A` however far the policy has moved.
+    #[test]
+    fn a_clipped_weight_keeps_its_gradient(far in far()) {
+        let far = Far { loss_type: LossType::Cispo, ..far };
+        let (loss, gradient, _) = far.run(0.0);
+        prop_assert!(loss.is_finite() && gradient.iter().all(|g| g.is_finite()), "{loss} {gradient:?}");
+        let n = far.logp.len() as f64;
+        let differences: Vec<f64> = far.logp.iter().zip(&far.old).map(|(logp, old)| logp - old).collect();
+        let whole: f64 = differences.iter().sum();
+        let size: f64 = differences.iter().map(|d| d.abs()).sum();
+        let computed = if far.dtype == DType::F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+        for ((d, g), logp) in differences.iter().zip(&gradient).zip(&far.logp) {
+            let log_ratio = match far.importance_sampling {
+                ImportanceSampling::Token => *d,
+                ImportanceSampling::Sequence => whole / n,
+                ImportanceSampling::Product => whole,
+            };
+            // Where the term itself is more than the dtype holds, it has no gradient.
+            if size > 1e6 || (logp * far.advantage).abs() > 4e4 {
+                continue;
+            }
+            let stated = -far.advantage / n * log_ratio.exp().clamp(0.8, 1.28);
+            let tiny = if far.dtype == DType::F16 { 6e-8 } else { 1e-37 };
+            let bound = stated.abs() * (8.0 * computed * (size + 8.0) + 2.0 * far.dtype.epsilon()) + tiny;
+            prop_assert!((g - stated).abs() <= bound, "ratio e^{}: gradient {}, stated {}", log_ratio, g, stated);
         }
     }
 
@@ -408,7 +451,8 @@ proptest! {
             weights: none.clone(),
             mask: none,
         };
-        let objective = Objective { epsilon: 0.2, epsilon_high: 0.2, beta, importance_sampling: far.importance_sampling };
+        let Far { importance_sampling, loss_type, .. } = far;
+        let objective = Objective { epsilon: 0.2, epsilon_high: 0.2, beta, importance_sampling, loss_type };
         let logp = Var::parameter(far.tensor(&far.logp));
         let loss = objective.loss(&logp, &fixed);
         loss.loss.backward();
@@ -420,7 +464,7 @@ proptest! {
 
 #[test]
 fn a_clipped_ratio_beyond_f32_has_no_gradient() {
-    for importance_sampling in [ImportanceSampling::Token, ImportanceSampling::Sequence] {
+    for importance_sampling in LEVELS {
         for (old, advantage, loss) in [(-82.0, 1.0, -1.28), (-97.0, 1.0, -1.28), (-97.0, 0.0, 0.0), (-1e38, 1.0, -1.28)] {
             let far = Far {
                 dtype: DType::F32,
@@ -429,6 +473,7 @@ fn a_clipped_ratio_beyond_f32_has_no_gradient() {
                 reference: vec![-2.0],
                 advantage,
                 importance_sampling,
+                loss_type: LossType::Grpo,
             };
             let (found, gradient, _) = far.run(0.0);
             assert!((found - loss).abs() < 1e-6 && gradient == [0.0], "{old} {advantage}: {found} {gradient:?}");
@@ -438,8 +483,68 @@ fn a_clipped_ratio_beyond_f32_has_no_gradient() {
 
 #[test]
 fn no_tokens_weigh_nothing() {
-    for loss_type in [LossType::Grpo, LossType::Dapo, LossType::DrGrpo] {
+    for loss_type in [LossType::Grpo, LossType::Dapo, LossType::DrGrpo, LossType::Cispo] {
         assert_eq!(token_weight(loss_type, 0, 0, 0, 0), 0.0);
     }
     assert_eq!(token_weight(LossType::Grpo, 0, 3, 0, 16), 0.0);
+}
+
+/// Two answers, of 1 and of 2 tokens, whose ratios are 3/2, and 3/2 and 2/3; advantages 1 and −1.
+fn by_hand(loss_type: LossType, level: ImportanceSampling, epsilon: f64, epsilon_high: f64, scale: [f64; 2]) -> (f64, Vec<f64>, f64) {
+    let ln = f64::ln(1.5);
+    let two = |a: [f64; 2], b: [f64; 2]| Tensor::from_slice(&[a, b].concat(), [2, 2], &Device::cpu());
+    let weight = |length| token_weight(loss_type, length, 2, 3, 4);
+    let fixed = Fixed {
+        old: two([-2.0, 0.0], [-2.0, -1.0]),
+        reference: None,
+        advantages: two([scale[0]; 2], [scale[1]; 2]),
+        weights: two([weight(1), 0.0], [weight(2); 2]),
+        mask: two([1.0, 0.0], [1.0, 1.0]),
+    };
+    let objective = Objective { epsilon, epsilon_high, beta: 0.0, importance_sampling: level, loss_type };
+    let logp = Var::parameter(two([-2.0 + ln, 0.0], [-2.0 + ln, -1.0 - ln]));
+    let loss = objective.loss(&logp, &fixed);
+    loss.loss.backward();
+    (loss.loss.value().to_f64_vec()[0], logp.grad().unwrap().to_f64_vec(), loss.clipped)
+}
+
+fn is_close(found: (f64, Vec<f64>, f64), loss: f64, gradient: [f64; 4], clipped: f64) {
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-14;
+    let ok = near(found.0, loss) && found.1.iter().zip(gradient).all(|(&a, b)| near(a, b)) && found.2 == clipped;
+    assert!(ok, "{found:?}, by hand {loss} {gradient:?} {clipped}");
+}
+
+/// DAPO, equations 8 and 10: each of the three tokens weighs a third.
+#[test]
+fn clip_higher_by_hand() {
+    let of = |high, scale| by_hand(LossType::Dapo, ImportanceSampling::Token, 0.2, high, scale);
+    // 3/2 is clipped to 1.2 where it pays, 2/3 (A < 0) to 0.8: −(1.2 − 1.5 − 0.8)/3.
+    is_close(of(0.2, [1.0, -1.0]), 1.1 / 3.0, [0.0, 0.0, 0.5, 0.0], 2.0);
+    // With the upper clip at 1.6 it is not: −(1.5 − 1.5 − 0.8)/3, and the first token rises on.
+    is_close(of(0.6, [1.0, -1.0]), 0.8 / 3.0, [-0.5, 0.0, 0.5, 0.0], 1.0);
+    // The other signs: −(−1.5 + 1.2 + 2/3)/3; what got less probable although it was right is never clipped.
+    is_close(of(0.2, [-1.0, 1.0]), -(-1.5 + 1.2 + 2.0 / 3.0) / 3.0, [0.5, 0.0, 0.0, -2.0 / 9.0], 1.0);
+}
+
+/// GSPO, equations 5 to 7 and 10: the ratio of the second answer is (3/2 · 2/3)^(1/2) = 1, and answers weigh a half.
+#[test]
+fn gspo_by_hand() {
+    let of = |epsilon, scale| by_hand(LossType::Grpo, ImportanceSampling::Sequence, epsilon, epsilon, scale);
+    // −(1.2 − 1)/2; the gradient of 1 is shared by its two tokens.
+    is_close(of(0.2, [1.0, -1.0]), -0.1, [0.0, 0.0, 0.25, 0.25], 1.0);
+    is_close(of(0.6, [1.0, -1.0]), -0.25, [-0.75, 0.0, 0.25, 0.25], 0.0);
+    is_close(of(0.2, [-1.0, 2.0]), -(-1.5 + 2.0) / 2.0, [0.75, 0.0, -0.5, -0.5], 0.0);
+    // The product of the R1 paper has the same value here, and twice the gradient.
+    let product = by_hand(LossType::Grpo, ImportanceSampling::Product, 0.2, 0.2, [1.0, -1.0]);
+    is_close(product, -0.1, [0.0, 0.0, 0.5, 0.5], 1.0);
+}
+
+/// CISPO, equations 4 and 5: −Σ clip(ρ)·A·log π / 3, with the clipped ratios 1.2, and 1.2 and 0.8, as they stand.
+#[test]
+fn cispo_by_hand() {
+    let of = |scale| by_hand(LossType::Cispo, ImportanceSampling::Token, 0.2, 0.2, scale);
+    let ln = f64::ln(1.5);
+    let [first, second, third] = [1.2 * (-2.0 + ln), 1.2 * (-2.0 + ln), 0.8 * (-1.0 - ln)];
+    is_close(of([1.0, -1.0]), -(first - second - third) / 3.0, [-0.4, 0.0, 0.4, 0.8 / 3.0], 3.0);
+    is_close(of([-1.0, 2.0]), -(-first + 2.0 * second + 2.0 * third) / 3.0, [0.4, 0.0, -0.8, -1.6 / 3.0], 3.0);
 }

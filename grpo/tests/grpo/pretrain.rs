@@ -1,14 +1,15 @@
 //! A step of pre-training against the definition of its loss.
 
 use grpo::config::BaseConfig;
-use grpo::{Corpus, Example, ProblemSet, pretrain};
+use grpo::config::RunConfig;
+use grpo::{Corpus, Example, pretrain, setup};
 use nn::Module;
 use tensor::{DType, Device, Tensor};
 
 use crate::common::{adamw, bits, copy_of, model};
 
 fn examples(steps: u64) -> Vec<Example> {
-    let problems = ProblemSet::from_config(&Default::default()).unwrap();
+    let problems = setup::pools(&RunConfig::default()).unwrap();
     let config = BaseConfig { batch_size: 24, long_every: 2, long_batch_size: 12, ..BaseConfig::default() };
     let corpus = Corpus::new(&config, &problems, 0);
     (0..steps).flat_map(|step| corpus.examples(step)).collect()

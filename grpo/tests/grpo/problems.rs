@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use grpo::config::{Control, RunConfig};
 use grpo::rundir::RunDir;
 use grpo::setup::{Setup, SetupError};
-use grpo::{ChainSum, Corpus, Countdown, Problem, Tokenizer};
+use grpo::tasks::{ChainSum, Countdown};
+use grpo::{Corpus, Problem, Tokenizer};
 use tensor::Device;
 
 use crate::common::{Temp, micro, micro_with};
@@ -19,6 +20,11 @@ fn fixture() -> PathBuf {
 /// The first problems of the fixture, as it says itself.
 const FIRST: [([i64; 4], i64); 3] = [([1, 2, 3, 4], 10), ([2, 3, 6, 9], 8), ([1, 5, 5, 10], 19)];
 
+/// What RL asks in a step.
+fn questions(setup: &Setup, step: usize) -> Vec<Problem> {
+    setup.questions(&setup.config.rl, setup.config.seed, step)
+}
+
 fn setup(config: RunConfig) -> Setup {
     Setup::new(config, None, None, Device::cpu()).unwrap()
 }
@@ -29,7 +35,7 @@ fn setup_with(control: Option<Control>) -> Setup {
 
 /// Every problem that pre-training shows in its first steps, drills of both kinds among them.
 fn shown(setup: &Setup, steps: u64) -> HashSet<Problem> {
-    let (corpus, tokenizer) = (Corpus::new(&setup.config.base, &setup.problems, setup.config.seed), Tokenizer::new());
+    let (corpus, tokenizer) = (Corpus::new(&setup.config.base, &setup.pools, setup.config.seed), Tokenizer::new());
     let problem = |tokens: &[i64]| {
         let text = tokenizer.decode(tokens);
         let question = text.strip_prefix("<bos>").and_then(|t| t.split_once("<think>")).expect("a prompt").0;
@@ -54,29 +60,29 @@ fn small() -> RunConfig {
 #[test]
 fn held_out_problems_are_never_trained_on() {
     let setup = setup(small());
-    let held_out: HashSet<Problem> = setup.problems.held_out_countdown().iter().cloned().map(Problem::from).collect();
-    let sums: HashSet<Problem> = setup.problems.held_out_chain_sum().iter().cloned().map(Problem::from).collect();
+    let held_out: HashSet<Problem> = setup.pools[0].held_out().iter().cloned().collect();
+    let sums: HashSet<Problem> = setup.pools[1].held_out().iter().cloned().collect();
     let seen = shown(&setup, 60);
-    let asked: HashSet<Problem> = (0..200).flat_map(|step| setup.questions(step)).collect();
+    let asked: HashSet<Problem> = (0..200).flat_map(|step| questions(&setup, step)).collect();
     assert!(!held_out.is_empty() && seen.is_disjoint(&held_out) && asked.is_disjoint(&held_out));
-    assert!(!sums.is_empty() && seen.is_disjoint(&sums) && seen.iter().any(|p| matches!(p, Problem::ChainSum(_))));
+    assert!(!sums.is_empty() && seen.is_disjoint(&sums) && seen.iter().any(|p| p.text().ends_with('=')));
     // Nearly everything else is seen: that nothing held out is among it is no accident.
     assert!(asked.len() > 3 * held_out.len(), "{} asked, {} held out", asked.len(), held_out.len());
-    let countdowns = seen.iter().filter(|p| matches!(p, Problem::Countdown(_))).count();
+    let countdowns = seen.iter().filter(|p| p.text().contains(':')).count();
     assert!(countdowns > 3 * held_out.len(), "{countdowns} seen, {} held out", held_out.len());
 }
 
 #[test]
 fn a_users_problems_are_held_out_whole() {
     let setup = setup(four()).evaluated_on(&fixture()).unwrap();
-    assert_eq!(setup.problems.held_out_countdown().len(), 10);
-    assert_eq!(setup.problems.held_out_countdown()[..3], FIRST.map(|(numbers, target)| Countdown::new(numbers, target)));
-    let theirs: HashSet<Problem> = setup.problems.held_out_countdown().iter().cloned().map(Problem::from).collect();
+    assert_eq!(setup.pools[0].held_out().len(), 10);
+    assert_eq!(setup.pools[0].held_out()[..3], FIRST.map(|(numbers, target)| Problem::from(Countdown::new(numbers, target))));
+    let theirs: HashSet<Problem> = setup.pools[0].held_out().iter().cloned().collect();
     assert!(shown(&setup, 200).is_disjoint(&theirs));
-    assert!((0..500).all(|step| setup.questions(step).iter().all(|q| !theirs.contains(q))));
+    assert!((0..500).all(|step| questions(&setup, step).iter().all(|q| !theirs.contains(q))));
     // Without the file some of them are asked: the draws do reach them.
     let without = Setup::new(four(), None, None, Device::cpu()).unwrap();
-    assert!((0..500).any(|step| without.questions(step).iter().any(|q| theirs.contains(q))));
+    assert!((0..500).any(|step| questions(&without, step).iter().any(|q| theirs.contains(q))));
 }
 
 #[test]
@@ -89,12 +95,12 @@ fn rl_asks_a_users_problems_and_no_others() {
     fs::write(&rest, lines[2..].join("\n")).unwrap(); // two of them are held out
     let setup = setup(four()).evaluated_on(&eval).unwrap().trained_on(&rest).unwrap();
     assert!(setup.notices[0].0.contains("2 of 8 problems are held out"), "{:?}", setup.notices);
-    let asked: HashSet<Problem> = (0..100).flat_map(|step| setup.questions(step)).collect();
+    let asked: HashSet<Problem> = (0..100).flat_map(|step| questions(&setup, step)).collect();
     assert_eq!(asked, setup.rl_problems.as_ref().unwrap().1.iter().cloned().collect());
     assert_eq!(asked.len(), 6);
     assert!(!asked.contains(&Countdown::new(FIRST[2].0, FIRST[2].1).into()));
-    assert_eq!(setup.questions(3), setup.questions(3));
-    assert_ne!(setup.questions(3), setup.questions(4));
+    assert_eq!(questions(&setup, 3), questions(&setup, 3));
+    assert_ne!(questions(&setup, 3), questions(&setup, 4));
 
     let error = setup.trained_on(&eval).unwrap_err();
     assert!(matches!(&error, SetupError::AllHeldOut(path) if *path == eval), "{error}");
@@ -118,10 +124,10 @@ fn a_run_folder_remembers_its_setup() {
     let read = Setup::load(dir.path(), Device::cpu()).unwrap();
     assert_eq!((&read.config, &read.base, read.control, &read.command), (&made.config, &made.base, made.control, &made.command));
     assert_eq!(read.config.rl.max_completion_length.len(), 1);
-    assert_eq!(read.problems.held_out_countdown(), made.problems.held_out_countdown());
+    assert_eq!(read.pools[0].held_out(), made.pools[0].held_out());
     assert_eq!((read.eval_file, read.rl_problems), (made.eval_file, made.rl_problems));
 
-    fs::write(dir.join("setup.json"), "{\"format\": 1, \"base\": null, \"contrl\": null}").unwrap();
+    fs::write(dir.join("setup.json"), "{\"format\": 2, \"base\": null, \"contrl\": null}").unwrap();
     let error = Setup::load(dir.path(), Device::cpu()).unwrap_err().to_string();
     assert!(error.contains("setup.json") && error.contains("contrl"), "{error}");
     fs::remove_file(dir.join("setup.json")).unwrap();
@@ -186,6 +192,6 @@ fn the_shared_problems_are_read() {
     let file = shared.join("data/countdown_small/n4_max10.jsonl");
     let lines = fs::read_to_string(&file).unwrap().lines().count();
     let setup = setup(RunConfig::default()).evaluated_on(&file).unwrap();
-    assert_eq!(setup.problems.held_out_countdown().len(), lines);
-    assert!((0..50).all(|step| setup.questions(step).iter().all(|q| !setup.problems.is_held_out(q))));
+    assert_eq!(setup.pools[0].held_out().len(), lines);
+    assert!((0..50).all(|step| questions(&setup, step).iter().all(|q| !setup.pools[0].is_held_out(&q.text()))));
 }

@@ -1,7 +1,8 @@
 //! The log-probabilities that sampling records are those of the training pass, bit for bit.
 
 use grpo::rollout::{RolloutOptions, Sample, rollout};
-use grpo::{Countdown, Rng, Tokenizer, token, trainer};
+use grpo::tasks::Countdown;
+use grpo::{Rng, Tokenizer, token, trainer};
 use nn::{DeepseekV3ForCausalLM, ForwardOptions, Module};
 use tensor::{Device, Tensor};
 
@@ -74,7 +75,7 @@ fn a_reward_that_is_no_number_is_named() {
         }
     }
     let options = RolloutOptions { num_generations: 2, max_completion_length: 4, temperature: 1.0, seed: 0 };
-    let accuracy = grpo::Accuracy::default();
+    let accuracy = grpo::Accuracy;
     let problems = ragged_problems();
     let error = rollout(&model(0), &Tokenizer::new(), &problems, (&accuracy, &Broken), &options).unwrap_err().to_string();
     assert!(error.contains("`broken`") && error.contains(&problems[0].text()) && error.contains("NaN"), "{error}");
@@ -93,7 +94,7 @@ fn logits_that_are_no_numbers_name_the_problem_they_came_from() {
     let mut problems = vec![Countdown::new([1, 1, 1, 2], 3).into(); 40];
     problems.push(Countdown::new([1, 1, 1, 8], 9).into());
     let options = RolloutOptions { num_generations: 32, max_completion_length: 1, temperature: 1.0, seed: 0 };
-    let accuracy = grpo::Accuracy::default();
+    let accuracy = grpo::Accuracy;
     let error = rollout(&policy, &Tokenizer::new(), &problems, (&accuracy, &accuracy), &options).unwrap_err().to_string();
     assert!(error.starts_with("prompt 40: the logits"), "{error}");
 }
@@ -104,7 +105,7 @@ fn a_temperature_is_part_of_the_policy() {
     let rl = grpo::config::RlConfig { num_generations: 4, beta: 0.1, temperature: 0.7, ..plain_rl() };
     let policy = model(5);
     let options = RolloutOptions { num_generations: 4, max_completion_length: 50, temperature: 0.7, seed: 3 };
-    let accuracy = grpo::Accuracy::default();
+    let accuracy = grpo::Accuracy;
     let samples = rollout(&policy, &Tokenizer::new(), &ragged_problems(), (&accuracy, &accuracy), &options).unwrap();
     let reference = copy_of(&policy);
     let rng = &mut Rng::new(0, "test", 0);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use grpo::checksum::checksum;
 use grpo::cost::Ledger;
-use grpo::metrics::{EvalMetrics, EvalTask, Scores, Stage, Written};
+use grpo::metrics::{EvalMetrics, Scores, Written};
 use grpo::policy;
 use grpo::rundir::{RunDir, RunFormat, STATE as FILE};
 use grpo::state::{self, RunState, Snapshot};
@@ -25,9 +25,9 @@ fn run_state() -> RunState {
         scores.set_value(&format!("value {i}"), x);
     }
     let eval = EvalMetrics {
-        stage: Stage::Base,
+        stage: "base".into(),
         step: 3,
-        task: EvalTask::Countdown,
+        task: "countdown".into(),
         problems: 2,
         samples: 4,
         max_completion_length: 16,
@@ -36,10 +36,10 @@ fn run_state() -> RunState {
         answers: Vec::new(),
         scores,
     };
-    let (base_evals, last_evals) = (vec![eval.clone()], vec![eval]);
     let metrics = Written { lines: 8, checksum: u64::MAX - 1 };
     let (format, files) = (RunFormat, state::Files::new());
-    RunState { format, files, stage: Stage::R1Zero, step: 5, metrics, ledger, base_evals, last_evals }
+    let (stage, models) = ("r1_zero".into(), Default::default());
+    RunState { format, files, stage, step: 5, measured: false, models, metrics, ledger, ends: vec![eval.clone(), eval] }
 }
 
 fn train_a_step(policy: &DeepseekV3ForCausalLM, optimizer: &mut AdamW) {
@@ -62,7 +62,7 @@ fn saved() -> Saved {
     (0..3).for_each(|_| train_a_step(&policy, &mut optimizer));
     policy.update_bias(&[vec![9, 1, 1, 1]], 0.25);
     let dir = RunDir::create(&temp.join("run")).unwrap().0;
-    Snapshot::of(&run_state(), &policy, Some(&reference), &optimizer).write(&dir).unwrap();
+    Snapshot::of(&run_state(), [("policy", &policy), ("reference", &reference)], &optimizer).write(&dir).unwrap();
     Saved { temp, policy, reference, optimizer }
 }
 
@@ -71,7 +71,8 @@ fn every_bit_comes_back() {
     let Saved { temp, policy, reference, mut optimizer } = saved();
     let folder = temp.join("run");
     let (again, tensors) = state::load(&folder, &Device::cpu()).unwrap();
-    assert!(again == run_state(), "the last bit of a number counts");
+    assert!(again.models.values().eq([policy.config(), reference.config()]));
+    assert!(RunState { models: Default::default(), ..again } == run_state(), "the last bit of a number counts");
     let (policy2, reference2) = (model(8), model(9));
     state::restore(&folder, &tensors, "policy", &policy2).unwrap();
     state::restore(&folder, &tensors, "reference", &reference2).unwrap();
@@ -148,7 +149,7 @@ fn a_save_that_fails_leaves_the_state_before() {
     // A folder stands where the new file would be written first.
     fs::create_dir(folder.join(format!(".{FILE}.new"))).unwrap();
     let dir = RunDir::resume(&folder).unwrap();
-    let said = Snapshot::of(&run_state(), &policy, None, &optimizer).write(&dir).unwrap_err().to_string();
+    let said = Snapshot::of(&run_state(), [("policy", &policy)], &optimizer).write(&dir).unwrap_err().to_string();
     assert!(said.contains(FILE), "{said}");
     assert_eq!(fs::read(folder.join(FILE)).unwrap(), before);
 }
@@ -163,7 +164,7 @@ fn a_policy_of_half_precision_comes_back() {
     let mut optimizer = adamw(&policy);
     train_a_step(&policy, &mut optimizer);
     let dir = RunDir::create(&temp.join("run")).unwrap().0;
-    Snapshot::of(&run_state(), &policy, None, &optimizer).write(&dir).unwrap();
+    Snapshot::of(&run_state(), [("policy", &policy)], &optimizer).write(&dir).unwrap();
     let (_, tensors) = state::load(dir.path(), &Device::cpu()).unwrap();
     let again = fresh(4);
     state::restore(dir.path(), &tensors, "policy", &again).unwrap();
@@ -201,12 +202,12 @@ fn a_state_of_another_format_is_refused() {
     let mut bytes = fs::read(&file).unwrap();
     let key = br#"\"format\":"#;
     let at = bytes.windows(key.len()).position(|part| part == key).unwrap() + key.len();
-    assert_eq!(bytes[at], b'1');
-    bytes[at] = b'2';
+    assert_eq!(bytes[at], b'2');
+    bytes[at] = b'3';
     let end = bytes.len() - 8;
     let sum = checksum(0, &bytes[..end]);
     bytes[end..].copy_from_slice(&sum.to_le_bytes());
     fs::write(&file, bytes).unwrap();
     let said = refusal(&folder);
-    assert!(said.contains("it has the format 2, this program reads format 1"), "{said}");
+    assert!(said.contains("it has the format 3, this program reads format 2"), "{said}");
 }

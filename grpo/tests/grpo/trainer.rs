@@ -85,8 +85,8 @@ fn gradients_of_parts_add_up_to_the_whole() {
 
 #[test]
 fn a_rewarded_answer_becomes_more_probable() {
-    for loss_type in [LossType::Grpo, LossType::Dapo, LossType::DrGrpo] {
-        for importance_sampling_level in [ImportanceSampling::Token, ImportanceSampling::Sequence] {
+    for loss_type in [LossType::Grpo, LossType::Dapo, LossType::DrGrpo, LossType::Cispo] {
+        for importance_sampling_level in [ImportanceSampling::Token, ImportanceSampling::Sequence, ImportanceSampling::Product] {
             let policy = model(4);
             let answers = samples(&policy, &[(6, 1.0), (9, 0.0)]);
             let rl = RlConfig { loss_type, importance_sampling_level, ..plain_rl() };

@@ -1,10 +1,12 @@
-//! Countdown: make the target from the given numbers, each used once.
+use serde::{Deserialize, Serialize};
 
-use crate::arithmetic::{Calculation, Operator};
-use crate::config::TaskConfig;
+use super::parts;
+use crate::response::Response;
 use crate::rng::Rng;
-use crate::task_error::TaskError;
-use crate::verify::is_reachable;
+use crate::task::{Column, Counts, Question, TaskError};
+use crate::tasks::arithmetic::{Calculation, Notation, Operator};
+use crate::tasks::behaviour::{Behaviour, COLUMNS};
+use crate::verify::{Uses, check_expression, is_reachable};
 
 /// A Countdown problem.
 ///
@@ -34,7 +36,7 @@ impl Countdown {
         self.target
     }
 
-    /// The problem as the model reads it: `2,3,7,8:20`.
+    /// The problem as it is asked, `2,3,7,8:20`.
     pub fn text(&self) -> String {
         let numbers: Vec<String> = self.numbers.iter().map(i64::to_string).collect();
         format!("{}:{}", numbers.join(","), self.target)
@@ -45,6 +47,51 @@ impl Countdown {
         let (numbers, target) = text.split_once(':')?;
         let numbers: Result<Vec<i64>, _> = numbers.split(',').map(|number| number.trim().parse()).collect();
         Some(Countdown::new(numbers.ok()?, target.trim().parse().ok()?))
+    }
+}
+
+impl Question for Countdown {
+    fn text(&self) -> String {
+        Countdown::text(self)
+    }
+
+    fn is_right(&self, answer: &str) -> bool {
+        check_expression(answer, &self.numbers, self.target, Uses::ExactlyOnce).is_ok()
+    }
+
+    fn parts(&self, response: &Response) -> Vec<(&'static str, f64)> {
+        parts(self, response)
+    }
+
+    fn observe(&self, response: &Response) -> Counts {
+        Counts::from(&Behaviour::of(self.target, response))
+    }
+
+    fn columns(&self) -> &'static [Column] {
+        &COLUMNS
+    }
+}
+
+/// `[task]`: Countdown as in TinyZero, and which of its problems nobody trains on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TaskConfig {
+    /// Numbers a problem gives.
+    pub numbers: usize,
+    /// Numbers are drawn from 1 to this.
+    pub max_value: usize,
+    /// The operators that drawn problems are made with and that traces and drills use, out of `+-*`. Answers may use any of `+-*/`
+    /// and brackets.
+    pub operators: String,
+    /// Targets lie between 1 and this.
+    pub max_target: usize,
+    /// Share of the distinct problems that is kept from pre-training, drills and RL.
+    pub held_out: f64,
+}
+
+impl Default for TaskConfig {
+    fn default() -> Self {
+        Self { numbers: 4, max_value: 10, operators: "+-".into(), max_target: 99, held_out: 0.2 }
     }
 }
 
@@ -139,10 +186,15 @@ impl CountdownConfig {
 
     /// An attempt at random: the numbers in a random order, an operator at random between them.
     pub fn attempt(&self, numbers: &[i64], rng: &mut Rng) -> Calculation {
+        self.attempt_in(Notation::Infix, numbers, rng)
+    }
+
+    /// As [`attempt`](Self::attempt), its working in a notation.
+    pub fn attempt_in(&self, notation: Notation, numbers: &[i64], rng: &mut Rng) -> Calculation {
         let mut order = numbers.to_vec();
         rng.shuffle(&mut order);
         let rest: Vec<_> = order[1..].iter().map(|&number| (rng.choose(&self.operators), number)).collect();
-        Calculation::left_to_right(order[0], &rest).expect("sums and products of the range fit an i64")
+        Calculation::written(order[0], &rest, notation).expect("sums and products of the range fit an i64")
     }
 
     /// A problem at random: numbers drawn uniformly, the target the value of a random attempt at them.
@@ -164,7 +216,6 @@ impl CountdownConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::{Uses, check_expression};
     use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, prop_assume, proptest};
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::ops::AddAssign;
 
-use crate::arithmetic::Operator;
-use crate::problem::Problem;
-use crate::reward::Response;
+use super::arithmetic::{Notation, Operator};
+use crate::response::Response;
+use crate::task::{Column, Counts, ratio};
 
 /// Counts over the thinking of one response, or, added up, of many.
 ///
@@ -20,10 +20,12 @@ pub struct Behaviour {
     pub failed_checks: usize,
     /// Attempts begun right after a failed check.
     pub retries: usize,
-    /// `a∘b=c`
+    /// `a∘b=c`, or `a,b∘c`
     pub steps: usize,
     /// Steps whose result is right.
     pub right_steps: usize,
+    /// Marks of the first and of the second [`Notation`].
+    pub notations: [usize; 2],
     /// Verdicts on an attempt whose value can be read, against the truth.
     pub verdicts: Verdicts,
 }
@@ -57,6 +59,11 @@ impl Verdicts {
         ratio(self.right(), self.total())
     }
 
+    /// The share of attempts that hit; `None` without verdicts.
+    pub fn hit_rate(&self) -> Option<f64> {
+        ratio(self.accepted_right + self.rejected_right, self.total())
+    }
+
     /// The mean of the shares of right verdicts on hits and on misses, so that calling everything a miss, which is mostly
     /// true, scores only one half; `None` unless both occur.
     pub fn balanced_accuracy(&self) -> Option<f64> {
@@ -64,10 +71,6 @@ impl Verdicts {
         let on_misses = ratio(self.rejected_wrong, self.rejected_wrong + self.accepted_wrong)?;
         Some((on_hits + on_misses) / 2.0)
     }
-}
-
-pub(crate) fn ratio(part: usize, whole: usize) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 impl AddAssign for Verdicts {
@@ -87,6 +90,7 @@ impl AddAssign for Behaviour {
         self.retries += other.retries;
         self.steps += other.steps;
         self.right_steps += other.right_steps;
+        self.notations = [0, 1].map(|i| self.notations[i] + other.notations[i]);
         self.verdicts += other.verdicts;
     }
 }
@@ -126,14 +130,63 @@ pub fn attempts(thinking: &str) -> impl Iterator<Item = Attempt<'_>> {
     })
 }
 
+/// What metrics and report say of [`Behaviour`].
+pub static COLUMNS: [Column; 10] = [
+    // Expressions tried, per answer.
+    Column { name: "attempts", value: |c, n| ratio(c.get("attempts"), n) },
+    // Attempts checked against the target, per answer, whatever the verdict.
+    Column { name: "checks", value: |c, n| ratio(c.get("checks"), n) },
+    // Checks whose verdict was "wrong", per answer.
+    Column { name: "failed_checks", value: |c, n| ratio(c.get("failed_checks"), n) },
+    // Attempts begun right after a failed check, per answer.
+    Column { name: "retries", value: |c, n| ratio(c.get("retries"), n) },
+    // Share of failed checks after which another attempt was begun.
+    Column { name: "retry_rate", value: |c, _| ratio(c.get("retries"), c.get("failed_checks")) },
+    // Share of verdicts that are true of the value they follow.
+    Column { name: "verdict_accuracy", value: |c, _| Verdicts::from(c).accuracy() },
+    // Mean of that share on hits and on misses, so that calling everything a miss earns only one half.
+    Column { name: "balanced_verdict_accuracy", value: |c, _| Verdicts::from(c).balanced_accuracy() },
+    // Share of the operations worked out that are right.
+    Column { name: "arithmetic_accuracy", value: |c, _| ratio(c.get("right_steps"), c.get("steps")) },
+    // Share of checked attempts whose value is the target: whether proposals get better, or only more.
+    Column { name: "hit_rate", value: |c, _| Verdicts::from(c).hit_rate() },
+    // Share of the operations that are written in the first notation.
+    Column { name: "consistency", value: |c, _| ratio(c.get("first_notation"), c.get("first_notation") + c.get("second_notation")) },
+];
+
+impl From<&Behaviour> for Counts {
+    fn from(b: &Behaviour) -> Counts {
+        Counts::of([
+            ("attempts", b.attempts),
+            ("checks", b.checks),
+            ("failed_checks", b.failed_checks),
+            ("retries", b.retries),
+            ("steps", b.steps),
+            ("right_steps", b.right_steps),
+            ("first_notation", b.notations[0]),
+            ("second_notation", b.notations[1]),
+            ("accepted_right", b.verdicts.accepted_right),
+            ("accepted_wrong", b.verdicts.accepted_wrong),
+            ("rejected_right", b.verdicts.rejected_right),
+            ("rejected_wrong", b.verdicts.rejected_wrong),
+        ])
+    }
+}
+
+impl From<&Counts> for Verdicts {
+    fn from(c: &Counts) -> Verdicts {
+        let [accepted_right, accepted_wrong, rejected_right, rejected_wrong] =
+            ["accepted_right", "accepted_wrong", "rejected_right", "rejected_wrong"].map(|name| c.get(name));
+        Verdicts { accepted_right, accepted_wrong, rejected_right, rejected_wrong }
+    }
+}
+
 impl Behaviour {
-    /// Reads the thinking of `response`.
-    pub fn of(problem: &Problem, response: &Response) -> Behaviour {
-        let target = match problem {
-            Problem::Countdown(problem) => Some(problem.target()),
-            Problem::ChainSum(problem) => Some(problem.answer()),
-        };
-        let mut counts = Behaviour::default();
+    /// Reads the thinking of `response` to a problem whose attempts should come to `target`.
+    pub fn of(target: i64, response: &Response) -> Behaviour {
+        let target = Some(target);
+        let marks = [Notation::Infix, Notation::Postfix].map(|notation| response.think().matches(notation.mark()).count());
+        let mut counts = Behaviour { notations: marks, ..Behaviour::default() };
         let mut after_failure = false;
         for Attempt { working, check, verdict } in attempts(response.think()) {
             if !working.is_empty() {
@@ -163,9 +216,16 @@ impl Behaviour {
     fn read_working(&mut self, working: &str) -> Option<i64> {
         let (mut value, mut rest) = leading_integer(working)?;
         while let Some(symbol) = rest.chars().next() {
-            let operator = Operator::from_symbol(symbol)?;
-            let (operand, after) = leading_integer(&rest[1..])?;
-            let (stated, after) = leading_integer(after.strip_prefix('=')?)?;
+            let (operator, operand, after) = if symbol == Notation::Postfix.mark() {
+                let (operand, after) = leading_integer(&rest[1..])?;
+                let operator = Operator::from_symbol(after.chars().next()?)?;
+                (operator, operand, &after[1..])
+            } else {
+                let operator = Operator::from_symbol(symbol)?;
+                let (operand, after) = leading_integer(&rest[1..])?;
+                (operator, operand, after.strip_prefix('=')?)
+            };
+            let (stated, after) = leading_integer(after)?;
             self.steps += 1;
             self.right_steps += usize::from(operator.apply(value, operand) == Some(stated));
             // The next step goes on from what was stated, so that one slip is counted once.
@@ -186,27 +246,25 @@ fn leading_integer(text: &str) -> Option<(i64, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chain_sum::ChainSum;
-    use crate::countdown::Countdown;
     use proptest::prelude::{any, prop_assert, proptest};
 
     fn behaviour(think: &str) -> Behaviour {
         let text = format!("{think}</think><answer>1</answer><eos>");
-        Behaviour::of(&Countdown::new([1, 1, 6, 6], 12).into(), &Response::from_text(text, 0))
+        Behaviour::of(12, &Response::from_text(text, 0))
     }
 
     #[test]
     fn counts_a_typical_answer() {
         let counts = behaviour("1+6=7+6=13+1=14?12x6-6=0-1=-1+1=0?12x6+6=12-1=11+1=12?12v");
         let verdicts = Verdicts { accepted_right: 1, rejected_wrong: 2, ..Verdicts::default() };
-        let expected = Behaviour { attempts: 3, checks: 3, failed_checks: 2, retries: 2, steps: 9, right_steps: 9, verdicts };
+        let expected = Behaviour { attempts: 3, checks: 3, failed_checks: 2, retries: 2, steps: 9, right_steps: 9, notations: [9, 0], verdicts };
         assert_eq!(counts, expected);
         assert_eq!(verdicts.accuracy(), Some(1.0));
     }
 
     #[test]
     fn an_unchecked_attempt_and_none() {
-        let once = Behaviour { attempts: 1, steps: 1, right_steps: 1, ..Behaviour::default() };
+        let once = Behaviour { attempts: 1, steps: 1, right_steps: 1, notations: [1, 0], ..Behaviour::default() };
         assert_eq!(behaviour("1+6=7"), once);
         assert_eq!(behaviour(""), Behaviour::default());
         let once_more = Behaviour {
@@ -216,6 +274,7 @@ mod tests {
             retries: 1,
             steps: 2,
             right_steps: 2,
+            notations: [2, 0],
             verdicts: Verdicts { rejected_wrong: 1, ..Verdicts::default() },
         };
         assert_eq!(behaviour("1+6=7?12x1+1=2"), once_more);
@@ -244,11 +303,24 @@ mod tests {
     }
 
     #[test]
-    fn chain_sums_count_steps_too() {
-        let problem = Problem::from(ChainSum::parse("3+8-2").unwrap());
-        let response = Response::from_text("3+8=11-2=9</think><answer>9</answer><eos>", 0);
-        let expected = Behaviour { attempts: 1, steps: 2, right_steps: 2, ..Behaviour::default() };
-        assert_eq!(Behaviour::of(&problem, &response), expected);
+    fn both_notations_are_read() {
+        let infix = behaviour("1+6=7-1=6+6=12?12v");
+        let postfix = behaviour("1,6+7,1-6,6+12?12v");
+        assert_eq!((infix.notations, postfix.notations), ([3, 0], [0, 3]));
+        assert_eq!(Behaviour { notations: [3, 0], ..postfix }, infix);
+        // Negative results, and both in one attempt.
+        let mixed = behaviour("1,6--5+6=1,6*6?12x");
+        assert_eq!((mixed.steps, mixed.right_steps, mixed.notations), (3, 3, [1, 2]));
+        assert_eq!(mixed.verdicts.rejected_wrong, 1);
+        for think in ["1,?12v", "1,6?12v", "1,6+?12v", ",6+7?12v"] {
+            assert_eq!(behaviour(think).verdicts.total(), 0, "{think}");
+        }
+        let column = |name: &str, of: &Behaviour| {
+            let column = COLUMNS.iter().find(|column| column.name == name).unwrap();
+            (column.value)(&Counts::from(of), 1)
+        };
+        assert_eq!(column("consistency", &mixed), Some(1.0 / 3.0));
+        assert_eq!((column("consistency", &behaviour("")), column("hit_rate", &infix)), (None, Some(1.0)));
     }
 
     #[test]
@@ -261,7 +333,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_counted(text in any::<String>(), working in "[-+*/=?xv0-9]{0,60}") {
+        fn anything_is_counted(text in any::<String>(), working in "[-+*/=,?xv0-9]{0,60}") {
             for think in [text, working] {
                 let counts = behaviour(&think);
                 prop_assert!(counts.right_steps <= counts.steps && counts.retries <= counts.failed_checks);

@@ -1,0 +1,121 @@
+use nn::{AdamW, ConfigError, row_seed};
+
+use super::{adamw, set_expert_load};
+use crate::config::RlConfig;
+use crate::evaluate::{observed, share, shown};
+use crate::metrics::Values;
+use crate::policy::{self, Size};
+use crate::reward::Accuracy;
+use crate::rng::Rng;
+use crate::rollout::{RolloutOptions, Sample, rollout};
+use crate::stage::{POLICY, REFERENCE, Stage, Stepped, Workspace};
+use crate::step::StepError;
+use crate::trainer;
+
+/// Steps between two answers shown.
+const SHOW_EVERY: usize = 10;
+
+/// Group Relative Policy Optimization.
+#[derive(Clone, Debug)]
+pub struct Grpo {
+    pub name: String,
+    pub rl: RlConfig,
+    pub seed: u64,
+    pub eval_every: usize,
+}
+
+impl Stage for Grpo {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn steps(&self) -> usize {
+        self.rl.steps
+    }
+
+    fn save_every(&self) -> usize {
+        1
+    }
+
+    fn eval_every(&self) -> usize {
+        self.eval_every
+    }
+
+    fn limit(&self, steps: usize) -> usize {
+        self.rl.max_completion_length_at(steps.saturating_sub(1))
+    }
+
+    fn begin(&self, work: &mut Workspace) -> Result<(), ConfigError> {
+        if self.rl.beta > 0.0 { work.copy(POLICY, REFERENCE) } else { Ok(()) }
+    }
+
+    fn optimizer(&self, work: &Workspace) -> AdamW {
+        adamw(work, &[POLICY], self.rl.betas, self.rl.weight_decay)
+    }
+
+    fn step(&self, work: &mut Workspace, step: usize) -> Result<Stepped, StepError> {
+        let rl = &self.rl;
+        let questions = work.setup.questions(rl, self.seed, step);
+        let limit = rl.max_completion_length_at(step);
+        let options = RolloutOptions {
+            num_generations: rl.num_generations,
+            max_completion_length: limit,
+            temperature: rl.temperature,
+            seed: row_seed(row_seed(self.seed, 1), step),
+        };
+        let rules = rl.reward_weights.rules();
+        let (policy, reference) = (&work.models[POLICY], work.models.get(REFERENCE));
+        let samples = rollout(policy, &work.setup.tokenizer, &questions, (&Accuracy, &rules), &options)?;
+        let mut rng = Rng::new(self.seed, "minibatches", step as u64);
+        let update = trainer::update(policy, reference, &mut work.optimizer, &samples, rl, step, &mut rng)?;
+
+        let size = Size::of(policy);
+        let passes = if reference.is_some() { 4 } else { 3 };
+        let sampled: usize = samples.iter().map(Sample::len).sum();
+        let flops = size.forward_flops(samples.iter().map(Sample::len)) + passes * size.forward_flops(update.lengths.iter().copied());
+        let tokens = (sampled + update.lengths.iter().sum::<usize>()) as u64;
+
+        let (n, generated) = (samples.len() as f64, samples.iter().map(|s| s.tokens.len()).sum::<usize>());
+        let entropy: f64 = samples.iter().flat_map(|s| &s.entropies).map(|&e| e as f64).sum();
+        let mut values = Values::new()
+            .with("reward", samples.iter().map(|s| s.reward).sum::<f64>() / n)
+            .with("reward_std", update.reward_std)
+            .with("frac_reward_zero_std", update.frac_reward_zero_std);
+        for (name, mean) in parts(&samples) {
+            values.set(format!("rewards/{name}/mean"), mean);
+        }
+        let mut values = values
+            .with("accuracy", share(&samples, |s| s.correct))
+            .with("format", share(&samples, |s| s.response.answer().is_some()))
+            .with("completion_length", generated as f64 / n)
+            .with("max_completion_length", limit as f64)
+            .with("clipped_ratio", share(&samples, |s| !s.response.finished()))
+            .with("kl", update.kl)
+            .with("entropy", entropy / generated.max(1) as f64)
+            .with("clip_ratio", update.clip_ratio)
+            .with("logprob_max_diff", update.logprob_max_diff)
+            .with("loss", update.loss)
+            .with("grad_norm", update.grad_norm)
+            .with("lr", rl.lr_at(step));
+        set_expert_load(&mut values, &update.expert_load);
+        values.extend(&observed(&samples, &questions));
+        // The reference becomes the policy as it is after this step.
+        if let (Some(reference), true) = (reference, rl.ref_sync_steps > 0 && (step + 1).is_multiple_of(rl.ref_sync_steps)) {
+            policy::copy_weights(policy, reference);
+        }
+        let shown = step.is_multiple_of(SHOW_EVERY).then(|| shown(&questions[0], &samples[0]));
+        Ok(Stepped { values, tokens, flops, shown })
+    }
+}
+
+/// The mean of each part of the reward, over the answers that have it.
+fn parts(samples: &[Sample]) -> Vec<(&'static str, f64)> {
+    let mut sums: Vec<(&'static str, f64, usize)> = Vec::new();
+    for &(name, value) in samples.iter().flat_map(|s| &s.parts) {
+        match sums.iter_mut().find(|(other, ..)| *other == name) {
+            Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1),
+            None => sums.push((name, value, 1)),
+        }
+    }
+    sums.into_iter().map(|(name, sum, count)| (name, sum / count as f64)).collect()
+}
