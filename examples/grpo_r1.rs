@@ -1,5 +1,5 @@
 //! The flagship: DeepSeek-R1-Zero at desk scale. A base model is pre-trained on traces of uneven quality and then learns to
-//! reason by pure reinforcement learning on rule rewards.
+//! reason by pure reinforcement learning on rule rewards. With `--recipe r1` it goes on through the stages of DeepSeek-R1.
 //!
 //! `cargo run --release --example grpo_r1` needs no arguments, no GPU and no download.
 
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use scratchwork::grpo::config::{Control, RunConfig};
 use scratchwork::grpo::console::{exit, say};
+use scratchwork::grpo::cost::{Measured, Summary};
 use scratchwork::grpo::run::Run;
 use scratchwork::grpo::setup::{Setup, device_of};
 use scratchwork::tensor::{Device, profile};
@@ -30,6 +31,10 @@ struct Args {
     /// [default: cpu, or where the resumed run began]
     #[arg(long)]
     device: Option<String>,
+    /// What happens: r1-zero (a base model, then RL) or r1 (cold start, RL, rejection sampling, RL for all, distillation); both are
+    /// files in examples/configs
+    #[arg(long, value_name = "NAME", default_value = "r1-zero")]
+    recipe: Recipe,
     /// TOML file with any of the hyperparameters; what it leaves out keeps its default (a run folder's config.toml names them all)
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
@@ -50,7 +55,7 @@ struct Args {
     out: PathBuf,
     /// Go on, bit for bit, with the interrupted run in a folder
     #[arg(long, value_name = "DIR",
-          conflicts_with_all = ["seed", "steps", "config", "eval", "problems", "base", "control", "out", "price", "quick"])]
+          conflicts_with_all = ["seed", "steps", "recipe", "config", "eval", "problems", "base", "control", "out", "price", "quick"])]
     resume: Option<PathBuf>,
     /// Dollars per device hour, for the cost table
     #[arg(long, value_name = "DOLLARS")]
@@ -61,6 +66,22 @@ struct Args {
     /// A smoke run of less than a minute: every stage once, little learned
     #[arg(long)]
     quick: bool,
+}
+
+/// The recipes that need no file, each the file of its name.
+#[derive(Clone, Copy, ValueEnum)]
+enum Recipe {
+    R1Zero,
+    R1,
+}
+
+impl Recipe {
+    fn toml(self) -> (&'static str, &'static str) {
+        match self {
+            Recipe::R1Zero => ("examples/configs/r1_zero.toml", include_str!("configs/r1_zero.toml")),
+            Recipe::R1 => ("examples/configs/r1.toml", include_str!("configs/r1.toml")),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -87,17 +108,31 @@ fn run(args: &Args) -> Result<String, Box<dyn std::error::Error>> {
     let length = |s: &scratchwork::grpo::metrics::Scores| s.get("completion_length").map_or(0.0, |p| p.value);
     let [base, last] = summary.first_and_last().ok_or("the run measured nothing")?;
     let ([used, held], bytes) = (summary.peak_memory, scratchwork::nn::bytes);
-    let mut lines = vec![
+    let mut lines = stages(&summary);
+    lines.extend([
         format!("held-out pass@1 {:.1} % -> {:.1} %", percent(base), percent(last)),
         format!("mean answer     {:.0} -> {:.0} tokens", length(base), length(last)),
         format!("memory          {} of tensors at most, {} with what was kept for reuse", bytes(used), bytes(held)),
         format!("report          {}", folder.join("report.html").display()),
         format!("model           {}", folder.join("model").display()),
-    ];
+    ]);
     if args.profile {
         lines.push(format!("\n{}", profile::report()));
     }
     Ok(lines.join("\n"))
+}
+
+/// A line for each stage that was measured, where there are more than two.
+fn stages(summary: &Summary) -> Vec<String> {
+    let first = summary.measured.first().map(|m| m.task.as_str());
+    let of_it: Vec<_> = summary.measured.iter().filter(|m| Some(m.task.as_str()) == first).collect();
+    let line = |m: &&Measured| {
+        let value = |key: &str| m.scores.get(key).map_or(0.0, |score| score.value);
+        let consistency = m.scores.behaviour.get("consistency").map_or(String::new(), |c| format!(", {:.0} % consistent", 100.0 * c));
+        let (pass, length) = (100.0 * value("pass@1"), value("completion_length"));
+        format!("{:15} pass@1 {pass:.1} %, {length:.0} tokens{consistency}", m.stage)
+    };
+    if of_it.len() > 2 { of_it.iter().map(line).collect() } else { Vec::new() }
 }
 
 /// From now on Ctrl-C says how the run goes on and ends it: what is on the disk is good at every moment. A second one ends it even if
@@ -122,6 +157,11 @@ fn end_on_interrupt(folder: &Path) -> std::io::Result<()> {
 /// Flags over the configuration file over the defaults.
 fn setup(args: &Args, device: Device) -> Result<Setup, Box<dyn std::error::Error>> {
     let mut config = if args.quick { RunConfig::quick() } else { RunConfig::default() };
+    let (path, text) = args.recipe.toml();
+    config = config.overlay_str(text, Path::new(path))?;
+    if args.quick && config.stages.len() > 2 {
+        config = config.quickened();
+    }
     if let Some(file) = &args.config {
         config = config.overlay(file)?;
     }

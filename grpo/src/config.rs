@@ -5,6 +5,7 @@
 
 mod control;
 mod rl;
+mod sft;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::tokenizer::Tokenizer;
 
 pub use control::Control;
 pub use rl::{ImportanceSampling, LengthLimit, LossType, RewardWeights, RlConfig, ScaleRewards};
+pub use sft::{RejectConfig, RewardModelConfig, SftConfig};
 pub use stage::{Kind, StageConfig};
 
 /// A whole run: a seed, a price and one table of hyperparameters per concern.
@@ -54,6 +56,12 @@ pub struct RunConfig {
     pub base: BaseConfig,
     /// What stages that reinforce have in common.
     pub rl: RlConfig,
+    /// What stages of supervised fine-tuning have in common.
+    pub sft: SftConfig,
+    /// What stages of rejection sampling have in common.
+    pub reject: RejectConfig,
+    /// What reward models have in common.
+    pub reward_model: RewardModelConfig,
     /// How often and how thoroughly the policy is measured.
     pub eval: EvalConfig,
 }
@@ -72,6 +80,9 @@ impl Default for RunConfig {
             task: TaskConfig::default(),
             base: BaseConfig::default(),
             rl: RlConfig::default(),
+            sft: SftConfig::default(),
+            reject: RejectConfig::default(),
+            reward_model: RewardModelConfig::default(),
             eval: EvalConfig::default(),
         }
     }
@@ -273,6 +284,37 @@ impl RunConfig {
         c.rl.max_completion_length = vec![LengthLimit::new(0, 40), LengthLimit::new(2, 80)];
         c.eval = EvalConfig { every: 2, problems: 8, others_problems: 4, shown: 2, ..c.eval };
         c
+    }
+
+    /// The stage whose policy is the run's result: the last one that trains the run's own model, and no student.
+    pub fn result_stage(&self) -> &StageConfig {
+        let trains = |stage: &&StageConfig| stage.model.is_empty() && !matches!(stage.kind, Kind::Reject | Kind::RewardModel);
+        self.stages.iter().rfind(trains).unwrap_or(&self.stages[0])
+    }
+
+    /// The same with every stage cut down as [`quick`](Self::quick) is: few steps, few and short answers, whatever a stage's own keys say.
+    pub fn quickened(mut self) -> Self {
+        let quick = Self::quick();
+        (self.base, self.eval) = (quick.base, EvalConfig { every: 0, samples: 4, k: vec![1, 4], ..quick.eval });
+        let limits = quick.rl.max_completion_length.clone();
+        (self.rl.steps, self.rl.questions, self.rl.num_generations) = (quick.rl.steps, quick.rl.questions, quick.rl.num_generations);
+        self.rl.max_completion_length = limits;
+        for stage in &mut self.stages {
+            let cut: &[(&str, i64)] = match stage.kind {
+                Kind::Pretrain => &[("steps", 24), ("batch_size", 32), ("long_batch_size", 8), ("warmup_steps", 4)],
+                Kind::Sft | Kind::Distill => &[("steps", 6), ("batch_size", 16), ("examples", 32), ("warmup_steps", 2)],
+                Kind::Grpo => &[("steps", 2), ("questions", 4), ("num_generations", 4), ("preference_steps", 1)],
+                Kind::Reject => &[("steps", 2), ("questions", 4), ("num_generations", 4), ("max_completion_length", 80)],
+                Kind::RewardModel => &[("steps", 2), ("questions", 4), ("num_generations", 4), ("max_completion_length", 80)],
+            };
+            for &(key, value) in cut {
+                stage.over.insert(key.to_owned(), value.into());
+            }
+            if stage.kind == Kind::Grpo {
+                stage.over.remove("max_completion_length");
+            }
+        }
+        self
     }
 
     /// This configuration with the keys of a TOML file laid over it.

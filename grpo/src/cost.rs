@@ -85,6 +85,8 @@ pub struct Summary {
     /// Of the run folder; not in older files.
     #[serde(default)]
     pub format: RunFormat,
+    /// The stage whose policy is the run's result.
+    pub result: String,
     /// The table of stages and tasks: in the stages' order, each stage's tasks in the run's order.
     pub measured: Vec<Measured>,
     /// What it cost.
@@ -108,12 +110,11 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The scores on the first task after the first stage and after the last one that was measured.
+    /// The scores on the first task of what the run began to measure and of its result.
     pub fn first_and_last(&self) -> Option<[&Scores; 2]> {
-        let task = &self.measured.first()?.task;
-        let mut of_it = self.measured.iter().filter(|m| m.task == *task).map(|m| &m.scores);
-        let first = of_it.next()?;
-        Some([first, of_it.next_back().unwrap_or(first)])
+        let first = self.measured.first()?;
+        let last = self.measured.iter().find(|m| m.task == first.task && m.stage == self.result).unwrap_or(first);
+        Some([&first.scores, &last.scores])
     }
 }
 
@@ -142,6 +143,7 @@ mod tests {
         ledger.add("base", 60.0, 7, 9);
         let summary = Summary {
             format: RunFormat,
+            result: "base".into(),
             measured: vec![Measured { stage: "base".into(), task: "sums".into(), scores }],
             stages: ledger.stages,
             price: 0.1,

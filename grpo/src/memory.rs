@@ -20,8 +20,13 @@ const SAMPLED: f64 = 36.0;
 /// A stage's keys are refused.
 pub fn longest_sequence(setup: &Setup) -> Result<usize, RunConfigError> {
     let mut limit = longest_answer(&setup.config.rl);
-    for stage in setup.config.stages.iter().filter(|stage| stage.kind == Kind::Grpo) {
-        limit = limit.max(longest_answer(&stage.reinforcement(&setup.config)?));
+    for stage in &setup.config.stages {
+        limit = limit.max(match stage.kind {
+            Kind::Grpo => longest_answer(&stage.reinforcement(&setup.config)?),
+            Kind::Reject => stage.rejection(&setup.config)?.max_completion_length,
+            Kind::RewardModel => stage.preference(&setup.config)?.max_completion_length,
+            Kind::Pretrain | Kind::Sft | Kind::Distill => 0,
+        });
     }
     Ok(limit + setup.longest_prompt())
 }
@@ -69,9 +74,24 @@ pub fn needed(setup: &Setup, model: &DeepseekV3ForCausalLM) -> Result<u64, RunCo
     for stage in &config.stages {
         hungriest = hungriest.max(match stage.kind {
             Kind::Pretrain => imitation(&stage.imitation(config)?),
+            Kind::Sft | Kind::Distill => {
+                let sft = stage.fine_tuning(config)?;
+                let longest = n(longest_sequence(setup)?);
+                n(sft.batch_size) * longest * LEARNED + part(longest)
+            }
+            Kind::Reject => {
+                let reject = stage.rejection(config)?;
+                answers(reject.questions, reject.num_generations, n(prompt + reject.max_completion_length))
+            }
+            Kind::RewardModel => {
+                let model = stage.preference(config)?;
+                let longest = n(prompt + model.max_completion_length);
+                references = references.max(2);
+                answers(model.questions, model.num_generations, longest) + part(2.0 * longest)
+            }
             Kind::Grpo => {
                 let rl = stage.reinforcement(config)?;
-                references = references.max(if rl.beta > 0.0 { 2 } else { 0 });
+                references = references.max(2 * (usize::from(rl.beta > 0.0) + usize::from(rl.reward_model.is_some())));
                 reinforcement(&rl)
             }
         });

@@ -14,7 +14,7 @@ use std::{
 use nn::write_atomic;
 
 use crate::chart;
-use crate::config::{Kind, RunConfig, RunConfigError};
+use crate::config::{Kind, RunConfig, RunConfigError, StageConfig};
 use crate::cost::Summary;
 use crate::file_error::{FileError, cannot};
 use crate::metrics::{self, EvalMetrics, MetricsError, Record, StepMetrics};
@@ -100,9 +100,10 @@ impl Recorded {
         &self.config.stages[0].name
     }
 
-    /// The names of the stages that reinforce, in their order.
+    /// The names of the stages that reinforce the run's own model, in their order.
     pub fn rl_stages(&self) -> impl Iterator<Item = &str> {
-        self.config.stages.iter().filter(|stage| stage.kind == Kind::Grpo).map(|stage| stage.name.as_str())
+        let of_the_model = |stage: &&StageConfig| stage.kind == Kind::Grpo && stage.model.is_empty();
+        self.config.stages.iter().filter(of_the_model).map(|stage| stage.name.as_str())
     }
 
     /// The steps of a stage.
@@ -179,7 +180,11 @@ impl Recorded {
     /// The evaluations on a task of the base model and, after at least one step of another stage, of the policy as it is now.
     pub fn before_and_after(&self, task: &str) -> (Option<&EvalMetrics>, Option<&EvalMetrics>) {
         let base = self.evals(task).filter(|e| e.stage == self.base_stage()).last();
-        (base, self.evals(task).filter(|e| e.stage != self.base_stage()).last())
+        let own = |e: &&EvalMetrics| {
+            let stage = self.config.stages.iter().find(|stage| stage.name == e.stage);
+            e.stage != self.base_stage() && stage.is_none_or(|stage| stage.model.is_empty())
+        };
+        (base, self.evals(task).filter(own).last())
     }
 
     /// As [`before_and_after`](Self::before_and_after), on the task that the run is about.

@@ -1,5 +1,7 @@
 //! Random numbers for data: small, seekable, the same on every machine.
 
+use std::collections::BTreeMap;
+
 /// A SplitMix64 generator whose start is a function of `(seed, stream, index)`.
 ///
 /// Everything random about data is drawn from `Rng::new(seed, "name of the use", step)`, so the batch of any step can
@@ -95,6 +97,24 @@ impl Rng {
     }
 }
 
+/// A key of a map of weights, each with a chance in proportion to its weight. Of a single one nothing is drawn.
+///
+/// # Panics
+/// If the map is empty.
+#[track_caller]
+pub(crate) fn weighted<'a>(weights: &'a BTreeMap<String, f64>, rng: &mut Rng) -> &'a str {
+    let (last, _) = weights.last_key_value().expect("a draw from no weights");
+    if weights.len() == 1 {
+        return last;
+    }
+    let mut at = rng.uniform() * weights.values().sum::<f64>();
+    let chosen = weights.iter().find(|(_, weight)| {
+        at -= **weight;
+        at < 0.0
+    });
+    chosen.map_or(last, |(name, _)| name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +153,18 @@ mod tests {
             places[items.iter().position(|&item| item == 0).unwrap()] += 1;
         }
         assert!(places.iter().all(|&count| (count - 10_000).abs() < 409), "{places:?}");
+    }
+
+    #[test]
+    fn weights_are_chances() {
+        let weights: BTreeMap<String, f64> = [("a".into(), 1.0), ("b".into(), 0.0), ("c".into(), 3.0)].into();
+        let mut rng = Rng::new(3, "weights", 0);
+        let mut counts = BTreeMap::new();
+        (0..10_000).for_each(|_| *counts.entry(weighted(&weights, &mut rng)).or_insert(0) += 1);
+        // Four standard errors of 2500.
+        assert!(counts.len() == 2 && (counts["a"] - 2500i64).abs() < 174, "{counts:?}");
+        let (one, before) = ([("z".to_owned(), 0.5)].into(), rng.clone().next_u64());
+        assert_eq!((weighted(&one, &mut rng), rng.next_u64()), ("z", before));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::progress::StageProgress;
 use crate::report::{self, ReportError};
 use crate::rundir::{METRICS, RunDir, RunDirError, RunFormat, SUMMARY};
 use crate::setup::{self, Setup, SetupError};
-use crate::stage::{POLICY, Stage, Workspace};
+use crate::stage::{BeginError, POLICY, Stage, Workspace};
 use crate::stages;
 use crate::state::{self, RunState, Snapshot, StateError};
 use crate::step::StepError;
@@ -46,6 +46,8 @@ pub enum RunError {
     Report(#[from] ReportError),
     #[error(transparent)]
     Model(#[from] ConfigError),
+    #[error(transparent)]
+    Begin(#[from] BeginError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
@@ -79,7 +81,7 @@ impl Run {
         let mut notices = setup.notices.clone();
         notices.extend(setup.check_base()?);
         let stages = stages::build(&setup)?;
-        let policy = policy::fresh(hub_config(&setup)?, row_seed(setup.config.seed, 0), &setup.device)?;
+        let policy = policy::fresh(hub_config(&setup, 0)?, row_seed(setup.config.seed, 0), &setup.device)?;
         if let Some(base) = &setup.base {
             notices.extend(load_base(base, &policy, &setup.tokenizer, &setup.device)?);
         }
@@ -97,10 +99,12 @@ impl Run {
             models: BTreeMap::new(),
             metrics: metrics.written(),
             ledger: Ledger::new(setup.config.price),
+            samples: BTreeMap::new(),
             ends: Vec::new(),
         };
         let models = BTreeMap::from([(POLICY.to_owned(), policy)]);
-        let work = Workspace { setup, models, optimizer: AdamW::new(Vec::new(), AdamWConfig::default()) };
+        let optimizer = AdamW::new(Vec::new(), AdamWConfig::default());
+        let work = Workspace { setup, models, samples: BTreeMap::new(), folder: path.into(), optimizer };
         let mut run = Run { work, stages, dir, metrics, done, kept: None };
         run.begin(0)?;
         // From here on it can be resumed, however soon it ends.
@@ -138,7 +142,8 @@ impl Run {
             models.insert(name.clone(), model);
         }
         let optimizer = AdamW::new(Vec::new(), AdamWConfig::default());
-        let mut run = Run { work: Workspace { setup, models, optimizer }, stages, dir, metrics, done, kept: None };
+        let (samples, folder) = (done.samples.clone(), path.into());
+        let mut run = Run { work: Workspace { setup, models, samples, folder, optimizer }, stages, dir, metrics, done, kept: None };
         run.work.optimizer = run.stage().optimizer(&run.work);
         state::restore_optimizer(path, &tensors, &mut run.work.optimizer)?;
         Ok(run)
@@ -190,9 +195,23 @@ impl Run {
         let stage = &self.stages[index];
         // Models of the stage before, such as its reference, are its own.
         self.work.models.retain(|name, _| name == POLICY);
-        if let Some(from) = &self.work.setup.config.stages[index].from {
-            let (model, _) = DeepseekV3ForCausalLM::from_pretrained(&self.dir.join(from), DType::F32, &self.work.setup.device)?;
-            policy::copy_weights(&model, self.work.policy());
+        let setup = &self.work.setup;
+        let config = hub_config(setup, index)?;
+        let policy = if let Some(from) = &setup.config.stages[index].from {
+            let path = self.dir.join(self.folder_of(from));
+            let (model, _) = DeepseekV3ForCausalLM::from_pretrained(&path, DType::F32, &setup.device)?;
+            let differences = differences(model.config(), &config);
+            if !differences.is_empty() {
+                return Err(RunError::OtherModel { path, differences });
+            }
+            Some(model)
+        } else if !differences(self.work.policy().config(), &config).is_empty() {
+            Some(policy::fresh(config, row_seed(row_seed(setup.config.seed, 4), index), &setup.device)?)
+        } else {
+            None
+        };
+        if let Some(policy) = policy {
+            self.work.models.insert(POLICY.to_owned(), policy);
         }
         stage.begin(&mut self.work)?;
         self.work.optimizer = stage.optimizer(&self.work);
@@ -241,15 +260,19 @@ impl Run {
         if self.done.measured {
             return Ok(());
         }
-        if self.stage().steps() > 0 || self.done.ends.is_empty() {
+        let trained = self.stage().trains().map(str::to_owned);
+        if trained.as_deref() == Some(POLICY) && (self.stage().steps() > 0 || self.done.ends.is_empty()) {
             let ends = self.evaluate(true, progress)?;
             self.done.ends.extend(ends);
         }
         self.done.measured = true;
-        if self.index() + 1 < self.stages.len() {
-            self.write_model(&self.done.stage)?;
-        } else {
-            report::write(self.dir.path())?;
+        let name = self.done.stage.clone();
+        if let Some(samples) = self.work.samples.get(&name) {
+            let lines: String = samples.iter().map(|s| serde_json::to_string(s).expect("plain data") + "\n").collect();
+            self.dir.write(&format!("{name}.jsonl"), lines.as_bytes())?;
+        }
+        if let Some(model) = trained {
+            self.write_model(self.folder_of(&name), &model)?;
         }
         Ok(())
     }
@@ -300,15 +323,16 @@ impl Run {
         Ok(all)
     }
 
-    /// The checkpoint, the summary and the report.
+    /// The summary and the report.
     fn finish(self) -> Result<Summary, RunError> {
-        self.write_model("model")?;
         let peak = tensor::cpu::peak_memory();
-        let size = Size::of(self.work.policy());
+        let result = self.config().result_stage().name.clone();
+        let size = Size::of(&policy::fresh(hub_config(&self.work.setup, 0)?, 0, &self.work.setup.device)?);
         let measured = |e: &EvalMetrics| Measured { stage: e.stage.clone(), task: e.task.clone(), scores: e.scores.clone() };
         let setup = &self.work.setup;
         let summary = Summary {
             format: RunFormat,
+            result,
             measured: self.done.ends.iter().map(measured).collect(),
             stages: self.done.ledger.stages.clone(),
             price: self.config().price,
@@ -327,6 +351,7 @@ impl Run {
     /// Takes a snapshot, to be written once it has proved good.
     fn keep(&mut self) {
         self.done.metrics = self.metrics.written();
+        self.done.samples.clone_from(&self.work.samples);
         let models = self.work.models.iter().map(|(name, model)| (name.as_str(), model));
         self.kept = Some(Snapshot::of(&self.done, models, &self.work.optimizer));
     }
@@ -341,10 +366,15 @@ impl Run {
         Ok(())
     }
 
+    /// The folder of a stage's checkpoint: the run's result has a place of its own.
+    fn folder_of<'a>(&self, stage: &'a str) -> &'a str {
+        if self.config().result_stage().name == stage { "model" } else { stage }
+    }
+
     /// A hub checkpoint with its tokenizer.
-    fn write_model(&self, name: &str) -> Result<(), RunError> {
+    fn write_model(&self, name: &str, model: &str) -> Result<(), RunError> {
         self.dir.replace_dir(name, |folder| {
-            self.work.policy().save_pretrained(folder)?;
+            self.work.model(model).save_pretrained(folder)?;
             Ok(self.work.setup.tokenizer.save(folder)?)
         })
     }
@@ -354,10 +384,11 @@ impl Run {
     }
 }
 
-fn hub_config(setup: &Setup) -> Result<nn::Config, RunConfigError> {
+/// The config of a stage's model.
+fn hub_config(setup: &Setup, stage: usize) -> Result<nn::Config, RunConfigError> {
     let longest = memory::longest_sequence(setup)?;
-    let model = &setup.config.model;
-    let model = nn::Config { vocab_size: model.vocab_size.max(setup.tokenizer.vocab_size()), ..model.clone() };
+    let model = setup.config.stages[stage].model(&setup.config)?;
+    let model = nn::Config { vocab_size: model.vocab_size.max(setup.tokenizer.vocab_size()), ..model };
     Ok(policy::hub_config(&model, longest.next_multiple_of(64)))
 }
 

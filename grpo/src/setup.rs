@@ -1,6 +1,6 @@
 //! What a run is made of, and how a run folder remembers it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use nn::Notice;
 use serde::{Deserialize, Serialize};
 use tensor::Device;
 
-use crate::config::{Control, Kind, RlConfig, RunConfig, RunConfigError};
+use crate::config::{Control, Kind, RunConfig, RunConfigError, StageConfig};
 use crate::jsonl::{self, DataError};
-use crate::rng::Rng;
+use crate::rng::{Rng, weighted};
 use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, RunFormat, SETUP, check_resumable, read_formatted};
 use crate::state::{self, StateError};
 use crate::task::{Lesson, Pool, Problem, Task, TaskError};
@@ -37,7 +37,7 @@ pub enum SetupError {
         name: String,
     },
     /// A stage that mixes a task in which the run does not have.
-    #[error("stage `{stage}`: expected `tasks` to name tasks of the run ({}), found {found:?}", known.join(", "))]
+    #[error("stage `{stage}`: expected `tasks` and `mix` to name tasks of the run ({}), found {found:?}", known.join(", "))]
     UnknownMixed {
         /// The stage.
         stage: String,
@@ -133,9 +133,9 @@ pub struct Setup {
     /// What all of them are written with.
     pub tokenizer: Tokenizer,
     /// The files of `[[jsonl]]` tasks by their names in a run folder, and the text of each.
-    data: Vec<(String, Vec<u8>)>,
+    pub data: Vec<(String, Vec<u8>)>,
     /// The names of the tasks that a user's program brought.
-    own_tasks: Vec<String>,
+    pub own_tasks: Vec<String>,
     /// The text of the user's own evaluation set, of which the base model and the final policy answer every problem. Kept in memory:
     /// the file may lie in an older run's folder, which is about to be moved, or be a pipe.
     pub eval_file: Option<Vec<u8>>,
@@ -260,16 +260,33 @@ impl Setup {
                         return Err(SetupError::NoTraces(first.name().into()));
                     }
                 }
-                Kind::Grpo => {
-                    let known: Vec<String> = self.pools.iter().map(|pool| pool.name().to_owned()).collect();
-                    let tasks = stage.reinforcement(&self.config)?.tasks;
-                    if let Some(found) = tasks.into_keys().find(|name| !known.contains(name)) {
-                        return Err(SetupError::UnknownMixed { stage: stage.name.clone(), known, found });
+                Kind::Grpo => self.check_mixed(stage, stage.reinforcement(&self.config)?.tasks.keys())?,
+                Kind::Reject => self.check_mixed(stage, stage.rejection(&self.config)?.tasks.keys())?,
+                Kind::RewardModel => self.check_mixed(stage, stage.preference(&self.config)?.tasks.keys())?,
+                Kind::Sft | Kind::Distill => {
+                    let mix = stage.fine_tuning(&self.config)?.mix;
+                    let is_stage = |name: &&String| self.config.stages.iter().any(|other| other.name == **name);
+                    self.check_mixed(stage, mix.keys().filter(|name| !is_stage(name)))?;
+                    for pool in self.pools.iter().filter(|pool| mix.contains_key(pool.name())) {
+                        let mut rng = Rng::new(0, "is there a trace", 0);
+                        let example = pool.lesson(Lesson::Curated, &mut rng).or_else(|| pool.lesson(Lesson::Trace, &mut rng));
+                        if example.is_none() {
+                            return Err(SetupError::NoTraces(pool.name().into()));
+                        }
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether each name is that of a task.
+    fn check_mixed<'a>(&self, stage: &StageConfig, names: impl IntoIterator<Item = &'a String>) -> Result<(), SetupError> {
+        let known: Vec<String> = self.pools.iter().map(|pool| pool.name().to_owned()).collect();
+        match names.into_iter().find(|name| !known.contains(name)) {
+            Some(found) => Err(SetupError::UnknownMixed { stage: stage.name.clone(), known, found: found.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// The most tokens that a prompt takes.
@@ -332,30 +349,18 @@ impl Setup {
         })
     }
 
-    /// The problems of a step of RL, counted from 0: a function of the seed and the step.
-    pub fn questions(&self, rl: &RlConfig, seed: u64, step: usize) -> Vec<Problem> {
+    /// `count` problems of a step, counted from 0, from tasks with weights, or from the first one: a function of seed and step.
+    pub fn problems(&self, tasks: &BTreeMap<String, f64>, count: usize, seed: u64, step: usize) -> Vec<Problem> {
         let mut rng = Rng::new(seed, "questions", step as u64);
-        let first = |rng: &mut Rng| match &self.rl_problems {
-            Some((_, given)) => given[rng.below(given.len())].clone(),
-            None => self.pools[0].problem(rng),
-        };
-        let total: f64 = rl.tasks.values().sum();
         let one = || {
-            if rl.tasks.is_empty() {
-                return first(&mut rng);
-            }
-            let mut at = rng.uniform() * total;
-            let chosen = rl.tasks.iter().find(|(_, weight)| {
-                at -= **weight;
-                at < 0.0
-            });
-            let (name, _) = chosen.or(rl.tasks.last_key_value()).expect("there is one");
-            match self.pools.iter().position(|pool| pool.name() == name).expect("checked when the setup was made") {
-                0 => first(&mut rng),
-                other => self.pools[other].problem(&mut rng),
+            let name = if tasks.is_empty() { self.pools[0].name() } else { weighted(tasks, &mut rng) };
+            let task = self.pools.iter().position(|pool| pool.name() == name).expect("checked when the setup was made");
+            match &self.rl_problems {
+                Some((_, given)) if task == 0 => given[rng.below(given.len())].clone(),
+                _ => self.pools[task].problem(&mut rng),
             }
         };
-        std::iter::repeat_with(one).take(rl.questions).collect()
+        std::iter::repeat_with(one).take(count).collect()
     }
 
     /// Whether the given base model may be measured on the problems that are held out here: it must not have been trained on them,

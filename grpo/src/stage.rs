@@ -7,10 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use nn::{AdamW, ConfigError, DeepseekV3ForCausalLM};
+use std::path::PathBuf;
+
+use nn::{AdamW, CheckpointError, ConfigError, DeepseekV3ForCausalLM};
 
 use crate::metrics::{Answer, Values};
 use crate::policy;
+use crate::samples::Kept;
 use crate::setup::Setup;
 use crate::step::StepError;
 
@@ -18,6 +21,25 @@ use crate::step::StepError;
 pub const POLICY: &str = "policy";
 /// The model that a policy is held near.
 pub const REFERENCE: &str = "reference";
+/// A model of the preference.
+pub const REWARD: &str = "reward";
+
+/// Why a stage cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum BeginError {
+    /// A model cannot be made.
+    #[error(transparent)]
+    Model(#[from] ConfigError),
+    /// A checkpoint of an earlier stage cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// It should imitate samples of which none was kept.
+    #[error("the stage `{source_stage}` kept no answer to imitate: none was right, in one notation and short enough")]
+    NoSamples {
+        /// The stage that should have kept some.
+        source_stage: String,
+    },
+}
 
 /// What stages work on.
 pub struct Workspace {
@@ -25,6 +47,10 @@ pub struct Workspace {
     pub setup: Setup,
     /// Models by name: [`POLICY`] always, others while a stage has them.
     pub models: BTreeMap<String, DeepseekV3ForCausalLM>,
+    /// The samples that stages kept, by the stages' names.
+    pub samples: BTreeMap<String, Vec<Kept>>,
+    /// The run folder, in which each stage has left its checkpoint under its name.
+    pub folder: PathBuf,
     /// Of the stage that is under way.
     pub optimizer: AdamW,
 }
@@ -89,11 +115,16 @@ pub trait Stage: Send + Sync {
     /// Most tokens of an answer when the policy is measured after so many steps.
     fn limit(&self, steps: usize) -> usize;
 
+    /// The name of the model that it trains: the policy is measured, and any is saved as the stage's checkpoint. None trains nothing.
+    fn trains(&self) -> Option<&str> {
+        Some(POLICY)
+    }
+
     /// Makes the models that it needs, beside the policy, which is there.
     ///
     /// # Errors
-    /// One cannot be made.
-    fn begin(&self, work: &mut Workspace) -> Result<(), ConfigError>;
+    /// One cannot be made, or what an earlier stage should have left is not there.
+    fn begin(&self, work: &mut Workspace) -> Result<(), BeginError>;
 
     /// A fresh optimizer of what it trains.
     fn optimizer(&self, work: &Workspace) -> AdamW;

@@ -2,6 +2,9 @@
 
 mod grpo;
 mod pretrain;
+mod reject;
+mod reward_model;
+mod sft;
 
 use nn::{AdamW, AdamWConfig, Module, row_seed};
 
@@ -16,6 +19,7 @@ use crate::stage::{POLICY, Stage, Workspace};
 /// A stage's keys are refused.
 pub fn build(setup: &Setup) -> Result<Vec<Box<dyn Stage>>, RunConfigError> {
     let config = &setup.config;
+    let longest = config.rl.max_completion_length.iter().map(|l| l.limit).max().unwrap_or(0);
     let mut stages: Vec<Box<dyn Stage>> = Vec::new();
     for (i, stage) in config.stages.iter().enumerate() {
         let name = stage.name.clone();
@@ -31,6 +35,9 @@ pub fn build(setup: &Setup) -> Result<Vec<Box<dyn Stage>>, RunConfigError> {
                 }
                 Box::new(pretrain::Pretrain { name, base, seed, limit: config.rl.max_completion_length_at(0) })
             }
+            Kind::Sft | Kind::Distill => Box::new(sft::Sft { name, sft: stage.fine_tuning(config)?, seed, limit: longest }),
+            Kind::Reject => Box::new(reject::Reject { name, reject: stage.rejection(config)?, seed }),
+            Kind::RewardModel => Box::new(reward_model::RewardModel { name, config: stage.preference(config)?, seed }),
             Kind::Grpo => Box::new(grpo::Grpo { name, rl: stage.reinforcement(config)?, seed, eval_every: config.eval.every }),
         });
     }

@@ -18,6 +18,7 @@ use crate::checksum::checksum;
 use crate::cost::Ledger;
 use crate::file_error::{FileError, cannot};
 use crate::metrics::{EvalMetrics, Written};
+use crate::samples::Kept;
 use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, RunFormat, SETUP, STATE, read_formatted};
 
 /// The tensor with the checksum: of the smallest dtype, so that it is stored last.
@@ -52,6 +53,8 @@ pub struct RunState {
     pub metrics: Written,
     /// The bill so far.
     pub ledger: Ledger,
+    /// The samples that stages kept.
+    pub samples: BTreeMap<String, Vec<Kept>>,
     /// The evaluations of what each stage so far ended with.
     pub ends: Vec<EvalMetrics>,
 }

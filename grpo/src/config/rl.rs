@@ -71,11 +71,13 @@ pub struct RewardWeights {
     pub format: f64,
     /// For keeping to the first notation: the share of operations written in it.
     pub consistency: f64,
+    /// For what `reward_model` says: the probability that the answer is preferred to one of score 0.
+    pub preference: f64,
 }
 
 impl Default for RewardWeights {
     fn default() -> Self {
-        Self { accuracy: 1.0, format: 0.0, consistency: 0.0 }
+        Self { accuracy: 1.0, format: 0.0, consistency: 0.0, preference: 0.0 }
     }
 }
 
@@ -107,6 +109,11 @@ pub struct RlConfig {
     pub mask_truncated_completions: bool,
     /// Weights of the rewards.
     pub reward_weights: RewardWeights,
+    /// The stage whose model says which answers are preferred; `"none"` for rules alone.
+    #[serde(with = "nn::or_none")]
+    pub reward_model: Option<String>,
+    /// The preference counts in so many of the last steps only, for a model of it can be outwitted (R1: 400 of 1700); 0 for in all.
+    pub preference_steps: usize,
     /// How rewards become advantages.
     pub scale_rewards: ScaleRewards,
     /// How the loss is averaged.
@@ -155,6 +162,8 @@ impl Default for RlConfig {
             max_completion_length: vec![LengthLimit::new(0, 120), LengthLimit::new(24, 600)],
             mask_truncated_completions: false,
             reward_weights: RewardWeights::default(),
+            reward_model: None,
+            preference_steps: 0,
             scale_rewards: ScaleRewards::Group,
             loss_type: LossType::Dapo,
             importance_sampling_level: ImportanceSampling::Token,

@@ -1,6 +1,8 @@
-use std::{fmt, ops::RangeInclusive};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
 
-use super::{BaseConfig, EvalConfig, Kind, RlConfig, RunConfig, RunConfigError, TaskConfig};
+use super::{
+    BaseConfig, EvalConfig, Kind, RejectConfig, RewardModelConfig, RlConfig, RunConfig, RunConfigError, SftConfig, TaskConfig,
+};
 use crate::tokenizer::Tokenizer;
 
 /// More of anything than a run can have, and few enough that products of two do not overflow.
@@ -21,6 +23,9 @@ impl RunConfig {
         task(&self.task)?;
         base(&self.base)?;
         rl(&self.rl)?;
+        sft(&self.sft)?;
+        reject(&self.reject)?;
+        reward_model(&self.reward_model)?;
         eval(&self.eval)?;
         tasks(self)?;
         stages(self)
@@ -60,14 +65,36 @@ fn stages(config: &RunConfig) -> Result<(), RunConfigError> {
         }
         match stage.kind {
             Kind::Pretrain => drop(stage.imitation(config)?),
-            Kind::Grpo => drop(stage.reinforcement(config)?),
+            Kind::Reject => drop(stage.rejection(config)?),
+            Kind::RewardModel => drop(stage.preference(config)?),
+            Kind::Sft | Kind::Distill => {
+                let mix = stage.fine_tuning(config)?.mix;
+                let kept = |name: &String| earlier.iter().any(|other| other.kind == Kind::Reject && other.name == *name);
+                // Names of a user's own tasks are not known here.
+                let known = |name: &String| kept(name) || config.stages.iter().all(|other| other.name != *name);
+                if mix.is_empty() {
+                    return refuse("expected `mix` to name tasks or earlier stages of kind `reject`, found none".into());
+                }
+                if let Some(found) = mix.keys().find(|name| !known(name)) {
+                    return refuse(format!("expected `mix` to name tasks or earlier stages of kind `reject`, found `{found}`"));
+                }
+            }
+            Kind::Grpo => {
+                let rl = stage.reinforcement(config)?;
+                let model = |name: &String| earlier.iter().any(|other| other.kind == Kind::RewardModel && other.name == *name);
+                if !rl.reward_model.as_ref().map_or(rl.reward_weights.preference == 0.0, model) {
+                    let words = "expected `reward_model` to name an earlier stage of kind `reward_model`, as a weight of `preference` asks";
+                    return refuse(words.into());
+                }
+            }
         }
+        stage.model(config)?;
     }
     Ok(())
 }
 
 /// What a run asks of a model beside what the model asks of its config.
-fn model(m: &nn::Config) -> Result<(), RunConfigError> {
+pub(super) fn model(m: &nn::Config) -> Result<(), RunConfigError> {
     m.validate().map_err(|e| match e {
         nn::ConfigError::Invalid { key, found, expected } => {
             RunConfigError::Range { key: format!("model.{key}").into(), value: found, expected }
@@ -135,6 +162,9 @@ pub(super) fn rl(rl: &RlConfig) -> Result<(), RunConfigError> {
     not_negative("rl.reward_weights.accuracy", rl.reward_weights.accuracy)?;
     not_negative("rl.reward_weights.format", rl.reward_weights.format)?;
     not_negative("rl.reward_weights.consistency", rl.reward_weights.consistency)?;
+    not_negative("rl.reward_weights.preference", rl.reward_weights.preference)?;
+    within("rl.preference_steps", rl.preference_steps, 0..=MANY)?;
+    mix("rl.tasks", &rl.tasks)?;
     positive("rl.epsilon", rl.epsilon)?;
     positive("rl.epsilon_high", rl.epsilon_high.unwrap_or(rl.epsilon))?;
     not_negative("rl.beta", rl.beta)?;
@@ -147,6 +177,51 @@ pub(super) fn rl(rl: &RlConfig) -> Result<(), RunConfigError> {
     betas("rl.betas", rl.betas)?;
     not_negative("rl.weight_decay", rl.weight_decay)?;
     positive("rl.grad_clip", rl.grad_clip)
+}
+
+pub(super) fn sft(s: &SftConfig) -> Result<(), RunConfigError> {
+    within("sft.steps", s.steps, 0..=MANY)?;
+    within("sft.batch_size", s.batch_size, 1..=MANY)?;
+    within("sft.examples", s.examples, 1..=MANY)?;
+    mix("sft.mix", &s.mix)?;
+    positive("sft.lr", s.lr)?;
+    within("sft.warmup_steps", s.warmup_steps, 0..=MANY)?;
+    share("sft.decay_from", s.decay_from)?;
+    share("sft.min_lr_ratio", s.min_lr_ratio)?;
+    betas("sft.betas", s.betas)?;
+    not_negative("sft.weight_decay", s.weight_decay)?;
+    positive("sft.grad_clip", s.grad_clip)
+}
+
+pub(super) fn reject(r: &RejectConfig) -> Result<(), RunConfigError> {
+    within("reject.steps", r.steps, 0..=MANY)?;
+    within("reject.questions", r.questions, 1..=MANY)?;
+    mix("reject.tasks", &r.tasks)?;
+    within("reject.num_generations", r.num_generations, 1..=MANY)?;
+    positive("reject.temperature", r.temperature)?;
+    within("reject.max_completion_length", r.max_completion_length, 1..=MANY)?;
+    within("reject.keep", r.keep, 1..=MANY)?;
+    within("reject.longest", r.longest, 1..=MANY)?;
+    share("reject.min_consistency", r.min_consistency)
+}
+
+pub(super) fn reward_model(r: &RewardModelConfig) -> Result<(), RunConfigError> {
+    within("reward_model.steps", r.steps, 0..=MANY)?;
+    within("reward_model.questions", r.questions, 1..=MANY)?;
+    mix("reward_model.tasks", &r.tasks)?;
+    within("reward_model.num_generations", r.num_generations, 2..=MANY)?;
+    positive("reward_model.temperature", r.temperature)?;
+    within("reward_model.max_completion_length", r.max_completion_length, 1..=MANY)?;
+    share("reward_model.label_noise", r.label_noise)?;
+    positive("reward_model.lr", r.lr)?;
+    betas("reward_model.betas", r.betas)?;
+    not_negative("reward_model.weight_decay", r.weight_decay)?;
+    positive("reward_model.grad_clip", r.grad_clip)
+}
+
+/// Weights of what is drawn from.
+fn mix(key: &'static str, weights: &BTreeMap<String, f64>) -> Result<(), RunConfigError> {
+    weights.values().try_for_each(|&weight| positive(key, weight))
 }
 
 fn eval(e: &EvalConfig) -> Result<(), RunConfigError> {

@@ -65,6 +65,8 @@ pub fn optimisation(run: &Recorded) -> Vec<Panel> {
         small("Entropy, nats per token", Unit::Number, |s| s.get("entropy")),
         small("KL from the reference, per token", Unit::Number, |s| s.get("kl")),
         small("Tokens clipped", Unit::Share, |s| s.get("clip_ratio")),
+        small("Mean reward", Unit::Number, |s| s.get("reward")),
+        small("Probability of being preferred", Unit::Share, |s| s.get("rewards/preference/mean")),
         small("Gradient norm", Unit::Number, |s| s.get("grad_norm")),
         small("Groups without variance", Unit::Share, |s| s.get("frac_reward_zero_std")),
         small("Busiest expert's load over the mean", Unit::Number, busiest),

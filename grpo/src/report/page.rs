@@ -52,7 +52,7 @@ fn header(out: &mut String, run: &Recorded) {
         Base::Untrained => "learns from random weights on by reinforcement alone",
         Base::Given => "learns further by reinforcement alone",
     };
-    let RewardWeights { accuracy, format, consistency } = run.config.rl.reward_weights;
+    let RewardWeights { accuracy, format, consistency, .. } = run.config.rl.reward_weights;
     let weighted = [(accuracy, "is right"), (format, "is in the template"), (consistency, "keeps to one notation")];
     let rules: Vec<String> = weighted.iter().filter(|(w, _)| *w > 0.0).map(|(w, what)| format!("{what} (worth {w})")).collect();
     let rule = match accuracy > 0.0 && rules.len() == 1 {

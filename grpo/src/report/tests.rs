@@ -144,6 +144,7 @@ fn summary() -> Summary {
     ledger.add("evaluation", 31.0, 1_040_000, 1_500_000_000_000);
     Summary {
         format: RunFormat,
+        result: "r1_zero".into(),
         measured: [("base", "countdown", scores(0)), ("base", "chain_sum", chain_sums(0)), ("r1_zero", "countdown", scores(80))]
             .map(|(stage, task, scores)| Measured { stage: stage.into(), task: task.into(), scores })
             .into(),

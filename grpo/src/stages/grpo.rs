@@ -1,14 +1,16 @@
-use nn::{AdamW, ConfigError, row_seed};
+use nn::{AdamW, DeepseekV3ForCausalLM, row_seed};
+use tensor::DType;
 
 use super::{adamw, set_expert_load};
 use crate::config::RlConfig;
 use crate::evaluate::{observed, share, shown};
 use crate::metrics::Values;
 use crate::policy::{self, Size};
+use crate::preference;
 use crate::reward::Accuracy;
 use crate::rng::Rng;
 use crate::rollout::{RolloutOptions, Sample, rollout};
-use crate::stage::{POLICY, REFERENCE, Stage, Stepped, Workspace};
+use crate::stage::{BeginError, POLICY, REFERENCE, REWARD, Stage, Stepped, Workspace};
 use crate::step::StepError;
 use crate::trainer;
 
@@ -45,8 +47,15 @@ impl Stage for Grpo {
         self.rl.max_completion_length_at(steps.saturating_sub(1))
     }
 
-    fn begin(&self, work: &mut Workspace) -> Result<(), ConfigError> {
-        if self.rl.beta > 0.0 { work.copy(POLICY, REFERENCE) } else { Ok(()) }
+    fn begin(&self, work: &mut Workspace) -> Result<(), BeginError> {
+        if self.rl.beta > 0.0 {
+            work.copy(POLICY, REFERENCE)?;
+        }
+        if let Some(stage) = &self.rl.reward_model {
+            let (model, _) = DeepseekV3ForCausalLM::from_pretrained(&work.folder.join(stage), DType::F32, &work.setup.device)?;
+            work.models.insert(REWARD.to_owned(), model);
+        }
+        Ok(())
     }
 
     fn optimizer(&self, work: &Workspace) -> AdamW {
@@ -55,7 +64,7 @@ impl Stage for Grpo {
 
     fn step(&self, work: &mut Workspace, step: usize) -> Result<Stepped, StepError> {
         let rl = &self.rl;
-        let questions = work.setup.questions(rl, self.seed, step);
+        let questions = work.setup.problems(&rl.tasks, rl.questions, self.seed, step);
         let limit = rl.max_completion_length_at(step);
         let options = RolloutOptions {
             num_generations: rl.num_generations,
@@ -65,14 +74,26 @@ impl Stage for Grpo {
         };
         let rules = rl.reward_weights.rules();
         let (policy, reference) = (&work.models[POLICY], work.models.get(REFERENCE));
-        let samples = rollout(policy, &work.setup.tokenizer, &questions, (&Accuracy, &rules), &options)?;
+        let mut samples = rollout(policy, &work.setup.tokenizer, &questions, (&Accuracy, &rules), &options)?;
+        let prefers = rl.preference_steps == 0 || step + rl.preference_steps >= rl.steps;
+        let judge = work.models.get(REWARD).filter(|_| prefers && rl.reward_weights.preference > 0.0);
+        if let Some(model) = judge {
+            for (sample, score) in preference::scores(model, &samples).into_iter().enumerate() {
+                let probability = preference::probability(score);
+                samples[sample].reward += rl.reward_weights.preference * probability;
+                samples[sample].parts.push(("preference", probability));
+            }
+        }
         let mut rng = Rng::new(self.seed, "minibatches", step as u64);
         let update = trainer::update(policy, reference, &mut work.optimizer, &samples, rl, step, &mut rng)?;
 
         let size = Size::of(policy);
         let passes = if reference.is_some() { 4 } else { 3 };
         let sampled: usize = samples.iter().map(Sample::len).sum();
-        let flops = size.forward_flops(samples.iter().map(Sample::len)) + passes * size.forward_flops(update.lengths.iter().copied());
+        let judged = if let Some(model) = judge { Size::of(model).forward_flops(samples.iter().map(Sample::len)) } else { 0 };
+        let flops = judged
+            + size.forward_flops(samples.iter().map(Sample::len))
+            + passes * size.forward_flops(update.lengths.iter().copied());
         let tokens = (sampled + update.lengths.iter().sum::<usize>()) as u64;
 
         let (n, generated) = (samples.len() as f64, samples.iter().map(|s| s.tokens.len()).sum::<usize>());

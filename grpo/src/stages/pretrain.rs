@@ -1,4 +1,4 @@
-use nn::{AdamW, ConfigError};
+use nn::AdamW;
 
 use super::{adamw, set_expert_load};
 use crate::config::BaseConfig;
@@ -6,7 +6,7 @@ use crate::corpus::Corpus;
 use crate::metrics::Values;
 use crate::policy::Size;
 use crate::pretrain;
-use crate::stage::{POLICY, Stage, Stepped, Workspace};
+use crate::stage::{BeginError, POLICY, Stage, Stepped, Workspace};
 use crate::step::StepError;
 
 /// Steps between two saved states.
@@ -39,7 +39,7 @@ impl Stage for Pretrain {
         self.limit
     }
 
-    fn begin(&self, _: &mut Workspace) -> Result<(), ConfigError> {
+    fn begin(&self, _: &mut Workspace) -> Result<(), BeginError> {
         Ok(())
     }
 

@@ -22,7 +22,7 @@ const FIRST: [([i64; 4], i64); 3] = [([1, 2, 3, 4], 10), ([2, 3, 6, 9], 8), ([1,
 
 /// What RL asks in a step.
 fn questions(setup: &Setup, step: usize) -> Vec<Problem> {
-    setup.questions(&setup.config.rl, setup.config.seed, step)
+    setup.problems(&setup.config.rl.tasks, setup.config.rl.questions, setup.config.seed, step)
 }
 
 fn setup(config: RunConfig) -> Setup {

@@ -7,6 +7,7 @@ use grpo::checksum::checksum;
 use grpo::cost::Ledger;
 use grpo::metrics::{EvalMetrics, Scores, Written};
 use grpo::policy;
+use grpo::samples;
 use grpo::rundir::{RunDir, RunFormat, STATE as FILE};
 use grpo::state::{self, RunState, Snapshot};
 use nn::{AdamW, AdamWConfig, DeepseekV3ForCausalLM, Module};
@@ -39,7 +40,9 @@ fn run_state() -> RunState {
     let metrics = Written { lines: 8, checksum: u64::MAX - 1 };
     let (format, files) = (RunFormat, state::Files::new());
     let (stage, models) = ("r1_zero".into(), Default::default());
-    RunState { format, files, stage, step: 5, measured: false, models, metrics, ledger, ends: vec![eval.clone(), eval] }
+    let kept = samples::Kept { question: "1,2:3".into(), response: "1+2=3</think>".into() };
+    let samples = [("kept".to_owned(), vec![kept])].into();
+    RunState { format, files, stage, step: 5, measured: false, models, samples, metrics, ledger, ends: vec![eval.clone(), eval] }
 }
 
 fn train_a_step(policy: &DeepseekV3ForCausalLM, optimizer: &mut AdamW) {
