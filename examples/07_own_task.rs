@@ -1,14 +1,12 @@
 //! A task of your own: two traits, given to a run. Lists are sorted; the base model's corpus is right half of the time, and RL makes it
 //! nearly always right.
 //!
-//! `cargo run --release --example 07_own_task -- FOLDER` leaves a run folder like the flagship's and prints one JSON line.
+//! `cargo run --release --example 07_own_task` leaves a run folder, `runs/sorting`, like the flagship's and prints one JSON line.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 
 use scratchwork::grpo::config::RunConfig;
-use scratchwork::grpo::console::exit;
 use scratchwork::grpo::run::Run;
 use scratchwork::grpo::setup::Setup;
 use scratchwork::grpo::task::{Lesson, Pool, Question, Task};
@@ -71,15 +69,11 @@ impl Task for Sorting {
     }
 }
 
-fn main() -> ExitCode {
-    exit(run())
-}
-
-fn run() -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = RunConfig::default().overlay_str(include_str!("configs/own_task.toml"), Path::new("own_task.toml"))?;
-    let folder = std::env::args().nth(1).unwrap_or("runs/sorting".into());
     let setup = Setup::with_tasks(config, vec![Arc::new(Sorting)], None, Device::cpu())?;
-    let summary = Run::create(setup, Path::new(&folder))?.0.train()?;
+    let summary = Run::create(setup, Path::new("runs/sorting"))?.0.train()?;
     let [base, last] = summary.first_and_last().ok_or("nothing was measured")?;
-    Ok(serde_json::json!({ "base": base.values["pass@1"], "after_rl": last.values["pass@1"] }))
+    println!("{}", serde_json::json!({ "base": base.values["pass@1"], "after_rl": last.values["pass@1"] }));
+    Ok(())
 }

@@ -303,14 +303,14 @@ impl RunConfig {
             let cut: &[(&str, i64)] = match stage.kind {
                 Kind::Pretrain => &[("steps", 24), ("batch_size", 32), ("long_batch_size", 8), ("warmup_steps", 4)],
                 Kind::Sft | Kind::Distill => &[("steps", 6), ("batch_size", 16), ("examples", 32), ("warmup_steps", 2)],
-                Kind::Grpo => &[("steps", 2), ("questions", 4), ("num_generations", 4), ("preference_steps", 1)],
+                Kind::Grpo | Kind::Ppo => &[("steps", 2), ("questions", 4), ("num_generations", 4), ("preference_steps", 1)],
                 Kind::Reject => &[("steps", 2), ("questions", 4), ("num_generations", 4), ("max_completion_length", 80)],
                 Kind::RewardModel => &[("steps", 2), ("questions", 4), ("num_generations", 4), ("max_completion_length", 80)],
             };
             for &(key, value) in cut {
                 stage.over.insert(key.to_owned(), value.into());
             }
-            if stage.kind == Kind::Grpo {
+            if matches!(stage.kind, Kind::Grpo | Kind::Ppo) {
                 stage.over.remove("max_completion_length");
             }
         }

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod metrics;
 pub mod objective;
 pub mod policy;
+pub mod ppo;
 pub mod preference;
 pub mod pretrain;
 mod progress;

@@ -22,7 +22,7 @@ pub fn longest_sequence(setup: &Setup) -> Result<usize, RunConfigError> {
     let mut limit = longest_answer(&setup.config.rl);
     for stage in &setup.config.stages {
         limit = limit.max(match stage.kind {
-            Kind::Grpo => longest_answer(&stage.reinforcement(&setup.config)?),
+            Kind::Grpo | Kind::Ppo => longest_answer(&stage.reinforcement(&setup.config)?),
             Kind::Reject => stage.rejection(&setup.config)?.max_completion_length,
             Kind::RewardModel => stage.preference(&setup.config)?.max_completion_length,
             Kind::Pretrain | Kind::Sft | Kind::Distill => 0,
@@ -33,6 +33,11 @@ pub fn longest_sequence(setup: &Setup) -> Result<usize, RunConfigError> {
 
 fn longest_answer(rl: &RlConfig) -> usize {
     rl.max_completion_length.iter().map(|l| l.limit).max().unwrap_or(0)
+}
+
+/// What a critic takes beside the policy, in parameters of a model: as much as a policy that is trained.
+fn critic(kind: Kind) -> usize {
+    if kind == Kind::Ppo { 1 + 2 + 3 + 3 } else { 0 }
 }
 
 /// The bytes that a run comes to hold beside its model, if answers grow as long as they may: what the optimizer and the saved state
@@ -89,9 +94,9 @@ pub fn needed(setup: &Setup, model: &DeepseekV3ForCausalLM) -> Result<u64, RunCo
                 references = references.max(2);
                 answers(model.questions, model.num_generations, longest) + part(2.0 * longest)
             }
-            Kind::Grpo => {
+            Kind::Grpo | Kind::Ppo => {
                 let rl = stage.reinforcement(config)?;
-                references = references.max(2 * (usize::from(rl.beta > 0.0) + usize::from(rl.reward_model.is_some())));
+                references = references.max(2 * (usize::from(rl.beta > 0.0) + usize::from(rl.reward_model.is_some())) + critic(stage.kind));
                 reinforcement(&rl)
             }
         });

@@ -102,7 +102,7 @@ impl Recorded {
 
     /// The names of the stages that reinforce the run's own model, in their order.
     pub fn rl_stages(&self) -> impl Iterator<Item = &str> {
-        let of_the_model = |stage: &&StageConfig| stage.kind == Kind::Grpo && stage.model.is_empty();
+        let of_the_model = |stage: &&StageConfig| matches!(stage.kind, Kind::Grpo | Kind::Ppo) && stage.model.is_empty();
         self.config.stages.iter().filter(of_the_model).map(|stage| stage.name.as_str())
     }
 

@@ -70,6 +70,8 @@ pub struct Run {
     metrics: MetricsWriter,
     done: RunState,
     kept: Option<Snapshot>,
+    /// Of the stage that is under way, once it has been.
+    progress: Option<StageProgress>,
 }
 
 impl Run {
@@ -105,7 +107,7 @@ impl Run {
         let models = BTreeMap::from([(POLICY.to_owned(), policy)]);
         let optimizer = AdamW::new(Vec::new(), AdamWConfig::default());
         let work = Workspace { setup, models, samples: BTreeMap::new(), folder: path.into(), optimizer };
-        let mut run = Run { work, stages, dir, metrics, done, kept: None };
+        let mut run = Run { work, stages, dir, metrics, done, kept: None, progress: None };
         run.begin(0)?;
         // From here on it can be resumed, however soon it ends.
         run.keep();
@@ -143,7 +145,7 @@ impl Run {
         }
         let optimizer = AdamW::new(Vec::new(), AdamWConfig::default());
         let (samples, folder) = (done.samples.clone(), path.into());
-        let mut run = Run { work: Workspace { setup, models, samples, folder, optimizer }, stages, dir, metrics, done, kept: None };
+        let mut run = Run { work: Workspace { setup, models, samples, folder, optimizer }, stages, dir, metrics, done, kept: None, progress: None };
         run.work.optimizer = run.stage().optimizer(&run.work);
         state::restore_optimizer(path, &tensors, &mut run.work.optimizer)?;
         Ok(run)
@@ -159,23 +161,37 @@ impl Run {
     }
 
     fn train_here(mut self) -> Result<Summary, RunError> {
-        loop {
-            let index = self.index();
-            let mut progress = StageProgress::new(self.stage().name(), self.stage().steps(), self.done.step);
-            self.steps(&mut progress)?;
-            self.end(&mut progress)?;
-            progress.finish();
-            if index + 1 == self.stages.len() {
-                // The last evaluation has looked at it.
-                self.keep();
-                self.settle()?;
-                return self.finish();
-            }
-            self.begin(index + 1)?;
-            self.keep();
-            self.settle()?;
+        while self.advance()? {}
+        self.finish()
+    }
+
+    /// Makes the next step of the stage that is under way or, after its last one, ends it and begins the next stage. False at the
+    /// end of the run. A run that is dropped instead goes on, when it is resumed, from the state that was saved last.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn advance(&mut self) -> Result<bool, RunError> {
+        let begun = |stage: &dyn Stage, done| StageProgress::new(stage.name(), stage.steps(), done);
+        let mut progress = self.progress.take().unwrap_or_else(|| begun(self.stage(), self.done.step));
+        if self.done.step < self.stage().steps() {
+            self.step(&mut progress)?;
+            self.progress = Some(progress);
+            return Ok(true);
+        }
+        self.end(&mut progress)?;
+        progress.finish();
+        let next = self.index() + 1;
+        let more = next < self.stages.len();
+        if more {
+            self.begin(next)?;
+        }
+        // The last evaluation has looked at it.
+        self.keep();
+        self.settle()?;
+        if more {
             report::write(self.dir.path())?;
         }
+        Ok(more)
     }
 
     fn config(&self) -> &RunConfig {
@@ -219,38 +235,36 @@ impl Run {
         Ok(())
     }
 
-    /// The steps of the stage, from where it was left.
-    fn steps(&mut self, progress: &mut StageProgress) -> Result<(), RunError> {
-        let (index, steps) = (self.index(), self.stage().steps());
-        while self.done.step < steps {
-            let start = Instant::now();
-            let step = self.done.step;
-            let made = self.stages[index].step(&mut self.work, step).map_err(|source| self.failed(step + 1, source))?;
-            self.settle()?;
-            let seconds = start.elapsed().as_secs_f64();
-            self.done.ledger.add(&self.done.stage, seconds, made.tokens, made.flops);
-            if let Some(answer) = &made.shown {
-                progress.sample(answer);
-            }
-            let mut values = made.values;
-            values.set("tokens", made.tokens as f64);
-            values.set("tokens_per_second", made.tokens as f64 / seconds);
-            values.set("seconds", seconds);
-            self.done.step += 1;
-            let record = StepMetrics { stage: self.done.stage.clone(), step: self.done.step, values };
-            progress.step(&record);
-            self.metrics.write(&Record::Step(record))?;
-            if self.done.step == steps {
-                return Ok(());
-            }
-            let every = self.stage().eval_every();
-            if every > 0 && self.done.step.is_multiple_of(every) {
-                self.evaluate(false, progress)?;
-                report::write(self.dir.path())?;
-            }
-            if self.done.step.is_multiple_of(self.stage().save_every()) {
-                self.keep();
-            }
+    /// A step of the stage.
+    fn step(&mut self, progress: &mut StageProgress) -> Result<(), RunError> {
+        let (index, step) = (self.index(), self.done.step);
+        let start = Instant::now();
+        let made = self.stages[index].step(&mut self.work, step).map_err(|source| self.failed(step + 1, source))?;
+        self.settle()?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.done.ledger.add(&self.done.stage, seconds, made.tokens, made.flops);
+        if let Some(answer) = &made.shown {
+            progress.sample(answer);
+        }
+        let mut values = made.values;
+        values.set("tokens", made.tokens as f64);
+        values.set("tokens_per_second", made.tokens as f64 / seconds);
+        values.set("seconds", seconds);
+        self.done.step += 1;
+        let record = StepMetrics { stage: self.done.stage.clone(), step: self.done.step, values };
+        progress.step(&record);
+        self.metrics.write(&Record::Step(record))?;
+        if self.done.step == self.stage().steps() {
+            // What it ends with is measured before it is saved.
+            return Ok(());
+        }
+        let every = self.stage().eval_every();
+        if every > 0 && self.done.step.is_multiple_of(every) {
+            self.evaluate(false, progress)?;
+            report::write(self.dir.path())?;
+        }
+        if self.done.step.is_multiple_of(self.stage().save_every()) {
+            self.keep();
         }
         Ok(())
     }

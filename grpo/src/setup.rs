@@ -260,7 +260,7 @@ impl Setup {
                         return Err(SetupError::NoTraces(first.name().into()));
                     }
                 }
-                Kind::Grpo => self.check_mixed(stage, stage.reinforcement(&self.config)?.tasks.keys())?,
+                Kind::Grpo | Kind::Ppo => self.check_mixed(stage, stage.reinforcement(&self.config)?.tasks.keys())?,
                 Kind::Reject => self.check_mixed(stage, stage.rejection(&self.config)?.tasks.keys())?,
                 Kind::RewardModel => self.check_mixed(stage, stage.preference(&self.config)?.tasks.keys())?,
                 Kind::Sft | Kind::Distill => {

@@ -21,6 +21,8 @@ use crate::step::StepError;
 pub const POLICY: &str = "policy";
 /// The model that a policy is held near.
 pub const REFERENCE: &str = "reference";
+/// What says what to expect.
+pub const CRITIC: &str = "critic";
 /// A model of the preference.
 pub const REWARD: &str = "reward";
 

@@ -1,7 +1,7 @@
 //! The kinds of stages, a file each, and the list that a configuration describes.
 
-mod grpo;
 mod pretrain;
+mod reinforce;
 mod reject;
 mod reward_model;
 mod sft;
@@ -38,7 +38,13 @@ pub fn build(setup: &Setup) -> Result<Vec<Box<dyn Stage>>, RunConfigError> {
             Kind::Sft | Kind::Distill => Box::new(sft::Sft { name, sft: stage.fine_tuning(config)?, seed, limit: longest }),
             Kind::Reject => Box::new(reject::Reject { name, reject: stage.rejection(config)?, seed }),
             Kind::RewardModel => Box::new(reward_model::RewardModel { name, config: stage.preference(config)?, seed }),
-            Kind::Grpo => Box::new(grpo::Grpo { name, rl: stage.reinforcement(config)?, seed, eval_every: config.eval.every }),
+            Kind::Grpo | Kind::Ppo => Box::new(reinforce::Reinforce {
+                name,
+                rl: stage.reinforcement(config)?,
+                has_critic: stage.kind == Kind::Ppo,
+                seed,
+                eval_every: config.eval.every,
+            }),
         });
     }
     Ok(stages)

@@ -54,7 +54,8 @@ pub fn update(
     rng: &mut Rng,
 ) -> Result<Update, StepError> {
     let groups: Vec<Vec<f64>> = samples.chunks(rl.num_generations).map(|g| g.iter().map(|s| s.reward).collect()).collect();
-    let advantages: Vec<f64> = groups.iter().flat_map(|g| advantages(g, rl.scale_rewards)).collect();
+    let advantages = groups.iter().flat_map(|g| advantages(g, rl.scale_rewards));
+    let advantages: Vec<Vec<f32>> = advantages.zip(samples).map(|(a, s)| vec![a as f32; s.tokens.len()]).collect();
     let mut report = Update {
         reward_std: groups.iter().map(|g| spread(g)).sum::<f64>() / groups.len().max(1) as f64,
         frac_reward_zero_std: groups.iter().filter(|g| !has_spread(g)).count() as f64 / groups.len().max(1) as f64,
@@ -112,28 +113,37 @@ pub fn update(
 }
 
 /// Answers side by side, and what is fixed about them.
-struct MicroBatch {
+pub(crate) struct MicroBatch {
     /// Prompt and answer, padded on the right, `[answers, width]`.
-    ids: Tensor,
+    pub ids: Tensor,
     /// What is not padding, `[answers, width]`.
-    attended: Tensor,
+    pub attended: Tensor,
     /// `[answers, width − 1]`: position `t` is about token `t + 1`.
-    fixed: Fixed,
+    pub fixed: Fixed,
 }
 
 impl MicroBatch {
-    fn new(
+    /// Prompts and answers of the samples, padded, and what is not padding.
+    pub fn sequences(policy: &DeepseekV3ForCausalLM, which: &[usize], samples: &[Sample]) -> (Tensor, Tensor) {
+        let width = which.iter().map(|&i| samples[i].len()).max().unwrap_or(0);
+        let row = |&i: &usize| samples[i].sequence().chain(std::iter::repeat(token::PAD)).take(width).collect::<Vec<_>>();
+        let ids = Tensor::from_vec(which.iter().flat_map(row).collect(), [which.len(), width], &policy.device());
+        let attended = ids.ne(token::PAD);
+        (ids, attended)
+    }
+
+    /// `advantages` has a value for each token of each sample.
+    pub fn new(
         policy: &DeepseekV3ForCausalLM,
         reference: Option<(&DeepseekV3ForCausalLM, f64)>,
         which: &[usize],
         samples: &[Sample],
-        advantages: &[f64],
+        advantages: &[Vec<f32>],
         weight: impl Fn(&Sample) -> f64,
     ) -> MicroBatch {
         let device = policy.device();
-        let width = which.iter().map(|&i| samples[i].len()).max().unwrap_or(0);
-        let row = |&i: &usize| samples[i].sequence().chain(std::iter::repeat(token::PAD)).take(width).collect::<Vec<_>>();
-        let ids = Tensor::from_vec(which.iter().flat_map(row).collect(), [which.len(), width], &device);
+        let (ids, attended) = Self::sequences(policy, which, samples);
+        let width = ids.dim(1);
         let of = |value: &dyn Fn(usize) -> Vec<f32>| {
             let rows: Vec<Vec<f32>> = which.iter().map(|&i| value(i)).collect();
             let rows: Vec<(usize, &[f32])> =
@@ -145,11 +155,11 @@ impl MicroBatch {
             fixed: Fixed {
                 old: of(&|i| samples[i].logprobs.clone()),
                 reference: reference.map(|(r, temperature)| no_grad(|| r.log_probs(&ids, temperature).0.value())),
-                advantages: constant(&|i| advantages[i]),
+                advantages: of(&|i| advantages[i].clone()),
                 weights: constant(&|i| weight(&samples[i])),
                 mask: constant(&|_| 1.0),
             },
-            attended: ids.ne(token::PAD),
+            attended,
             ids,
         }
     }

@@ -130,6 +130,12 @@ pub struct RlConfig {
     pub epsilon_high: Option<f64>,
     /// Weight of the KL divergence from the reference.
     pub beta: f64,
+    /// Of PPO alone: the λ of its advantages, in TRL's word.
+    pub lam: f64,
+    /// Of PPO alone: what a reward a token later is worth.
+    pub gamma: f64,
+    /// Of PPO alone: the weight of the critic's loss.
+    pub vf_coef: f64,
     /// The reference becomes a copy of the policy every so many steps; 0 for never.
     pub ref_sync_steps: usize,
     /// Optimizer steps over one pass of a rollout.
@@ -171,6 +177,9 @@ impl Default for RlConfig {
             epsilon: 0.2,
             epsilon_high: None,
             beta: 1e-3,
+            lam: 0.95,
+            gamma: 1.0,
+            vf_coef: 0.5,
             ref_sync_steps: 50,
             minibatches: 2,
             num_iterations: 1,

@@ -17,6 +17,8 @@ pub enum Kind {
     Sft,
     /// Group Relative Policy Optimization.
     Grpo,
+    /// Proximal Policy Optimization, with a critic.
+    Ppo,
     /// Rejection sampling.
     Reject,
     /// A model of the preference.
@@ -31,6 +33,7 @@ impl fmt::Display for Kind {
             Kind::Pretrain => "pretrain",
             Kind::Sft => "sft",
             Kind::Grpo => "grpo",
+            Kind::Ppo => "ppo",
             Kind::Reject => "reject",
             Kind::RewardModel => "reward_model",
             Kind::Distill => "distill",
@@ -39,7 +42,7 @@ impl fmt::Display for Kind {
 }
 
 /// A stage: its kind, its name, and the keys in which it differs from its kind's table, `[base]` (pretrain), `[rl]`
-/// (grpo), `[sft]` (sft and distill), `[reject]` or `[reward_model]`.
+/// (grpo and ppo), `[sft]` (sft and distill), `[reject]` or `[reward_model]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageConfig {
     /// What it does.

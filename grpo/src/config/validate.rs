@@ -79,7 +79,7 @@ fn stages(config: &RunConfig) -> Result<(), RunConfigError> {
                     return refuse(format!("expected `mix` to name tasks or earlier stages of kind `reject`, found `{found}`"));
                 }
             }
-            Kind::Grpo => {
+            Kind::Grpo | Kind::Ppo => {
                 let rl = stage.reinforcement(config)?;
                 let model = |name: &String| earlier.iter().any(|other| other.kind == Kind::RewardModel && other.name == *name);
                 if !rl.reward_model.as_ref().map_or(rl.reward_weights.preference == 0.0, model) {
@@ -168,6 +168,9 @@ pub(super) fn rl(rl: &RlConfig) -> Result<(), RunConfigError> {
     positive("rl.epsilon", rl.epsilon)?;
     positive("rl.epsilon_high", rl.epsilon_high.unwrap_or(rl.epsilon))?;
     not_negative("rl.beta", rl.beta)?;
+    share("rl.lam", rl.lam)?;
+    share("rl.gamma", rl.gamma)?;
+    not_negative("rl.vf_coef", rl.vf_coef)?;
     within("rl.minibatches", rl.minibatches, 1..=rl.questions * rl.num_generations)?;
     within("rl.num_iterations", rl.num_iterations, 1..=MANY)?;
     within("rl.ref_sync_steps", rl.ref_sync_steps, 0..=MANY)?;

@@ -6,27 +6,28 @@ use crate::config::RlConfig;
 use crate::evaluate::{observed, share, shown};
 use crate::metrics::Values;
 use crate::policy::{self, Size};
-use crate::preference;
+use crate::{ppo, preference};
 use crate::reward::Accuracy;
 use crate::rng::Rng;
 use crate::rollout::{RolloutOptions, Sample, rollout};
-use crate::stage::{BeginError, POLICY, REFERENCE, REWARD, Stage, Stepped, Workspace};
+use crate::stage::{BeginError, CRITIC, POLICY, REFERENCE, REWARD, Stage, Stepped, Workspace};
 use crate::step::StepError;
 use crate::trainer;
 
 /// Steps between two answers shown.
 const SHOW_EVERY: usize = 10;
 
-/// Group Relative Policy Optimization.
+/// Rollouts and updates: Group Relative Policy Optimization or, with a critic, Proximal Policy Optimization.
 #[derive(Clone, Debug)]
-pub struct Grpo {
+pub struct Reinforce {
     pub name: String,
     pub rl: RlConfig,
+    pub has_critic: bool,
     pub seed: u64,
     pub eval_every: usize,
 }
 
-impl Stage for Grpo {
+impl Stage for Reinforce {
     fn name(&self) -> &str {
         &self.name
     }
@@ -51,6 +52,9 @@ impl Stage for Grpo {
         if self.rl.beta > 0.0 {
             work.copy(POLICY, REFERENCE)?;
         }
+        if self.has_critic {
+            work.copy(POLICY, CRITIC)?;
+        }
         if let Some(stage) = &self.rl.reward_model {
             let (model, _) = DeepseekV3ForCausalLM::from_pretrained(&work.folder.join(stage), DType::F32, &work.setup.device)?;
             work.models.insert(REWARD.to_owned(), model);
@@ -59,7 +63,8 @@ impl Stage for Grpo {
     }
 
     fn optimizer(&self, work: &Workspace) -> AdamW {
-        adamw(work, &[POLICY], self.rl.betas, self.rl.weight_decay)
+        let models: &[&str] = if self.has_critic { &[POLICY, CRITIC] } else { &[POLICY] };
+        adamw(work, models, self.rl.betas, self.rl.weight_decay)
     }
 
     fn step(&self, work: &mut Workspace, step: usize) -> Result<Stepped, StepError> {
@@ -85,10 +90,18 @@ impl Stage for Grpo {
             }
         }
         let mut rng = Rng::new(self.seed, "minibatches", step as u64);
-        let update = trainer::update(policy, reference, &mut work.optimizer, &samples, rl, step, &mut rng)?;
+        let mut values = Values::new();
+        let update = if let Some(critic) = work.models.get(CRITIC) {
+            let made = ppo::update([policy, critic], reference, &mut work.optimizer, &samples, rl, step, &mut rng)?;
+            values = values.with("value_loss", made.value_loss).with("explained_variance", made.explained_variance);
+            made.policy
+        } else {
+            trainer::update(policy, reference, &mut work.optimizer, &samples, rl, step, &mut rng)?
+        };
 
         let size = Size::of(policy);
-        let passes = if reference.is_some() { 4 } else { 3 };
+        // Forward and backward, the reference's forward pass; a critic's three, and one to say what to expect.
+        let passes = 3 + u64::from(reference.is_some()) + if self.has_critic { 4 } else { 0 };
         let sampled: usize = samples.iter().map(Sample::len).sum();
         let judged = if let Some(model) = judge { Size::of(model).forward_flops(samples.iter().map(Sample::len)) } else { 0 };
         let flops = judged
@@ -98,10 +111,11 @@ impl Stage for Grpo {
 
         let (n, generated) = (samples.len() as f64, samples.iter().map(|s| s.tokens.len()).sum::<usize>());
         let entropy: f64 = samples.iter().flat_map(|s| &s.entropies).map(|&e| e as f64).sum();
-        let mut values = Values::new()
+        let mut values = values
             .with("reward", samples.iter().map(|s| s.reward).sum::<f64>() / n)
-            .with("reward_std", update.reward_std)
-            .with("frac_reward_zero_std", update.frac_reward_zero_std);
+            // Only GRPO has groups to speak of.
+            .with("reward_std", (!self.has_critic).then_some(update.reward_std))
+            .with("frac_reward_zero_std", (!self.has_critic).then_some(update.frac_reward_zero_std));
         for (name, mean) in parts(&samples) {
             values.set(format!("rewards/{name}/mean"), mean);
         }
