@@ -99,9 +99,11 @@ pub(crate) fn brief(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, LazyLock};
+
     use super::*;
     use crate::config::BaseConfig;
-    use crate::task::Problem;
+    use crate::task::{Problem, Task};
     use crate::tasks::{self, Countdown, TaskConfig};
     use proptest::prelude::{any, prop, prop_assert, proptest};
 
@@ -110,10 +112,13 @@ mod tests {
         result.map_err(|error| error.to_string())
     }
 
+    /// Made once: listing the distinct problems takes most of a test's time.
+    static TASK: LazyLock<Arc<dyn Task>> = LazyLock::new(|| {
+        tasks::built_in("countdown", &TaskConfig::default(), &BaseConfig::default().habits()).unwrap().unwrap()
+    });
+
     fn read_countdown(text: &[u8]) -> Result<Vec<Problem>, DataError> {
-        let habits = BaseConfig::default().habits();
-        let task = tasks::built_in("countdown", &TaskConfig::default(), &habits).unwrap().unwrap();
-        read(text, Path::new("FILE"), |row| task.read(row))
+        read(text, Path::new("FILE"), |row| TASK.read(row))
     }
 
     fn countdown(content: &str) -> Result<Vec<Problem>, String> {

@@ -96,8 +96,11 @@ impl StageProgress {
     }
 }
 
+/// How a value is shown.
+type Show = fn(f64) -> String;
+
 /// The values of a step that say how it goes, if it has them: their names, and how they are shown.
-const SHOWN: [(&str, fn(f64) -> String); 8] = [
+const SHOWN: [(&str, Show); 8] = [
     ("reward", |v| format!("reward {v:.2}")),
     ("accuracy", |v| format!("right {}", Unit::Share.format(v))),
     ("consistency", |v| format!("consistent {}", Unit::Share.format(v))),

@@ -109,8 +109,8 @@ pub struct RlConfig {
     pub mask_truncated_completions: bool,
     /// Weights of the rewards.
     pub reward_weights: RewardWeights,
-    /// The stage whose model says which answers are preferred; `"none"` for rules alone.
-    #[serde(with = "nn::or_none")]
+    /// The stage whose model says which answers are preferred; without it rules alone count.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reward_model: Option<String>,
     /// The preference counts in so many of the last steps only, for a model of it can be outwitted (R1: 400 of 1700); 0 for in all.
     pub preference_steps: usize,

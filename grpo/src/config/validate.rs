@@ -64,9 +64,9 @@ fn stages(config: &RunConfig) -> Result<(), RunConfigError> {
             return refuse(format!("expected `from` to name an earlier stage, found `{from}`"));
         }
         match stage.kind {
-            Kind::Pretrain => drop(stage.imitation(config)?),
-            Kind::Reject => drop(stage.rejection(config)?),
-            Kind::RewardModel => drop(stage.preference(config)?),
+            Kind::Pretrain => stage.imitation(config).map(|_| ())?,
+            Kind::Reject => stage.rejection(config).map(|_| ())?,
+            Kind::RewardModel => stage.preference(config).map(|_| ())?,
             Kind::Sft | Kind::Distill => {
                 let mix = stage.fine_tuning(config)?.mix;
                 let kept = |name: &String| earlier.iter().any(|other| other.kind == Kind::Reject && other.name == *name);

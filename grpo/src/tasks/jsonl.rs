@@ -39,7 +39,7 @@ pub struct JsonlConfig {
     /// How a `countdown` verifier lets numbers be used.
     #[serde(default)]
     pub uses: Uses,
-    /// The characters that the tokenizer needs beside its own; without this key those of `train`.
+    /// The characters that the tokenizer needs beside its own; without this key those of the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alphabet: Option<String>,
 }
@@ -132,7 +132,7 @@ impl JsonlTask {
         };
         let alphabet = match &config.alphabet {
             Some(alphabet) => alphabet.clone(),
-            None => characters(&read(train, &config.train, None)?),
+            None => characters(&[read(train, &config.train, None)?, read(test, &config.test, None)?].concat()),
         };
         let tokenizer = Tokenizer::with(&alphabet);
         let train = read(train, &config.train, Some(&tokenizer))?;
@@ -330,8 +330,12 @@ mod tests {
     fn what_cannot_be_written_is_refused_by_its_line() {
         let refused = |config: &JsonlConfig, train: &str, test: &str| task(config, train, test).unwrap_err();
         let exact = config(Verifier::Exact);
+        let named = JsonlConfig { alphabet: Some("What isnd".into()), ..exact.clone() };
         let strange = r#"{"question": "Was ist größer?", "answer": "7"}"#;
-        assert_eq!(refused(&exact, SUM, &format!("{SUM}\n{strange}")), "TEST:2: prompt: 'r' at position 9 is not in the vocabulary");
+        let said = "TEST:2: prompt: 'g' at position 8 is not in the vocabulary";
+        assert_eq!(refused(&JsonlConfig { verifier: Verifier::Numeric, ..named.clone() }, SUM, &format!("{SUM}\n{strange}")), said);
+        // Without the key both files are written.
+        assert!(task(&exact, SUM, &format!("{SUM}\n{strange}")).unwrap().alphabet().contains('ö'));
         let named = JsonlConfig { alphabet: Some("What isd".into()), ..exact.clone() };
         assert_eq!(refused(&named, SUM, SUM), "TRAIN:1: prompt: 'n' at position 11 is not in the vocabulary");
         let tag = r#"{"question": "3<eos>", "answer": "7"}"#;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use grpo::config::{Control, RunConfig};
+use grpo::run::Run;
 use grpo::rundir::RunDir;
 use grpo::setup::{Setup, SetupError};
 use grpo::tasks::{ChainSum, Countdown};
@@ -194,4 +195,40 @@ fn the_shared_problems_are_read() {
     let setup = setup(RunConfig::default()).evaluated_on(&file).unwrap();
     assert_eq!(setup.pools[0].held_out().len(), lines);
     assert!((0..50).all(|step| questions(&setup, step).iter().all(|q| !setup.pools[0].is_held_out(&q.text()))));
+}
+
+/// `[[jsonl]]`: problems of files are a task like another, whose files the run folder keeps.
+#[test]
+fn problems_of_files_are_a_task() {
+    let temp = Temp::new();
+    let line = |a: i64, b: i64| format!("{{\"question\": \"{a} und {b}?\", \"answer\": \"{}\", \"metadata\": {{\"of\": [{a}, {b}]}}}}\n", a + b);
+    let lines = |from: i64| (from..from + 4).map(|a| line(a, 2 * a)).collect::<String>();
+    let (train, test) = (temp.join("a.jsonl"), temp.join("b.jsonl"));
+    fs::write(&train, lines(1) + &lines(7)).unwrap();
+    fs::write(&test, lines(7)).unwrap();
+    let over = format!(
+        "tasks = ['sums', 'chain_sum']\n[base]\nsteps = 2\n[rl]\nsteps = 1\ntasks = {{ sums = 0.5, chain_sum = 0.5 }}\n[eval]\nevery = 0\n\
+         [[jsonl]]\nname = 'sums'\ntrain = {train:?}\ntest = {test:?}\nverifier = 'numeric'\nprompt = '{{of}}; {{question}}'\nthinking = 'na'"
+    );
+    let made = setup(micro_with(&over));
+    assert_eq!(made.tokenizer.vocab_size(), 29 + " ;adnu".len());
+    let asked: HashSet<Problem> = (0..100).flat_map(|step| questions(&made, step)).collect();
+    let (sums, others): (Vec<&Problem>, Vec<&Problem>) = asked.iter().partition(|p| p.text().contains(';'));
+    // Four of the eight are held out.
+    assert!(sums.len() == 4 && others.len() > 4 && sums.iter().all(|p| !made.pools[0].is_held_out(&p.text())), "{sums:?}");
+    let folder = temp.join("run");
+    let (run, _) = Run::create(made, &folder).unwrap();
+    // They may be gone by now.
+    fs::remove_file(&train).unwrap();
+    fs::remove_file(&test).unwrap();
+    drop(run);
+    Run::resume(&folder, Device::cpu()).unwrap().train().unwrap();
+    let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    assert!(metrics.contains("\"task\":\"sums\"") && metrics.contains("cons@4"));
+    let copy = folder.join("sums.train.jsonl");
+    fs::write(&copy, fs::read_to_string(&copy).unwrap().replacen('1', "2", 1)).unwrap();
+    let said = Run::resume(&folder, Device::cpu()).err().expect("another file").to_string();
+    assert!(said.contains("sums.train.jsonl") && said.contains("not as the run left it"), "{said}");
+    let said = Setup::new(micro_with("tasks = ['some']"), None, None, Device::cpu()).unwrap_err().to_string();
+    assert!(said.contains("\"some\"") && said.contains("countdown, chain_sum"), "{said}");
 }
