@@ -128,7 +128,8 @@ fn stages(summary: &Summary) -> Vec<String> {
     let of_it: Vec<_> = summary.measured.iter().filter(|m| Some(m.task.as_str()) == first).collect();
     let line = |m: &&Measured| {
         let value = |key: &str| m.scores.get(key).map_or(0.0, |score| score.value);
-        let consistency = m.scores.behaviour.get("consistency").map_or(String::new(), |c| format!(", {:.0} % consistent", 100.0 * c));
+        let consistency =
+            m.scores.behaviour.get("consistency").map_or(String::new(), |c| format!(", {:.0} % consistent", 100.0 * c));
         let (pass, length) = (100.0 * value("pass@1"), value("completion_length"));
         format!("{:15} pass@1 {pass:.1} %, {length:.0} tokens{consistency}", m.stage)
     };

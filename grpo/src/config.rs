@@ -297,7 +297,8 @@ impl RunConfig {
         let quick = Self::quick();
         (self.base, self.eval) = (quick.base, EvalConfig { every: 0, samples: 4, k: vec![1, 4], ..quick.eval });
         let limits = quick.rl.max_completion_length.clone();
-        (self.rl.steps, self.rl.questions, self.rl.num_generations) = (quick.rl.steps, quick.rl.questions, quick.rl.num_generations);
+        (self.rl.steps, self.rl.questions, self.rl.num_generations) =
+            (quick.rl.steps, quick.rl.questions, quick.rl.num_generations);
         self.rl.max_completion_length = limits;
         for stage in &mut self.stages {
             let cut: &[(&str, i64)] = match stage.kind {

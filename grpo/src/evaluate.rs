@@ -93,7 +93,8 @@ pub fn evaluate(
         let votes: Vec<Vec<Option<String>>> = problems.iter().zip(&by_problem).map(votes).collect();
         for &k in e.config.k.iter().filter(|&&k| k > 1) {
             // A right answer that cannot be read as a vote is never the majority.
-            let of = |(truth, votes): (&Option<String>, &Vec<Option<String>>)| truth.as_ref().map_or(0.0, |t| cons_at_k(votes, t, k));
+            let of =
+                |(truth, votes): (&Option<String>, &Vec<Option<String>>)| truth.as_ref().map_or(0.0, |t| cons_at_k(votes, t, k));
             scores.set(&format!("cons@{k}"), Score::share(&truths.iter().zip(&votes).map(of).collect::<Vec<_>>()));
         }
     }

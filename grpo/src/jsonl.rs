@@ -113,9 +113,8 @@ mod tests {
     }
 
     /// Made once: listing the distinct problems takes most of a test's time.
-    static TASK: LazyLock<Arc<dyn Task>> = LazyLock::new(|| {
-        tasks::built_in("countdown", &TaskConfig::default(), &BaseConfig::default().habits()).unwrap().unwrap()
-    });
+    static TASK: LazyLock<Arc<dyn Task>> =
+        LazyLock::new(|| tasks::built_in("countdown", &TaskConfig::default(), &BaseConfig::default().habits()).unwrap().unwrap());
 
     fn read_countdown(text: &[u8]) -> Result<Vec<Problem>, DataError> {
         read(text, Path::new("FILE"), |row| TASK.read(row))

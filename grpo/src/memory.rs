@@ -96,7 +96,8 @@ pub fn needed(setup: &Setup, model: &DeepseekV3ForCausalLM) -> Result<u64, RunCo
             }
             Kind::Grpo | Kind::Ppo => {
                 let rl = stage.reinforcement(config)?;
-                references = references.max(2 * (usize::from(rl.beta > 0.0) + usize::from(rl.reward_model.is_some())) + critic(stage.kind));
+                references = references
+                    .max(2 * (usize::from(rl.beta > 0.0) + usize::from(rl.reward_model.is_some())) + critic(stage.kind));
                 reinforcement(&rl)
             }
         });

@@ -145,7 +145,15 @@ impl Run {
         }
         let optimizer = AdamW::new(Vec::new(), AdamWConfig::default());
         let (samples, folder) = (done.samples.clone(), path.into());
-        let mut run = Run { work: Workspace { setup, models, samples, folder, optimizer }, stages, dir, metrics, done, kept: None, progress: None };
+        let mut run = Run {
+            work: Workspace { setup, models, samples, folder, optimizer },
+            stages,
+            dir,
+            metrics,
+            done,
+            kept: None,
+            progress: None,
+        };
         run.work.optimizer = run.stage().optimizer(&run.work);
         state::restore_optimizer(path, &tensors, &mut run.work.optimizer)?;
         Ok(run)
@@ -332,7 +340,8 @@ impl Run {
         }
         if let Some(score) = all.first().and_then(|e| e.scores.get("pass@1")) {
             let pass = 100.0 * score.value;
-            progress.say(&format!("{} after step {step}: {pass:.1} % of the held-out problems at the first answer", self.done.stage));
+            progress
+                .say(&format!("{} after step {step}: {pass:.1} % of the held-out problems at the first answer", self.done.stage));
         }
         Ok(all)
     }

@@ -117,7 +117,8 @@ fn how(control: Option<Control>) -> String {
 pub fn pools(config: &RunConfig) -> Result<Vec<Pool>, SetupError> {
     let mut pools = Vec::new();
     for name in &config.tasks {
-        let task = tasks::built_in(name, &config.task, &config.base.habits())?.ok_or_else(|| SetupError::UnknownTask { name: name.clone() })?;
+        let task = tasks::built_in(name, &config.task, &config.base.habits())?
+            .ok_or_else(|| SetupError::UnknownTask { name: name.clone() })?;
         pools.push(Pool::new(task, &Tokenizer::new())?);
     }
     Ok(pools)
@@ -198,7 +199,12 @@ impl Setup {
     ///
     /// # Errors
     /// A value out of range, or a task whose problems cannot be written.
-    pub fn with_tasks(config: RunConfig, tasks: Vec<Arc<dyn Task>>, base: Option<PathBuf>, device: Device) -> Result<Setup, SetupError> {
+    pub fn with_tasks(
+        config: RunConfig,
+        tasks: Vec<Arc<dyn Task>>,
+        base: Option<PathBuf>,
+        device: Device,
+    ) -> Result<Setup, SetupError> {
         let own_tasks = tasks.iter().map(|task| task.name().to_owned()).collect();
         let setup = Self::of(config, tasks, base, device)?;
         Ok(Setup { own_tasks, ..setup })
@@ -244,7 +250,8 @@ impl Setup {
         let pools = tasks.into_iter().map(|task| Pool::new(task, &tokenizer)).collect::<Result<Vec<_>, _>>()?;
         let (command, notices) = (String::new(), Vec::new());
         let (data, own_tasks, eval_file, rl_problems, control) = (Vec::new(), Vec::new(), None, None, None);
-        let setup = Setup { config, pools, tokenizer, data, own_tasks, eval_file, rl_problems, base, control, device, command, notices };
+        let setup =
+            Setup { config, pools, tokenizer, data, own_tasks, eval_file, rl_problems, base, control, device, command, notices };
         setup.check_stages()?;
         Ok(setup)
     }

@@ -18,8 +18,8 @@ use crate::checksum::checksum;
 use crate::cost::Ledger;
 use crate::file_error::{FileError, cannot};
 use crate::metrics::{EvalMetrics, Written};
-use crate::samples::Kept;
 use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, RunFormat, SETUP, STATE, read_formatted};
+use crate::samples::Kept;
 
 /// The tensor with the checksum: of the smallest dtype, so that it is stored last.
 const CHECKSUM: &str = "checksum";
@@ -235,7 +235,10 @@ pub fn restore(folder: &Path, tensors: &BTreeMap<String, Tensor>, prefix: &str, 
 /// # Errors
 /// Names the first that is missing or does not fit.
 pub fn restore_optimizer(folder: &Path, tensors: &BTreeMap<String, Tensor>, optimizer: &mut AdamW) -> Result<(), StateError> {
-    let state = tensors.iter().filter_map(|(key, t)| Some((key.strip_prefix(OPTIMIZER)?.strip_prefix('/')?.to_owned(), t.clone()))).collect();
+    let state = tensors
+        .iter()
+        .filter_map(|(key, t)| Some((key.strip_prefix(OPTIMIZER)?.strip_prefix('/')?.to_owned(), t.clone())))
+        .collect();
     let invalid = |e: nn::OptimError| StateError::Invalid { path: folder.join(STATE), message: e.to_string() };
     optimizer.load_state_dict(&state).map_err(invalid)
 }

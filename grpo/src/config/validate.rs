@@ -42,7 +42,12 @@ fn tasks(config: &RunConfig) -> Result<(), RunConfigError> {
     let plain = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     let fresh = |name: &&str| !crate::tasks::BUILT_IN.contains(name);
     let ok = distinct(&own) && own.iter().all(|name| plain(name) && fresh(name));
-    require("jsonl.name", format!("{own:?}"), ok, "names of letters, digits, _ and -, each once and none of a task that is built in")
+    require(
+        "jsonl.name",
+        format!("{own:?}"),
+        ok,
+        "names of letters, digits, _ and -, each once and none of a task that is built in",
+    )
 }
 
 /// Names are distinct, so that checkpoints and metrics are, and each `from` names an earlier stage.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::tasks::behaviour::{Attempt, attempts};
 use crate::chart::escape;
 use crate::metrics::Answer;
 use crate::response::Response;
+use crate::tasks::behaviour::{Attempt, attempts};
 
 /// Attempts that are shown before the rest is folded.
 const SHOWN: usize = 7;

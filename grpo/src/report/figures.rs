@@ -51,7 +51,11 @@ pub fn behaviour(run: &Recorded) -> Vec<Panel> {
             Unit::Number,
             vec![("right", 2, |s| s.get("length_right")), ("wrong", 1, |s| s.get("length_wrong"))],
         ),
-        small("Operations in the first notation", Unit::Share, vec![("", 4, |s| s.get("consistency").filter(|share| *share < 1.0))]),
+        small(
+            "Operations in the first notation",
+            Unit::Share,
+            vec![("", 4, |s| s.get("consistency").filter(|share| *share < 1.0))],
+        ),
         small("Attempts that hit", Unit::Share, vec![("", 2, |s| s.get("hit_rate"))]),
         small("Answers cut by the limit", Unit::Share, vec![("", 1, |s| s.get("clipped_ratio"))]),
         small("Answers in the template", Unit::Share, vec![("", 0, |s| s.get("format"))]),

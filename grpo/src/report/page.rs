@@ -249,7 +249,11 @@ fn other_tasks(out: &mut String, run: &Recorded) {
             Base::Untrained | Base::Given => "Measured",
         };
         let trained = run.config.stages.iter().filter_map(|stage| stage.reinforcement(&run.config).ok());
-        let seen = if trained.into_iter().any(|rl| rl.tasks.contains_key(task)) { "and trained by RL." } else { "and never seen by RL." };
+        let seen = if trained.into_iter().any(|rl| rl.tasks.contains_key(task)) {
+            "and trained by RL."
+        } else {
+            "and never seen by RL."
+        };
         let vote = if before.scores.values.keys().any(|key| key.starts_with("cons@")) {
             " Where only one answer is right a majority vote means something: cons@k is the accuracy of the most frequent of k answers."
         } else {

@@ -6,13 +6,13 @@ use crate::config::RlConfig;
 use crate::evaluate::{observed, share, shown};
 use crate::metrics::Values;
 use crate::policy::{self, Size};
-use crate::{ppo, preference};
 use crate::reward::Accuracy;
 use crate::rng::Rng;
 use crate::rollout::{RolloutOptions, Sample, rollout};
 use crate::stage::{BeginError, CRITIC, POLICY, REFERENCE, REWARD, Stage, Stepped, Workspace};
 use crate::step::StepError;
 use crate::trainer;
+use crate::{ppo, preference};
 
 /// Steps between two answers shown.
 const SHOW_EVERY: usize = 10;

@@ -151,7 +151,10 @@ pub static COLUMNS: [Column; 10] = [
     // Share of checked attempts whose value is the target: whether proposals get better, or only more.
     Column { name: "hit_rate", value: |c, _| Verdicts::from(c).hit_rate() },
     // Share of the operations that are written in the first notation.
-    Column { name: "consistency", value: |c, _| ratio(c.get("first_notation"), c.get("first_notation") + c.get("second_notation")) },
+    Column {
+        name: "consistency",
+        value: |c, _| ratio(c.get("first_notation"), c.get("first_notation") + c.get("second_notation")),
+    },
 ];
 
 impl From<&Behaviour> for Counts {
@@ -257,7 +260,16 @@ mod tests {
     fn counts_a_typical_answer() {
         let counts = behaviour("1+6=7+6=13+1=14?12x6-6=0-1=-1+1=0?12x6+6=12-1=11+1=12?12v");
         let verdicts = Verdicts { accepted_right: 1, rejected_wrong: 2, ..Verdicts::default() };
-        let expected = Behaviour { attempts: 3, checks: 3, failed_checks: 2, retries: 2, steps: 9, right_steps: 9, notations: [9, 0], verdicts };
+        let expected = Behaviour {
+            attempts: 3,
+            checks: 3,
+            failed_checks: 2,
+            retries: 2,
+            steps: 9,
+            right_steps: 9,
+            notations: [9, 0],
+            verdicts,
+        };
         assert_eq!(counts, expected);
         assert_eq!(verdicts.accuracy(), Some(1.0));
     }

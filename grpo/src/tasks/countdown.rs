@@ -7,9 +7,9 @@
 
 mod drill;
 mod problem;
-mod trace;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::collections::BTreeSet;
 
@@ -105,7 +105,8 @@ impl Task for CountdownTask {
     }
 
     fn parse(&self, text: &str) -> Result<Problem, String> {
-        let problem = Countdown::parse(text).ok_or_else(|| format!("expected numbers and a target such as 2,3,7,8:20, found {text:?}"))?;
+        let problem =
+            Countdown::parse(text).ok_or_else(|| format!("expected numbers and a target such as 2,3,7,8:20, found {text:?}"))?;
         self.range.check(&problem).map_err(|error| error.to_string())?;
         Ok(problem.into())
     }

@@ -206,7 +206,10 @@ impl Written {
         for (name, text) in [("prompt", &self.text), ("thinking", &self.thinking), ("answer", &self.answer)] {
             let ids = tokenizer.encode(text).map_err(|error| format!("{name}: {error}"))?;
             if ids.len() != text.chars().count() {
-                return Err(format!("{name}: it holds a tag, which only the template may: {}", brief(&Value::from(text.as_str()))));
+                return Err(format!(
+                    "{name}: it holds a tag, which only the template may: {}",
+                    brief(&Value::from(text.as_str()))
+                ));
             }
         }
         Ok(())
@@ -303,7 +306,8 @@ mod tests {
             assert_eq!(right(Verifier::Exact, r#"{"question": "?", "answer": "2b0"}"#, answer), is_right, "{answer}");
         }
         let made = r#"{"question": "?", "metadata": {"numbers": [2, 3, 7], "target": 5}}"#;
-        for (answer, is_right) in [("7+3-2-3", false), ("3+2", false), ("7-2", false), ("7*2-3*3", false), ("7/(2-3)+12", false)] {
+        for (answer, is_right) in [("7+3-2-3", false), ("3+2", false), ("7-2", false), ("7*2-3*3", false), ("7/(2-3)+12", false)]
+        {
             let config = JsonlConfig { test: "T".into(), ..config(Verifier::Countdown) };
             let task = task(&config, made, made);
             assert_eq!(task.unwrap().draw(&mut Rng::new(0, "test", 0)).is_right(answer), is_right, "{answer}");
@@ -316,7 +320,11 @@ mod tests {
     #[test]
     fn a_template_makes_prompt_and_thinking() {
         let row = r#"{"question": "Sort: 3, 1", "answer": "1,3", "metadata": {"numbers": ["3", 1], "how": "up", "n": 2}}"#;
-        let config = JsonlConfig { prompt: "{how} {numbers}/{n}".into(), thinking: "{answer}!{working}".into(), ..config(Verifier::Exact) };
+        let config = JsonlConfig {
+            prompt: "{how} {numbers}/{n}".into(),
+            thinking: "{answer}!{working}".into(),
+            ..config(Verifier::Exact)
+        };
         let made = task(&config, row, row).unwrap();
         assert_eq!((made.train[0].text.as_str(), made.train[0].thinking.as_str()), ("up 3,1/2", "1,3!"));
         assert_eq!(made.alphabet(), " !pu");
@@ -333,14 +341,20 @@ mod tests {
         let named = JsonlConfig { alphabet: Some("What isnd".into()), ..exact.clone() };
         let strange = r#"{"question": "Was ist größer?", "answer": "7"}"#;
         let said = "TEST:2: prompt: 'g' at position 8 is not in the vocabulary";
-        assert_eq!(refused(&JsonlConfig { verifier: Verifier::Numeric, ..named.clone() }, SUM, &format!("{SUM}\n{strange}")), said);
+        assert_eq!(
+            refused(&JsonlConfig { verifier: Verifier::Numeric, ..named.clone() }, SUM, &format!("{SUM}\n{strange}")),
+            said
+        );
         // Without the key both files are written.
         assert!(task(&exact, SUM, &format!("{SUM}\n{strange}")).unwrap().alphabet().contains('ö'));
         let named = JsonlConfig { alphabet: Some("What isd".into()), ..exact.clone() };
         assert_eq!(refused(&named, SUM, SUM), "TRAIN:1: prompt: 'n' at position 11 is not in the vocabulary");
         let tag = r#"{"question": "3<eos>", "answer": "7"}"#;
         assert!(refused(&exact, &format!("{SUM}\n{tag}"), SUM).starts_with("TRAIN:2: prompt: it holds a tag"));
-        assert!(refused(&config(Verifier::Numeric), r#"{"question": "?", "answer": "x"}"#, SUM).contains("TRAIN:1: answer: expected a number"));
+        assert!(
+            refused(&config(Verifier::Numeric), r#"{"question": "?", "answer": "x"}"#, SUM)
+                .contains("TRAIN:1: answer: expected a number")
+        );
         assert!(refused(&config(Verifier::Countdown), SUM, SUM).contains("TRAIN:1: metadata: expected `numbers`"));
     }
 

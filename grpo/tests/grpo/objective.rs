@@ -490,7 +490,13 @@ fn no_tokens_weigh_nothing() {
 }
 
 /// Two answers, of 1 and of 2 tokens, whose ratios are 3/2, and 3/2 and 2/3; advantages 1 and −1.
-fn by_hand(loss_type: LossType, level: ImportanceSampling, epsilon: f64, epsilon_high: f64, scale: [f64; 2]) -> (f64, Vec<f64>, f64) {
+fn by_hand(
+    loss_type: LossType,
+    level: ImportanceSampling,
+    epsilon: f64,
+    epsilon_high: f64,
+    scale: [f64; 2],
+) -> (f64, Vec<f64>, f64) {
     let ln = f64::ln(1.5);
     let two = |a: [f64; 2], b: [f64; 2]| Tensor::from_slice(&[a, b].concat(), [2, 2], &Device::cpu());
     let weight = |length| token_weight(loss_type, length, 2, 3, 4);

@@ -201,7 +201,9 @@ fn the_shared_problems_are_read() {
 #[test]
 fn problems_of_files_are_a_task() {
     let temp = Temp::new();
-    let line = |a: i64, b: i64| format!("{{\"question\": \"{a} und {b}?\", \"answer\": \"{}\", \"metadata\": {{\"of\": [{a}, {b}]}}}}\n", a + b);
+    let line = |a: i64, b: i64| {
+        format!("{{\"question\": \"{a} und {b}?\", \"answer\": \"{}\", \"metadata\": {{\"of\": [{a}, {b}]}}}}\n", a + b)
+    };
     let lines = |from: i64| (from..from + 4).map(|a| line(a, 2 * a)).collect::<String>();
     let (train, test) = (temp.join("a.jsonl"), temp.join("b.jsonl"));
     fs::write(&train, lines(1) + &lines(7)).unwrap();

@@ -110,7 +110,8 @@ fn run(folder: &Path) -> Run {
 
 /// The files that a stage leaves for others, and the models.
 fn products(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let names = ["base", "r1_zero", "ppo", "dev1", "dev2", "preference", "model", "student"].map(|stage| format!("{stage}/model.safetensors"));
+    let names = ["base", "r1_zero", "ppo", "dev1", "dev2", "preference", "model", "student"]
+        .map(|stage| format!("{stage}/model.safetensors"));
     let all = names.into_iter().chain(["kept.jsonl".to_owned()]);
     all.map(|name| (name.clone(), fs::read(folder.join(&name)).unwrap_or_else(|e| panic!("{name}: {e}")))).collect()
 }
@@ -153,7 +154,13 @@ fn a_run_of_every_stage_goes_on_from_any_moment() {
 
 fn workspace(setup: Setup, folder: &Path) -> Workspace {
     let models = [(POLICY.to_owned(), model(3))].into();
-    Workspace { setup, models, samples: BTreeMap::new(), folder: folder.into(), optimizer: AdamW::new(Vec::new(), AdamWConfig::default()) }
+    Workspace {
+        setup,
+        models,
+        samples: BTreeMap::new(),
+        folder: folder.into(),
+        optimizer: AdamW::new(Vec::new(), AdamWConfig::default()),
+    }
 }
 
 fn stage(setup: &Setup, name: &str) -> Box<dyn Stage> {
@@ -266,7 +273,10 @@ fn the_preference_counts_in_the_last_steps() {
     // A student is no part of the result.
     let summary: Value = serde_json::from_slice(&fs::read(folder.join("summary.json")).unwrap()).unwrap();
     let order: Vec<&str> = summary["measured"].as_array().unwrap().iter().map(|m| m["stage"].as_str().unwrap()).collect();
-    assert_eq!(order, ["base", "base", "r1_zero", "r1_zero", "ppo", "ppo", "dev1", "dev1", "dev2", "dev2", "r1", "r1", "student", "student"]);
+    assert_eq!(
+        order,
+        ["base", "base", "r1_zero", "r1_zero", "ppo", "ppo", "dev1", "dev1", "dev2", "dev2", "r1", "r1", "student", "student"]
+    );
     assert_eq!(summary["result"], "r1");
     let config = |name: &str| fs::read_to_string(folder.join(name).join("config.json")).unwrap();
     assert!(config("student").contains("\"hidden_size\": 12") && config("model").contains("\"hidden_size\": 16"));
@@ -282,7 +292,9 @@ fn stages_begin_where_they_say() {
     let none = "[[stage]]\nkind = 'pretrain'\nname = 'base'\n[[stage]]\nkind = 'grpo'\nname = 'r1_zero'\n[[stage]]\nkind = 'sft'\n\
                 name = 'dev1'\nfrom = 'base'\nsteps = 0\nmix = { countdown = 1.0 }\n[[stage]]\nkind = 'reward_model'\nname = 'p'\n\
                 steps = 1\nquestions = 2\nnum_generations = 2\nmax_completion_length = 4\n[[stage]]\nkind = 'grpo'\nname = 'r1'\nsteps = 0";
-    let config = micro_with(&format!("[base]\nsteps = 2\n[rl]\nsteps = 2\nreward_weights = {{ accuracy = 1.0, consistency = 1.0 }}\n{none}"));
+    let config = micro_with(&format!(
+        "[base]\nsteps = 2\n[rl]\nsteps = 2\nreward_weights = {{ accuracy = 1.0, consistency = 1.0 }}\n{none}"
+    ));
     Run::create(Setup::new(config, None, None, Device::cpu()).unwrap(), &folder).unwrap().0.train().unwrap();
     let weights = |name: &str| fs::read(folder.join(name).join("model.safetensors")).unwrap();
     assert!(weights("r1_zero") != weights("base"), "RL learned nothing");
