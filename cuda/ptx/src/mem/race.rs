@@ -181,12 +181,15 @@ impl Page {
     }
 }
 
-/// What an asynchronous access was found to come after: neighbours have the same records more often than not.
+/// What an asynchronous access was found to come after: neighbours have the same records more often than not. Valid for accesses of the
+/// same step.
 #[derive(Default)]
-pub(super) struct Settled {
+pub(crate) struct Settled {
     writer: Writer,
     readers: [Readers; 2],
     next: usize,
+    /// Readers that it does not come after.
+    unordered: Readers,
 }
 
 impl Settled {
@@ -195,7 +198,7 @@ impl Settled {
     }
 
     fn has_readers(&self, r: &Readers) -> bool {
-        self.readers.iter().any(|s| (s.group, s.warps, s.lanes, s.stamp) == (r.group, r.warps, r.lanes, r.stamp))
+        self.readers.iter().any(|s| s.are_of(r))
     }
 
     fn add_readers(&mut self, r: Readers) {
@@ -293,7 +296,15 @@ impl Page {
     }
 
     /// Units of a line are read: a whole line gets one record, if others have not read it.
-    pub(super) fn read_async(&mut self, line: usize, units: Range<usize>, op: &AsyncStep, shared: bool, tracker: &mut Tracker) {
+    pub(super) fn read_async(
+        &mut self,
+        line: usize,
+        units: Range<usize>,
+        op: &AsyncStep,
+        settled: &mut Settled,
+        shared: bool,
+        tracker: &mut Tracker,
+    ) {
         let (group, tag) = (op.who / 32, tag_of(op.pc, None));
         if let Some(run) = &mut self.lines[line].read {
             if units.len() == LINE && (run.stamp == 0 || run.group == group) {
@@ -314,9 +325,17 @@ impl Page {
                 *own = Readers { next: own.next, ..mine };
                 continue;
             }
+            let single = r.next == 0;
+            if single && settled.unordered.are_of(r) {
+                r.next = tracker.push(mine);
+                continue;
+            }
             let order = &tracker.order;
             let ordered = |r: &Readers| op.against_read(r, true, order).is_none();
             let mut kept = keep_readers(*r, ordered, &mut tracker.extra, &mut tracker.free);
+            if single && kept.stamp != 0 {
+                settled.unordered = kept;
+            }
             add_reader(&mut kept, mine, shared, tracker);
             *r = kept;
         }
@@ -372,6 +391,11 @@ impl From<&Writer> for Party {
 }
 
 impl Readers {
+    /// Whether the same threads read in the same interval.
+    fn are_of(&self, other: &Readers) -> bool {
+        (self.group, self.warps, self.lanes, self.stamp) == (other.group, other.warps, other.lanes, other.stamp)
+    }
+
     /// One of these readers, but not `except` if there is another.
     pub(super) fn party(&self, warps: u32, except: u32) -> Party {
         let mut who = self.group * 32;

@@ -22,8 +22,8 @@ use super::layout::Layouts;
 pub(crate) use super::page::IN_FLIGHT;
 pub use super::page::Tracker;
 use super::page::*;
-pub(crate) use super::race::AsyncStep;
 use super::race::*;
+pub(crate) use super::race::{AsyncStep, Settled};
 use crate::hazard::{HazardKind, Site};
 
 /// A piece of memory: an allocation, or the shared memory of a CTA.
@@ -391,11 +391,23 @@ impl Segment {
     /// Records an access by asynchronous work: reads or writes of `agent` at `stamp`, issued by threads that know what
     /// `issuers` know.
     pub(crate) fn touch_async(&mut self, at: usize, len: usize, write: bool, op: &AsyncStep, tracker: &mut Tracker) {
+        self.touch_settled(at, len, write, op, &mut Settled::default(), tracker);
+    }
+
+    /// The same, with what was settled for other places.
+    pub(crate) fn touch_settled(
+        &mut self,
+        at: usize,
+        len: usize,
+        write: bool,
+        op: &AsyncStep,
+        settled: &mut Settled,
+        tracker: &mut Tracker,
+    ) {
         if write {
             self.layouts.forget(at, len);
         }
         let (mut at, end) = (at, at + len);
-        let mut settled = Settled::default();
         while at < end {
             // A line at a time.
             let page_end = end.min((at / PAGE + 1) * PAGE);
@@ -405,12 +417,12 @@ impl Segment {
             let stop = page_end.min(at - at % PAGE + (((line + 1) * LINE) << page.shift));
             let units = page.units(at, stop);
             let base = self.base + (at - at % PAGE) as u64;
-            page.check_writers_async(line, units.clone(), write, op, &mut settled, self.shared, base, tracker);
+            page.check_writers_async(line, units.clone(), write, op, settled, self.shared, base, tracker);
             if write {
-                page.end_readers_async(line, units.clone(), op, &mut settled, self.shared, base, tracker);
+                page.end_readers_async(line, units.clone(), op, settled, self.shared, base, tracker);
                 page.write_async(line, units, op);
             } else {
-                page.read_async(line, units, op, self.shared, tracker);
+                page.read_async(line, units, op, settled, self.shared, tracker);
             }
             at = stop;
         }

@@ -12,6 +12,9 @@
 //! So the order of k inside an instruction does not matter, a long fp8 accumulation loses what a card's loses, and no multiply
 //! ever rounds. Integer sums are exact; then they wrap, or clamp with `.satfinite`. f64 is a chain of fused multiply-adds, k upward.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+
 use std::ops::Range;
 
 use super::NAN32;
@@ -114,6 +117,11 @@ impl Precision {
         }
     }
 
+    /// The exponent of the smallest normal number of C's type.
+    const fn least_of_c(self) -> f32 {
+        if self.is_half() { -14.0 } else { -126.0 }
+    }
+
     const fn is_half(self) -> bool {
         matches!(self, Precision::Half | Precision::ShortHalf)
     }
@@ -136,14 +144,12 @@ pub struct Tile {
     values: Vec<f32>,
     /// Far below any where the value is zero.
     exponents: Vec<f32>,
-    finite: bool,
 }
 
 impl Tile {
     /// A tile of these values of a type.
     pub fn new(values: &[f32], of: Element) -> Tile {
-        let exponents = values.iter().map(|&x| exponent(x, of.min_exponent())).collect();
-        Tile { values: values.to_vec(), exponents, finite: values.iter().fold(true, |all, x| all & x.is_finite()) }
+        Tile { values: values.to_vec(), exponents: values.iter().map(|&x| exponent(x, of.min_exponent())).collect() }
     }
 }
 
@@ -159,20 +165,12 @@ pub fn multiply_add(d: &mut [f32], a: &Tile, b: &Tile, n: usize, k: usize, preci
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2, as it was just asked.
-        return unsafe { multiply_add_by_eight(d, a, b, n, k, precision) };
+        return unsafe { avx2::multiply_add(d, a, b, n, k, precision) };
     }
-    rows(d, a, b, n, k, precision);
+    multiply_add_anywhere(d, a, b, n, k, precision);
 }
 
-/// The same code for vectors of 256 bits: half the instructions, and the same bits, as every step is exact.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn multiply_add_by_eight(d: &mut [f32], a: &Tile, b: &Tile, n: usize, k: usize, precision: Precision) {
-    rows(d, a, b, n, k, precision);
-}
-
-#[inline(always)]
-fn rows(d: &mut [f32], a: &Tile, b: &Tile, n: usize, k: usize, precision: Precision) {
+fn multiply_add_anywhere(d: &mut [f32], a: &Tile, b: &Tile, n: usize, k: usize, precision: Precision) {
     for (row, d) in d.chunks_exact_mut(n).enumerate() {
         let (blocks, _) = d.as_chunks_mut::<8>();
         for (i, d) in blocks.iter_mut().enumerate() {
@@ -181,13 +179,13 @@ fn rows(d: &mut [f32], a: &Tile, b: &Tile, n: usize, k: usize, precision: Precis
     }
 }
 
-/// Eight columns from `first` on of one row: their sums stay in registers while k runs.
+/// Eight columns from `first` on of one row: their sums stay in registers while k runs. Only additions and multiplications of
+/// f64, which every host does two at a time.
 #[inline(always)]
 fn columns(d: &mut [f32; 8], a: &Tile, row: Range<usize>, b: &Tile, n: usize, first: usize, precision: Precision) {
-    let c_least = if precision.is_half() { -14.0 } else { -126.0 };
     let mut largest = [-126.0; 8];
     for i in 0..8 {
-        let e = exponent(d[i], c_least);
+        let e = exponent(d[i], precision.least_of_c());
         largest[i] = if e > -126.0 { e } else { -126.0 };
     }
     for (&e, f) in a.exponents[row.clone()].iter().zip(b.exponents.chunks_exact(n)) {
@@ -202,48 +200,15 @@ fn columns(d: &mut [f32; 8], a: &Tile, row: Range<usize>, b: &Tile, n: usize, fi
         let c = f64::from(d[i]);
         sums[i] = floor(c.abs() * scale[i]).copysign(c);
     }
-    let usual = a.finite & b.finite & largest.iter().fold(true, |all, e| all & (-100.0..=100.0).contains(e));
-    if usual {
-        let scale = scale.map(|x| x as f32);
-        // So many terms are below 2^31.
-        for (x, y) in a.values[row].chunks(16).zip(b.values.chunks(16 * n)) {
-            sum_in_integers(&mut sums, x, y, n, first, &scale);
+    for (&x, y) in a.values[row].iter().zip(b.values.chunks_exact(n)) {
+        let y = eight(y, first);
+        let (sign, x) = (1f64.copysign(x.into()), f64::from(x.abs()));
+        for i in 0..8 {
+            sums[i] += floor(x * scale[i] * f64::from(y[i].abs())) * (sign * 1f64.copysign(y[i].into()));
         }
-    } else {
-        sum_in_f64(&mut sums, &a.values[row], &b.values, n, first, &scale);
     }
     for i in 0..8 {
         d[i] = precision.round(sums[i] * power(largest[i] - precision.fraction()));
-    }
-}
-
-/// Adds the terms of at most 16 steps, truncated to integers by the conversion. Products of two elements are exact in f32: they
-/// have at most 22 bits, and those that underflow there are less than half of a unit where the largest exponent is −100 or more. Terms
-/// are less than 4 · 2^25.
-#[inline(always)]
-fn sum_in_integers(sums: &mut [f64; 8], a: &[f32], b: &[f32], n: usize, first: usize, scale: &[f32; 8]) {
-    let mut terms = [0_i32; 8];
-    for (&x, y) in a.iter().zip(b.chunks_exact(n)) {
-        let y = eight(y, first);
-        for i in 0..8 {
-            terms[i] += (x * y[i] * scale[i]) as i32;
-        }
-    }
-    for i in 0..8 {
-        sums[i] += f64::from(terms[i]);
-    }
-}
-
-/// The same for any exponents, and for infinities and NaN. Only additions and multiplications of f64, which every host does two
-/// at a time.
-#[inline(always)]
-fn sum_in_f64(sums: &mut [f64; 8], a: &[f32], b: &[f32], n: usize, first: usize, scale: &[f64; 8]) {
-    for (&x, y) in a.iter().zip(b.chunks_exact(n)) {
-        let y = eight(y, first);
-        for i in 0..8 {
-            let sign = 1f64.copysign(x.into()) * 1f64.copysign(y[i].into());
-            sums[i] += floor(f64::from(x.abs()) * scale[i] * f64::from(y[i].abs())) * sign;
-        }
     }
 }
 
@@ -316,28 +281,20 @@ pub fn accumulate_s32(c: i32, sum: f32, saturate: bool) -> i32 {
 mod tests {
     use super::*;
 
-    type Run = fn(&mut [f32], &Tile, &Tile, usize, usize, Precision);
-
-    /// Both ways, and what `multiply_add` makes of it, bit by bit.
+    /// Both ways, bit by bit.
     fn check(a: &[f32], b: &[f32], c: f32, element: Element, precision: Precision) {
         let k = a.len();
         let wide: Vec<f32> = b.iter().flat_map(|&y| [y; 8]).collect();
-        let (a, b) = (Tile::new(a, element), Tile::new(&wide, element));
-        let mut by_f64 = [c; 8];
-        columns(&mut by_f64, &Tile { finite: false, ..Tile::new(&a.values, element) }, 0..k, &b, 8, 0, precision);
-        for run in [multiply_add as Run, rows] {
-            let mut d = [c; 8];
-            run(&mut d, &a, &b, 8, k, precision);
-            assert!(
-                d.iter().zip(&by_f64).all(|(d, e)| d.to_bits() == e.to_bits()),
-                "{d:?} {by_f64:?} of {:?} {wide:?} {c:e} {precision:?}",
-                a.values
-            );
-        }
+        let (mut d, mut plain) = ([c; 8], [c; 8]);
+        let tiles = (Tile::new(a, element), Tile::new(&wide, element));
+        multiply_add(&mut d, &tiles.0, &tiles.1, 8, k, precision);
+        multiply_add_anywhere(&mut plain, &tiles.0, &tiles.1, 8, k, precision);
+        let same = d.iter().zip(&plain).all(|(d, e)| d.to_bits() == e.to_bits());
+        assert!(same, "{d:?} {plain:?} of {a:?} {b:?} {c:e} {element:?} {precision:?}");
     }
 
     #[test]
-    fn sums_in_integers_have_the_bits_of_those_in_f64() {
+    fn sums_by_eight_have_the_bits_of_the_plain_ones() {
         let mut state = 1_u32;
         let mut draw = |below: u32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

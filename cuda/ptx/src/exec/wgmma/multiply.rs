@@ -10,7 +10,7 @@ use crate::exec::warp::Warp;
 use crate::hazard::{HazardKind, Site};
 use crate::matrix::fragment::{self, Accumulator};
 use crate::matrix::{Descriptor, Major};
-use crate::mem::shadow::AsyncStep;
+use crate::mem::shadow::{AsyncStep, Settled};
 use crate::mem::{Segment, Tracker, WarpOrder, Which};
 use crate::num::tensor::{self, Element, Precision};
 
@@ -184,6 +184,7 @@ impl Reader {
             Major::Mn => (tile.stride, tile.stride_k),
         };
         let (mut outside, mut misread) = (None, None);
+        let (mut settled, mut of) = (Settled::default(), 0);
         for line in 0..lines {
             for chunk in 0..chunks {
                 let address = descriptor.chunk(tile.major, line as u32, chunk as u32) as usize;
@@ -210,7 +211,10 @@ impl Reader {
                 }
                 if !issuers.is_empty() {
                     let issuers = if tile.by_warp { &issuers[index(0) / 16..][..1] } else { &issuers[..] };
-                    segment.touch_async(address, 16, false, &AsyncStep { issuers, ..step }, tracker);
+                    if tile.by_warp && std::mem::replace(&mut of, index(0) / 16) != index(0) / 16 {
+                        settled = Settled::default();
+                    }
+                    segment.touch_settled(address, 16, false, &AsyncStep { issuers, ..step }, &mut settled, tracker);
                 }
             }
         }
