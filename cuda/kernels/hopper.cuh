@@ -272,3 +272,25 @@ DEVICE u32 load_acquire(const u32* p) {
 DEVICE void store_release(u32* p, u32 value) {
     asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(__cvta_generic_to_global(p)), "r"(value) : "memory");
 }
+
+// ---- mbarriers by token: who waits has to arrive, too
+
+DEVICE u64 mbar_arrive_token(u32 bar) {
+    u64 token;
+    asm volatile("mbarrier.arrive.shared::cta.b64 %0, [%1];" : "=l"(token) : "r"(bar) : "memory");
+    return token;
+}
+
+DEVICE void mbar_wait_token(u32 bar, u64 token) {
+    asm volatile(
+        "{\n"
+        ".reg .pred done;\n"
+        "again:\n"
+        "mbarrier.try_wait.shared::cta.b64 done, [%0], %1;\n"
+        "@done bra over;\n"
+        "bra again;\n"
+        "over:\n"
+        "}" ::"r"(bar),
+        "l"(token)
+        : "memory");
+}

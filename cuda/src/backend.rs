@@ -4,7 +4,7 @@ mod binary;
 mod create;
 mod fused;
 mod index;
-mod matmul;
+pub mod matmul;
 mod reduce;
 mod softmax;
 mod sort;

@@ -12,7 +12,7 @@ use crate::allocator::{Allocator, Memory};
 use crate::kernels::Family;
 use ptx::driver::{DevicePtr, Driver, DriverError, Properties};
 use ptx::tensor_map::TensorMap;
-use ptx::{Launch, ModuleHandle};
+use ptx::{Launch, ModuleHandle, Report};
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -33,6 +33,9 @@ pub struct Transfers {
     pub downloaded: u64,
 }
 
+/// Tensor maps that are kept before all are forgotten.
+const MAPS: usize = 1 << 12;
+
 /// Bytes in which kernels report faults: `Fault` in `kernels/common.cuh`.
 const FAULT_BYTES: usize = 24;
 
@@ -46,6 +49,8 @@ struct State {
     driver: Box<dyn Driver>,
     allocator: Allocator,
     modules: HashMap<&'static str, ModuleHandle>,
+    /// Tensor maps encoded so far, by what they describe.
+    maps: HashMap<TensorMap, [u8; 128]>,
     transfers: Transfers,
     fault: Option<String>,
     /// Where kernels report faults, once one that can was started.
@@ -179,6 +184,7 @@ impl Context {
         let state = State {
             allocator: Allocator::default(),
             modules: HashMap::new(),
+            maps: HashMap::new(),
             transfers: Transfers::default(),
             fault: None,
             words: None,
@@ -238,9 +244,24 @@ impl Context {
         self.lock().fail(what, &why);
     }
 
-    /// The 128 bytes by which a kernel's copy engine knows a tensor. Encoding takes less than a launch, so none is kept.
-    pub fn tensor_map(&self, map: &TensorMap) -> Result<[u8; 128], DriverError> {
-        self.lock().driver.tensor_map(map)
+    /// The 128 bytes by which a kernel's copy engine knows a tensor, encoded by the first that asks: with the allocator's blocks
+    /// the same tensors come again at the same addresses.
+    pub fn tensor_map(&self, map: TensorMap) -> Result<[u8; 128], DriverError> {
+        let state = &mut *self.lock();
+        if let Some(bytes) = state.maps.get(&map) {
+            return Ok(*bytes);
+        }
+        let bytes = state.driver.tensor_map(&map)?;
+        if state.maps.len() == MAPS {
+            state.maps.clear();
+        }
+        state.maps.insert(map, bytes);
+        Ok(bytes)
+    }
+
+    /// What came of the last launch, once, where the driver knows more than whether it failed.
+    pub fn report(&self) -> Option<Report> {
+        self.lock().driver.report()
     }
 
     /// Where kernels report faults, and the code by which `op` does.

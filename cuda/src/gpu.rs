@@ -4,6 +4,8 @@ use crate::allocator::Memory;
 use crate::args::{Args, buffer};
 use crate::context::{Context, Start, Transfers};
 use crate::kernels::Family;
+use ptx::Report;
+use ptx::driver::Properties;
 use std::sync::Arc;
 use tensor::shape::Shape;
 use tensor::{DType, Device, Layout, Storage, Tensor, WeakDevice};
@@ -25,6 +27,16 @@ impl Cuda {
     /// Copies between host and device so far.
     pub fn transfers(&self) -> Transfers {
         self.context.transfers()
+    }
+
+    /// What kernels are chosen by.
+    pub fn properties(&self) -> Properties {
+        self.context.properties
+    }
+
+    /// What came of the last launch, once, where the GPU knows more than whether it failed: hazards, and counters if asked for.
+    pub fn report(&self) -> Option<Report> {
+        self.context.report()
     }
 
     /// What the allocator holds.

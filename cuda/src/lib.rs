@@ -26,10 +26,12 @@ mod gpu;
 mod kernels;
 
 pub use allocator::Memory;
+pub use backend::matmul;
 pub use context::Transfers;
 pub use gpu::Cuda;
+pub use ptx::Report;
 pub use ptx::driver::interpreted::Options;
-pub use ptx::driver::{Driver, DriverError};
+pub use ptx::driver::{Driver, DriverError, Properties};
 
 use context::Context;
 use ptx::driver::{card::Card, interpreted::Interpreted};

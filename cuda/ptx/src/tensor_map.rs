@@ -116,7 +116,7 @@ pub enum OobFill {
 }
 
 /// The parameters of `cuTensorMapEncodeTiled`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TensorMap {
     /// Type of the elements.
     pub element: ElementType,

@@ -1,44 +1,49 @@
-//! Matrix products.
+//! Matrix products: a ladder of kernels in `kernels/matmul/`, a rung a file, of which the highest that accepts a product computes
+//! it. The rungs on the way to the last are there to be read, tested and timed.
 
-mod hopper;
+mod kernel;
+mod product;
+mod start;
 #[cfg(test)]
 mod tests;
 
-use crate::gpu::{Cuda, typed};
-use crate::kernels::{MATMUL, MATMUL_HOPPER};
-use hopper::Product;
-use tensor::layout::Loops;
+use crate::gpu::Cuda;
+pub use kernel::{KERNELS, Kernel, choose};
+pub use product::{Major, Operand, Product};
 use tensor::shape::Shape;
-use tensor::{DType, Tensor};
+use tensor::{Tensor, refuse};
 
-/// Side of a tile and threads per block: large tiles, or small ones where large ones would be less than a third full. The sums are
-/// the same, bit for bit.
-fn tile(m: usize, n: usize, half: bool) -> (usize, u32) {
-    let full = m.div_ceil(64) * n.div_ceil(64) * 64 * 64;
-    match (3 * m * n >= full, half) {
-        (true, false) => (64, 256),
-        (true, true) => (64, 128),
-        (false, false) => (8, 64),
-        (false, true) => (16, 32),
+pub(crate) fn matmul(cuda: &Cuda, a: &Tensor, b: &Tensor) -> Tensor {
+    let product = Product::of(&cuda.context, a, b);
+    match choose(&product, &cuda.context.properties) {
+        Some(kernel) => by(cuda, kernel, &product, a, b),
+        None => refuse!("there are no products of {}", a.dtype()),
     }
 }
 
-pub fn matmul(cuda: &Cuda, a: &Tensor, b: &Tensor) -> Tensor {
-    let lead = a.rank() - 2;
-    let (m, k, n) = (a.dims()[lead], a.dims()[lead + 1], b.dims()[lead + 1]);
-    let shape: Shape = a.dims()[..=lead].iter().copied().chain([n]).collect();
-    let batch: usize = a.dims()[..lead].iter().product();
+/// By a kernel that accepts it.
+fn by(cuda: &Cuda, kernel: &Kernel, product: &Product, a: &Tensor, b: &Tensor) -> Tensor {
+    let shape: Shape = a.dims()[..a.rank() - 1].iter().copied().chain([product.n]).collect();
     let y = cuda.empty(shape, a.dtype());
-    let layout = Loops::over(&a.dims()[..lead], [&a.strides()[..lead], &b.strides()[..lead]]);
-    let (sa, sb) = (&a.strides()[lead..], &b.strides()[lead..]);
-    let product = Product::of(cuda, a, b, &layout);
-    if let Some((product, tile)) = product.and_then(|p| Some((p, hopper::choose(&p, &cuda.context.properties)?))) {
-        hopper::start(cuda, MATMUL_HOPPER, tile, &product, &y, a, b);
-        return y;
-    }
-    let args = cuda.args().tensor(&y).tensor(a).tensor(b).sizes(&[m, n, k, sa[0], sa[1], sb[0], sb[1]]).loops(&layout);
-    let (side, threads) = tile(m, n, matches!(a.dtype(), DType::BF16 | DType::F16));
-    let name = typed(&format!("matmul_{side}"), a.dtype());
-    cuda.launch(MATMUL, &name, batch * m.div_ceil(side) * n.div_ceil(side), [threads, 1], args, &[&y]);
+    kernel.start(cuda, product, &y, a, b);
     y
+}
+
+impl Kernel {
+    /// The product of `a` `[batch…, m, k]` and `b` `[batch…, k, n]`, whose batch dimensions are equal, by this kernel; `None` if it
+    /// does not accept it.
+    ///
+    /// # Panics
+    /// If the tensors do not lie on a GPU of this crate, or differ in dtype or batch.
+    #[track_caller]
+    pub fn multiply(&self, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+        let device = a.device();
+        let Some(cuda) = device.backend::<Cuda>() else { refuse!("expected tensors on a GPU, got one on {device}") };
+        let (lead, same) = (a.rank().wrapping_sub(2), a.rank() == b.rank() && a.dtype() == b.dtype());
+        if a.rank() < 2 || !same || a.dims()[..lead] != b.dims()[..lead] || a.dims()[lead + 1] != b.dims()[lead] {
+            refuse!("expected two batches of matrices that fit, got shapes {} and {}", a.shape(), b.shape());
+        }
+        let product = Product::of(&cuda.context, a, b);
+        self.accepts(&product, &cuda.context.properties).then(|| by(cuda, self, &product, a, b))
+    }
 }

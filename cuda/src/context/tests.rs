@@ -1,10 +1,11 @@
 //! The checkers are checked: kernels with a mistake planted in their PTX, each of which must be found.
 
-use super::Context;
-use crate::kernels::{ATTENTION, BINARY, Family, MATMUL, NORM, REDUCE, SOFTMAX, SORT, UNARY};
+use super::{Context, MAPS};
+use crate::kernels::{ATTENTION, BINARY, Family, MATMUL_SHARED_TILES, NORM, REDUCE, SOFTMAX, SORT, UNARY};
 use crate::{Cuda, Options, interpreted_with};
 use opspec::{Draw, Source};
 use ptx::driver::interpreted::Interpreted;
+use ptx::tensor_map::{ElementType, TensorMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tensor::{DType, Device};
 
@@ -31,6 +32,22 @@ fn complaint(op: &str, dtype: DType, draw: Draw, device: impl Fn(u64) -> Device)
     })
 }
 
+/// What is kept is what is given, and it does not grow without end.
+#[test]
+fn a_tensor_map_is_encoded_once() {
+    let context = Context::new(Box::new(Interpreted::new(Options::default())));
+    let map = |address| TensorMap::dense(ElementType::Bf16, address, &[64, 64], &[64, 8]);
+    let first = context.tensor_map(map(4096)).expect("a sound map");
+    assert_eq!(context.lock().maps.get(&map(4096)), Some(&first));
+    context.lock().maps.insert(map(4096), [7; 128]);
+    assert_eq!(context.tensor_map(map(4096)), Ok([7; 128]));
+    assert_ne!(context.tensor_map(map(8192)), Ok(first));
+    for i in 0..=MAPS as u64 {
+        context.tensor_map(map(4096 * i)).expect("a sound map");
+    }
+    assert!((1..=MAPS).contains(&context.lock().maps.len()));
+}
+
 #[test]
 fn every_planted_mistake_is_found() {
     // Operation, draw, kernel, text, its replacement, and what the complaint must say.
@@ -39,7 +56,7 @@ fn every_planted_mistake_is_found() {
         ("add", Draw::Smooth, BINARY, "binary_f32", "add.f32", "sub.f32", "expected"),
         ("softmax", Draw::Smooth, SOFTMAX, "softmax_f32", "div.rn.f32", "mul.rn.f32", "expected"),
         ("silu", Draw::Large, UNARY, "unary_f32", "setp.ge.u64", "setp.gt.u64", "unary_f32: "),
-        ("matmul", Draw::Large, MATMUL, "matmul_64_f32", "bar.sync \t0;", "", "race"),
+        ("matmul", Draw::Large, MATMUL_SHARED_TILES, "matmul_64_f32", "bar.sync \t0;", "", "race"),
         ("sum", Draw::Large, REDUCE, "reduce_columns_f32_f32", "bar.sync \t0;", "", "race"),
         ("rms_norm", Draw::Large, NORM, "rms_norm_f32", "add.f32", "sub.f32", "expected"),
         ("attention_causal", Draw::Large, ATTENTION, "attention_f32", "bar.warp.sync \t-1;", "", "race"),

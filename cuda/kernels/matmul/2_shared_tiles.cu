@@ -1,25 +1,21 @@
-// Matrix products of any shape and layout, [batch, m, k] × [batch, k, n]: the plain rung.
+// Rung 2 of the products: tiles in shared memory, for any dtype, shape and layout, [batch, m, k] × [batch, k, n]. What no later
+// rung takes comes here.
+//
+// What it adds: a block loads a square of A and of B once and all its threads use them, so that an element that came from L2 is
+// used SIZE times; each thread keeps 4 × 4 sums in registers, so that one read of shared memory serves 4 multiply-adds. Half
+// types go to the tensor cores, a warp 32 × 32 outputs. What it should gain over a thread per output: a factor of 8 in f32, where
+// 2 loads per multiply-add become 1 per 2; more in half types.
+//
+// What limits it: a load is of one element, and all wait for it before anybody multiplies.
+//
+// Elements loaded: m n k / SIZE of A and as many of B, edges apart.
 //
 // Each output element is one chain of multiply-adds in ascending k (of blocks of 16 for the half types, on the tensor cores),
 // so that it depends on its row, its column and k alone, whatever the tile.
-#include "common.cuh"
-
-// Strides in elements; the output is contiguous.
-struct Product {
-    u64 m, n, k;
-    u64 a_row, a_col, b_row, b_col;
-};
-
-// Where this block works: blockIdx.x counts tiles of n, then of m, then the batch.
-struct Tile {
-    u64 row, col, batch;
-    __device__ inline Tile(const Product& p, u32 size) {
-        u64 across = (p.n + size - 1) / size, down = (p.m + size - 1) / size;
-        col = blockIdx.x % across * size;
-        row = blockIdx.x / across % down * size;
-        batch = blockIdx.x / across / down;
-    }
-};
+//
+// sass: registers <= 168, spills = 0
+#include "fragment.cuh"
+#include "strided.cuh"
 
 __device__ inline f32 multiply_add(f32 a, f32 b, f32 c) { return fmaf(a, b, c); }
 __device__ inline f64 multiply_add(f64 a, f64 b, f64 c) { return fma(a, b, c); }
@@ -32,7 +28,7 @@ template <class T, int SIZE, int PER>
 __device__ inline void tiles(T* c, const T* a, const T* b, const Product& p, const Layout<2>& batch) {
     constexpr int K = 16, SIDE = SIZE / PER, THREADS = SIDE * SIDE;
     __shared__ T left[K][SIZE + 1], right[K][SIZE + 1]; // one more, so that a column lies over all banks
-    Tile tile(p, SIZE);
+    Tile tile(p, SIZE, SIZE);
     Offsets o(batch, tile.batch);
     a += o[0];
     b += o[1];
@@ -95,17 +91,6 @@ TILES(i64, u64)
 TILES(i32, u32)
 TILES(u8, u8)
 
-__device__ inline void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], bf16) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-__device__ inline void mma(f32 (&d)[4], const u32 (&a)[4], const u32 (&b)[2], f16) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
 // Half types on the tensor cores: WARPS × WARPS warps, each 16·M × 8·N outputs, k in steps of 32, sums in f32, rounded once.
 // Both operands lie in shared memory with k running fastest, rows of 40 elements: the 32 words of a fragment then lie in 32
 // banks.
@@ -114,7 +99,7 @@ __device__ inline void tensor_core_tiles(T* c, const T* a, const T* b, const Pro
     constexpr int K = 32, PITCH = 40, SIZE = WARPS * 16 * M, THREADS = WARPS * WARPS * 32;
     static_assert(16 * M == 8 * N, "tiles are square");
     __shared__ __align__(4) u16 left[SIZE * PITCH], right[SIZE * PITCH];
-    Tile tile(p, SIZE);
+    Tile tile(p, SIZE, SIZE);
     Offsets o(batch, tile.batch);
     const u16 *from_a = (const u16*)a + o[0], *from_b = (const u16*)b + o[1];
     c += tile.batch * p.m * p.n;
@@ -151,7 +136,7 @@ __device__ inline void tensor_core_tiles(T* c, const T* a, const T* b, const Pro
 #pragma unroll
             for (int i = 0; i < M; i++)
 #pragma unroll
-                for (int j = 0; j < N; j++) mma(sum[i][j], fa[i], fb[j], T());
+                for (int j = 0; j < N; j++) mma(sum[i][j], fa[i], fb[j][0], fb[j][1], T());
         }
         __syncthreads();
     }
