@@ -314,6 +314,11 @@ impl RunConfig {
             if matches!(stage.kind, Kind::Grpo | Kind::Ppo) {
                 stage.over.remove("max_completion_length");
             }
+            // Nobody has learned enough for an answer to be kept: what can be imitated is curated.
+            if matches!(stage.kind, Kind::Sft | Kind::Distill) {
+                let mix = self.tasks.first().map(|task| (task.clone(), toml::Value::Float(1.0)));
+                stage.over.insert("mix".to_owned(), mix.into_iter().collect::<toml::Table>().into());
+            }
         }
         self
     }

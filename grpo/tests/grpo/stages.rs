@@ -227,6 +227,41 @@ fn what_was_kept_is_an_example_to_imitate() {
     assert!(!example.loss_mask[..7].contains(&true));
 }
 
+/// What was kept is imitated: after some steps it is the most probable thing to write. Without anything kept there is an error.
+#[test]
+fn fine_tuning_imitates_what_was_kept() {
+    let over = "[[stage]]\nkind = 'pretrain'\nname = 'base'\nsteps = 0\n[[stage]]\nkind = 'reject'\nname = 'kept'\n[[stage]]\nkind = 'sft'\n\
+                name = 'dev3'\nmix = { kept = 1.0 }\nbatch_size = 4\nlr = 1e-2\nwarmup_steps = 0\nsteps = 40";
+    let setup = Setup::new(micro_with(over), None, None, Device::cpu()).unwrap();
+    let temp = Temp::new();
+    let stage = stage(&setup, "dev3");
+    let mut work = workspace(setup, &temp.join("nowhere"));
+    work.samples.insert("kept".into(), Vec::new());
+    let said = stage.begin(&mut work).unwrap_err().to_string();
+    assert!(said.contains("`kept` kept no answer"), "{said}");
+    work.samples.insert("kept".into(), vec![Kept { question: "1,2:3".into(), response: "1+2</think><answer>1+2</answer><eos>".into() }]);
+    stage.begin(&mut work).unwrap();
+    work.optimizer = stage.optimizer(&work);
+    let losses: Vec<f64> = (0..40).map(|step| stage.step(&mut work, step).unwrap().values.get("loss").unwrap()).collect();
+    assert!(losses[39] < 0.2 && losses[39] < losses[0] / 10.0, "{losses:?}");
+}
+
+/// The recipes are files that are valid, and go through every stage when they are cut down.
+#[test]
+fn the_recipes_are_valid_and_can_be_cut_down() {
+    for (name, stages) in [("r1_zero", 2), ("r1", 12), ("ppo", 4), ("own_task", 2)] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/configs/{name}.toml"));
+        let config = RunConfig::default().overlay(&file).unwrap();
+        assert_eq!(config.stages.len(), stages, "{name}");
+        let quick = config.clone().quickened();
+        quick.validate().unwrap();
+        assert!(quick.stages.iter().all(|stage| stage.over.contains_key("steps")));
+        if name == "r1_zero" {
+            assert_eq!(config, RunConfig::default());
+        }
+    }
+}
+
 /// The model of the preference learns which of two kinds of answers is preferred, by its own scores.
 #[test]
 fn a_reward_model_learns_the_preference() {
