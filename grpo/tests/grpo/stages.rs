@@ -239,7 +239,8 @@ fn fine_tuning_imitates_what_was_kept() {
     work.samples.insert("kept".into(), Vec::new());
     let said = stage.begin(&mut work).unwrap_err().to_string();
     assert!(said.contains("`kept` kept no answer"), "{said}");
-    work.samples.insert("kept".into(), vec![Kept { question: "1,2:3".into(), response: "1+2</think><answer>1+2</answer><eos>".into() }]);
+    work.samples
+        .insert("kept".into(), vec![Kept { question: "1,2:3".into(), response: "1+2</think><answer>1+2</answer><eos>".into() }]);
     stage.begin(&mut work).unwrap();
     work.optimizer = stage.optimizer(&work);
     let losses: Vec<f64> = (0..40).map(|step| stage.step(&mut work, step).unwrap().values.get("loss").unwrap()).collect();
