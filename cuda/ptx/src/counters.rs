@@ -226,26 +226,7 @@ impl Recorder {
 
     /// `lanes` of a warp touched `size` bytes each of shared memory, at these offsets.
     pub fn shared(&mut self, pc: u32, lanes: u32, offsets: &[u32; 32], size: u32) {
-        // Wide accesses go in groups of lanes that fill the 128 bytes of one pass: 8 bytes by half warps, 16 by quarters.
-        let group = (128 / size.max(4)).clamp(1, 32) as usize;
-        let (mut passes, mut needed) = (0, 0);
-        for base in (0..32).step_by(group) {
-            // Distinct words of each bank; lanes that want the same word share it.
-            let mut words: Vec<u32> = Vec::with_capacity(group * 4);
-            for lane in (base..base + group).filter(|lane| lanes >> lane & 1 == 1) {
-                let (first, last) = (offsets[lane] / 4, (offsets[lane] + size - 1) / 4);
-                words.extend(first..=last);
-            }
-            if words.is_empty() {
-                continue;
-            }
-            words.sort_unstable();
-            words.dedup();
-            let mut banks = [0u32; 32];
-            words.iter().for_each(|word| banks[(word % 32) as usize] += 1);
-            passes += banks.iter().copied().max().unwrap_or(1);
-            needed += words.len().div_ceil(32) as u32;
-        }
+        let (passes, needed) = passes(lanes, offsets, size);
         let counts = &mut self.counts[pc as usize];
         counts.shared_requests += 1;
         counts.shared_passes += u64::from(passes);
@@ -480,6 +461,36 @@ impl Hasher for Mix {
     fn write_u64(&mut self, value: u64) {
         self.0 = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
+}
+
+/// Passes over the 32 banks of shared memory that an access by `lanes` at these offsets takes, and how many its words would fill.
+pub(crate) fn passes(lanes: u32, offsets: &[u32; 32], size: u32) -> (u32, u32) {
+    // One after the other, as most accesses are.
+    let run = (1..32).all(|l| offsets[l] == offsets[0].wrapping_add(l as u32 * size));
+    if lanes == u32::MAX && size >= 4 && run && offsets[0].is_multiple_of(4) {
+        return (size / 4, size / 4);
+    }
+    // Wide accesses go in groups of lanes that fill the 128 bytes of one pass: 8 bytes by half warps, 16 by quarters.
+    let group = (128 / size.max(4)).clamp(1, 32) as usize;
+    let (mut passes, mut needed) = (0, 0);
+    for base in (0..32).step_by(group) {
+        // Distinct words of each bank; lanes that want the same word share it.
+        let mut words: Vec<u32> = Vec::with_capacity(group * 4);
+        for lane in (base..base + group).filter(|lane| lanes >> lane & 1 == 1) {
+            let (first, last) = (offsets[lane] / 4, (offsets[lane] + size - 1) / 4);
+            words.extend(first..=last);
+        }
+        if words.is_empty() {
+            continue;
+        }
+        words.sort_unstable();
+        words.dedup();
+        let mut banks = [0u32; 32];
+        words.iter().for_each(|word| banks[(word % 32) as usize] += 1);
+        passes += banks.iter().copied().max().unwrap_or(1);
+        needed += words.len().div_ceil(32) as u32;
+    }
+    (passes, needed)
 }
 
 #[cfg(test)]

@@ -172,6 +172,12 @@ impl Gpu {
         Some(Buffer { ptr: loaded.globals[i], bytes: loaded.module.program.globals[i].bytes })
     }
 
+    /// What a launch of a module's kernel works with: memory, the code, and the addresses of the module's variables.
+    pub(crate) fn parts(&mut self, module: ModuleHandle) -> Option<(&mut Global, &Module, &[u64])> {
+        let loaded = self.modules.get(module.0)?;
+        Some((&mut self.memory, &loaded.module, &loaded.globals))
+    }
+
     /// Runs a kernel, to its end or to a fault: the report says which. Each launch of a GPU has a stream of choices of its own,
     /// drawn from the seed.
     #[must_use = "what is wrong with the kernel is in the report: ask it for `assert_clean()` or `clean()?`"]

@@ -62,6 +62,7 @@ mod request;
 pub mod standin;
 pub mod suppress;
 pub mod tensor_map;
+pub mod time;
 mod text;
 
 pub use buffer::Buffer;

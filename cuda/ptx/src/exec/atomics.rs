@@ -13,17 +13,17 @@ use crate::text::ast::Type::{self, *};
 
 /// An atomic operation.
 pub struct Atomic {
-    addr: Addr,
-    space: Space,
+    pub(crate) addr: Addr,
+    pub(crate) space: Space,
     sem: Sem,
     action: Action,
-    ty: Type,
+    pub(crate) ty: Type,
     /// Where the old values go; none for `red`.
-    d: Option<Vec<Reg>>,
+    pub(crate) d: Option<Vec<Reg>>,
     /// Operands: one an element.
-    b: Vec<Reg>,
+    pub(crate) b: Vec<Reg>,
     /// The value to swap in, of `cas`.
-    c: Option<Reg>,
+    pub(crate) c: Option<Reg>,
 }
 
 /// The decoder of this family.

@@ -10,12 +10,12 @@
 //! - `try_wait` gives up now and then, by the seed.
 //! - The source of a `cp.async` counts as read by its thread when it is issued.
 
-mod barrier;
-mod copy;
+pub(crate) mod barrier;
+pub(crate) mod copy;
 mod decode;
 mod ledger;
 mod map;
-mod op;
+pub(crate) mod op;
 mod queue;
 mod state;
 #[cfg(test)]

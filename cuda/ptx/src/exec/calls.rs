@@ -108,7 +108,7 @@ fn fits(call: &Call, f: &Function) -> bool {
     same(&call.arguments, &f.signature.params) && same(&call.results, &f.signature.returns)
 }
 
-pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call: &Call, at: At<'_>) -> Result<After, Stop> {
+pub(crate) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call: &Call, at: At<'_>) -> Result<After, Stop> {
     let At { pc, mask, .. } = at;
     // Lanes that do not take part, or call another function, go their own way until this call has returned.
     let mut group = mask;
@@ -163,7 +163,7 @@ pub(super) fn call(m: &mut Machine<'_>, warp: &mut Warp, split: &mut Split, call
 }
 
 /// `ret` of the function that `call` called.
-pub(super) fn return_from(m: &Machine<'_>, warp: &mut Warp, split: &mut Split, call: &Call, mask: u32) {
+pub(crate) fn return_from(m: &Machine<'_>, warp: &mut Warp, split: &mut Split, call: &Call, mask: u32) {
     let next = split.calls.last().expect("a function was called") + 1;
     if mask != split.mask {
         let mut outer = split.calls.clone();

@@ -6,9 +6,9 @@ use crate::request::Launch;
 /// Threads that an SM holds.
 pub const SM_THREADS: u32 = 2048;
 /// Registers of an SM.
-const SM_REGISTERS: u32 = 65_536;
+pub const SM_REGISTERS: u32 = 65_536;
 /// Shared memory of an SM, of which each CTA costs 1 KiB beside its own.
-const SM_SHARED: u32 = 228 * 1024;
+pub const SM_SHARED: u32 = 228 * 1024;
 /// The most shared memory a CTA may have.
 const MAX_SHARED: u32 = 227 * 1024;
 

@@ -4,7 +4,7 @@
 //! Refused by name: Volta's m8n8k4 on f16, and what sm_90 lacks (8-bit and 6-bit `ldmatrix` and `stmatrix`).
 
 pub mod sparse;
-mod wmma;
+pub(crate) mod wmma;
 
 use smallvec::SmallVec;
 
@@ -51,18 +51,18 @@ pub enum Matrix {
 /// One, two or four 8×8 matrices of 16-bit elements between shared memory and registers.
 pub struct Eights {
     /// The registers, one a matrix.
-    registers: SmallVec<[u16; 4]>,
-    address: Addr,
+    pub(crate) registers: SmallVec<[u16; 4]>,
+    pub(crate) address: Addr,
     /// `.shared` was written: the address is one of shared memory, else generic.
-    shared: bool,
+    pub(crate) shared: bool,
     transposed: bool,
 }
 
 /// `mma.sync` of m16n8 or m8n8.
 pub struct Multiply {
-    m: usize,
-    k: usize,
-    a: Element,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) a: Element,
     b: Element,
     accumulator: Accumulator,
     saturate: bool,
@@ -75,14 +75,14 @@ pub struct Multiply {
 
 /// `mma.sync` on f64.
 pub struct MultiplyF64 {
-    m: usize,
-    k: usize,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
     rounding: Rounding,
     registers: [SmallVec<[u16; 8]>; 4],
 }
 
 /// Columns of every `mma.sync` shape.
-const N: usize = 8;
+pub(crate) const N: usize = 8;
 
 /// What a type means as A or B, and as C or D.
 type Roles = (Option<Element>, Option<Accumulator>);

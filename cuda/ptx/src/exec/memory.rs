@@ -34,19 +34,19 @@ pub enum MemoryOp {
 
 /// `ld`.
 pub struct Load {
-    addr: Addr,
-    space: Where,
-    ty: Type,
-    d: Vec<Reg>,
-    sem: Sem,
+    pub(crate) addr: Addr,
+    pub(crate) space: Where,
+    pub(crate) ty: Type,
+    pub(crate) d: Vec<Reg>,
+    pub(crate) sem: Sem,
 }
 
 /// `st`.
 pub struct Store {
-    addr: Addr,
-    space: Where,
-    ty: Type,
-    sources: Vec<Reg>,
+    pub(crate) addr: Addr,
+    pub(crate) space: Where,
+    pub(crate) ty: Type,
+    pub(crate) sources: Vec<Reg>,
     sem: Sem,
 }
 
@@ -218,7 +218,7 @@ fn elements<const N: usize>(block: &Block, i: usize) -> [[u8; N]; 32] {
 }
 
 /// Writes element `i` of what was loaded to a register, extended to its width.
-fn put(warp: &mut Warp, reg: Reg, ty: Type, block: &Block, i: usize, mask: u32) {
+pub(crate) fn put(warp: &mut Warp, reg: Reg, ty: Type, block: &Block, i: usize, mask: u32) {
     let signed = ty.is_signed();
     if few(mask) && ty != Type::B128 {
         let n = ty.bytes() as usize;
@@ -357,7 +357,7 @@ fn spoil(m: &mut Machine<'_>, warp: &mut Warp, x: &Store, at: At<'_>, a: &[u64; 
 }
 
 /// Puts a register's values where element `i` of type `ty` lies.
-fn gather(warp: &Warp, reg: Reg, ty: Type, block: &mut Block, i: usize, mask: u32) {
+pub(crate) fn gather(warp: &Warp, reg: Reg, ty: Type, block: &mut Block, i: usize, mask: u32) {
     if few(mask) && ty != Type::B128 {
         let n = ty.bytes() as usize;
         for lane in lanes_of(mask) {

@@ -29,9 +29,9 @@ const LANES: u32 = 32;
 /// `setmaxnreg`.
 pub struct SetRegisters {
     /// Registers a thread.
-    count: u32,
+    pub(crate) count: u32,
     /// `.inc`, or else `.dec`.
-    inc: bool,
+    pub(crate) inc: bool,
 }
 
 /// The decoder of `setmaxnreg`.
@@ -51,7 +51,7 @@ pub fn decode(cx: &mut Cx<'_>) -> Result<SetRegisters, String> {
 }
 
 /// Registers a thread that the kernel starts with, if the launch or the kernel says enough.
-fn at_entry(launch: &Launch, entry: &Entry) -> Option<u32> {
+pub(crate) fn at_entry(launch: &Launch, entry: &Entry) -> Option<u32> {
     if let Some(n) = launch.registers.or(entry.maxnreg) {
         return Some(n.next_multiple_of(GRAIN).min(MOST));
     }

@@ -427,7 +427,7 @@ fn given_up(kind: FaultKind, message: String) -> Result<(), Stop> {
 
 /// If lanes that wait for each other are all there, the split that executes for them all. Those of a `.sync` with members
 /// are joined for good when that is the whole warp, else for this instruction only.
-fn gathered(warp: &mut Warp) -> Option<Split> {
+pub(crate) fn gathered(warp: &mut Warp) -> Option<Split> {
     for i in 0..warp.splits.len() {
         let (pc, need) = match &warp.splits[i].wait {
             Some(Wait::Converge) => (warp.splits[i].pc, warp.live),

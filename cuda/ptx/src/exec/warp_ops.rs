@@ -280,7 +280,7 @@ fn shuffle_lanes(
 }
 
 /// The lanes that a `.sync` instruction names in register `members` must all be here. `None`: they are; else what to return.
-pub(super) fn gather(m: &mut Machine<'_>, warp: &mut Warp, members: u16, at: At<'_>) -> Result<Option<Flow>, Stop> {
+pub(crate) fn gather(m: &mut Machine<'_>, warp: &mut Warp, members: u16, at: At<'_>) -> Result<Option<Flow>, Stop> {
     let undef = warp.regs.undef32(members);
     m.demand(warp, at, undef, "the member mask");
     let named = &warp.regs.r32[members as usize];

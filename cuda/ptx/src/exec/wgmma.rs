@@ -21,7 +21,7 @@
 mod chain;
 mod group;
 mod multiply;
-mod op;
+pub(crate) mod op;
 
 pub use group::Warpgroup;
 pub use op::{WgmmaOp, decode};

@@ -36,6 +36,7 @@ mod seeing;
 mod tensor_cores;
 mod text;
 mod threads;
+mod time;
 mod triton;
 mod values;
 mod warps;

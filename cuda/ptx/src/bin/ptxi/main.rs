@@ -7,6 +7,7 @@
 mod exec;
 mod run;
 mod seeing;
+mod time;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -42,6 +43,12 @@ enum Command {
     /// or less (`-gencode arch=compute_90a,code=compute_90a`). Hazards are named on standard error when they are met. The exit status
     /// is the program's own; where that is 0 and a kernel was wrong, or something was asked for that is not offered, it is 1.
     Exec(Exec),
+    /// Foretell how long the kernels of a launch file take on a card, without one and without their data.
+    ///
+    /// Prints a table for each launch, or with --json a line of JSON. Every figure is foretold: how far to trust them is in
+    /// docs/time.md of this crate. Buffers that hold random numbers, or a byte over more than 1 MiB, count as not known; a branch or an
+    /// address that hangs on what is not known is an error that names its line.
+    Time(Time),
     /// Parse PTX files and decode every instruction, so that one the interpreter does not know is seen before it runs.
     Check {
         /// PTX files.
@@ -71,6 +78,30 @@ struct Run {
     on: On,
     #[command(flatten)]
     seeing: seeing::Seeing,
+}
+
+#[derive(clap::Args)]
+struct Time {
+    /// The launch file.
+    launch: PathBuf,
+    /// The card: h100-sxm, h100-pcie, h800 or h200.
+    #[arg(long, default_value = "h100-sxm")]
+    card: String,
+    /// Print JSON, a line for each launch.
+    #[arg(long)]
+    json: bool,
+    /// Draw what one multiprocessor does, as SVG: its tensor cores, copies, and a warp of each four, coloured by what it waits for.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+    /// Write the same, with every warp and instruction, in Chrome's trace format, which Perfetto opens.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// The clocks that these show.
+    #[arg(long, value_name = "FROM..TO", default_value = "0..20000", value_parser = time::clocks)]
+    clocks: std::ops::Range<u64>,
+    /// The multiprocessor that they show.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..132))]
+    multiprocessor: u32,
 }
 
 #[derive(clap::Args)]
@@ -167,6 +198,7 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Time(args) => time::time(&args),
         Command::Check { files } => check(&files),
         #[cfg(target_os = "linux")]
         Command::Exec(args) => match exec::exec(&args) {

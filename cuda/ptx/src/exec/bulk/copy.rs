@@ -255,7 +255,7 @@ impl CopyBulk {
     /// The ISA has each thread issue a copy of its own. A card issues a bulk copy once for a warp and set of operands (its operands
     /// are uniform registers; where lanes have different ones, the assembler makes a loop over them), and epilogues in which a whole
     /// warp executes one store count on it.
-    fn is_same(&self, warp: &Warp, a: u32, b: u32) -> bool {
+    pub(crate) fn is_same(&self, warp: &Warp, a: u32, b: u32) -> bool {
         let same = |reg: Reg| warp.regs.get(reg, a as usize) == warp.regs.get(reg, b as usize);
         let word = |&index: &u16| same(Reg { class: Class::B32, index });
         let side = |side: &Side| match side {

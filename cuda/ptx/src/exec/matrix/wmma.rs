@@ -31,7 +31,7 @@ pub enum Wmma {
 /// A fragment between registers and memory.
 pub struct Transfer {
     fragment: Fragment,
-    addr: Addr,
+    pub(crate) addr: Addr,
     space: Where,
     layout: Layout,
     /// Register of the elements from one row (or column) to the next; as long as one if it is left out.
@@ -41,7 +41,7 @@ pub struct Transfer {
 
 /// D = A B + C.
 pub struct Multiply {
-    shape: Shape,
+    pub(crate) shape: Shape,
     a: Number,
     b: Number,
     d: Number,

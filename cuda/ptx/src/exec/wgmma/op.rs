@@ -14,7 +14,7 @@ use crate::num::tensor::Element;
 use crate::text::ast::{Operand, Type};
 
 /// Rows of A and D.
-pub(super) const M: usize = 64;
+pub(crate) const M: usize = 64;
 
 /// An instruction of this family.
 pub enum WgmmaOp {
@@ -35,43 +35,43 @@ impl WgmmaOp {
 
 /// `wgmma.mma_async`.
 pub struct Wgmma {
-    pub(super) n: usize,
-    pub(super) a: Element,
+    pub(crate) n: usize,
+    pub(crate) a: Element,
     pub(super) b: Element,
     pub(super) accumulator: Accumulator,
     pub(super) saturate: bool,
-    pub(super) d: SmallVec<[u16; 16]>,
-    pub(super) source: Source,
+    pub(crate) d: SmallVec<[u16; 16]>,
+    pub(crate) source: Source,
     /// 64-bit register of B's descriptor.
     pub(super) b_descriptor: u16,
     pub(super) a_major: Major,
     pub(super) b_major: Major,
     /// Predicate, and whether it is negated: D is added.
-    pub(super) scale_d: (u16, bool),
+    pub(crate) scale_d: (u16, bool),
     pub(super) negate_a: bool,
     pub(super) negate_b: bool,
     /// A holds half of its elements.
-    pub(super) sparse: Option<Sparse>,
+    pub(crate) sparse: Option<Sparse>,
 }
 
 /// Where A comes from.
-pub(super) enum Source {
+pub(crate) enum Source {
     Registers(SmallVec<[u16; 4]>),
     /// 64-bit register of its descriptor.
     Descriptor(u16),
 }
 
 impl Wgmma {
-    pub(super) fn k(&self) -> usize {
+    pub(crate) fn k(&self) -> usize {
         if self.sparse.is_some() { 2 * self.held() } else { self.held() }
     }
 
     /// Elements of a row of A that are there.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         256 / self.a.bits() as usize
     }
 
-    pub(super) fn a_registers(&self) -> &[u16] {
+    pub(crate) fn a_registers(&self) -> &[u16] {
         match &self.source {
             Source::Registers(r) => r,
             Source::Descriptor(_) => &[],
