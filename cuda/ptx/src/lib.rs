@@ -62,8 +62,8 @@ mod request;
 pub mod standin;
 pub mod suppress;
 pub mod tensor_map;
-pub mod time;
 mod text;
+pub mod time;
 
 pub use buffer::Buffer;
 pub use counters::Counters;

@@ -136,7 +136,13 @@ impl fmt::Display for Foretold {
         let Foretold { kernel, card, us, clocks, ghz, tflops, .. } = self;
         writeln!(f, "{kernel} on {card}, foretold")?;
         writeln!(f, "  {us:.2} us: {clocks} clocks at {ghz:.3} GHz, and the launch")?;
-        writeln!(f, "  {tflops:.1} TFLOP/s, {:.0} GB/s of DRAM, {:.0} GB/s of L2 (hits {:.0} %)", self.dram_gbs, self.l2_gbs, 100.0 * self.l2_hits)?;
+        writeln!(
+            f,
+            "  {tflops:.1} TFLOP/s, {:.0} GB/s of DRAM, {:.0} GB/s of L2 (hits {:.0} %)",
+            self.dram_gbs,
+            self.l2_gbs,
+            100.0 * self.l2_hits
+        )?;
         writeln!(f, "  {} CTAs on a multiprocessor, limited by {}; {:.2} waves", self.occupancy, self.limited_by, self.waves)?;
         let shares: Vec<String> = self.shares.iter().map(|(name, share)| format!("{name} {:.1} %", 100.0 * share)).collect();
         writeln!(f, "  of the ceilings: {}", shares.join(", "))?;
@@ -146,7 +152,14 @@ impl fmt::Display for Foretold {
             writeln!(f, "  {} (warps {}): {}", role.name, warps.join(" "), shares.join(", "))?;
             for line in &role.lines {
                 let source = line.source.as_ref().map_or(String::new(), |s| format!(" ({s})"));
-                writeln!(f, "    {:5.1} % {} at PTX line {}{source}: {}", 100.0 * line.share, line.why, line.ptx_line, line.opcode)?;
+                writeln!(
+                    f,
+                    "    {:5.1} % {} at PTX line {}{source}: {}",
+                    100.0 * line.share,
+                    line.why,
+                    line.ptx_line,
+                    line.opcode
+                )?;
             }
         }
         Ok(())

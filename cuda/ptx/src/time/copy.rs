@@ -71,9 +71,7 @@ impl Engine<'_> {
                 timed.stores.commit();
                 next
             }
-            Bulk::WaitGroup(pending, read) => {
-                Step::Next(timed.stores.wait(*pending as usize, *read).max(time), Why::Stores)
-            }
+            Bulk::WaitGroup(pending, read) => Step::Next(timed.stores.wait(*pending as usize, *read).max(time), Why::Stores),
             Bulk::StoreAsync(op) => {
                 let a = self.addresses(timed, &op.barrier, at)?;
                 let bytes: u32 = op.values.iter().map(|(_, wide)| if *wide { 8 } else { 4 }).sum();
@@ -190,7 +188,7 @@ impl Engine<'_> {
             // What lands is not known.
             if let Some(segment) = self.machine.mem.shared(slot) {
                 let (at, end) = (moved.shared.0 as usize, (moved.shared.0 + bytes) as usize);
-                if end <= segment.data.len() {
+                if end <= segment.len() {
                     segment.set_initialized(at, end - at, false);
                 }
             }
@@ -267,7 +265,7 @@ impl Engine<'_> {
             Ok((which, base, len)) if address - base + MAP_BYTES as u64 <= len => {
                 let offset = (address - base) as usize;
                 let bytes: &[u8; MAP_BYTES] =
-                    mem.parts_of(which).0.data[offset..offset + MAP_BYTES].try_into().expect("the range was checked");
+                    mem.parts_of(which).0.bytes(offset, MAP_BYTES).try_into().expect("the range was checked");
                 TensorMap::decode(bytes)
             }
             _ => None,

@@ -31,7 +31,13 @@ fn failed(what: &str, reason: impl fmt::Display) -> DriverError {
 impl Device {
     /// A card with empty memory.
     pub fn new(card: Card) -> Device {
-        Device { card, gpu: Gpu::new(Options { hazards: false, ..Options::default() }), foretold: Vec::new(), watch: None, views: Vec::new() }
+        Device {
+            card,
+            gpu: Gpu::new(Options { hazards: false, ..Options::default() }),
+            foretold: Vec::new(),
+            watch: None,
+            views: Vec::new(),
+        }
     }
 
     /// From the next launch on, what multiprocessor `sm` does in these clocks is to be seen: see [`Device::views`].

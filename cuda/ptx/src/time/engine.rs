@@ -22,6 +22,7 @@ use crate::exec::op::Op;
 use crate::exec::registers::at_entry;
 use crate::exec::schedule::gathered;
 use crate::exec::warp::{Split, Wait};
+use crate::hazard::Site;
 use crate::ir::Reg;
 use crate::mem::{Clock, WarpOrder};
 use crate::tensor_map::TensorMap;
@@ -476,7 +477,7 @@ impl<'g> Engine<'g> {
             return;
         }
         self.ctas[slot as usize] = None;
-        self.machine.mem.end_cta(slot, &Clock::default());
+        self.machine.mem.end_cta(slot, &Clock::default(), Site::new(0, 0, 0));
         let cluster = self.clusters[(slot / n) as usize].as_mut().expect("a CTA's cluster is there");
         cluster.alive -= 1;
         cluster.waiting.retain(|(s, _)| *s != slot);
@@ -493,7 +494,8 @@ impl<'g> Engine<'g> {
                 for split in &timed.warp.splits {
                     if let Some(wait) = &split.wait {
                         let line = self.module.program.line(split.pc).1;
-                        lines.push(format!("warp {} of CTA {:?} waits for {wait:?} at PTX line {line}", timed.warp.index, cta.id));
+                        lines
+                            .push(format!("warp {} of CTA {:?} waits for {wait:?} at PTX line {line}", timed.warp.index, cta.id));
                     }
                 }
             }

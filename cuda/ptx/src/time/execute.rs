@@ -102,13 +102,7 @@ impl Engine<'_> {
         let program = &self.module.program;
         let (opcode, line, source) = program.line(at.pc);
         let from = timed.birth(reg).map(|pc| program.line(pc).1);
-        TimeError::Unknown {
-            what: what.into(),
-            opcode: opcode.into(),
-            line,
-            source_line: source.map(|s| s.to_string()),
-            from,
-        }
+        TimeError::Unknown { what: what.into(), opcode: opcode.into(), line, source_line: source.map(|s| s.to_string()), from }
     }
 
     /// The address of each lane, as the named space counts.

@@ -64,7 +64,18 @@ pub(crate) fn foretell(
         probes: None,
         trace: None,
         printed: String::new(),
-        kernel: Kernel { program, entry, options: &options, launch, grid, globals, parameters, params, workspace: 0, election: 0 },
+        kernel: Kernel {
+            program,
+            entry,
+            options: &options,
+            launch,
+            grid,
+            globals,
+            parameters,
+            params,
+            workspace: 0,
+            election: 0,
+        },
     };
     let mut engine = Engine::new(card, module, machine, per_sm, view);
     let result = engine.run();

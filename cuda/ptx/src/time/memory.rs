@@ -122,7 +122,7 @@ impl Engine<'_> {
         let mut unknown = 0;
         self.each(timed, x.space, at, a, n, false, |segment, lane, offset| {
             if segment.undefined(offset, n) == 0 {
-                block.bytes[lane][..n].copy_from_slice(&segment.data[offset..offset + n]);
+                block.bytes[lane][..n].copy_from_slice(segment.bytes(offset, n));
             } else {
                 unknown |= 1 << lane;
             }
@@ -163,7 +163,7 @@ impl Engine<'_> {
         }
         self.each(timed, x.space, at, a, n, true, |segment, lane, offset| {
             if unknown >> lane & 1 == 0 {
-                segment.data[offset..offset + n].copy_from_slice(&block.bytes[lane][..n]);
+                segment.bytes_mut(offset, n).copy_from_slice(&block.bytes[lane][..n]);
                 segment.set_initialized(offset, n, true);
             } else if segment.undefined(offset, n) != u16::MAX >> (16 - n) {
                 segment.set_initialized(offset, n, false);

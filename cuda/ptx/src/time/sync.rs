@@ -167,13 +167,7 @@ impl Engine<'_> {
     }
 
     /// The CTA and the offset of an mbarrier.
-    pub(super) fn mbarrier_at(
-        &mut self,
-        timed: &Timed,
-        space: Space,
-        address: u64,
-        at: At<'_>,
-    ) -> Result<(u32, u32), TimeError> {
+    pub(super) fn mbarrier_at(&mut self, timed: &Timed, space: Space, address: u64, at: At<'_>) -> Result<(u32, u32), TimeError> {
         match self.machine.mem.locate(timed.warp.home, space, address, true) {
             Ok((Which::Shared(slot), base, _)) => Ok((slot, (address - base) as u32)),
             Ok(_) => Err(self.misplaced(at, address, HazardKind::MbarrierNotInitialized)),

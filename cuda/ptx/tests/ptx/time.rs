@@ -64,10 +64,8 @@ fn independent_instructions_take_what_their_pipe_takes() {
 /// A loop of wgmma m64n256k16 by `warpgroups` warpgroups of every multiprocessor.
 fn wgmma_loop(warpgroups: u32, rounds: u32) -> Foretold {
     let d: Vec<String> = (0..128).map(|i| format!("%f{i}")).collect();
-    let product = format!(
-        "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {{{}}}, %rd1, %rd2, 1, 1, 1, 0, 0;",
-        d.join(", ")
-    );
+    let product =
+        format!("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {{{}}}, %rd1, %rd2, 1, 1, 1, 0, 0;", d.join(", "));
     let body = format!(
         "mov.u64 %rd1, 0x4000000000010000;\nmov.u64 %rd2, 0x4000000000010100;\nmov.u32 %r1, 0;\n\
          L:\nwgmma.fence.sync.aligned;\n{}\nwgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 1;\n\
@@ -115,7 +113,8 @@ fn a_copy_reaches_the_bandwidth_of_dram() {
 
 #[test]
 fn what_is_not_known_decides_nothing() {
-    let body = "ld.param.u64 %rd1, [a];\nld.global.u32 %r1, [%rd1];\nadd.u32 %r2, %r1, 1;\nsetp.gt.u32 %p1, %r2, 7;\n@%p1 bra L;\nL:";
+    let body =
+        "ld.param.u64 %rd1, [a];\nld.global.u32 %r1, [%rd1];\nadd.u32 %r2, %r1, 1;\nsetp.gt.u32 %p1, %r2, 7;\n@%p1 bra L;\nL:";
     let mut device = Device::new(card());
     let module = load(&mut device, &kernel(".param .u64 a", body));
     let a = device.alloc(64).unwrap();
