@@ -24,7 +24,7 @@ fn load(device: &mut Device, ptx: &str) -> ModuleHandle {
 fn alone(body: &str, grid: u32, block: u32) -> Foretold {
     let mut device = Device::new(card());
     let module = load(&mut device, &kernel("", body));
-    device.time(&Launch::new(module, "k").grid(grid).block(block).registers(168)).unwrap()
+    device.time(&Launch::new(module, "k").grid(grid).block(block).registers(168.min(65_536 / block))).unwrap()
 }
 
 /// `text` so many times.
