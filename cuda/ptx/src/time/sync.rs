@@ -17,6 +17,9 @@ use crate::ir::{Addr, Class, Reg};
 use crate::mbarrier::{Mbarrier, State};
 use crate::mem::{Space, Which};
 
+/// An mbarrier: slot of its CTA, offset in its shared memory.
+type Key = (u32, u32);
+
 impl Engine<'_> {
     /// `bar`, `barrier`, `bar.warp.sync`, `barrier.cluster`.
     pub(super) fn barrier(&mut self, timed: &mut Timed, op: &BarrierOp, at: At<'_>, time: u64) -> Result<Step, TimeError> {
@@ -167,7 +170,7 @@ impl Engine<'_> {
     }
 
     /// The CTA and the offset of an mbarrier.
-    pub(super) fn mbarrier_at(&mut self, timed: &Timed, space: Space, address: u64, at: At<'_>) -> Result<(u32, u32), TimeError> {
+    pub(super) fn mbarrier_at(&mut self, timed: &Timed, space: Space, address: u64, at: At<'_>) -> Result<Key, TimeError> {
         match self.machine.mem.locate(timed.warp.home, space, address, true) {
             Ok((Which::Shared(slot), base, _)) => Ok((slot, (address - base) as u32)),
             Ok(_) => Err(self.misplaced(at, address, HazardKind::MbarrierNotInitialized)),
@@ -276,7 +279,7 @@ impl Engine<'_> {
     }
 
     /// The mbarriers that the lanes name.
-    fn keys(&mut self, timed: &Timed, addr: &Addr, space: Space, at: At<'_>) -> Result<Vec<((u32, u32), u32)>, TimeError> {
+    fn keys(&mut self, timed: &Timed, addr: &Addr, space: Space, at: At<'_>) -> Result<Vec<(Key, u32)>, TimeError> {
         let a = self.addresses(timed, addr, at)?;
         let mut keys = Vec::with_capacity(1);
         for lane in lanes_of(at.mask) {
