@@ -9,7 +9,19 @@ const BUILDS: [(&[&str], &str); 3] = [
     (&["test", "--no-run", "--package", "scratchwork-cuda"], "tests"),
     (&["bench", "--no-run", "--package", "scratchwork", "--bench", "*"], "benches"),
     (
-        &["build", "--package", "scratchwork", "--example", "op_conformance", "--example", "hf_parity", "--example", "grpo_r1"],
+        &[
+            "build",
+            "--package",
+            "scratchwork",
+            "--example",
+            "op_conformance",
+            "--example",
+            "hf_parity",
+            "--example",
+            "grpo_r1",
+            "--example",
+            "hopper_bench",
+        ],
         "examples",
     ),
 ];
@@ -80,6 +92,7 @@ run examples/op_conformance ./examples/op_conformance tests/fixtures/opinfo_f32 
 for model in tests/fixtures/deepseek*; do
     run "examples/hf_parity_$(basename "$model")" ./examples/hf_parity "$model" --device cuda
 done
+run examples/hopper_bench ./examples/hopper_bench --device cuda --json results/hopper_bench.json
 run examples/grpo_r1 ./examples/grpo_r1 --quick --device cuda --out results/grpo_r1
 for program in benches/*; do
     run "$program" "./$program" --bench
