@@ -7,7 +7,7 @@ use crate::tasks::arithmetic::Notation;
 /// No attempt is begun once the thinking is longer than this. Reached by one trace in some hundred.
 const MAX_THINKING: usize = 90;
 /// Attempts of a curated trace, at most: so many have room under the first limit of RL.
-const CURATED_ATTEMPTS: usize = 5;
+const CURATED_ATTEMPTS: usize = 4;
 
 impl CountdownTask {
     /// A solver's response to a Countdown problem. Everything after the prompt counts in the loss.
@@ -178,7 +178,7 @@ mod tests {
             let behaviour = Behaviour::of(problem.target(), &response);
             assert_eq!(problem.parts(&response), [("accuracy", 1.0), ("format", 1.0), ("consistency", 1.0)]);
             assert_eq!((behaviour.checks, behaviour.verdicts.right()), (behaviour.attempts, behaviour.attempts));
-            assert!(!pool.is_held_out(&text) && (1..=5).contains(&behaviour.attempts) && response.length() < 120);
+            assert!(!pool.is_held_out(&text) && (1..=4).contains(&behaviour.attempts) && response.length() < 120);
             let (text, response) = take_apart(&pool.lesson(Lesson::Trace, &mut rng).unwrap());
             traces += Behaviour::of(Countdown::parse(&text).unwrap().target(), &response);
         }
