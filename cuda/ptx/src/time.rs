@@ -3,7 +3,8 @@
 //! The parser, the decoder, control flow, addresses, barriers and tensor maps are the interpreter's. Integers, predicates and addresses are computed; what
 //! comes from memory that nobody filled is not known, and neither is what is computed from it: floats and products of matrices, as a rule. A branch or
 //! an address that hangs on such a value is an error that names the line ([`TimeError::Unknown`]); it goes away when the launch gives the
-//! buffer's contents.
+//! buffer's contents. One thing is assumed: floats that are not known are not equal to anything, so that a kernel which guards a division by a
+//! sum of 0 has a time.
 //!
 //! # The model
 //! - **A multiprocessor** has four schedulers, each with a quarter of the warps and of the pipes. A scheduler issues one machine instruction in a
@@ -21,7 +22,8 @@
 //! All constants stand in [`Card`] with their sources. What the model leaves out: instruction fetch, register banks, conflicts between what the tensor cores,
 //! copies and warps want of shared memory at the same moment, TLBs, ECC, and all that other work on the card does.
 //!
-//! Time is the kernel's own plus what a launch costs on an idle card; all caches are cold.
+//! Time is the kernel's own plus what a launch costs on an idle card. Caches hold nothing that the kernel asks for; half of L2 is full of what others
+//! wrote, which has to reach DRAM first, as in the loops by which speeds are measured.
 
 mod card;
 mod copy;

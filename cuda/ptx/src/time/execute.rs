@@ -48,6 +48,11 @@ impl Engine<'_> {
                     // `and` of what is known to be false and what is not known is known.
                     undefined::execute(regs, *f, args, (uses, defs), at.mask, true);
                     timed.note_birth(uses, defs, at.pc);
+                } else if let (Some(holds), [d]) = (equality(&module.program.sources[at.pc as usize].opcode), defs) {
+                    f(regs, args, at.mask & !unknown);
+                    let known = regs.pred[d.index as usize] & !unknown;
+                    regs.put_pred(d.index, if holds { known | unknown } else { known }, at.mask);
+                    at.define(&mut timed.warp);
                 } else {
                     f(regs, args, at.mask & !unknown);
                     at.mark(&mut timed.warp, unknown);
@@ -225,4 +230,16 @@ pub(super) fn gathering(flow: Flow) -> Option<Wait> {
         Flow::Members(lanes) => Some(Wait::Members(lanes)),
         _ => None,
     }
+}
+
+/// What a comparison of floats for equality says where they are not known: two of them are not equal, and a sum is not 0. So a kernel that
+/// guards its last division has a time.
+fn equality(opcode: &str) -> Option<bool> {
+    let mut parts = opcode.split('.');
+    let holds = match (parts.next(), parts.next()) {
+        (Some("setp"), Some("eq" | "equ")) => false,
+        (Some("setp"), Some("ne" | "neu")) => true,
+        _ => return None,
+    };
+    matches!(parts.next_back(), Some("f16" | "bf16" | "f32" | "f64")).then_some(holds)
 }

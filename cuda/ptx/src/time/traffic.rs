@@ -123,6 +123,19 @@ impl Cache {
         Cache { sets: vec![[Way::default(); WAYS]; (bytes as usize / 128 / WAYS).max(1)], now: 1 }
     }
 
+    /// The same, a share of it full of what others wrote and nobody asks for.
+    pub fn used_before(bytes: u64, dirty: f64) -> Cache {
+        let mut cache = Cache::new(bytes);
+        let others = Way { line: u64::MAX, used: 1, arrives: 0 };
+        for (i, way) in cache.sets.as_flattened_mut().iter_mut().enumerate() {
+            let upto = |i: usize| (i as f64 * dirty) as usize;
+            if upto(i) != upto(i + 1) {
+                *way = others;
+            }
+        }
+        cache
+    }
+
     /// Looks for sectors of a line, which is then the set's most recently used, with these sectors, dirty if it is written.
     pub fn touch(&mut self, line: u64, sectors: u8, write: bool) -> Found {
         self.now = self.now.wrapping_add(1);
@@ -191,9 +204,9 @@ struct Half {
 pub type Lines = [(u64, u8)];
 
 impl Traffic {
-    /// Of a card, with nothing in its caches.
+    /// Of a card, with nothing in its caches that anybody asks for.
     pub fn new(card: &Card) -> Traffic {
-        let half = || Half { cache: Cache::new(card.l2_size / 2), server: Server::new(card.l2_bytes / 2.0) };
+        let half = || Half { cache: Cache::used_before(card.l2_size / 2, card.dirty), server: Server::new(card.l2_bytes / 2.0) };
         Traffic {
             halves: [half(), half()],
             between: Server::new(card.far_bytes),
@@ -339,8 +352,15 @@ mod tests {
     }
 
     #[test]
+    fn what_others_wrote_leaves_when_its_place_is_needed() {
+        let mut cache = Cache::used_before(128 * 4 * WAYS as u64, 0.5);
+        let evicted: u32 = (0..1000).map(|line| cache.touch(line, 0b1111, false).evicted).sum();
+        assert_eq!(evicted, 4 * 2 * WAYS as u32, "half of the lines, each with four sectors");
+    }
+
+    #[test]
     fn what_both_halves_read_is_fetched_from_dram_once() {
-        let card = Card::named("h100-sxm").unwrap();
+        let card = Card { dirty: 0.0, ..Card::named("h100-sxm").unwrap() };
         let mut traffic = Traffic::new(&card);
         let lines: Vec<_> = (0..64).map(|l| (l, 0b1111)).collect();
         let cold = traffic.request(0, 0, &lines, Access::Read);
