@@ -313,10 +313,13 @@ impl Engine<'_> {
                 }
             }
             WgmmaOp::Multiply(x) => {
-                for index in x.d.iter() {
-                    timed.warp.regs.set_undef(Reg { class: Class::B32, index: *index }, u32::MAX, u32::MAX);
+                // Most often they are sums of an earlier one, and not known already.
+                if x.d.iter().any(|d| timed.warp.regs.undef32(*d) != u32::MAX) {
+                    for index in x.d.iter() {
+                        timed.warp.regs.set_undef(Reg { class: Class::B32, index: *index }, u32::MAX, u32::MAX);
+                    }
+                    timed.note_birth(&[], at.defs, at.pc);
                 }
-                timed.note_birth(&[], at.defs, at.pc);
                 state.issued[w] = (state.issued[w].0 + 1, time);
                 let number = state.issued[w].0;
                 if state.issued_by_all() < number || state.first + state.done.len() as u64 >= number {

@@ -22,8 +22,9 @@ use crate::exec::op::Op;
 use crate::exec::registers::at_entry;
 use crate::exec::schedule::gathered;
 use crate::exec::warp::{Split, Wait};
+use crate::exec::wgmma::WgmmaOp;
 use crate::hazard::Site;
-use crate::ir::Reg;
+use crate::ir::{Class, Reg};
 use crate::mem::{Clock, WarpOrder};
 use crate::tensor_map::TensorMap;
 
@@ -389,7 +390,13 @@ impl<'g> Engine<'g> {
         let inst = &self.module.code[split.pc as usize];
         timed.pipe = self.costs[split.pc as usize].pipe;
         let (uses, defs) = inst.registers(&self.module.refs);
-        let mut ready = timed.ready(uses.iter().chain(defs));
+        let mut ready = match &inst.op {
+            // The sums are the tensor cores' own.
+            Op::Wgmma(WgmmaOp::Multiply(x)) => {
+                x.a_registers().iter().map(|&index| timed.ready(&[Reg { class: Class::B32, index }])).max().unwrap_or(0)
+            }
+            _ => timed.ready(uses.iter().chain(defs)),
+        };
         if inst.guard.index != u16::MAX {
             ready = ready.max(timed.predicate_ready(inst.guard.index));
         }

@@ -24,6 +24,11 @@ fn place(space: Space, address: u64) -> Space {
     }
 }
 
+/// Shared memory takes the low half of an address: one that was made generic means the same place, as cards have it.
+fn within(space: Space, a: [u64; 32]) -> [u64; 32] {
+    if space == Space::Shared { a.map(|a| a % WINDOW) } else { a }
+}
+
 /// Sectors of lines that the lanes touch.
 pub(super) fn sectors(lines: &mut Vec<(u64, u8)>, mask: u32, a: &[u64; 32], bytes: u64) {
     lines.clear();
@@ -47,7 +52,7 @@ impl Engine<'_> {
                 memory::execute(&mut self.machine, &mut timed.warp, op, at).map_err(TimeError::from)?;
             }
             MemoryOp::Load(x) => {
-                let a = self.addresses(timed, &x.addr, at)?;
+                let a = within(x.space, self.addresses(timed, &x.addr, at)?);
                 let bytes = x.ty.bytes() as usize * x.d.len();
                 let space = place(x.space, a[at.lane() as usize]);
                 let done = self.cost(timed, space, at, &a, bytes, (Access::Read, x.sem), time);
@@ -55,7 +60,7 @@ impl Engine<'_> {
                 self.load(timed, x, space, at, &a, op)?;
             }
             MemoryOp::Store(x) => {
-                let a = self.addresses(timed, &x.addr, at)?;
+                let a = within(x.space, self.addresses(timed, &x.addr, at)?);
                 let bytes = x.ty.bytes() as usize * x.sources.len();
                 let space = place(x.space, a[at.lane() as usize]);
                 self.cost(timed, space, at, &a, bytes, (Access::Write, Sem::Weak), time);
@@ -208,7 +213,7 @@ impl Engine<'_> {
 
     /// `atom` and `red`: computed where all is known.
     pub(super) fn atomic(&mut self, timed: &mut Timed, x: &Atomic, at: At<'_>, time: u64) -> Result<Step, TimeError> {
-        let a = self.addresses(timed, &x.addr, at)?;
+        let a = within(x.space, self.addresses(timed, &x.addr, at)?);
         let n = x.ty.bytes() as usize;
         let space = place(x.space, a[at.lane() as usize]);
         let mut unknown = x.b.iter().chain(&x.c).fold(0, |u, r| u | timed.warp.regs.undef(*r)) & at.mask;
