@@ -3,10 +3,12 @@
 //! Latencies and rates are in clocks of the multiprocessors. `fit` names what was adjusted to published speeds of kernels (the points marked
 //! so in `benches/results/foretold.md`), `estimate` what nobody has published.
 //!
-//! - [L24] Luo et al., *Benchmarking and Dissecting the Nvidia Hopper GPU Architecture*, arXiv 2402.13499
-//! - [L25] Luo et al., *Dissecting the NVIDIA Hopper Architecture through Microbenchmarking and Multiple Level Analysis*, arXiv 2501.12084
-//! - [H100] NVIDIA H100 Tensor Core GPU Architecture, white paper
-//! - [CPG] CUDA C++ Programming Guide, *Arithmetic Instructions*, compute capability 9.0
+//! - L24: Luo et al., *Benchmarking and Dissecting the Nvidia Hopper GPU Architecture*, arXiv 2402.13499
+//! - L25: Luo et al., *Dissecting the NVIDIA Hopper Architecture through Microbenchmarking and Multiple Level Analysis*, arXiv 2501.12084
+//! - WP: NVIDIA H100 Tensor Core GPU Architecture, white paper
+//! - CPG: CUDA C++ Programming Guide, *Arithmetic Instructions*, compute capability 9.0
+//! - GB: te42kyfo/gpu-benches, its result files for H100 PCIe and H200
+//! - DG: DeepGEMM's README and issue 120; FC: fast.cu's README
 
 use serde::Serialize;
 
@@ -15,9 +17,9 @@ use serde::Serialize;
 pub struct Card {
     /// Its name on the command line.
     pub name: &'static str,
-    /// Multiprocessors. [H100]: 132 (SXM), 114 (PCIe).
+    /// Multiprocessors. WP: 132 (SXM), 114 (PCIe).
     pub multiprocessors: u32,
-    /// Clock without a heavy load, GHz. [H100].
+    /// Clock without a heavy load, GHz. DG, GB.
     pub clock: f64,
     /// Use of the tensor cores that the power limit bears at full clock. Fit.
     pub cool: f64,
@@ -28,67 +30,67 @@ pub struct Card {
     /// Clocks from a CTA's placement to its first instruction. Estimate.
     pub cta_start: u64,
 
-    /// Clocks from an instruction to the next that depends on it, of the FMA and integer pipes. [L24], table of instruction latencies.
+    /// Clocks from an instruction to the next that depends on it, of the FMA and integer pipes. L24, table of instruction latencies.
     pub alu: u64,
     /// The same from a comparison to what its predicate guards. Estimate from dependent branches.
     pub predicate: u64,
-    /// Special functions and conversions that run with them. [L24].
+    /// Special functions and conversions that run with them. L24.
     pub xu: u64,
-    /// Doubles. [L24].
+    /// Doubles. L24.
     pub double: u64,
     /// Clocks that a taken branch costs its warp. Estimate.
     pub branch: u64,
-    /// `mma.sync` of the largest shape. [L24].
+    /// `mma.sync` of the largest shape. L24.
     pub mma: u64,
-    /// Share of the tensor cores' peak that `mma.sync` reaches. [L24]: 62 % of wgmma on bf16.
+    /// Share of the tensor cores' peak that `mma.sync` reaches. L24: 62 % of wgmma on bf16.
     pub mma_share: f64,
-    /// `shfl`, `vote` and their like. [L24].
+    /// `shfl`, `vote` and their like. L24.
     pub shuffle: u64,
     /// Barrier of a CTA, from the last arrival to the first instruction behind. Estimate.
     pub barrier: u64,
     /// From an mbarrier's completion to the instruction behind the wait. Estimate.
     pub mbarrier: u64,
-    /// Barrier of a cluster. [L25].
+    /// Barrier of a cluster. L25.
     pub cluster_barrier: u64,
-    /// From one CTA of a cluster to another: an arrival or a word. [L24]: 180 to 190.
+    /// From one CTA of a cluster to another: an arrival or a word. L24: 180 to 190.
     pub remote: u64,
-    /// Load from shared memory. [L24]: 29 to 33.
+    /// Load from shared memory. L24: 29 to 33.
     pub shared: u64,
-    /// Load that hits in L1. [L24].
+    /// Load that hits in L1. L24.
     pub l1: u64,
-    /// Load that hits in the half of L2 that is near. [L24].
+    /// Load that hits in the half of L2 that is near. L24.
     pub l2: u64,
-    /// What the other half adds. Estimate from the spread in [L24].
+    /// What the other half adds. Estimate from the spread in L24.
     pub l2_far: u64,
-    /// What DRAM adds. [L24].
+    /// What DRAM adds. L24.
     pub dram: u64,
-    /// What a copy by TMA adds to the load of a warp. [L25].
+    /// What a copy by TMA adds to the load of a warp. L25.
     pub tma: u64,
     /// Clocks between two bulk copies that one multiprocessor starts. Estimate.
     pub tma_issue: u64,
     /// What reading a tensor map for the first time on a multiprocessor adds. Estimate.
     pub tma_map: u64,
-    /// From the last wgmma's issue to its start on the tensor cores, and from its end to the wait behind. [L25].
+    /// From the last wgmma's issue to its start on the tensor cores, and from its end to the wait behind. L25.
     pub wgmma_start: u64,
     /// See [`Card::wgmma_start`].
     pub wgmma_end: u64,
 
-    /// Dense bf16 operations of a multiprocessor in a clock. [H100]: 4,096.
+    /// Dense bf16 operations of a multiprocessor in a clock. WP: 4,096.
     pub tensor_flops: f64,
-    /// Bytes of shared memory in a clock. [H100]: 128.
+    /// Bytes of shared memory in a clock. WP: 128.
     pub shared_bytes: f64,
-    /// Bytes between a multiprocessor and L2 in a clock, each way. [H100]: 64.
+    /// Bytes between a multiprocessor and L2 in a clock, each way. WP: 64.
     pub port_bytes: f64,
-    /// Bytes that all of L2 gives in a clock. [L24].
+    /// Bytes that all of L2 gives in a clock. L24.
     pub l2_bytes: f64,
     /// Bytes that go from one half of L2 to the other in a clock. Estimate.
     pub far_bytes: f64,
-    /// Bytes of L2. [H100]: 50 MB.
+    /// Bytes of L2. WP: 50 MB.
     pub l2_size: u64,
     /// Share of L2 that is full of what ran before has written, and DRAM does not have yet: speeds are measured in loops, or behind a write that
     /// clears L2. Fit.
     pub dirty: f64,
-    /// Bytes of L1 and shared memory of a multiprocessor. [H100]: 256 KB.
+    /// Bytes of L1 and shared memory of a multiprocessor. WP: 256 KB.
     pub l1_size: u64,
     /// DRAM, GB/s as the data sheet has it.
     pub dram_peak: f64,
