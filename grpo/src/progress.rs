@@ -56,9 +56,9 @@ impl StageProgress {
         self.show(format!("{}  {} left", describe(step), duration(left)), self.done == self.total);
     }
 
-    /// Shows what is being done between two steps.
-    pub fn status(&mut self, words: String) {
-        self.show(words, false);
+    /// Shows what is being done between two steps; what is done `first` in any case.
+    pub fn status(&mut self, words: String, first: bool) {
+        self.show(words, first);
     }
 
     /// `now`: a plain line, even if the last one was just written.

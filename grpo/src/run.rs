@@ -139,7 +139,9 @@ impl Run {
         let stages = stages::build(&setup)?;
         let mut models = BTreeMap::new();
         for (name, config) in &done.models {
-            let model = policy::fresh(config.clone(), 0, &setup.device)?;
+            // The state keeps what makes a model; its special tokens are the tokenizer's.
+            let config = policy::hub_config(config, config.max_position_embeddings);
+            let model = policy::fresh(config, 0, &setup.device)?;
             state::restore(path, &tensors, name, &model)?;
             models.insert(name.clone(), model);
         }
@@ -327,9 +329,10 @@ impl Run {
             let shown = Mutex::new((&mut *progress, 0));
             let ended = |more| {
                 let mut shown = shown.lock().expect("nothing panics while it is held");
+                let first = shown.1 == 0;
                 shown.1 += more;
                 let words = format!("measuring: {} of {answers} answers", shown.1);
-                shown.0.status(words);
+                shown.0.status(words, first);
             };
             let measured = evaluate(&models[POLICY], &setup.tokenizer, &evaluation, &ended);
             let (metrics, lengths) = measured.map_err(|e| self.failed(step, e.into()))?;

@@ -91,10 +91,7 @@ fn evaluations_show_how_far_they_are() {
     short(&place);
     let words = said(&place.succeed("--config short.toml --out run"));
     // Lines are rare, but the first is always due.
-    assert!(
-        words.lines().any(|line| line.starts_with("R1-Zero 0/2  measuring: ") && line.ends_with(" of 16 answers")),
-        "{words}"
-    );
+    assert!(words.lines().any(|line| line.starts_with("base 2/2  measuring: ") && line.ends_with(" of 16 answers")), "{words}");
 }
 
 fn interrupt(child: &Child) {
