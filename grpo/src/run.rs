@@ -139,9 +139,7 @@ impl Run {
         let stages = stages::build(&setup)?;
         let mut models = BTreeMap::new();
         for (name, config) in &done.models {
-            // The state keeps what makes a model; its special tokens are the tokenizer's.
-            let config = policy::hub_config(config, config.max_position_embeddings);
-            let model = policy::fresh(config, 0, &setup.device)?;
+            let model = policy::fresh(config.clone(), 0, &setup.device)?;
             state::restore(path, &tensors, name, &model)?;
             models.insert(name.clone(), model);
         }

@@ -18,6 +18,7 @@ use crate::checksum::checksum;
 use crate::cost::Ledger;
 use crate::file_error::{FileError, cannot};
 use crate::metrics::{EvalMetrics, Written};
+use crate::policy;
 use crate::rundir::{CONFIG, EVAL, PROBLEMS, RunDir, RunDirError, RunFormat, SETUP, STATE, read_formatted};
 use crate::samples::Kept;
 
@@ -196,7 +197,11 @@ pub fn check(folder: &Path) -> Result<(RunState, StateFile), StateError> {
     if sums.is_none_or(|(found, expected)| found != expected) {
         return Err(damaged("its checksum is not that of its content".into()));
     }
-    let state: RunState = read_formatted(run).map_err(invalid)?;
+    let mut state: RunState = read_formatted(run).map_err(invalid)?;
+    // A config keeps what makes a model; the special tokens beside it are the tokenizer's.
+    for config in state.models.values_mut() {
+        *config = policy::hub_config(config, config.max_position_embeddings);
+    }
     let found = files(folder)?;
     let shown = |sum: Option<&u64>| sum.map_or("none".to_owned(), |sum| format!("{sum:016x}"));
     let names: BTreeSet<&String> = found.keys().chain(state.files.keys()).collect();

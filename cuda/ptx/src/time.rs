@@ -8,7 +8,7 @@
 //!
 //! # The model
 //! - **A multiprocessor** has four schedulers, each with a quarter of the warps and of the pipes. A scheduler issues one machine instruction in a
-//!   clock, of the warp that issued last or else of the oldest that can. A warp issues in order, when the registers that its
+//!   clock, of the warp that could for the longest time. A warp issues in order, when the registers that its
 //!   instruction names are ready and its pipe is free. What an instruction becomes in machine code, and what that costs, is a table (`cost.rs`).
 //! - **Memory**: bank conflicts and lines of a warp's access are counted from its addresses. L1, the two halves of L2 and DRAM hold real lines, and
 //!   each has a bandwidth (`traffic.rs`). A bulk copy is one request of all its lines.

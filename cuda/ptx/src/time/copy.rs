@@ -157,6 +157,8 @@ impl Engine<'_> {
         let Signal::Barrier(addr) = &op.signal else {
             let passed = self.sms[sm as usize].port(start, bytes, Access::Write);
             let done = self.traffic.request(sm, start, &moved.lines, Access::Write).max(passed);
+            let unit = &mut self.sms[sm as usize];
+            unit.written = unit.written.max(done);
             timed.stores.add(given, done);
             return Ok(());
         };

@@ -224,7 +224,6 @@ impl<'g> Engine<'g> {
             if pipe == Pipe::Memory && unit.free(q, pipe) > time {
                 continue;
             }
-            self.sms[sm as usize].schedulers[q].last = place;
             self.issue(sm, q, slot, w, time)?;
             if let Some(error) = self.error.take() {
                 return Err(error);
@@ -232,19 +231,18 @@ impl<'g> Engine<'g> {
         }
     }
 
-    /// Who issues next on a scheduler, and when: whoever can first; of several the one that issued last, else the oldest.
+    /// Who issues next on a scheduler, and when: whoever can first; of several the one that could for the longest time.
     fn best(&self, sm: u32, q: usize) -> (u64, usize) {
         let unit = &self.sms[sm as usize];
         let scheduler = &unit.schedulers[q];
-        let mut best = (NEVER, usize::MAX, usize::MAX);
+        let mut best = (NEVER, NEVER, usize::MAX);
         for (place, candidate) in scheduler.warps.iter().enumerate() {
             if candidate.next > best.0 || candidate.next == NEVER {
                 continue;
             }
             let time = candidate.next.max(unit.free(q, candidate.pipe)).max(scheduler.free);
-            let rank = if place == scheduler.last { 0 } else { place + 1 };
-            if (time, rank) < (best.0, best.1) {
-                best = (time, rank, place);
+            if (time, candidate.next) < (best.0, best.1) {
+                best = (time, candidate.next, place);
             }
         }
         (best.0, best.2)
@@ -468,7 +466,7 @@ impl<'g> Engine<'g> {
         self.end = self.end.max(time);
         let scheduler = &mut self.sms[sm as usize].schedulers[q];
         scheduler.warps.retain(|c| (c.slot, c.warp) != (slot, w));
-        (scheduler.last, scheduler.best) = (usize::MAX, None);
+        scheduler.best = None;
         let cta = self.ctas[slot as usize].as_mut().expect("its CTA is there");
         cta.alive -= 1;
         if let Some(held) = &mut cta.registers.held {

@@ -87,7 +87,8 @@ pub(crate) fn foretell(
 
 fn report(engine: &Engine<'_>, ctas: u64, limited_by: &'static str) -> Foretold {
     let card = engine.card;
-    let clocks = engine.end.max(1);
+    // A launch is over when its stores have arrived.
+    let clocks = engine.sms.iter().map(|s| s.written).max().unwrap_or(0).max(engine.end).max(1);
     let all = f64::from(card.multiprocessors) * clocks as f64;
     let sum = |f: &dyn Fn(&super::sm::Work) -> f64| engine.sms.iter().map(|s| f(&s.work)).sum::<f64>() / all;
     let tensor = sum(&|w| w.tensor);

@@ -52,8 +52,6 @@ pub struct Scheduler {
     pub warps: Vec<Candidate>,
     /// Who issues next, and when; to be found anew if `None`.
     pub best: Option<(u64, usize)>,
-    /// Who issued last.
-    pub last: usize,
 }
 
 /// A multiprocessor.
@@ -74,6 +72,8 @@ pub struct Sm {
     /// Loads and stores under way: when they are done, and their bytes.
     under_way: VecDeque<(u64, u64)>,
     under_way_bytes: u64,
+    /// When the last store has arrived.
+    pub written: u64,
     /// Maps that were read before.
     pub maps: Vec<u64>,
     /// What was done, for the shares.
@@ -98,7 +98,7 @@ pub struct Work {
 impl Sm {
     /// An idle one, whose CTAs have so many bytes of shared memory together.
     pub fn new(card: &Card, shared: u64) -> Sm {
-        let scheduler = || Scheduler { free: 0, pipes: [0; PIPES], warps: Vec::new(), best: None, last: usize::MAX };
+        let scheduler = || Scheduler { free: 0, pipes: [0; PIPES], warps: Vec::new(), best: None };
         Sm {
             schedulers: [scheduler(), scheduler(), scheduler(), scheduler()],
             events: BinaryHeap::new(),
@@ -111,6 +111,7 @@ impl Sm {
             port: [Server::new(card.port_bytes), Server::new(card.port_bytes)],
             under_way: VecDeque::new(),
             under_way_bytes: 0,
+            written: 0,
             maps: Vec::new(),
             work: Work::default(),
         }
@@ -184,8 +185,15 @@ impl Sm {
             self.under_way_bytes -= bytes;
             start = start.max(done);
         }
+        // Who finds no room keeps the pipe until there is some.
+        if start > time {
+            self.memory = self.memory.max(start);
+        }
         let passed = self.port[access as usize].take(start, bytes as f64);
         let there = traffic.request(index, start, &missing, access).max(passed);
+        if access == Access::Write {
+            self.written = self.written.max(there);
+        }
         self.under_way.push_back((there, bytes));
         self.under_way_bytes += bytes;
         places.iter().for_each(|place| self.l1.fill(*place, there));

@@ -43,8 +43,9 @@ impl Server {
             window = self.room(window);
             let (taken, next) = &mut self.taken[(window - self.first) as usize];
             let room = self.capacity - *taken;
-            if left < room {
+            if left <= room {
                 *taken += left;
+                *next = if left == room { window + 1 } else { 0 };
                 let within = *taken / self.capacity * WINDOW as f64;
                 let alone = time as f64 + bytes * WINDOW as f64 / self.capacity;
                 return ((window * WINDOW) as f64 + within).max(alone).ceil() as u64;
@@ -365,9 +366,9 @@ mod tests {
         let lines: Vec<_> = (0..64).map(|l| (l, 0b1111)).collect();
         let cold = traffic.request(0, 0, &lines, Access::Read);
         assert_eq!(traffic.bytes()[1], 64.0 * 128.0);
-        let other = traffic.request(100, 0, &lines, Access::Read);
+        let other = traffic.request(100, 10_000, &lines, Access::Read) - 10_000;
         assert_eq!(traffic.bytes()[1], 64.0 * 128.0);
-        let warm = traffic.request(0, 0, &lines, Access::Read);
+        let warm = traffic.request(0, 20_000, &lines, Access::Read) - 20_000;
         assert!(warm < other && other < cold, "{warm} {other} {cold}");
     }
 }
