@@ -109,7 +109,7 @@ pub struct Attempt<'a> {
 /// The thinking as attempts, each up to a verdict or to the end.
 ///
 /// ```
-/// use grpo::behaviour::{Attempt, attempts};
+/// use grpo::tasks::behaviour::{Attempt, attempts};
 /// let expected = [
 ///     Attempt { working: "2+4=6", check: Some("7"), verdict: Some(false) },
 ///     Attempt { working: "4+3=7", check: None, verdict: None },
