@@ -73,7 +73,7 @@ impl Class {
     }
 
     /// Floating-point operations a thread on the CUDA cores.
-    fn flops(opcode: &str) -> u64 {
+    pub(crate) fn flops(opcode: &str) -> u64 {
         if !matches!(Class::of(opcode), Class::Float | Class::Double) {
             return 0;
         }

@@ -45,6 +45,7 @@ mod warp;
 pub use card::{CARDS, Card};
 pub use device::Device;
 pub use profile::{Role, Waited};
+pub use view::View;
 
 use std::fmt;
 

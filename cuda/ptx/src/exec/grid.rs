@@ -6,9 +6,9 @@ use crate::request::Launch;
 /// Threads that an SM holds.
 pub const SM_THREADS: u32 = 2048;
 /// Registers of an SM.
-pub const SM_REGISTERS: u32 = 65_536;
+const SM_REGISTERS: u32 = 65_536;
 /// Shared memory of an SM, of which each CTA costs 1 KiB beside its own.
-pub const SM_SHARED: u32 = 228 * 1024;
+const SM_SHARED: u32 = 228 * 1024;
 /// The most shared memory a CTA may have.
 const MAX_SHARED: u32 = 227 * 1024;
 
@@ -20,6 +20,14 @@ pub fn unlinear(i: u32, e: [u32; 3]) -> [u32; 3] {
 /// Elements of an array of these extents, or `u64::MAX` if there are more.
 fn volume(extents: [u32; 3]) -> u64 {
     extents.iter().fold(1, |n, &e| u64::saturating_mul(n, e.into()))
+}
+
+/// CTAs that an SM has room for: by their threads, by their shared memory, by their registers (so many a thread; 0 if nothing is known about
+/// them, and then they are not what keeps CTAs out), and at all.
+pub fn room(warps: u32, shared_bytes: u32, registers: u32) -> [u32; 4] {
+    // Registers are given to warps in blocks of 256.
+    let registers = registers.next_multiple_of(8).max(1);
+    [SM_THREADS / (warps * 32), SM_SHARED / (shared_bytes + 1024), SM_REGISTERS / (registers * warps * 32), 32]
 }
 
 /// CTAs, clusters, warps and threads of a launch.
@@ -111,9 +119,8 @@ impl Grid {
         if shared_bytes > MAX_SHARED {
             return Err(format!("{shared_bytes} bytes of shared memory; {MAX_SHARED} at most"));
         }
-        // Registers are given to warps in blocks of 256; without a word about them they are not what keeps CTAs out.
         let registers = launch.registers.or(entry.maxnreg).unwrap_or(0).next_multiple_of(8).max(1);
-        let room = [SM_THREADS / (warps * 32), SM_SHARED / (shared_bytes + 1024), SM_REGISTERS / (registers * warps * 32), 32];
+        let room = room(warps, shared_bytes, registers);
         let [by_threads, by_shared, by_registers, _] = room;
         if by_registers == 0 {
             return Err(format!(

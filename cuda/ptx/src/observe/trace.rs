@@ -4,7 +4,7 @@
 //! in which they have names and lines. Time is counted in steps: warp instructions of the whole machine. It says in which order
 //! things happened under this seed, and nothing about time on a card.
 
-mod chrome;
+pub(crate) mod chrome;
 mod text;
 
 use std::collections::HashMap;

@@ -281,7 +281,7 @@ impl Engine<'_> {
 
     /// `wgmma…`
     pub(super) fn wgmma(&mut self, timed: &mut Timed, op: &WgmmaOp, at: At<'_>, time: u64) -> Result<Step, TimeError> {
-        if at.mask != timed.warp.live {
+        if !at.is_converged(&timed.warp) {
             return Ok(Step::Retry(Wait::Converge));
         }
         let (slot, w) = (timed.warp.slot, timed.warp.index as usize % 4);

@@ -25,6 +25,8 @@
 //! loops and runs what is the same in all lanes on the uniform pipe. Registers that are renamed, and constants, cost nothing here either.
 
 use super::card::Card;
+use crate::exec::memory::MemoryOp;
+use crate::exec::module::Module;
 use crate::exec::op::{Inst, Op};
 
 /// A unit that takes instructions, of a scheduler's quarter of a multiprocessor or, for memory, of all four.
@@ -65,8 +67,8 @@ pub struct Cost {
 }
 
 /// The costs of a module's instructions.
-pub fn table(card: &Card, code: &[Inst], opcodes: &[impl AsRef<str>]) -> Vec<Cost> {
-    code.iter().zip(opcodes).map(|(inst, opcode)| cost(card, inst, opcode.as_ref())).collect()
+pub fn table(card: &Card, module: &Module) -> Vec<Cost> {
+    module.code.iter().zip(&module.program.sources).map(|(inst, source)| cost(card, inst, &source.opcode)).collect()
 }
 
 fn cost(card: &Card, inst: &Inst, opcode: &str) -> Cost {
@@ -94,7 +96,7 @@ fn cost(card: &Card, inst: &Inst, opcode: &str) -> Cost {
         Op::Transfer(_) | Op::Call(_) => return control(1, card.branch),
         Op::Memory(op) => {
             return match **op {
-                crate::exec::memory::MemoryOp::Param { .. } | crate::exec::memory::MemoryOp::Hint => nothing,
+                MemoryOp::Param { .. } | MemoryOp::Hint => nothing,
                 _ => of(Pipe::Memory, 1, 1, card.shared),
             };
         }

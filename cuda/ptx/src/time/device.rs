@@ -21,7 +21,7 @@ pub struct Device {
     gpu: Gpu,
     foretold: Vec<Foretold>,
     watch: Option<(u32, Range<u64>)>,
-    views: Vec<(String, String)>,
+    views: Vec<View>,
 }
 
 fn failed(what: &str, reason: impl fmt::Display) -> DriverError {
@@ -45,8 +45,8 @@ impl Device {
         self.watch = Some((sm, clocks));
     }
 
-    /// Of each launch that was watched, a picture as SVG and a trace in Chrome's format (Perfetto opens it).
-    pub fn views(&self) -> &[(String, String)] {
+    /// What was seen of each launch that was watched.
+    pub fn views(&self) -> &[View] {
         &self.views
     }
 
@@ -65,9 +65,9 @@ impl Device {
         };
         let view = self.watch.clone().map(|(sm, clocks)| View::new(sm, clocks));
         let (foretold, view) = foretell(memory, &Request { card: &self.card, module, globals, launch }, view)?;
-        if let Some(view) = view {
-            let title = format!("{} on {}: {:.1} us", foretold.kernel, foretold.card, foretold.us);
-            self.views.push((view.svg(&title), view.chrome(|pc| module.program.line(pc).0.to_string())));
+        if let Some(mut view) = view {
+            view.finish(format!("{} on {}: {:.1} us", foretold.kernel, foretold.card, foretold.us), &module.program);
+            self.views.push(view);
         }
         Ok(foretold)
     }

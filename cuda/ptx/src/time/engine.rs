@@ -17,6 +17,7 @@ use super::view::View;
 use super::warp::{NEVER, Timed, Why};
 use super::{TimeError, profile::Profile};
 use crate::exec::machine::Machine;
+use crate::exec::memory::MemoryOp;
 use crate::exec::module::Module;
 use crate::exec::op::Op;
 use crate::exec::registers::at_entry;
@@ -25,6 +26,7 @@ use crate::exec::warp::{Split, Wait};
 use crate::exec::wgmma::WgmmaOp;
 use crate::hazard::Site;
 use crate::ir::{Class, Reg};
+use crate::mbarrier::Mbarrier;
 use crate::mem::{Clock, WarpOrder};
 use crate::tensor_map::TensorMap;
 
@@ -78,14 +80,13 @@ pub enum Step {
 impl<'g> Engine<'g> {
     /// A launch of `machine`'s kernel, on a card with `per_sm` CTAs a multiprocessor.
     pub fn new(card: &'g Card, module: &'g Module, machine: Machine<'g>, per_sm: u32, view: Option<View>) -> Engine<'g> {
-        let opcodes: Vec<&str> = module.program.sources.iter().map(|s| s.opcode.as_str()).collect();
         let grid = &machine.kernel.grid;
         let groups = card.multiprocessors / grid.cluster_ctas;
         let places = groups * per_sm;
         let shared = u64::from(per_sm) * u64::from(grid.shared_bytes + 1024);
         let profile = Profile::new(grid.warps as usize, &module.program);
         Engine {
-            costs: cost::table(card, &module.code, &opcodes),
+            costs: cost::table(card, module),
             sms: (0..card.multiprocessors).map(|_| Sm::new(card, shared)).collect(),
             ctas: (0..places * grid.cluster_ctas).map(|_| None).collect(),
             clusters: (0..places).map(|_| None).collect(),
@@ -175,12 +176,10 @@ impl<'g> Engine<'g> {
             let mut timed = cta.warps[w as usize].take().expect("it was made");
             self.settle(&mut timed, time)?;
             self.plan(&mut timed);
-            self.ctas[slot as usize].as_mut().expect("it was made").warps[w as usize] = Some(timed);
-            let cta = self.ctas[slot as usize].as_ref().expect("it was made");
-            let (next, pipe) = cta.warps[w as usize].as_ref().map_or((NEVER, Pipe::None), |t| (t.next, t.pipe));
             let scheduler = &mut self.sms[sm as usize].schedulers[w as usize % 4];
-            scheduler.warps.push(Candidate { slot, warp: w, pipe, next });
+            scheduler.warps.push(Candidate { slot, warp: w, pipe: timed.pipe, next: timed.next });
             scheduler.best = None;
+            self.ctas[slot as usize].as_mut().expect("it was made").warps[w as usize] = Some(timed);
         }
         Ok(())
     }
@@ -400,8 +399,8 @@ impl<'g> Engine<'g> {
         }
         let base: Option<Reg> = match &inst.op {
             Op::Memory(op) => match &**op {
-                crate::exec::memory::MemoryOp::Load(x) => Some(x.addr.base),
-                crate::exec::memory::MemoryOp::Store(x) => Some(x.addr.base),
+                MemoryOp::Load(x) => Some(x.addr.base),
+                MemoryOp::Store(x) => Some(x.addr.base),
                 _ => None,
             },
             Op::Atomic(op) => Some(op.addr.base),
@@ -451,7 +450,7 @@ impl<'g> Engine<'g> {
     }
 
     /// Changes an mbarrier by `f`, which says whether its phase is over.
-    pub fn change(&mut self, slot: u32, offset: u32, time: u64, f: impl FnOnce(&mut crate::mbarrier::Mbarrier) -> bool) {
+    pub fn change(&mut self, slot: u32, offset: u32, time: u64, f: impl FnOnce(&mut Mbarrier) -> bool) {
         let Some(bar) = self.ctas[slot as usize].as_mut().and_then(|c| c.mbarrier(offset)) else { return };
         if f(&mut bar.state) {
             bar.phase += 1;
@@ -474,10 +473,10 @@ impl<'g> Engine<'g> {
         }
         let alive = cta.alive;
         for id in 0..16 {
-            self.complete_barrier(slot, id, time);
+            self.complete_barrier(slot, id, time, None);
         }
         let n = self.machine.kernel.grid.cluster_ctas;
-        self.complete_cluster(slot / n, time);
+        self.complete_cluster(slot / n, time, 0);
         if alive > 0 {
             return;
         }

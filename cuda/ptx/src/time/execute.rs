@@ -6,7 +6,6 @@ use super::engine::{Engine, Step};
 use super::warp::{Timed, Why};
 use crate::exec::control::{Clock, Control, Transfer};
 use crate::exec::flow::{After, At, Flow};
-use crate::exec::lanes::lanes_of;
 use crate::exec::matrix::{self, Matrix};
 use crate::exec::op::Op;
 use crate::exec::registers::SetRegisters;
@@ -166,7 +165,7 @@ impl Engine<'_> {
 
     /// `mma.sync` and what moves fragments; the numbers are not computed.
     fn matrix(&mut self, timed: &mut Timed, op: &Matrix, at: At<'_>, time: u64) -> Result<Step, TimeError> {
-        if at.mask != timed.warp.live {
+        if !at.is_converged(&timed.warp) {
             return Ok(Step::Retry(Wait::Converge));
         }
         let (flops, bits) = match op {
@@ -192,7 +191,7 @@ impl Engine<'_> {
     }
 
     fn set_registers(&mut self, timed: &Timed, op: &SetRegisters, at: At<'_>, time: u64) -> Step {
-        if at.mask != timed.warp.live {
+        if !at.is_converged(&timed.warp) {
             return Step::Retry(Wait::Converge);
         }
         let slot = timed.warp.slot;
@@ -215,11 +214,6 @@ impl Engine<'_> {
             }
         }
         Step::Next(time, Why::Issue)
-    }
-
-    /// Operations that a lane-wise instruction of the CUDA cores does.
-    pub(super) fn lanes(mask: u32) -> usize {
-        lanes_of(mask).count()
     }
 }
 

@@ -4,7 +4,7 @@ use super::card::Card;
 use super::engine::Engine;
 use super::view::View;
 use super::{Foretold, TimeError};
-use crate::exec::grid::{Grid, SM_REGISTERS, SM_SHARED, SM_THREADS};
+use crate::exec::grid::{Grid, room};
 use crate::exec::kernel::Kernel;
 use crate::exec::machine::{Machine, Pace, Ready};
 use crate::exec::module::Module;
@@ -24,15 +24,9 @@ pub(crate) struct Request<'a> {
 
 /// CTAs of a multiprocessor, and what limits them.
 fn occupancy(grid: &Grid, registers: Option<u32>) -> (u32, &'static str) {
-    let warps = grid.warps;
-    let by_registers = registers.map_or(u32::MAX, |r| SM_REGISTERS / (r.next_multiple_of(8).max(1) * 32 * warps));
-    let limits = [
-        (SM_THREADS / (warps * 32), "threads"),
-        (SM_SHARED / (grid.shared_bytes + 1024), "shared memory"),
-        (by_registers, "registers"),
-        (32, "CTAs"),
-    ];
-    limits.into_iter().min_by_key(|l| l.0).map(|(n, why)| (n.max(1), why)).expect("four limits")
+    let room = room(grid.warps, grid.shared_bytes, registers.unwrap_or(0));
+    let limits = room.into_iter().zip(["threads", "shared memory", "registers", "CTAs"]);
+    limits.min_by_key(|l| l.0).map(|(n, why)| (n.max(1), why)).expect("four limits")
 }
 
 /// Foretells the time of a launch.
@@ -96,7 +90,7 @@ fn report(engine: &Engine<'_>, ctas: u64, limited_by: &'static str) -> Foretold 
     let seconds = clocks as f64 / (ghz * 1e9) + card.launch_us * 1e-6;
     let [l2, dram] = engine.traffic.bytes();
     let of = |bytes: f64, rate: f64| bytes / rate / clocks as f64;
-    let flops = if engine.profile.tensor_flops > 0.0 { engine.profile.tensor_flops } else { engine.profile.flops };
+    let flops = if engine.profile.tensor_flops > 0.0 { engine.profile.tensor_flops } else { engine.profile.flops as f64 };
     let [asked, had] = engine.traffic.sectors;
     Foretold {
         kernel: engine.machine.kernel.entry.name.clone(),

@@ -57,14 +57,20 @@ impl Engine<'_> {
                 let space = place(x.space, a[at.lane() as usize]);
                 let done = self.cost(timed, space, at, &a, bytes, (Access::Read, x.sem), time);
                 timed.set_ready(at.defs, done);
-                self.load(timed, x, space, at, &a, op)?;
+                match space {
+                    Space::Local => _ = memory::execute(&mut self.machine, &mut timed.warp, op, at).map_err(TimeError::from)?,
+                    _ => self.load(timed, x, at, &a)?,
+                }
             }
             MemoryOp::Store(x) => {
                 let a = within(x.space, self.addresses(timed, &x.addr, at)?);
                 let bytes = x.ty.bytes() as usize * x.sources.len();
                 let space = place(x.space, a[at.lane() as usize]);
                 self.cost(timed, space, at, &a, bytes, (Access::Write, Sem::Weak), time);
-                self.store(timed, x, space, at, &a, op)?;
+                match space {
+                    Space::Local => _ = memory::execute(&mut self.machine, &mut timed.warp, op, at).map_err(TimeError::from)?,
+                    _ => self.store(timed, x, at, &a)?,
+                }
             }
         }
         Ok(next)
@@ -94,11 +100,11 @@ impl Engine<'_> {
                 start + u64::from(n) - 1 + if far { self.card.remote } else { self.card.shared }
             }
             Space::Local => unit.pass(time, (bytes as u64 / 4).max(1)) + self.card.l1,
-            _ => {
+            Space::Generic | Space::Global => {
                 let mut lines = std::mem::take(&mut self.lines);
                 sectors(&mut lines, at.mask, a, bytes as u64);
                 // Each line is a pass of the tags, 128 bytes one of the data.
-                let n = lines.len().max(bytes * Self::lanes(at.mask) / 128).max(1);
+                let n = lines.len().max(bytes * at.mask.count_ones() as usize / 128).max(1);
                 let start = unit.pass(time, n as u64);
                 let cached = access == Access::Read && matches!(sem, Sem::Weak | Sem::ReadOnly);
                 let done = unit.request(sm, self.card, &mut self.traffic, start, &lines, access, cached);
@@ -109,19 +115,7 @@ impl Engine<'_> {
     }
 
     /// What is known of what is read goes to the registers.
-    fn load(
-        &mut self,
-        timed: &mut Timed,
-        x: &Load,
-        space: Space,
-        at: At<'_>,
-        a: &[u64; 32],
-        op: &MemoryOp,
-    ) -> Result<(), TimeError> {
-        if space == Space::Local {
-            memory::execute(&mut self.machine, &mut timed.warp, op, at).map_err(TimeError::from)?;
-            return Ok(());
-        }
+    fn load(&mut self, timed: &mut Timed, x: &Load, at: At<'_>, a: &[u64; 32]) -> Result<(), TimeError> {
         let n = x.ty.bytes() as usize * x.d.len();
         let mut block = Block::default();
         let mut unknown = 0;
@@ -145,19 +139,7 @@ impl Engine<'_> {
     }
 
     /// What is known of what is written goes to memory; what is not makes memory unknown.
-    fn store(
-        &mut self,
-        timed: &mut Timed,
-        x: &Store,
-        space: Space,
-        at: At<'_>,
-        a: &[u64; 32],
-        op: &MemoryOp,
-    ) -> Result<(), TimeError> {
-        if space == Space::Local {
-            memory::execute(&mut self.machine, &mut timed.warp, op, at).map_err(TimeError::from)?;
-            return Ok(());
-        }
+    fn store(&mut self, timed: &mut Timed, x: &Store, at: At<'_>, a: &[u64; 32]) -> Result<(), TimeError> {
         let n = x.ty.bytes() as usize * x.sources.len();
         let unknown = x.sources.iter().fold(0, |u, r| u | timed.warp.regs.undef(*r));
         let mut block = Block::default();
@@ -237,7 +219,7 @@ impl Engine<'_> {
 
     /// `ldmatrix` and `stmatrix`: eight rows of 16 bytes a matrix.
     pub(super) fn eights(&mut self, timed: &mut Timed, x: &Eights, at: At<'_>, time: u64) -> Result<Step, TimeError> {
-        if at.mask != timed.warp.live {
+        if !at.is_converged(&timed.warp) {
             return Ok(Step::Retry(Wait::Converge));
         }
         let matrices = x.registers.len();

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::view::{Span, View, What};
+use super::view::{Span, View, What, warp_name};
 use super::warp::Why;
 
 const WIDTH: f64 = 1200.0;
@@ -36,8 +36,8 @@ struct Lane {
 }
 
 impl View {
-    /// The picture as SVG, `title` above it.
-    pub fn svg(&self, title: &str) -> String {
+    /// The picture as SVG.
+    pub(super) fn svg(&self) -> String {
         let last = self.spans.iter().map(|s| s.to).max().unwrap_or(0).min(self.clocks.end);
         let (from, to) = (self.clocks.start, last.max(self.clocks.start + 1));
         let lanes = self.lanes();
@@ -48,7 +48,7 @@ impl View {
              font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
              <text x=\"12\" y=\"24\" font-size=\"15\">{}</text>\n<text x=\"12\" y=\"44\" fill=\"#555\">multiprocessor {}, clocks {from} to {to}, \
              foretold</text>\n",
-            escaped(title),
+            escaped(&self.title),
             self.sm
         );
         for (i, lane) in lanes.iter().enumerate() {
@@ -118,7 +118,7 @@ impl View {
                 What::Wait { why, .. } if s.what.warp() == Some(warp) => Some(colour(why)),
                 _ => None,
             };
-            lanes.push(of(&format!("CTA {}, warp {}", warp.0, warp.1), &keep));
+            lanes.push(of(&warp_name(warp.0, warp.1), &keep));
         }
         lanes
     }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::warp::{Timed, Why};
+use crate::counters::Class;
 use crate::ir::Program;
 
 const REASONS: [(Why, &str); 12] = [
@@ -55,10 +56,10 @@ pub struct Profile {
     clocks: Vec<[u64; REASONS.len()]>,
     /// Operations of the tensor cores.
     pub tensor_flops: f64,
-    /// Operations of the CUDA cores on f32 and halves.
-    pub flops: f64,
-    /// Operations of a thread in each instruction.
-    weights: Vec<u8>,
+    /// Floating-point operations of the CUDA cores.
+    pub flops: u64,
+    /// Those of a thread in each instruction.
+    weights: Vec<u64>,
 }
 
 /// What warps of one kind do with their time.
@@ -93,22 +94,13 @@ impl Profile {
     /// Of a CTA of so many warps that run a module.
     pub fn new(warps: usize, program: &Program) -> Profile {
         let instructions = program.sources.len();
-        let weight = |opcode: &str| -> u8 {
-            let float = ["f32", "f16x2", "bf16x2", "f16", "bf16"].iter().any(|t| opcode.split('.').any(|p| p == *t));
-            let one = match opcode.split('.').next() {
-                Some("fma" | "mad") => 2,
-                Some("add" | "sub" | "mul") => 1,
-                _ => 0,
-            };
-            if float { one * if opcode.contains("16x2") { 2 } else { 1 } } else { 0 }
-        };
         Profile {
             instructions,
             lines: vec![Line::default(); warps * instructions],
             clocks: vec![[0; REASONS.len()]; warps],
             tensor_flops: 0.0,
-            flops: 0.0,
-            weights: program.sources.iter().map(|s| weight(&s.opcode)).collect(),
+            flops: 0,
+            weights: program.sources.iter().map(|s| Class::flops(&s.opcode)).collect(),
         }
     }
 
@@ -130,7 +122,7 @@ impl Profile {
         clocks[timed.why as usize] += wait;
         clocks[Why::Busy as usize] += busy;
         clocks[Why::Issue as usize] += u64::from(slots);
-        self.flops += f64::from(self.weights[pc as usize]) * f64::from(mask.count_ones());
+        self.flops += self.weights[pc as usize] * u64::from(mask.count_ones());
     }
 
     /// Machine instructions by warps: what each instruction was issued.

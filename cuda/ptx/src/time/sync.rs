@@ -41,7 +41,7 @@ impl Engine<'_> {
                 let cluster = self.clusters[(slot / n) as usize].as_mut().expect("its cluster is there");
                 cluster.arrived += at.mask.count_ones();
                 cluster.pending.push((slot, index, cluster.generation));
-                self.complete_cluster_with(slot / n, time, timed.warp.live.count_ones());
+                self.complete_cluster(slot / n, time, timed.warp.live.count_ones());
                 Ok(next)
             }
             BarrierOp::ClusterWait { .. } => {
@@ -90,7 +90,7 @@ impl Engine<'_> {
         if !b.arrive {
             state.waiting.push(index);
         }
-        self.complete_barrier_with(slot, id, time, Some(timed));
+        self.complete_barrier(slot, id, time, Some(timed));
         let cta = self.ctas[slot as usize].as_ref().expect("its CTA is there");
         if b.arrive {
             return Ok(Step::Next(time, Why::Issue));
@@ -101,12 +101,8 @@ impl Engine<'_> {
         Ok(Step::Block(Wait::Barrier { id, generation }))
     }
 
-    /// Completes a barrier of a CTA if everyone is there.
-    pub(super) fn complete_barrier(&mut self, slot: u32, id: u32, time: u64) {
-        self.complete_barrier_with(slot, id, time, None);
-    }
-
-    fn complete_barrier_with(&mut self, slot: u32, id: u32, time: u64, mut running: Option<&mut Timed>) {
+    /// Completes a barrier of a CTA if everyone is there. `running` is the warp that is taken out of it.
+    pub(super) fn complete_barrier(&mut self, slot: u32, id: u32, time: u64, mut running: Option<&mut Timed>) {
         let cta = self.ctas[slot as usize].as_mut().expect("its CTA is there");
         let wanted = cta.barriers[id as usize].count.unwrap_or(32 * cta.alive);
         let state = &mut cta.barriers[id as usize];
@@ -140,13 +136,9 @@ impl Engine<'_> {
         }
     }
 
-    /// Completes a cluster's barrier if every live thread has arrived.
-    pub(super) fn complete_cluster(&mut self, cluster: u32, time: u64) {
-        self.complete_cluster_with(cluster, time, 0);
-    }
-
-    /// The same, where a warp of so many lanes is taken out of its CTA.
-    fn complete_cluster_with(&mut self, cluster: u32, time: u64, running: u32) {
+    /// Completes a cluster's barrier if every live thread has arrived, those of a `running` warp of so many lanes too, which is taken out of its
+    /// CTA.
+    pub(super) fn complete_cluster(&mut self, cluster: u32, time: u64, running: u32) {
         let n = self.machine.kernel.grid.cluster_ctas;
         let first = (cluster * n) as usize;
         let Some(state) = self.clusters[cluster as usize].as_mut() else { return };

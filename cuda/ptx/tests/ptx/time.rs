@@ -4,6 +4,9 @@ use proptest::prelude::*;
 use ptx::driver::Driver;
 use ptx::time::{Card, Device, Foretold, TimeError};
 use ptx::{Launch, ModuleHandle};
+use serde_json::Value;
+
+use crate::ptxi::{Place, json_line, ptxi, tests};
 
 fn card() -> Card {
     Card::named("h100-sxm").expect("the card is there")
@@ -145,5 +148,32 @@ proptest! {
         let one = alone(&times(n, "fma.rn.f32 %f1, %f1, %f1, %f1;"), 1, 32).clocks;
         let two = alone(&times(2 * n, "fma.rn.f32 %f1, %f1, %f1, %f1;"), 1, 32).clocks;
         prop_assert_eq!(two - one, 4 * n as u64);
+    }
+}
+
+#[test]
+fn the_command_prints_draws_and_refuses() {
+    let place = Place::new("time");
+    let file = |name: &str| place.0.join(name).display().to_string();
+    let (launch, picture, trace) =
+        (tests().join("launches/speed_gemm.json").display().to_string(), file("sm.svg"), file("sm.json"));
+    let done = ptxi(&["time", &launch, "--json", "--clocks", "0..3000", "--picture", &picture, "--trace", &trace]);
+    let foretold = json_line(&done);
+    assert_eq!((foretold["card"].as_str(), foretold["kernel"].as_str()), (Some("h100-sxm"), Some("gemm_n128")));
+    assert!(foretold["us"].as_f64() > Some(1.0), "{foretold}");
+    let svg = std::fs::read_to_string(picture).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("tensor cores") && svg.contains("CTA 0, warp 4"), "{svg:.300}");
+    let trace: Value = serde_json::from_str(&std::fs::read_to_string(trace).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    // Every thread that has events is a number with a name.
+    let of = |ph: &str, name: Option<&str>| -> std::collections::BTreeSet<u64> {
+        let wanted = |e: &&Value| e["ph"] == ph && name.is_none_or(|n| e["name"] == n);
+        events.iter().filter(wanted).map(|e| e["tid"].as_u64().expect("a number")).collect()
+    };
+    assert!(of("X", None).len() > 12 && of("X", None) == of("M", Some("thread_name")));
+    for (flag, value, says) in [("--card", "b200", "the cards are h100-sxm"), ("--clocks", "9..3", "FROM..TO")] {
+        let refused = ptxi(&["time", &launch, flag, value]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && said.contains(says), "{said}");
     }
 }

@@ -1,6 +1,8 @@
 //! `ptxi time`.
 
+use std::io;
 use std::ops::Range;
+use std::path::Path;
 
 use ptx::launch::LaunchFile;
 use ptx::time::{CARDS, Card, Device};
@@ -25,12 +27,10 @@ pub fn time(args: &Time) -> Result<Verdict, String> {
             }
         }
         // Of several launches the last is shown.
-        if let Some((picture, trace)) = device.views().last() {
-            for (file, text) in [(&args.picture, picture), (&args.trace, trace)] {
-                if let Some(file) = file {
-                    std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))?;
-                }
-            }
+        if let Some(view) = device.views().last() {
+            let written = |file: &Path, done: io::Result<()>| done.map_err(|e| format!("{}: {e}", file.display()));
+            args.picture.iter().try_for_each(|file| written(file, view.write_picture(file)))?;
+            args.trace.iter().try_for_each(|file| written(file, view.write_trace(file)))?;
         }
         if let Some(fault) = outcome.fault {
             note(format_args!("{}: {fault}\n", prepared.file().path().display()));

@@ -18,8 +18,7 @@ pub fn write(traces: &[Trace], out: &mut dyn Write) -> io::Result<()> {
         "kernels": traces.iter().map(|t| &t.kernel).collect::<Vec<_>>(),
         "cut": cuts,
     });
-    write!(out, "{{\"displayTimeUnit\": \"ms\", \"otherData\": {other}, \"traceEvents\": [")?;
-    let mut events = Events { out, first: true };
+    let mut events = Events::begin(out, &other)?;
     let (mut processes, mut start) = (0, 0);
     for (launch, trace) in traces.iter().enumerate() {
         let mut of_cta: BTreeMap<[u32; 3], u32> = BTreeMap::new();
@@ -43,9 +42,7 @@ pub fn write(traces: &[Trace], out: &mut dyn Write) -> io::Result<()> {
                         let apart = if free == 0 { String::new() } else { format!(", lanes apart {free}") };
                         let tid = w * ROWS + free as u32;
                         let name = format!("warp {w}{apart}");
-                        events.put(&json!({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": name}}))?;
-                        let sort = json!({"sort_index": tid});
-                        events.put(&json!({"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": sort}))?;
+                        events.thread(pid, tid, &name)?;
                         taken.push(0);
                     }
                     taken[free] = span.end;
@@ -57,16 +54,35 @@ pub fn write(traces: &[Trace], out: &mut dyn Write) -> io::Result<()> {
         }
         start += trace.steps + 1;
     }
-    write!(events.out, "\n]}}\n")
+    events.end()
 }
 
-struct Events<'o> {
+/// The events of a file, one after the other.
+pub(crate) struct Events<'o> {
     out: &'o mut dyn Write,
     first: bool,
 }
 
-impl Events<'_> {
-    fn put(&mut self, event: &Value) -> io::Result<()> {
+impl<'o> Events<'o> {
+    /// Begins a file with what there is to say about all of it.
+    pub fn begin(out: &'o mut dyn Write, other: &Value) -> io::Result<Events<'o>> {
+        write!(out, "{{\"displayTimeUnit\": \"ms\", \"otherData\": {other}, \"traceEvents\": [")?;
+        Ok(Events { out, first: true })
+    }
+
+    /// Ends the file.
+    pub fn end(self) -> io::Result<()> {
+        write!(self.out, "\n]}}\n")
+    }
+
+    /// Names a thread of a process, and puts it in its place among the others.
+    pub fn thread(&mut self, pid: u32, tid: u32, name: &str) -> io::Result<()> {
+        self.put(&json!({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": name}}))?;
+        self.put(&json!({"ph": "M", "name": "thread_sort_index", "pid": pid, "tid": tid, "args": {"sort_index": tid}}))
+    }
+
+    /// Writes an event.
+    pub fn put(&mut self, event: &Value) -> io::Result<()> {
         let comma = if std::mem::replace(&mut self.first, false) { "" } else { "," };
         write!(self.out, "{comma}\n{event}")
     }
